@@ -1,0 +1,126 @@
+//! SIGTERM and SIGINT as a state that long waits look at.
+//!
+//! Nothing is done in the signal handler itself: the build unwinds as it does for any other error, so that the sandbox
+//! ends its processes, own-root gives the root directory back, and a push stops before the manifest is sent. That takes
+//! as long as the slowest step between two looks at the state; whoever cannot wait sends a second signal, which ends
+//! the process without unwinding. It too waits while own-root has `/` swapped, see [`hold`]: a container with the
+//! image's files in its root directory is worth nothing to anybody.
+//!
+//! What comes within [`SAME_REQUEST`] of the first signal is no second one: timeout(1) signals the process and then its
+//! group, and a terminal's Ctrl-C reaches a process beside the same signal from the program that started it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::pipe::{PipeFlags, pipe_with};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+static SIGNAL: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
+static WAKE: OnceLock<OwnedFd> = OnceLock::new();
+/// Taken by who must not be interrupted, and by the thread that ends the process.
+static HELD: Mutex<()> = Mutex::new(());
+
+/// For so long after the first signal, others say the same again.
+const SAME_REQUEST: Duration = Duration::from_secs(1);
+
+/// Keeps the process alive through a second signal until it is dropped.
+#[must_use = "the hold ends where it is dropped"]
+#[derive(Debug)]
+pub struct Hold {
+    _guard: MutexGuard<'static, ()>,
+}
+
+/// Starts watching for SIGTERM and SIGINT.
+///
+/// # Errors
+/// The pipe or the handlers could not be made.
+pub fn install() -> io::Result<()> {
+    let signal = Arc::clone(SIGNAL.get_or_init(Default::default));
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+    if WAKE.set(reader).is_err() {
+        return Ok(());
+    }
+    for number in [SIGTERM, SIGINT] {
+        signal_hook::flag::register_usize(number, Arc::clone(&signal), usize::try_from(number).unwrap_or(0))?;
+        signal_hook::low_level::pipe::register(number, writer.try_clone()?)?;
+    }
+    Ok(())
+}
+
+/// From here on a second signal, [`SAME_REQUEST`] or more after the first, ends the process at once, with the exit code that the first one leads to as well. Starts
+/// a thread, so it is not part of [`install`].
+///
+/// # Errors
+/// The pipe, the handlers or the thread could not be made.
+pub fn end_at_second_signal() -> io::Result<()> {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    for number in [SIGTERM, SIGINT] {
+        signal_hook::low_level::pipe::register(number, writer.try_clone()?)?;
+    }
+    let mut signals = std::fs::File::from(reader);
+    std::thread::Builder::new().name("second-signal".to_owned()).spawn(move || {
+        if let Err(error) = wait_for_second(&mut signals) {
+            return tracing::debug!("a second signal will not end the build at once: {error}");
+        }
+        let _nobody_holds = hold();
+        signal_hook::low_level::exit(128 + requested().unwrap_or(SIGTERM));
+    })?;
+    Ok(())
+}
+
+/// Returns once two signals have come, each a byte, that are not the same request.
+fn wait_for_second(signals: &mut impl io::Read) -> io::Result<()> {
+    let mut signal = [0];
+    signals.read_exact(&mut signal)?;
+    let first = Instant::now();
+    loop {
+        signals.read_exact(&mut signal)?;
+        if first.elapsed() >= SAME_REQUEST {
+            return Ok(());
+        }
+    }
+}
+
+/// Until the result is dropped, no second signal ends the process. For the few moments in which that would leave more
+/// than files in the work directory. Only one can be had at a time: another caller waits.
+pub fn hold() -> Hold {
+    Hold { _guard: HELD.lock().unwrap_or_else(PoisonError::into_inner) }
+}
+
+/// The signal that asked the build to stop, if one did.
+pub fn requested() -> Option<i32> {
+    let signal = SIGNAL.get()?.load(Ordering::Relaxed);
+    i32::try_from(signal).ok().filter(|number| *number != 0)
+}
+
+/// A descriptor that turns readable when the build is asked to stop; to be polled, never read. `None` before [`install`].
+pub fn wake_fd() -> Option<BorrowedFd<'static>> {
+    WAKE.get().map(AsFd::as_fd)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Signals that come after these pauses.
+    struct Signals(std::vec::IntoIter<Duration>);
+
+    impl io::Read for Signals {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let Some(pause) = self.0.next() else { return Ok(0) };
+            std::thread::sleep(pause);
+            buffer[0] = b'X';
+            Ok(1)
+        }
+    }
+
+    #[test]
+    fn signals_that_come_together_are_one() {
+        let now = Duration::ZERO;
+        assert!(wait_for_second(&mut Signals(vec![now, now, now].into_iter())).is_err());
+        assert!(wait_for_second(&mut Signals(vec![now, now, SAME_REQUEST].into_iter())).is_ok());
+    }
+}

@@ -1,0 +1,15 @@
+//! What every floor above needs to speak to the user: progress lines, interruption, redaction, suggestions.
+//!
+//! Errors themselves stay typed in their modules; one place, `cli`, turns them into text and an exit code.
+
+pub mod interrupt;
+pub mod line;
+pub mod progress;
+pub mod redact;
+mod step;
+mod suggestion;
+mod summary;
+
+pub use step::Step;
+pub use suggestion::suggest;
+pub use summary::{Phase, Summary};

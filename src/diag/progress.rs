@@ -1,0 +1,350 @@
+//! Lines that tell a user how far the build is, on standard error.
+//!
+//! A step that may take long prints a line when it starts and one when it ends; transfers print their bytes at the end,
+//! and every few seconds while they last, because a pod's log has no terminal to redraw. The output of RUN, the lines of
+//! the log and these lines share one sink, so that none of them ends up in the middle of another.
+
+use std::fmt;
+use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tracing::Level;
+
+use super::line::LineFormat;
+use super::step::Step;
+use super::summary::{Clock, Phase, Summary};
+
+/// How long a transfer may be silent before it prints how far it is.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// Where the lines go; cheap to clone and shared by all threads.
+#[derive(Clone)]
+pub struct Progress {
+    shared: Arc<Shared>,
+    format: LineFormat,
+    quiet: bool,
+}
+
+struct Shared {
+    sink: Mutex<Sink>,
+    clock: Clock,
+    steps: AtomicU64,
+}
+
+struct Sink {
+    writer: Box<dyn Write + Send>,
+    /// The step whose output stopped in the middle of a line.
+    unfinished: Option<u64>,
+    /// Nobody reads any more (the writer failed); the build itself goes on.
+    closed: bool,
+}
+
+impl Sink {
+    fn write(&mut self, bytes: &[u8]) {
+        if !self.closed {
+            self.closed = self.writer.write_all(bytes).and_then(|()| self.writer.flush()).is_err();
+        }
+    }
+
+    fn line(&mut self, line: &str) {
+        let feed = if self.unfinished.take().is_some() { "\n" } else { "" };
+        self.write(format!("{feed}{line}\n").as_bytes());
+    }
+
+    fn output(&mut self, step: u64, bytes: &[u8]) {
+        if self.unfinished.is_some_and(|other| other != step) {
+            self.write(b"\n");
+        }
+        self.write(bytes);
+        if let Some(last) = bytes.last() {
+            self.unfinished = (*last != b'\n').then_some(step);
+        }
+    }
+}
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Progress")
+    }
+}
+
+impl Progress {
+    /// Lines go to standard error.
+    pub fn stderr() -> Self {
+        Self::to(std::io::stderr())
+    }
+
+    /// Lines go to `sink`.
+    pub fn to(sink: impl Write + Send + 'static) -> Self {
+        let sink = Sink { writer: Box::new(sink), unfinished: None, closed: false };
+        let shared = Shared { sink: Mutex::new(sink), clock: Clock::start(), steps: AtomicU64::new(0) };
+        Self { shared: Arc::new(shared), format: LineFormat::default(), quiet: false }
+    }
+
+    /// Lines go nowhere.
+    pub fn hidden() -> Self {
+        Self::to(std::io::sink())
+    }
+
+    /// The same sink with lines of another shape.
+    #[must_use]
+    pub fn with_format(self, format: LineFormat) -> Self {
+        Self { format, ..self }
+    }
+
+    /// The same sink without progress lines: what is logged and what RUN prints still goes there.
+    #[must_use]
+    pub fn quiet(self, quiet: bool) -> Self {
+        Self { quiet, ..self }
+    }
+
+    /// The shape of the lines.
+    pub fn format(&self) -> LineFormat {
+        self.format
+    }
+
+    /// Prints one line.
+    pub fn line(&self, text: impl fmt::Display) {
+        if !self.quiet {
+            self.log(Level::INFO, &text.to_string(), &[]);
+        }
+    }
+
+    /// Prints a line of the log: whether its level is wanted is for the caller to know.
+    pub fn log(&self, level: Level, message: &str, fields: &[(String, String)]) {
+        let line = self.format.render(level, message, fields, SystemTime::now());
+        self.with_sink(|sink| sink.line(&line));
+    }
+
+    /// Prints text as it is, however many lines it has.
+    pub fn text(&self, text: &str) {
+        self.with_sink(|sink| sink.line(text));
+    }
+
+    /// Starts step `number` of `total` of a stage. `instruction` is the logical line as written.
+    pub fn step(&self, stage: &str, number: usize, total: usize, instruction: &str) -> Step {
+        let id = self.shared.steps.fetch_add(1, Ordering::Relaxed);
+        Step::new(self.clone(), id, format!("[{stage} {number}/{total}]"), instruction)
+    }
+
+    /// Starts a transfer of `total` bytes, if that is known, described by `label` ("pull sha256:ab…").
+    pub fn transfer(&self, label: impl Into<String>, total: Option<u64>) -> Transfer {
+        Transfer {
+            progress: self.clone(),
+            label: label.into(),
+            total,
+            moved: Arc::new(AtomicU64::new(0)),
+            started: Instant::now(),
+            last: Arc::new(Mutex::new(Instant::now())),
+        }
+    }
+
+    /// Counts the time until the returned value is dropped as time of `phase`.
+    pub fn phase(&self, phase: Phase) -> PhaseTimer {
+        PhaseTimer { progress: self.clone(), phase, started: Instant::now() }
+    }
+
+    /// Time since the first of this handle's clones was made.
+    pub fn elapsed(&self) -> Duration {
+        self.shared.clock.elapsed()
+    }
+
+    /// Time spent so far by phase, in the order of a build.
+    pub fn phases(&self) -> Vec<(Phase, Duration)> {
+        self.shared.clock.spent()
+    }
+
+    /// Prints the summary, each of its lines as one.
+    pub fn summary(&self, summary: &Summary) {
+        for line in summary.to_string().lines() {
+            self.line(line);
+        }
+    }
+
+    pub(super) fn output(&self, step: u64, bytes: &[u8]) {
+        self.with_sink(|sink| sink.output(step, bytes));
+    }
+
+    fn with_sink(&self, action: impl FnOnce(&mut Sink)) {
+        // A thread that panicked while printing left at worst half a line behind.
+        action(&mut self.shared.sink.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// Counts time for [`Progress::phase`] until it is dropped.
+#[derive(Debug)]
+#[must_use = "the time ends when this is dropped"]
+pub struct PhaseTimer {
+    progress: Progress,
+    phase: Phase,
+    started: Instant,
+}
+
+impl Drop for PhaseTimer {
+    fn drop(&mut self) {
+        self.progress.shared.clock.add(self.phase, self.started.elapsed());
+    }
+}
+
+/// A blob on its way.
+#[derive(Debug, Clone)]
+pub struct Transfer {
+    progress: Progress,
+    label: String,
+    total: Option<u64>,
+    moved: Arc<AtomicU64>,
+    started: Instant,
+    last: Arc<Mutex<Instant>>,
+}
+
+impl Transfer {
+    /// Counts bytes that went over the wire.
+    pub fn add(&self, bytes: u64) {
+        let moved = self.moved.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if let Ok(mut last) = self.last.try_lock()
+            && last.elapsed() >= HEARTBEAT
+        {
+            *last = Instant::now();
+            match self.total {
+                Some(total) => self.progress.line(format_args!("{} {} / {}", self.label, Bytes(moved), Bytes(total))),
+                None => self.progress.line(format_args!("{} {}", self.label, Bytes(moved))),
+            }
+        }
+    }
+
+    /// Prints the transfer's line: bytes and time.
+    pub fn done(self) {
+        let moved = self.moved.load(Ordering::Relaxed);
+        self.progress.line(format_args!("{} {} DONE {}", self.label, Bytes(moved), Seconds(self.started.elapsed())));
+    }
+
+    /// Prints that nothing had to be moved, and why.
+    pub fn skipped(self, why: &str) {
+        self.progress.line(format_args!("{} {why}", self.label));
+    }
+}
+
+/// A number of bytes as people write it (decimal units).
+#[derive(Debug, Clone, Copy)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u64, &str); 3] = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+        for (size, unit) in UNITS {
+            if self.0 >= size {
+                return write!(f, "{}.{} {unit}", self.0 / size, self.0 % size / (size / 10));
+            }
+        }
+        write!(f, "{} B", self.0)
+    }
+}
+
+/// A duration in seconds with one decimal.
+#[derive(Debug, Clone, Copy)]
+pub struct Seconds(pub Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}s", self.0.as_secs(), self.0.subsec_millis() / 100)
+    }
+}
+
+/// A sink whose content a test can read back.
+#[cfg(test)]
+#[derive(Clone, Default)]
+pub(super) struct Recorded(Arc<Mutex<Vec<u8>>>);
+
+#[cfg(test)]
+impl Recorded {
+    /// What was printed, with the times (`1.2s`) replaced, because they differ.
+    pub(super) fn text(&self) -> String {
+        let text = String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned();
+        regex::Regex::new(r"\d+\.\ds").unwrap().replace_all(&text, "0.0s").into_owned()
+    }
+}
+
+#[cfg(test)]
+impl Write for Recorded {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::line::Style;
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_are_short() {
+        assert_eq!(Bytes(999).to_string(), "999 B");
+        assert_eq!(Bytes(1_000).to_string(), "1.0 kB");
+        assert_eq!(Bytes(12_345_678).to_string(), "12.3 MB");
+        assert_eq!(Bytes(1_234_567_890).to_string(), "1.2 GB");
+        assert_eq!(Seconds(Duration::from_millis(1234)).to_string(), "1.2s");
+    }
+
+    #[test]
+    fn transfers_show_their_bytes() {
+        let recorded = Recorded::default();
+        let progress = Progress::to(recorded.clone());
+        let transfer = progress.transfer("pull sha256:ab", Some(2_000));
+        transfer.add(1_500);
+        transfer.add(500);
+        transfer.done();
+        progress.transfer("push sha256:cd", None).skipped("already there");
+        assert_eq!(recorded.text(), "pull sha256:ab 2.0 kB DONE 0.0s\npush sha256:cd already there\n");
+    }
+
+    #[test]
+    fn a_quiet_build_still_logs_and_passes_output_through() {
+        let recorded = Recorded::default();
+        let progress = Progress::to(recorded.clone()).quiet(true);
+        progress.line("hidden");
+        progress.log(Level::ERROR, "shown", &[]);
+        let step = progress.step("stage-0", 1, 1, "RUN echo hello");
+        step.output(b"hello\n");
+        step.done();
+        assert_eq!(recorded.text(), "error: shown\nhello\n");
+    }
+
+    #[test]
+    fn lines_follow_the_format() {
+        let recorded = Recorded::default();
+        let progress = Progress::to(recorded.clone()).with_format(LineFormat { style: Style::Json, timestamp: false });
+        progress.line("pulled");
+        let line: serde_json::Value = serde_json::from_str(recorded.text().trim_end()).unwrap();
+        assert_eq!((&line["level"], &line["msg"]), (&"info".into(), &"pulled".into()));
+    }
+
+    #[test]
+    fn a_reader_that_went_away_does_not_end_the_build() {
+        struct Gone;
+        impl Write for Gone {
+            fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+                Err(std::io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let progress = Progress::to(Gone);
+        progress.line("one");
+        progress.line("two");
+    }
+
+    #[test]
+    fn phases_count_until_their_timer_ends() {
+        let progress = Progress::hidden();
+        drop(progress.phase(Phase::Pull));
+        let phases = progress.phases();
+        assert_eq!(phases.iter().map(|(phase, _)| *phase).collect::<Vec<_>>(), [Phase::Pull]);
+    }
+}

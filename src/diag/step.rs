@@ -1,0 +1,151 @@
+//! One step of a build as the user sees it: its instruction when it starts working, its output, its end.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::progress::{Progress, Seconds};
+
+/// Longer instructions are cut; the Dockerfile has the rest.
+const INSTRUCTION_WIDTH: usize = 120;
+
+/// A step under way.
+///
+/// A step that [works](Step::working) or prints has two lines, `[build 2/5] RUN make` and `[build 2/5] DONE 1.2s`; any
+/// other has one when it ends, `[build 1/5] ENV A=b DONE 0.0s`. A step that is dropped without an end has failed: what
+/// went wrong is told by the error.
+#[derive(Debug)]
+#[must_use = "a step that is dropped without an end is shown as failed"]
+pub struct Step {
+    progress: Progress,
+    id: u64,
+    /// `[stage number/total]`.
+    position: String,
+    instruction: String,
+    started: Instant,
+    announced: AtomicBool,
+    ended: bool,
+}
+
+impl Step {
+    pub(super) fn new(progress: Progress, id: u64, position: String, instruction: &str) -> Self {
+        let instruction = shortened(instruction);
+        let announced = AtomicBool::new(false);
+        Self { progress, id, position, instruction, started: Instant::now(), announced, ended: false }
+    }
+
+    /// Says that the step is at work, so that nobody wonders what takes so long.
+    pub fn working(&self) {
+        if !self.announced.swap(true, Ordering::Relaxed) {
+            self.progress.line(format_args!("{} {}", self.position, self.instruction));
+        }
+    }
+
+    /// Passes on what the step's command printed, as it is.
+    pub fn output(&self, bytes: &[u8]) {
+        self.working();
+        self.progress.output(self.id, bytes);
+    }
+
+    /// The step was carried out.
+    pub fn done(mut self) {
+        self.end("DONE", true);
+    }
+
+    /// The step's result was known before.
+    pub fn cached(mut self) {
+        self.end("CACHED", false);
+    }
+
+    fn end(&mut self, word: &str, timed: bool) {
+        self.ended = true;
+        let mut line = self.position.clone();
+        if !self.announced.load(Ordering::Relaxed) {
+            line = format!("{line} {}", self.instruction);
+        }
+        if timed {
+            self.progress.line(format_args!("{line} {word} {}", Seconds(self.started.elapsed())));
+        } else {
+            self.progress.line(format_args!("{line} {word}"));
+        }
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.end("FAILED", true);
+        }
+    }
+}
+
+/// The instruction on one line of bounded width, with nothing in it that a terminal would act on.
+fn shortened(instruction: &str) -> String {
+    let words = instruction.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let line = words.collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(INSTRUCTION_WIDTH) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::progress::Recorded;
+    use super::*;
+
+    fn recorded(action: impl FnOnce(&Progress)) -> String {
+        let recorded = Recorded::default();
+        action(&Progress::to(recorded.clone()));
+        recorded.text()
+    }
+
+    #[test]
+    fn a_step_without_work_has_one_line() {
+        let text = recorded(|progress| {
+            progress.step("build", 1, 3, "ENV A=b").done();
+            progress.step("build", 2, 3, "COPY . /src").cached();
+        });
+        assert_eq!(text, "[build 1/3] ENV A=b DONE 0.0s\n[build 2/3] COPY . /src CACHED\n");
+    }
+
+    #[test]
+    fn a_step_that_prints_has_its_output_between_two_lines() {
+        let text = recorded(|progress| {
+            let step = progress.step("stage-0", 2, 5, "RUN make");
+            step.working();
+            step.output(b"cc a.c\ncc b");
+            step.output(b".c");
+            step.done();
+        });
+        assert_eq!(text, "[stage-0 2/5] RUN make\ncc a.c\ncc b.c\n[stage-0 2/5] DONE 0.0s\n");
+    }
+
+    #[test]
+    fn a_step_given_up_has_failed() {
+        let text = recorded(|progress| drop(progress.step("stage-0", 1, 1, "RUN false")));
+        assert_eq!(text, "[stage-0 1/1] RUN false FAILED 0.0s\n");
+    }
+
+    #[test]
+    fn steps_side_by_side_do_not_share_a_line() {
+        let text = recorded(|progress| {
+            let one = progress.step("one", 1, 1, "RUN a");
+            let two = progress.step("two", 1, 1, "RUN b");
+            one.output(b"half");
+            two.output(b"other\n");
+            one.output(b"rest\n");
+            one.done();
+            two.done();
+        });
+        let lines = ["[one 1/1] RUN a", "half", "[two 1/1] RUN b", "other", "rest", "[one 1/1] DONE 0.0s"];
+        assert_eq!(text, format!("{}\n[two 1/1] DONE 0.0s\n", lines.join("\n")));
+    }
+
+    #[test]
+    fn an_instruction_fits_on_a_line() {
+        assert_eq!(shortened("RUN a \\\n   b\u{1b}[2J"), "RUN a \\ b [2J");
+        let long = shortened(&"é".repeat(400));
+        assert_eq!(long.chars().count(), INSTRUCTION_WIDTH + 1);
+        assert!(long.ends_with('…'));
+    }
+}

@@ -1,0 +1,27 @@
+//! "Did you mean …?"
+
+/// The candidate closest to `word`, if it is close enough to be a slip of the fingers rather than another word.
+///
+/// Case is ignored; an exact match in another case is a suggestion too.
+pub fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let wanted = word.to_lowercase();
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::osa_distance(&wanted, &candidate.to_lowercase()), candidate))
+        .filter(|(distance, candidate)| *distance <= (candidate.chars().count() / 3).max(1))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::suggest;
+
+    #[test]
+    fn a_slip_is_corrected_and_another_word_is_not() {
+        let flags = ["destination", "dockerfile", "context"];
+        assert_eq!(suggest("destinaton", flags), Some("destination".to_owned()));
+        assert_eq!(suggest("Dockerfile", flags), Some("dockerfile".to_owned()));
+        assert_eq!(suggest("platform", flags), None);
+    }
+}

@@ -1,0 +1,152 @@
+//! What a build comes to: the lines a user reads last, and the clock that tells where the time went.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::progress::{Bytes, Seconds};
+
+/// A kind of work whose time is added up over the whole build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Asking registries what a reference stands for.
+    Resolve,
+    /// Fetching blobs.
+    Pull,
+    /// Unpacking base layers and copying stages.
+    Unpack,
+    /// COPY and ADD.
+    Copy,
+    /// The commands of RUN.
+    Run,
+    /// Finding what a step changed.
+    Snapshot,
+    /// Writing, compressing and hashing layers.
+    Layer,
+    /// Sending blobs and manifests, and writing the other outputs.
+    Push,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Resolve => "resolve",
+            Self::Pull => "pull",
+            Self::Unpack => "unpack",
+            Self::Copy => "copy",
+            Self::Run => "run",
+            Self::Snapshot => "snapshot",
+            Self::Layer => "layer",
+            Self::Push => "push",
+        })
+    }
+}
+
+/// Time spent so far, by phase. Work done side by side counts for each of its threads.
+#[derive(Debug)]
+pub(super) struct Clock {
+    started: Instant,
+    spent: Mutex<BTreeMap<Phase, Duration>>,
+}
+
+impl Clock {
+    pub(super) fn start() -> Self {
+        Self { started: Instant::now(), spent: Mutex::new(BTreeMap::new()) }
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(super) fn add(&self, phase: Phase, time: Duration) {
+        *self.spent.lock().unwrap_or_else(PoisonError::into_inner).entry(phase).or_default() += time;
+    }
+
+    pub(super) fn spent(&self) -> Vec<(Phase, Duration)> {
+        let spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        spent.iter().map(|(phase, time)| (*phase, *time)).collect()
+    }
+}
+
+/// The result of a build in a few lines.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Where the image can be found: references pushed, archives and layouts written. Empty when nothing was kept.
+    pub images: Vec<String>,
+    /// The digest of the manifest, `sha256:…`.
+    pub digest: String,
+    /// Bytes of the compressed layers, the configuration and the manifest.
+    pub size: u64,
+    /// Number of layers, those of the base included.
+    pub layers: usize,
+    /// Wall time of the build.
+    pub elapsed: Duration,
+    /// Where the time went; added up over work done side by side, so the sum may exceed `elapsed`.
+    pub phases: Vec<(Phase, Duration)>,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.images.is_empty() {
+            writeln!(f, "image    not kept")?;
+        }
+        for (index, image) in self.images.iter().enumerate() {
+            writeln!(f, "{:9}{image}", if index == 0 { "image" } else { "" })?;
+        }
+        writeln!(f, "digest   {}", self.digest)?;
+        let plural = if self.layers == 1 { "" } else { "s" };
+        writeln!(f, "size     {} in {} layer{plural}", Bytes(self.size), self.layers)?;
+        write!(f, "time     {}", Seconds(self.elapsed))?;
+        // What rounds to nothing explains nothing.
+        let shown = self.phases.iter().filter(|(_, time)| time.as_millis() >= 100);
+        for (index, (phase, time)) in shown.enumerate() {
+            write!(f, "{}{phase} {}", if index == 0 { ": " } else { ", " }, Seconds(*time))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_says_what_was_made_and_where_the_time_went() {
+        let summary = Summary {
+            images: vec!["reg:5000/app:1".to_owned(), "reg:5000/app:latest".to_owned()],
+            digest: "sha256:ab".to_owned(),
+            size: 12_345_678,
+            layers: 4,
+            elapsed: Duration::from_millis(9_870),
+            phases: vec![
+                (Phase::Resolve, Duration::from_millis(20)),
+                (Phase::Pull, Duration::from_millis(3_100)),
+                (Phase::Run, Duration::from_millis(6_000)),
+            ],
+        };
+        assert_eq!(
+            summary.to_string(),
+            "image    reg:5000/app:1\n         reg:5000/app:latest\ndigest   sha256:ab\n\
+             size     12.3 MB in 4 layers\ntime     9.8s: pull 3.1s, run 6.0s"
+        );
+    }
+
+    #[test]
+    fn an_image_nobody_kept_is_said_to_be_so() {
+        let summary = Summary { digest: "sha256:ab".to_owned(), layers: 1, ..Summary::default() };
+        assert_eq!(
+            summary.to_string(),
+            "image    not kept\ndigest   sha256:ab\nsize     0 B in 1 layer\ntime     0.0s"
+        );
+    }
+
+    #[test]
+    fn phases_add_up_in_the_order_of_a_build() {
+        let clock = Clock::start();
+        clock.add(Phase::Run, Duration::from_secs(2));
+        clock.add(Phase::Pull, Duration::from_secs(1));
+        clock.add(Phase::Run, Duration::from_secs(3));
+        assert_eq!(clock.spent(), [(Phase::Pull, Duration::from_secs(1)), (Phase::Run, Duration::from_secs(5))]);
+    }
+}

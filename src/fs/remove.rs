@@ -1,0 +1,169 @@
+//! Removing whole trees without following a link and without running out of anything.
+//!
+//! A tree to be removed may be hostile: links out of it, directories nobody may read, nesting deeper than a path, a stack or
+//! the descriptor table can take.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, OFlags, RenameFlags};
+use rustix::io::{Errno, Result};
+
+use super::{Error, Root, sys};
+
+/// Directories held open at once; anything nested deeper is first moved up to the top.
+const MAX_DEPTH: usize = 64;
+/// Names taken from a directory at a time.
+const BATCH: usize = 4096;
+
+/// Removes a file, link or directory tree. That it does not exist is an error like any other.
+///
+/// # Errors
+/// Something in it cannot be removed.
+pub fn remove_dir_all(path: impl AsRef<Path>) -> std::result::Result<(), Error> {
+    let path = path.as_ref();
+    let (directory, name) = match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) if parent.as_os_str().is_empty() => (Path::new("."), name),
+        (Some(parent), Some(name)) => (parent, name),
+        _ => return Err(Error::new("remove", path, Errno::INVAL)),
+    };
+    remove_at(Root::open(directory)?, name).map_err(|errno| Error::new("remove", path, errno))
+}
+
+/// Removes `name` from `directory`, with everything below it.
+///
+/// # Errors
+/// The kernel's answer for the first thing that could not be removed.
+pub fn remove_at(directory: impl AsFd, name: &OsStr) -> Result<()> {
+    match unlink(directory.as_fd(), name) {
+        Err(Errno::ISDIR) => remove_tree(directory.as_fd(), name),
+        answer => answer,
+    }
+}
+
+fn unlink(directory: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
+    match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
+        // Linux says EISDIR, as it should; a few file systems say EPERM.
+        Err(Errno::PERM) if is_directory(directory, name) => Err(Errno::ISDIR),
+        answer => answer,
+    }
+}
+
+fn is_directory(directory: BorrowedFd<'_>, name: &OsStr) -> bool {
+    sys::open_at(directory, name, OFlags::PATH | OFlags::DIRECTORY, 0).is_ok()
+}
+
+fn remove_tree(parent: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
+    let mut open: Vec<(OwnedFd, OsString)> = vec![(open_directory(parent, name)?, name.to_owned())];
+    let mut moved = 0_u64;
+    while let Some((directory, _)) = open.last() {
+        let Some(inner) = empty_of_files(directory.as_fd())? else {
+            let Some((_, name)) = open.pop() else { break };
+            let above = open.last().map_or(parent, |(directory, _)| directory.as_fd());
+            rustix::fs::unlinkat(above, &name, AtFlags::REMOVEDIR)?;
+            continue;
+        };
+        if open.len() < MAX_DEPTH {
+            let opened = open_directory(directory.as_fd(), &inner)?;
+            open.push((opened, inner));
+        } else if let Some((top, _)) = open.first() {
+            // The top directory is looked through again until nothing is left in it.
+            move_up(directory.as_fd(), &inner, top.as_fd(), &mut moved)?;
+        }
+    }
+    Ok(())
+}
+
+/// Unlinks the files of a directory; gives one of its directories, or `None` when it is empty.
+fn empty_of_files(directory: BorrowedFd<'_>) -> Result<Option<OsString>> {
+    loop {
+        let mut batch: Vec<OsString> = Vec::new();
+        for entry in rustix::fs::Dir::read_from(directory)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                batch.push(OsStr::from_bytes(name).to_owned());
+            }
+            if batch.len() >= BATCH {
+                break;
+            }
+        }
+        if batch.is_empty() {
+            return Ok(None);
+        }
+        for name in batch {
+            match unlink(directory, &name) {
+                Err(Errno::ISDIR) => return Ok(Some(name)),
+                Err(Errno::NOENT) => {}
+                answer => answer?,
+            }
+        }
+    }
+}
+
+fn move_up(from: BorrowedFd<'_>, name: &OsStr, top: BorrowedFd<'_>, moved: &mut u64) -> Result<()> {
+    loop {
+        *moved += 1;
+        match rustix::fs::renameat_with(from, name, top, format!(".removing-{moved}"), RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) => {}
+            answer => return answer,
+        }
+    }
+}
+
+/// Opens a directory for emptying it; its owner may have taken all permissions from it.
+fn open_directory(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let opened = match sys::open_at(parent, name, flags, 0) {
+        Err(Errno::ACCESS) => {
+            sys::chmod_at(parent, name, 0o700)?;
+            sys::open_at(parent, name, flags, 0)?
+        }
+        opened => opened?,
+    };
+    // Reading may be allowed where removing entries is not. Root needs no permission; an owner gives it to itself.
+    if !rustix::process::geteuid().is_root() {
+        rustix::fs::fchmod(&opened, rustix::fs::Mode::RWXU)?;
+    }
+    Ok(opened)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_tree_goes_and_what_its_links_point_to_stays() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let kept = directory.path().join("kept");
+        std::fs::create_dir(&kept).expect("directory");
+        std::fs::write(kept.join("file"), "x").expect("file");
+        let tree = directory.path().join("tree");
+        std::fs::create_dir_all(tree.join("a/b")).expect("directories");
+        symlink(&kept, tree.join("link")).expect("link");
+        symlink(&kept, tree.join("a/link")).expect("link");
+        std::fs::write(tree.join("a/b/file"), "x").expect("file");
+        std::fs::set_permissions(tree.join("a"), std::fs::Permissions::from_mode(0o0)).expect("mode");
+        remove_dir_all(&tree).expect("removed");
+        assert!(!tree.exists());
+        assert!(kept.join("file").exists());
+        assert!(remove_dir_all(&tree).is_err());
+    }
+
+    #[test]
+    fn nesting_deeper_than_a_path_may_be_long_goes_too() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let mut current = Root::open(directory.path()).expect("open").as_fd().try_clone_to_owned().expect("clone");
+        let name = OsString::from("n".repeat(200));
+        for _ in 0..200 {
+            rustix::fs::mkdirat(&current, &name, rustix::fs::Mode::RWXU).expect("mkdir");
+            current = sys::open_at(&current, &name, OFlags::PATH, 0).expect("open");
+        }
+        remove_dir_all(directory.path().join(&name)).expect("removed");
+        assert_eq!(std::fs::read_dir(directory.path()).expect("list").count(), 0);
+    }
+}

@@ -1,0 +1,207 @@
+//! Docker archives: the tar that `docker save` writes and `docker load`, `podman load` and skopeo's `docker-archive:` read.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read, Write};
+
+use serde::Serialize;
+
+use super::{Blob, Descriptor, Digest, Image, Reference};
+
+/// What went wrong while an archive was written.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// The archive could not be written.
+    #[error("write {entry} to the archive")]
+    Write {
+        /// The member of the archive.
+        entry: String,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A layer could not be opened.
+    #[error("open layer {digest}")]
+    Open {
+        /// The layer.
+        digest: Digest,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A layer's content is shorter or longer than its descriptor says.
+    #[error("layer {digest}: expected {expected} bytes, found {found}")]
+    Size {
+        /// The layer.
+        digest: Digest,
+        /// The descriptor's size.
+        expected: u64,
+        /// The bytes that were there; one more than expected stands for any number more.
+        found: u64,
+    },
+    /// `manifest.json` could not be made.
+    #[error("write manifest.json as JSON")]
+    Json {
+        /// The cause.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ArchiveManifest {
+    config: String,
+    repo_tags: Vec<String>,
+    layers: Vec<String>,
+}
+
+/// Writes `image` to `out` under the names `tags`; `open_blob` gives a layer's compressed bytes.
+///
+/// A layer that occurs twice is stored once. Entries have no time and no owner, so that the same image gives the same file.
+///
+/// # Errors
+/// A layer cannot be read or has another size than its descriptor says, or `out` cannot be written.
+pub fn write_docker_archive<W: Write, R: Read>(
+    out: W,
+    image: &Image,
+    tags: &[Reference],
+    mut open_blob: impl FnMut(&Blob) -> io::Result<R>,
+) -> Result<W, ArchiveError> {
+    let mut archive = tar::Builder::new(out);
+    let config_name = format!("{}.json", image.manifest.config.digest.hex());
+    append(&mut archive, &config_name, image.config_bytes.len() as u64, image.config_bytes.as_slice())?;
+    let mut written = BTreeSet::new();
+    let mut layers = Vec::new();
+    for blob in &image.blobs {
+        let name = layer_name(&blob.descriptor);
+        if written.insert(name.clone()) {
+            let content = open_blob(blob)
+                .map_err(|source| ArchiveError::Open { digest: blob.descriptor.digest.clone(), source })?;
+            append_layer(&mut archive, &name, &blob.descriptor, content)?;
+        }
+        layers.push(name);
+    }
+    let repo_tags = tags.iter().map(|tag| tag.with_tag(tag.tag_or_latest()).familiar()).collect();
+    let manifest = serde_json::to_vec(&[ArchiveManifest { config: config_name, repo_tags, layers }])
+        .map_err(|source| ArchiveError::Json { source })?;
+    append(&mut archive, "manifest.json", manifest.len() as u64, manifest.as_slice())?;
+    archive.into_inner().map_err(|source| ArchiveError::Write { entry: "the end".to_owned(), source })
+}
+
+/// Readers tell the compression by its first bytes; the extension is for people.
+fn layer_name(descriptor: &Descriptor) -> String {
+    let extension = match descriptor.media_type.rsplit(['+', '.']).next() {
+        Some("gzip") => "tar.gz",
+        Some("zstd") => "tar.zst",
+        _ => "tar",
+    };
+    format!("{}.{extension}", descriptor.digest.hex())
+}
+
+fn header(size: u64) -> tar::Header {
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::Regular);
+    header.set_mode(0o644);
+    header.set_size(size);
+    header
+}
+
+fn append<W: Write>(
+    archive: &mut tar::Builder<W>,
+    name: &str,
+    size: u64,
+    content: impl Read,
+) -> Result<(), ArchiveError> {
+    archive
+        .append_data(&mut header(size), name, content)
+        .map_err(|source| ArchiveError::Write { entry: name.to_owned(), source })
+}
+
+fn append_layer<W: Write>(
+    archive: &mut tar::Builder<W>,
+    name: &str,
+    descriptor: &Descriptor,
+    content: impl Read,
+) -> Result<(), ArchiveError> {
+    // The tar crate pads by what was read, not by what the header says: a wrong size has to be seen here.
+    let mut counted = Counted { inner: content.take(descriptor.size.saturating_add(1)), bytes: 0 };
+    append(archive, name, descriptor.size, &mut counted)?;
+    if counted.bytes == descriptor.size {
+        return Ok(());
+    }
+    Err(ArchiveError::Size { digest: descriptor.digest.clone(), expected: descriptor.size, found: counted.bytes })
+}
+
+struct Counted<R> {
+    inner: R,
+    bytes: u64,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.bytes += read as u64;
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{BlobSource, ImageConfig, RootFs, media_type};
+
+    fn image() -> Image {
+        let layer = |content: &[u8]| Blob {
+            descriptor: Descriptor::of(media_type::OCI_LAYER_GZIP, content),
+            source: BlobSource::Bytes(content.to_vec()),
+        };
+        let diff_ids = vec![Digest::sha256_of(b"1"), Digest::sha256_of(b"2"), Digest::sha256_of(b"1")];
+        let config = ImageConfig { rootfs: RootFs { diff_ids, ..RootFs::default() }, ..ImageConfig::default() };
+        Image::assemble(config, vec![layer(b"one"), layer(b"two"), layer(b"one")]).unwrap()
+    }
+
+    fn bytes_of(blob: &Blob) -> io::Result<io::Cursor<Vec<u8>>> {
+        match &blob.source {
+            BlobSource::Bytes(bytes) => Ok(io::Cursor::new(bytes.clone())),
+            other => Err(io::Error::other(format!("{other:?}"))),
+        }
+    }
+
+    #[test]
+    fn an_archive_lists_what_it_holds() {
+        let image = image();
+        let tags = [Reference::parse("a").unwrap(), Reference::parse("localhost:5000/b:c").unwrap()];
+        let bytes = write_docker_archive(Vec::new(), &image, &tags, bytes_of).unwrap();
+        let mut archive = tar::Archive::new(bytes.as_slice());
+        let mut names = Vec::new();
+        let mut manifest = String::new();
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let name = entry.path().unwrap().display().to_string();
+            if name == "manifest.json" {
+                entry.read_to_string(&mut manifest).unwrap();
+            }
+            names.push(name);
+        }
+        let one = format!("{}.tar.gz", Digest::sha256_of(b"one").hex());
+        let two = format!("{}.tar.gz", Digest::sha256_of(b"two").hex());
+        let config = format!("{}.json", Digest::sha256_of(&image.config_bytes).hex());
+        assert_eq!(names, [config.clone(), one.clone(), two.clone(), "manifest.json".to_owned()]);
+        assert_eq!(
+            manifest,
+            format!(
+                "[{{\"Config\":\"{config}\",\"RepoTags\":[\"a:latest\",\"localhost:5000/b:c\"],\
+                 \"Layers\":[\"{one}\",\"{two}\",\"{one}\"]}}]"
+            )
+        );
+        assert_eq!(bytes, write_docker_archive(Vec::new(), &image, &tags, bytes_of).unwrap());
+    }
+
+    #[test]
+    fn a_layer_of_another_size_is_an_error() {
+        let image = image();
+        let short = |_: &Blob| Ok(io::Cursor::new(b"o".to_vec()));
+        let error = write_docker_archive(Vec::new(), &image, &[], short).unwrap_err();
+        assert!(matches!(error, ArchiveError::Size { expected: 3, found: 1, .. }), "{error}");
+    }
+}

@@ -1,0 +1,157 @@
+//! Whole images: where their bytes are, and how layers and a config become one.
+
+use std::path::PathBuf;
+
+use super::{Descriptor, Digest, ImageConfig, LayerDescriptor, Manifest, Reference, media_type};
+
+/// Why layers and a config make no image.
+#[derive(Debug, thiserror::Error)]
+pub enum AssembleError {
+    /// The config names another number of layers than there are.
+    #[error("assemble the image: the config lists {diff_ids} layers, but there are {layers}")]
+    LayerCount {
+        /// Entries of `rootfs.diff_ids`.
+        diff_ids: usize,
+        /// Layers given.
+        layers: usize,
+    },
+    /// The config or the manifest cannot be written.
+    #[error("write the image's {what} as JSON")]
+    Serialize {
+        /// Which of both.
+        what: &'static str,
+        /// The cause.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// The image that a build starts from, as a registry describes it. Nothing of its layers has been fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseImage {
+    /// What was asked for.
+    pub reference: Reference,
+    /// The digest of the manifest of the platform.
+    pub digest: Digest,
+    /// That manifest.
+    pub manifest: Manifest,
+    /// The config.
+    pub config: ImageConfig,
+    /// The layers, the lowest first.
+    pub layers: Vec<LayerDescriptor>,
+}
+
+/// Where a blob's bytes are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BlobSource {
+    /// In a file of our own.
+    File(PathBuf),
+    /// In memory; for what is small.
+    Bytes(Vec<u8>),
+    /// In that repository; not fetched yet.
+    Registry(Reference),
+}
+
+/// Some content of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blob {
+    /// What it is.
+    pub descriptor: Descriptor,
+    /// Where it is.
+    pub source: BlobSource,
+}
+
+/// An image that is ready to be pushed or written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// The config.
+    pub config: ImageConfig,
+    /// The config's bytes, whose digest the manifest has.
+    pub config_bytes: Vec<u8>,
+    /// The manifest.
+    pub manifest: Manifest,
+    /// The manifest's bytes, whose digest the image has.
+    pub manifest_bytes: Vec<u8>,
+    /// The layers, the lowest first.
+    pub blobs: Vec<Blob>,
+}
+
+impl Image {
+    /// Makes an OCI image of a config and its layers, the lowest first.
+    ///
+    /// Layers of a Docker base image get the OCI name of their media type: a manifest that mixes both kinds is refused by
+    /// some registries, and the bytes and digests are the same under either name.
+    ///
+    /// # Errors
+    /// The config's `rootfs.diff_ids` are not as many as the layers.
+    pub fn assemble(config: ImageConfig, layers: Vec<Blob>) -> Result<Self, AssembleError> {
+        if config.rootfs.diff_ids.len() != layers.len() {
+            return Err(AssembleError::LayerCount { diff_ids: config.rootfs.diff_ids.len(), layers: layers.len() });
+        }
+        let config_bytes = config.to_bytes().map_err(|source| AssembleError::Serialize { what: "config", source })?;
+        let blobs: Vec<Blob> =
+            layers.into_iter().map(|blob| Blob { descriptor: blob.descriptor.into_oci(), ..blob }).collect();
+        let manifest = Manifest::oci(
+            Descriptor::of(media_type::OCI_CONFIG, &config_bytes),
+            blobs.iter().map(|blob| blob.descriptor.clone()).collect(),
+        );
+        Self::with_manifest(config, config_bytes, manifest, blobs)
+    }
+
+    /// An image with a manifest made elsewhere, annotated for instance.
+    ///
+    /// # Errors
+    /// The manifest cannot be written.
+    pub fn with_manifest(
+        config: ImageConfig,
+        config_bytes: Vec<u8>,
+        manifest: Manifest,
+        blobs: Vec<Blob>,
+    ) -> Result<Self, AssembleError> {
+        let manifest_bytes =
+            manifest.to_bytes().map_err(|source| AssembleError::Serialize { what: "manifest", source })?;
+        Ok(Self { config, config_bytes, manifest, manifest_bytes, blobs })
+    }
+
+    /// The image's digest: that of its manifest.
+    pub fn digest(&self) -> Digest {
+        Digest::sha256_of(&self.manifest_bytes)
+    }
+
+    /// The descriptor of the image's manifest, with its platform, as an index has it.
+    pub fn descriptor(&self) -> Descriptor {
+        let mut descriptor = Descriptor::of(self.manifest.media_type.clone(), &self.manifest_bytes);
+        descriptor.platform = Some(self.config.platform());
+        descriptor
+    }
+
+    /// The config as a blob.
+    pub fn config_blob(&self) -> Blob {
+        Blob { descriptor: self.manifest.config.clone(), source: BlobSource::Bytes(self.config_bytes.clone()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::RootFs;
+
+    #[test]
+    fn layers_of_a_docker_base_become_oci_layers() {
+        let descriptor = Descriptor::of(media_type::DOCKER_LAYER_GZIP, b"layer");
+        let config = ImageConfig {
+            rootfs: RootFs { diff_ids: vec![Digest::sha256_of(b"tar")], ..RootFs::default() },
+            ..ImageConfig::default()
+        };
+        let blob = Blob { descriptor: descriptor.clone(), source: BlobSource::Bytes(b"layer".to_vec()) };
+        let image = Image::assemble(config.clone(), vec![blob]).unwrap();
+        assert_eq!(image.manifest.media_type, media_type::OCI_MANIFEST);
+        assert_eq!(image.manifest.layers[0].media_type, media_type::OCI_LAYER_GZIP);
+        assert_eq!(image.manifest.layers[0].digest, descriptor.digest);
+        assert_eq!(image.manifest.config.digest, Digest::sha256_of(&image.config_bytes));
+        assert!(matches!(
+            Image::assemble(config, Vec::new()),
+            Err(AssembleError::LayerCount { diff_ids: 1, layers: 0 })
+        ));
+    }
+}

@@ -1,0 +1,399 @@
+//! OCI image layouts: a directory of blobs and an index (OCI image spec, image-layout.md).
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::{Descriptor, Digest, HashingReader, Image, Index, Manifest, media_type};
+
+/// The annotation that gives a manifest of a layout its name.
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+const LAYOUT_FILE: &str = "oci-layout";
+const LAYOUT_CONTENT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+const INDEX_FILE: &str = "index.json";
+
+/// The largest manifest, index or config that is read into memory (registries refuse larger ones).
+const MAX_DOCUMENT: u64 = 4 << 20;
+
+/// What went wrong with a layout.
+#[derive(Debug, thiserror::Error)]
+pub enum LayoutError {
+    /// A file could not be read or written.
+    #[error("{verb} {}", path.display())]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A JSON file is malformed.
+    #[error("read {} as JSON", path.display())]
+    Json {
+        /// Which file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The directory is no layout, or one of a later version.
+    #[error("{} is not an OCI image layout of version 1", path.display())]
+    NotALayout {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The blob's size is another one than its descriptor says.
+    #[error("blob {digest} in {}: expected {expected} bytes, found {found}", path.display())]
+    Size {
+        /// The layout's directory.
+        path: PathBuf,
+        /// The blob.
+        digest: Digest,
+        /// The descriptor's size.
+        expected: u64,
+        /// The size that was found.
+        found: u64,
+    },
+    /// The blob's content is not what its digest says.
+    #[error("blob {expected} in {}: the content has digest {found}", path.display())]
+    Digest {
+        /// The layout's directory.
+        path: PathBuf,
+        /// The blob.
+        expected: Digest,
+        /// The digest that was found.
+        found: Digest,
+    },
+    /// A manifest, index or config is too large to be one.
+    #[error("{digest} in {}: {size} bytes are too many for a manifest or config", path.display())]
+    TooLarge {
+        /// The layout's directory.
+        path: PathBuf,
+        /// The blob.
+        digest: Digest,
+        /// Its size.
+        size: u64,
+    },
+}
+
+fn io_error(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LayoutError {
+    let path = path.to_owned();
+    move |source| LayoutError::Io { verb, path, source }
+}
+
+/// Whether the layout's earlier images stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// They stay; one with the same name is replaced.
+    Keep,
+    /// The index is to name the new images alone.
+    Replace,
+}
+
+/// Writes images into a layout. Nothing is visible in the index before [`LayoutWriter::finish`].
+#[derive(Debug)]
+pub struct LayoutWriter {
+    directory: PathBuf,
+    index: Index,
+}
+
+impl LayoutWriter {
+    /// Opens the layout at `directory`, or makes one.
+    ///
+    /// # Errors
+    /// The directory cannot be written, or what is there is not a layout that we understand.
+    pub fn open(directory: impl Into<PathBuf>, existing: Existing) -> Result<Self, LayoutError> {
+        let directory = directory.into();
+        let layout_file = directory.join(LAYOUT_FILE);
+        let index = if layout_file.exists() {
+            let reader = LayoutReader::open(&directory)?;
+            match existing {
+                Existing::Keep if directory.join(INDEX_FILE).exists() => reader.index()?,
+                _ => Index::oci(Vec::new()),
+            }
+        } else {
+            Index::oci(Vec::new())
+        };
+        let blobs = directory.join("blobs").join("sha256");
+        fs::create_dir_all(&blobs).map_err(io_error("create", &blobs))?;
+        if !layout_file.exists() {
+            write_atomic(&layout_file, LAYOUT_CONTENT)?;
+        }
+        Ok(Self { directory, index })
+    }
+
+    /// Where the blob of `digest` is or will be.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        blob_path(&self.directory, digest)
+    }
+
+    /// Whether a blob of that size is there already.
+    pub fn has_blob(&self, descriptor: &Descriptor) -> bool {
+        fs::metadata(self.blob_path(&descriptor.digest))
+            .is_ok_and(|metadata| metadata.is_file() && metadata.len() == descriptor.size)
+    }
+
+    /// Copies a blob into the layout, unless it is there; its size and digest are verified before it appears.
+    ///
+    /// # Errors
+    /// The content is not what the descriptor says, or cannot be read or written.
+    pub fn add_blob(&mut self, descriptor: &Descriptor, content: impl Read) -> Result<(), LayoutError> {
+        if self.has_blob(descriptor) {
+            return Ok(());
+        }
+        let path = self.blob_path(&descriptor.digest);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(io_error("create", parent))?;
+        }
+        let partial = partial_path(&path);
+        let result = self.write_verified(descriptor, content, &partial);
+        if result.is_err() {
+            if let Err(error) = fs::remove_file(&partial) {
+                tracing::debug!(path = %partial.display(), %error, "leave a partial blob behind");
+            }
+            return result;
+        }
+        fs::rename(&partial, &path).map_err(io_error("rename", &partial))
+    }
+
+    fn write_verified(&self, descriptor: &Descriptor, content: impl Read, partial: &Path) -> Result<(), LayoutError> {
+        let mut file = File::create(partial).map_err(io_error("create", partial))?;
+        // One byte more than expected is enough to see that there are too many.
+        let limited = content.take(descriptor.size.saturating_add(1));
+        let mut reader = HashingReader::verifying(limited, &descriptor.digest);
+        io::copy(&mut reader, &mut file).map_err(io_error("write", partial))?;
+        let (_, found, size) = reader.finish();
+        check_content(&self.directory, descriptor, &found, size)
+    }
+
+    /// Adds an image whose blobs are there, under `name` (usually a tag) if one is given.
+    ///
+    /// # Errors
+    /// The manifest or config cannot be written.
+    pub fn add_image(&mut self, image: &Image, name: Option<&str>) -> Result<(), LayoutError> {
+        self.add_blob(&image.manifest.config, image.config_bytes.as_slice())?;
+        let mut descriptor = image.descriptor();
+        self.add_blob(&descriptor, image.manifest_bytes.as_slice())?;
+        if let Some(name) = name {
+            descriptor.annotations.insert(REF_NAME.to_owned(), name.to_owned());
+        }
+        self.index.manifests.retain(|other| match name {
+            Some(name) => other.annotations.get(REF_NAME).map(String::as_str) != Some(name),
+            None => other.digest != descriptor.digest,
+        });
+        self.index.manifests.push(descriptor);
+        Ok(())
+    }
+
+    /// Makes the added images visible.
+    ///
+    /// # Errors
+    /// The index cannot be written.
+    pub fn finish(self) -> Result<(), LayoutError> {
+        let path = self.directory.join(INDEX_FILE);
+        let bytes = self.index.to_bytes().map_err(|source| LayoutError::Json { path: path.clone(), source })?;
+        write_atomic(&path, &bytes)
+    }
+}
+
+/// Reads images from a layout.
+#[derive(Debug, Clone)]
+pub struct LayoutReader {
+    directory: PathBuf,
+}
+
+impl LayoutReader {
+    /// Opens the layout at `directory`.
+    ///
+    /// # Errors
+    /// It is not a layout of version 1.
+    pub fn open(directory: impl Into<PathBuf>) -> Result<Self, LayoutError> {
+        #[derive(serde::Deserialize)]
+        struct Version {
+            #[serde(rename = "imageLayoutVersion")]
+            version: String,
+        }
+        let directory = directory.into();
+        let path = directory.join(LAYOUT_FILE);
+        let bytes = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(LayoutError::NotALayout { path: directory });
+            }
+            other => other.map_err(io_error("read", &path))?,
+        };
+        let version: Version = serde_json::from_slice(&bytes).map_err(|source| LayoutError::Json { path, source })?;
+        if !version.version.starts_with("1.") {
+            return Err(LayoutError::NotALayout { path: directory });
+        }
+        Ok(Self { directory })
+    }
+
+    /// The layout's index.
+    ///
+    /// # Errors
+    /// It cannot be read or parsed.
+    pub fn index(&self) -> Result<Index, LayoutError> {
+        let path = self.directory.join(INDEX_FILE);
+        let bytes = fs::read(&path).map_err(io_error("read", &path))?;
+        serde_json::from_slice(&bytes).map_err(|source| LayoutError::Json { path, source })
+    }
+
+    /// The descriptor of the manifest called `name`.
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub fn find(&self, name: &str) -> Result<Option<Descriptor>, LayoutError> {
+        let named = |descriptor: &Descriptor| descriptor.annotations.get(REF_NAME).map(String::as_str) == Some(name);
+        Ok(self.index()?.manifests.into_iter().find(named))
+    }
+
+    /// Where the blob of `digest` is.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        blob_path(&self.directory, digest)
+    }
+
+    /// A manifest or config, verified.
+    ///
+    /// # Errors
+    /// It is not there, is larger than such a document may be, or is not what the descriptor says.
+    pub fn read_document(&self, descriptor: &Descriptor) -> Result<Vec<u8>, LayoutError> {
+        let path = self.blob_path(&descriptor.digest);
+        if descriptor.size > MAX_DOCUMENT {
+            return Err(LayoutError::TooLarge {
+                path: self.directory.clone(),
+                digest: descriptor.digest.clone(),
+                size: descriptor.size,
+            });
+        }
+        let file = File::open(&path).map_err(io_error("open", &path))?;
+        let mut reader = HashingReader::verifying(file.take(descriptor.size + 1), &descriptor.digest);
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).map_err(io_error("read", &path))?;
+        let (_, found, size) = reader.finish();
+        check_content(&self.directory, descriptor, &found, size)?;
+        Ok(bytes)
+    }
+
+    /// A manifest, verified and parsed.
+    ///
+    /// # Errors
+    /// As [`LayoutReader::read_document`], or it is not a manifest.
+    pub fn manifest(&self, descriptor: &Descriptor) -> Result<Manifest, LayoutError> {
+        let bytes = self.read_document(descriptor)?;
+        let path = self.blob_path(&descriptor.digest);
+        serde_json::from_slice(&bytes).map_err(|source| LayoutError::Json { path, source })
+    }
+
+    /// The descriptors of all image manifests of the layout's index (not of nested indexes).
+    ///
+    /// # Errors
+    /// The index cannot be read.
+    pub fn manifests(&self) -> Result<Vec<Descriptor>, LayoutError> {
+        let index = self.index()?;
+        Ok(index.manifests.into_iter().filter(|d| media_type::is_manifest(&d.media_type)).collect())
+    }
+}
+
+fn check_content(directory: &Path, descriptor: &Descriptor, found: &Digest, size: u64) -> Result<(), LayoutError> {
+    if size != descriptor.size {
+        return Err(LayoutError::Size {
+            path: directory.to_owned(),
+            digest: descriptor.digest.clone(),
+            expected: descriptor.size,
+            found: size,
+        });
+    }
+    if *found != descriptor.digest {
+        return Err(LayoutError::Digest {
+            path: directory.to_owned(),
+            expected: descriptor.digest.clone(),
+            found: found.clone(),
+        });
+    }
+    Ok(())
+}
+
+fn blob_path(directory: &Path, digest: &Digest) -> PathBuf {
+    directory.join("blobs").join(digest.algorithm()).join(digest.hex())
+}
+
+fn partial_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".partial.{}", std::process::id()));
+    PathBuf::from(name)
+}
+
+fn write_atomic(path: &Path, content: &[u8]) -> Result<(), LayoutError> {
+    let partial = partial_path(path);
+    let mut file = File::create(&partial).map_err(io_error("create", &partial))?;
+    file.write_all(content).map_err(io_error("write", &partial))?;
+    fs::rename(&partial, path).map_err(io_error("rename", &partial))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{Blob, BlobSource, ImageConfig, RootFs};
+
+    fn image(layer: &[u8]) -> Image {
+        let config = ImageConfig {
+            os: "linux".to_owned(),
+            architecture: "amd64".to_owned(),
+            rootfs: RootFs { diff_ids: vec![Digest::sha256_of(layer)], ..RootFs::default() },
+            ..ImageConfig::default()
+        };
+        let blob = Blob {
+            descriptor: Descriptor::of(media_type::OCI_LAYER, layer),
+            source: BlobSource::Bytes(layer.to_vec()),
+        };
+        Image::assemble(config, vec![blob]).unwrap()
+    }
+
+    fn add(directory: &Path, layer: &[u8], name: Option<&str>, existing: Existing) -> Image {
+        let image = image(layer);
+        let mut writer = LayoutWriter::open(directory, existing).unwrap();
+        writer.add_blob(&image.blobs[0].descriptor, layer).unwrap();
+        writer.add_image(&image, name).unwrap();
+        writer.finish().unwrap();
+        image
+    }
+
+    #[test]
+    fn images_are_added_replaced_and_read_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("layout");
+        add(&path, b"one", Some("v1"), Existing::Keep);
+        let second = add(&path, b"two", Some("v2"), Existing::Keep);
+        let third = add(&path, b"three", Some("v1"), Existing::Keep);
+        let reader = LayoutReader::open(&path).unwrap();
+        assert_eq!(reader.manifests().unwrap().len(), 2);
+        let found = reader.find("v1").unwrap().unwrap();
+        assert_eq!(found.digest, third.digest());
+        assert_eq!(found.platform.as_ref().unwrap().to_string(), "linux/amd64");
+        assert_eq!(reader.manifest(&found).unwrap(), third.manifest);
+        assert_eq!(reader.find("v2").unwrap().unwrap().digest, second.digest());
+        add(&path, b"four", None, Existing::Replace);
+        assert_eq!(reader.manifests().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn wrong_content_never_appears() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut writer = LayoutWriter::open(directory.path(), Existing::Keep).unwrap();
+        let descriptor = Descriptor::of(media_type::OCI_LAYER, b"right");
+        assert!(matches!(writer.add_blob(&descriptor, &b"wrong"[..]), Err(LayoutError::Digest { .. })));
+        assert!(matches!(writer.add_blob(&descriptor, &b"rig"[..]), Err(LayoutError::Size { found: 3, .. })));
+        assert!(matches!(writer.add_blob(&descriptor, &b"right and more"[..]), Err(LayoutError::Size { .. })));
+        let blobs = directory.path().join("blobs/sha256");
+        assert_eq!(fs::read_dir(blobs).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn another_directory_is_no_layout() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(matches!(LayoutReader::open(directory.path()), Err(LayoutError::NotALayout { .. })));
+    }
+}

@@ -1,0 +1,37 @@
+//! Images as data: names, platforms, digests, descriptors, configs and manifests, and the two file formats that hold a
+//! whole image (OCI layout, Docker archive).
+//!
+//! Own types rather than a crate's: a field of a base image's config that we drop (a health check, say) is a change of
+//! behaviour, and a map without order is another digest each time.
+
+pub mod archive;
+pub mod blob;
+pub mod config;
+pub mod descriptor;
+pub mod digest;
+pub mod layout;
+pub mod manifest;
+pub mod media_type;
+pub mod platform;
+pub mod reference;
+pub mod rfc3339;
+
+pub use blob::{AssembleError, BaseImage, Blob, BlobSource, Image};
+pub use config::{ContainerConfig, Empty, HealthConfig, History, ImageConfig, RootFs};
+pub use descriptor::{Descriptor, LayerDescriptor};
+pub use digest::{Digest, DigestError, Hasher, HashingReader, HashingWriter};
+pub use manifest::{Index, Manifest};
+pub use platform::{Platform, PlatformError};
+pub use reference::{Reference, ReferenceError};
+pub use rfc3339::rfc3339;
+
+use serde::{Deserialize, Deserializer};
+
+/// Go writes an empty list or map as `null`, which means no more than leaving the field out.
+fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}

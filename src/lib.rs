@@ -1,0 +1,11 @@
+//! crabwright builds a container image from a Dockerfile inside an ordinary unprivileged container and pushes it.
+//!
+//! The modules follow the way of the data: a `context` and a `dockerfile` make a `plan`, the `executor` runs its
+//! steps in a `sandbox` over a `rootfs`, a `snapshot` turns what a step left behind into changes, `layer` turns the
+//! changes into a blob, `image` describes the result, and `push` hands it to a registry, an OCI layout or an archive.
+//! `registry` is the one client for every registry, `cache` keeps blobs within and between builds, and `builder`
+//! joins the arrows. No module imports from a floor above its own; `tests/it/floors.rs` keeps it so.
+
+pub mod diag;
+pub mod fs;
+pub mod image;

@@ -7,5 +7,6 @@
 //! joins the arrows. No module imports from a floor above its own; `tests/it/floors.rs` keeps it so.
 
 pub mod diag;
+pub mod dockerfile;
 pub mod fs;
 pub mod image;

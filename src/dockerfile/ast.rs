@@ -1,0 +1,267 @@
+//! What a Dockerfile says, with byte spans into its source, before any variable is expanded.
+//!
+//! Every word keeps its text as written: which words are expanded, against what, is decided by the plan, because it
+//! depends on the base image's environment and on the stage's arguments.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Byte offsets into [`Source::text`].
+pub type Span = Range<usize>;
+
+/// A text to parse, with the name diagnostics show for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The path as the user gave it, or a description such as `ONBUILD of docker.io/library/x:1`.
+    pub name: String,
+    /// The whole text, byte order mark included.
+    pub text: String,
+}
+
+/// A parsed file.
+#[derive(Debug, Clone)]
+pub struct Dockerfile {
+    /// The text every span points into.
+    pub source: Arc<Source>,
+    /// The escape character: `\` unless the `escape` directive says `` ` ``.
+    pub escape: char,
+    /// The value of the `syntax` directive.
+    pub syntax: Option<Word>,
+    /// The value of the `check` directive.
+    pub check: Option<Word>,
+    /// `ARG` instructions before the first `FROM`.
+    pub global_args: Vec<Instruction>,
+    /// The stages in file order; never empty.
+    pub stages: Vec<Stage>,
+    /// What is accepted but worth telling, such as an empty continuation line.
+    pub warnings: Vec<Warning>,
+}
+
+/// Something accepted that the user should know of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// Where it stands.
+    pub span: Span,
+    /// What it is, in one line.
+    pub message: String,
+}
+
+/// A `FROM` and the instructions up to the next one.
+#[derive(Debug, Clone)]
+pub struct Stage {
+    /// The `FROM` instruction.
+    pub from: From,
+    /// The instructions below it, in order.
+    pub instructions: Vec<Instruction>,
+}
+
+/// `FROM [--platform=P] IMAGE [AS NAME]`.
+#[derive(Debug, Clone)]
+pub struct From {
+    /// The whole instruction.
+    pub span: Span,
+    /// The text as written, continuation lines joined: what progress lines show.
+    pub text: String,
+    /// `--platform`, expanded with global arguments only.
+    pub platform: Option<Word>,
+    /// Image reference, stage name or `scratch`, expanded with global arguments only.
+    pub image: Word,
+    /// The stage's name in lower case.
+    pub name: Option<Word>,
+}
+
+/// A word as it is written, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Word {
+    /// The text as expansion wants it: quotes and escapes included, except that elements of a JSON array are decoded and
+    /// a flag's value has had one level of quoting removed.
+    pub text: String,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// One instruction of a stage.
+#[derive(Debug, Clone)]
+pub struct Instruction {
+    /// The whole instruction, here-document bodies included.
+    pub span: Span,
+    /// The logical line as written (continuations joined, comments dropped), without here-document bodies: what progress
+    /// lines and `ONBUILD` triggers show.
+    pub text: String,
+    /// The source this instruction's spans point into; another one than the Dockerfile's for `ONBUILD` triggers.
+    pub source: Arc<Source>,
+    /// The escape character in force, needed for expansion.
+    pub escape: char,
+    /// What it does.
+    pub kind: Kind,
+}
+
+/// The instructions of a stage (Dockerfile reference), flags split off and checked.
+#[derive(Debug, Clone)]
+pub enum Kind {
+    /// `ADD` or `COPY`.
+    Copy(Copy),
+    /// `ARG`, one entry per name.
+    Arg(Vec<ArgDefinition>),
+    /// `CMD`.
+    Cmd(Command),
+    /// `ENTRYPOINT`.
+    Entrypoint(Command),
+    /// `ENV`, in order.
+    Env(Vec<KeyValue>),
+    /// `EXPOSE`, words not yet split into port and protocol.
+    Expose(Vec<Word>),
+    /// `HEALTHCHECK`.
+    Healthcheck(Healthcheck),
+    /// `LABEL`, in order.
+    Label(Vec<KeyValue>),
+    /// `MAINTAINER`.
+    Maintainer(Word),
+    /// `ONBUILD`.
+    Onbuild(Onbuild),
+    /// `RUN`.
+    Run(Run),
+    /// `SHELL`.
+    Shell(Vec<String>),
+    /// `STOPSIGNAL`.
+    StopSignal(Word),
+    /// `USER`.
+    User(Word),
+    /// `VOLUME`.
+    Volume(Vec<Word>),
+    /// `WORKDIR`.
+    Workdir(Word),
+}
+
+/// The two ways of writing a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Text for the shell.
+    Shell(String),
+    /// A JSON array: the arguments.
+    Exec(Vec<String>),
+}
+
+/// `key=value` as written, or the legacy `key rest-of-line`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyValue {
+    /// The key, still to be expanded.
+    pub key: Word,
+    /// The value, still to be expanded.
+    pub value: Word,
+    /// Written without `=`.
+    pub legacy: bool,
+}
+
+/// One name of an `ARG` instruction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArgDefinition {
+    /// The name.
+    pub name: Word,
+    /// The default, still to be expanded.
+    pub default: Option<Word>,
+}
+
+/// `RUN`.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// The command; for here-documents the command line with its `<<NAME` words.
+    pub command: Command,
+    /// Bodies, in the order of the `<<NAME` words.
+    pub heredocs: Vec<Heredoc>,
+    /// The values of `--mount`, one for each flag.
+    pub mounts: Vec<Word>,
+    /// `--network`.
+    pub network: Option<Word>,
+    /// `--security`.
+    pub security: Option<Word>,
+    /// The values of `--device`.
+    pub devices: Vec<Word>,
+}
+
+/// A here-document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heredoc {
+    /// The name, quotes removed.
+    pub name: String,
+    /// The body, terminator line excluded, leading tabs removed when `<<-`.
+    pub body: String,
+    /// No part of the name was quoted: variables in the body are expanded (COPY and ADD).
+    pub expand: bool,
+    /// `<<-`.
+    pub strip_tabs: bool,
+    /// The `<<NAME` word.
+    pub span: Span,
+    /// The body's lines as written, tabs included: `source.text[body_span]` is what a shell must be given to read it
+    /// itself.
+    pub body_span: Span,
+}
+
+/// `COPY` and `ADD`.
+#[derive(Debug, Clone)]
+pub struct Copy {
+    /// `ADD` instead of `COPY`.
+    pub add: bool,
+    /// Source words, here-document words excluded.
+    pub sources: Vec<Word>,
+    /// Here-document sources.
+    pub heredocs: Vec<Heredoc>,
+    /// Destination word.
+    pub destination: Word,
+    /// `--from`: never expanded.
+    pub from: Option<Word>,
+    /// `--chown`.
+    pub chown: Option<Word>,
+    /// `--chmod`.
+    pub chmod: Option<Word>,
+    /// `--link`.
+    pub link: Option<Flag>,
+    /// `--parents`.
+    pub parents: Option<Flag>,
+    /// `--exclude`, one for each flag.
+    pub excludes: Vec<Word>,
+    /// `--checksum`.
+    pub checksum: Option<Word>,
+    /// `--keep-git-dir`.
+    pub keep_git_dir: Option<Flag>,
+    /// `--unpack`.
+    pub unpack: Option<Flag>,
+}
+
+/// A boolean flag as given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flag {
+    /// Its value.
+    pub value: bool,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// `HEALTHCHECK`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Healthcheck {
+    /// `HEALTHCHECK NONE`.
+    None,
+    /// `HEALTHCHECK [options] CMD command`. Durations are nanoseconds; 0 stands for "inherit".
+    Check {
+        /// The command.
+        command: Command,
+        /// `--interval`.
+        interval: i64,
+        /// `--timeout`.
+        timeout: i64,
+        /// `--start-period`.
+        start_period: i64,
+        /// `--start-interval`.
+        start_interval: i64,
+        /// `--retries`.
+        retries: i64,
+    },
+}
+
+/// `ONBUILD`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Onbuild {
+    /// The trigger verbatim, as the image configuration stores it, here-document bodies included.
+    pub trigger: String,
+}

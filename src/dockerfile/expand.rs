@@ -1,0 +1,590 @@
+//! Variable expansion in a word: quotes, escapes, `$name`, `${name}` and its modifiers.
+//!
+//! The rules are those of "Environment replacement" in the Dockerfile reference; the messages are BuildKit's.
+
+use std::sync::Arc;
+
+use super::ast::{Source, Word};
+use super::error::ParseError;
+use super::go::go_quote;
+use super::pattern::{Extent, Pattern};
+
+/// How deep `${a:-${b:-…}}` may be nested; each level takes stack.
+const NESTING_LIMIT: usize = 100;
+
+/// A word that cannot be expanded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("failed to process {}: {message}", go_quote(word))]
+pub struct ExpandError {
+    /// The word.
+    pub word: String,
+    /// Byte offset in the word of what is wrong: a `$`, a quote or a modifier.
+    pub offset: usize,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl ExpandError {
+    /// The error with its place in the source, for the word that was expanded.
+    pub fn at(&self, word: &Word, source: &Arc<Source>) -> ParseError {
+        ParseError {
+            span: word.span_from(self.offset),
+            message: self.to_string(),
+            hint: None,
+            source: Arc::clone(source),
+        }
+    }
+}
+
+/// Gives the value of a variable, `None` if it is unset.
+pub type Lookup<'a> = &'a mut dyn FnMut(&str) -> Option<String>;
+
+/// Expands a word: takes quotes and escapes away and puts values in.
+///
+/// # Errors
+/// An open quote or brace, an unknown modifier, or what `${name:?message}` asks for.
+pub fn expand(word: &str, escape: char, lookup: Lookup<'_>) -> Result<String, ExpandError> {
+    Lexer::new(word, escape, Quotes::Remove, lookup).whole(None)
+}
+
+/// Expands a word and splits the result at white space that was not quoted (`EXPOSE $PORTS`).
+///
+/// # Errors
+/// As [`expand`].
+pub fn expand_words(word: &str, escape: char, lookup: Lookup<'_>) -> Result<Vec<String>, ExpandError> {
+    let mut words = Words::default();
+    Lexer::new(word, escape, Quotes::Remove, lookup).whole(Some(&mut words))?;
+    Ok(words.finish())
+}
+
+/// Expands the body of a here-document whose name is not quoted: quotes are text, and the escape character is always a
+/// backslash.
+///
+/// # Errors
+/// As [`expand`].
+pub fn expand_heredoc(body: &str, lookup: Lookup<'_>) -> Result<String, ExpandError> {
+    Lexer::new(body, '\\', Quotes::Keep, lookup).whole(None)
+}
+
+/// Whether a word names a variable, for words that may not.
+pub(super) fn has_variable(word: &str, escape: char) -> bool {
+    let mut characters = word.chars().peekable();
+    while let Some(c) = characters.next() {
+        if c == escape {
+            characters.next();
+        } else if c == '$' && characters.peek().is_some_and(|c| *c == '{' || *c == '_' || c.is_alphanumeric()) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Collects the words of an expansion.
+#[derive(Default)]
+struct Words {
+    done: Vec<String>,
+    current: String,
+}
+
+impl Words {
+    /// A character that splits if it is white space.
+    fn push(&mut self, c: char) {
+        if c.is_whitespace() {
+            self.end();
+        } else {
+            self.current.push(c);
+        }
+    }
+
+    fn end(&mut self) {
+        if !self.current.is_empty() {
+            self.done.push(std::mem::take(&mut self.current));
+        }
+    }
+
+    fn finish(mut self) -> Vec<String> {
+        self.end();
+        self.done
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Quotes {
+    /// They group, and vanish.
+    Remove,
+    /// They are text.
+    Keep,
+}
+
+/// Where a run of text ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Escapes {
+    /// The escape character vanishes.
+    Remove,
+    /// It stays, for a pattern to read it.
+    Keep,
+}
+
+/// A message and where it belongs.
+struct Fault {
+    offset: usize,
+    message: String,
+}
+
+fn fault<T>(offset: usize, message: impl Into<String>) -> Result<T, Fault> {
+    Err(Fault { offset, message: message.into() })
+}
+
+struct Lexer<'a> {
+    text: &'a str,
+    position: usize,
+    escape: char,
+    quotes: Quotes,
+    lookup: Lookup<'a>,
+    depth: usize,
+}
+
+impl<'a> Lexer<'a> {
+    fn new(text: &'a str, escape: char, quotes: Quotes, lookup: Lookup<'a>) -> Self {
+        Self { text, position: 0, escape, quotes, lookup, depth: 0 }
+    }
+
+    fn whole(mut self, words: Option<&mut Words>) -> Result<String, ExpandError> {
+        self.until(None, Escapes::Remove, words).map_err(|Fault { offset, message }| ExpandError {
+            word: self.text.to_owned(),
+            offset,
+            message,
+        })
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.text[self.position..].chars().next()
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let c = self.peek()?;
+        self.position += c.len_utf8();
+        Some(c)
+    }
+
+    fn at_end(&self) -> bool {
+        self.position == self.text.len()
+    }
+
+    /// Expands up to `stop`, which is consumed, or to the end of the text if there is none.
+    fn until(&mut self, stop: Option<char>, escapes: Escapes, mut words: Option<&mut Words>) -> Result<String, Fault> {
+        let start = self.position;
+        let mut result = String::new();
+        while let Some(c) = self.peek() {
+            if stop == Some(c) {
+                self.next();
+                return Ok(result);
+            }
+            match c {
+                '\'' | '"' if self.quotes == Quotes::Remove => {
+                    let text = if c == '"' { self.double_quoted(escapes)? } else { self.single_quoted()? };
+                    result.push_str(&text);
+                    if let Some(words) = words.as_deref_mut() {
+                        words.current.push_str(&text);
+                    }
+                }
+                '$' => {
+                    let text = self.dollar()?;
+                    result.push_str(&text);
+                    if let Some(words) = words.as_deref_mut() {
+                        text.chars().for_each(|c| words.push(c));
+                    }
+                }
+                c if c == self.escape => {
+                    self.next();
+                    if escapes == Escapes::Keep {
+                        result.push(c);
+                    }
+                    // At the very end there is nothing to escape.
+                    if let Some(escaped) = self.next() {
+                        result.push(escaped);
+                        if let Some(words) = words.as_deref_mut() {
+                            words.current.push(escaped);
+                        }
+                    }
+                }
+                c => {
+                    self.next();
+                    result.push(c);
+                    if let Some(words) = words.as_deref_mut() {
+                        words.push(c);
+                    }
+                }
+            }
+        }
+        match stop {
+            None => Ok(result),
+            Some(stop) => fault(start, format!("unexpected end of statement while looking for matching {stop}")),
+        }
+    }
+
+    fn single_quoted(&mut self) -> Result<String, Fault> {
+        let start = self.position;
+        self.next();
+        let rest = &self.text[self.position..];
+        let Some(end) = rest.find('\'') else {
+            self.position = self.text.len();
+            return fault(start, "unexpected end of statement while looking for matching single-quote");
+        };
+        self.position += end + 1;
+        Ok(rest[..end].to_owned())
+    }
+
+    /// Between double quotes only a quote, a dollar and the escape character itself can be escaped.
+    fn double_quoted(&mut self, escapes: Escapes) -> Result<String, Fault> {
+        let start = self.position;
+        self.next();
+        let mut result = String::new();
+        loop {
+            match self.peek() {
+                None => return fault(start, "unexpected end of statement while looking for matching double-quote"),
+                Some('"') => {
+                    self.next();
+                    return Ok(result);
+                }
+                Some('$') => result.push_str(&self.dollar()?),
+                Some(c) if c == self.escape => {
+                    self.next();
+                    match self.peek() {
+                        Some(escaped) if escaped == '"' || escaped == '$' || escaped == self.escape => {
+                            if escapes == Escapes::Keep {
+                                result.push(c);
+                            }
+                            self.next();
+                            result.push(escaped);
+                        }
+                        Some(_) => result.push(c),
+                        None => {}
+                    }
+                }
+                Some(c) => {
+                    self.next();
+                    result.push(c);
+                }
+            }
+        }
+    }
+
+    fn dollar(&mut self) -> Result<String, Fault> {
+        let start = self.position;
+        self.next();
+        if self.peek() != Some('{') {
+            let name = self.name();
+            return Ok(if name.is_empty() { "$".to_owned() } else { (self.lookup)(&name).unwrap_or_default() });
+        }
+        if self.depth == NESTING_LIMIT {
+            return fault(start, "syntax error: substitutions are nested too deeply");
+        }
+        self.depth += 1;
+        let value = self.braces(start);
+        self.depth -= 1;
+        value
+    }
+
+    /// `{name…}`; `start` is the offset of the dollar.
+    fn braces(&mut self, start: usize) -> Result<String, Fault> {
+        self.next();
+        match self.peek() {
+            None => return fault(start, MISSING_BRACE),
+            Some('{' | '}' | ':') => return fault(start, "syntax error: bad substitution"),
+            Some(_) => {}
+        }
+        let name = self.name();
+        let modifier_start = self.position;
+        match self.next() {
+            None => fault(start, MISSING_BRACE),
+            Some('}') => Ok((self.lookup)(&name).unwrap_or_default()),
+            Some(':') => match self.next() {
+                None => fault(start, MISSING_BRACE),
+                Some(modifier @ ('-' | '+' | '?')) => self.alternative(&name, modifier, true, start),
+                Some(other) => unsupported(modifier_start, &format!(":{other}")),
+            },
+            Some(modifier @ ('-' | '+' | '?')) => self.alternative(&name, modifier, false, start),
+            Some(end @ ('#' | '%')) => self.trimmed(&name, end, start),
+            Some('/') => self.replaced(&name, start),
+            Some(other) => unsupported(modifier_start, &other.to_string()),
+        }
+    }
+
+    /// `${name-word}`, `${name+word}`, `${name?message}`; with a colon an empty value counts as unset.
+    fn alternative(&mut self, name: &str, modifier: char, empty_is_unset: bool, start: usize) -> Result<String, Fault> {
+        let word = self.part('}', Escapes::Remove, start, MISSING_BRACE)?;
+        let value = (self.lookup)(name);
+        let unset = value.is_none();
+        let value = value.filter(|value| !(empty_is_unset && value.is_empty()));
+        match (modifier, value) {
+            ('+', Some(_)) | ('-', None) => Ok(word),
+            ('+', None) => Ok(String::new()),
+            ('?', None) => {
+                let state = if unset { "unset" } else { "empty" };
+                let message = if word.is_empty() { format!("is not allowed to be {state}") } else { word };
+                fault(start, format!("{name}: {message}"))
+            }
+            (_, Some(value)) => Ok(value),
+            (other, None) => unsupported(start, &other.to_string()),
+        }
+    }
+
+    /// `${name#pattern}`, `##`, `%` and `%%`.
+    fn trimmed(&mut self, name: &str, end: char, start: usize) -> Result<String, Fault> {
+        let text = self.part('}', Escapes::Keep, start, MISSING_BRACE)?;
+        let (pattern, extent) = match text.strip_prefix(end) {
+            Some(pattern) => (pattern, Extent::Longest),
+            None => (text.as_str(), Extent::Shortest),
+        };
+        let pattern = Pattern::new(pattern, self.escape);
+        let value = (self.lookup)(name).unwrap_or_default();
+        Ok(if end == '#' { pattern.trim_prefix(&value, extent) } else { pattern.trim_suffix(&value, extent) })
+    }
+
+    /// `${name/pattern/text}` and `${name//pattern/text}`.
+    fn replaced(&mut self, name: &str, start: usize) -> Result<String, Fault> {
+        let all = self.peek() == Some('/');
+        if all {
+            self.next();
+        }
+        let pattern = self.part('/', Escapes::Keep, start, "syntax error: missing '/' in ${}")?;
+        let replacement = self.part('}', Escapes::Keep, start, MISSING_BRACE)?;
+        let value = (self.lookup)(name).unwrap_or_default();
+        Ok(Pattern::new(&pattern, self.escape).replace(&value, &replacement, all))
+    }
+
+    /// A part of a substitution; running into the end of the text is `missing`.
+    fn part(&mut self, stop: char, escapes: Escapes, start: usize, missing: &str) -> Result<String, Fault> {
+        self.until(Some(stop), escapes, None)
+            .or_else(|inner| if self.at_end() { fault(start, missing) } else { Err(inner) })
+    }
+
+    /// A name, digits, or one of the shell's special parameters; empty if there is none.
+    fn name(&mut self) -> String {
+        let rest = &self.text[self.position..];
+        let length = match rest.chars().next() {
+            Some(c) if c.is_numeric() => prefix_length(rest, char::is_numeric),
+            Some('@' | '*' | '#' | '?' | '-' | '$' | '!') => 1,
+            _ => prefix_length(rest, |c| c == '_' || c.is_alphanumeric()),
+        };
+        self.position += length;
+        rest[..length].to_owned()
+    }
+}
+
+const MISSING_BRACE: &str = "syntax error: missing '}'";
+
+fn unsupported<T>(offset: usize, modifier: &str) -> Result<T, Fault> {
+    fault(offset, format!("unsupported modifier ({modifier}) in substitution"))
+}
+
+fn prefix_length(text: &str, belongs: impl Fn(char) -> bool) -> usize {
+    text.find(|c| !belongs(c)).unwrap_or(text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ExpandError, expand, expand_heredoc, expand_words, has_variable};
+
+    fn variable(name: &str) -> Option<String> {
+        let value = match name {
+            "V" | "SET" => "val",
+            "EMPTY" => "",
+            "P" => "/usr/lib/lib.so.1",
+            "F" => "foo/bar/foo",
+            "STAR" => "a*b*c",
+            "PORTS" => "80 90/udp  ",
+            "é" => "accent",
+            "QUOTED" => "'x' \"y\" \\z $V",
+            _ => return None,
+        };
+        Some(value.to_owned())
+    }
+
+    fn expanded(word: &str) -> Result<String, ExpandError> {
+        expand(word, '\\', &mut |name| variable(name))
+    }
+
+    #[test]
+    fn quotes_and_escapes() {
+        for (word, expected) in [
+            ("plain", "plain"),
+            ("'$V'", "$V"),
+            ("\"$V\"", "val"),
+            ("\\$V", "$V"),
+            ("\"\\$V\"", "$V"),
+            ("'\\$V'", "\\$V"),
+            ("\"'$V'\"", "'val'"),
+            ("'\"$V\"'", "\"$V\""),
+            ("\\\\$V", "\\val"),
+            ("\"\\\\$V\"", "\\val"),
+            ("pre\"mid\"'post'", "premidpost"),
+            ("in\\\"ner", "in\"ner"),
+            ("four\\ words", "four words"),
+            ("\"a\\nb\"", "a\\nb"),
+            ("a\\nb", "anb"),
+            ("end\\", "end"),
+            ("\"end\\", "unexpected end of statement while looking for matching double-quote"),
+            ("$QUOTED", "'x' \"y\" \\z $V"),
+            ("'open", "unexpected end of statement while looking for matching single-quote"),
+            ("\"open", "unexpected end of statement while looking for matching double-quote"),
+        ] {
+            assert_eq!(expanded(word).unwrap_or_else(|error| error.message), expected, "{word}");
+        }
+        assert_eq!(expand("c:\\x`$V\"a`\"b\"", '`', &mut |name| variable(name)).as_deref(), Ok("c:\\x$Va\"b"));
+        assert_eq!(expand("\"c:\\\\x\"", '`', &mut |name| variable(name)).as_deref(), Ok("c:\\\\x"));
+    }
+
+    #[test]
+    fn names() {
+        for (word, expected) in [
+            ("$V", "val"),
+            ("${V}x", "valx"),
+            ("x$UNDEFINEDy", "x"),
+            ("${UNDEFINED}z", "z"),
+            ("a$", "a$"),
+            ("\"a$\"", "a$"),
+            ("$ V", "$ V"),
+            ("$1x", "x"),
+            ("$12x", "x"),
+            ("$$", ""),
+            ("$@$*$#$?$-$!$0", ""),
+            ("$é", "accent"),
+            ("${é}", "accent"),
+            ("$V.$V-$V/$V", "val.val-val/val"),
+            ("${1}${@}", ""),
+        ] {
+            assert_eq!(expanded(word).as_deref(), Ok(expected), "{word}");
+        }
+    }
+
+    #[test]
+    fn alternatives() {
+        for (word, expected) in [
+            ("${SET:-d}", "val"),
+            ("${EMPTY:-d}", "d"),
+            ("${NONE:-d}", "d"),
+            ("${SET-d}", "val"),
+            ("[${EMPTY-d}]", "[]"),
+            ("${NONE-d}", "d"),
+            ("${SET:+p}", "p"),
+            ("[${EMPTY:+p}]", "[]"),
+            ("[${NONE:+p}]", "[]"),
+            ("${SET+p}", "p"),
+            ("${EMPTY+p}", "p"),
+            ("[${NONE+p}]", "[]"),
+            ("${SET:?m}", "val"),
+            ("[${EMPTY?m}]", "[]"),
+            ("${X:-${Y:-${V}z}}", "valz"),
+            ("${V:+<${V}>}", "<val>"),
+            ("${X:-\"q q\"}", "q q"),
+            ("${X:-'$A'}", "$A"),
+            ("${X:-\\}}", "}"),
+            ("\"${X:-a b}\"", "a b"),
+            ("${X:-}", ""),
+            ("${NONE?}", "NONE: is not allowed to be unset"),
+            ("${NONE:?}", "NONE: is not allowed to be unset"),
+            ("${EMPTY:?}", "EMPTY: is not allowed to be empty"),
+            ("${NONE:?must be $V}", "NONE: must be val"),
+        ] {
+            assert_eq!(expanded(word).unwrap_or_else(|error| error.message), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn trimming_and_replacing() {
+        for (word, expected) in [
+            ("${P#*/}", "usr/lib/lib.so.1"),
+            ("${P##*/}", "lib.so.1"),
+            ("${P%.*}", "/usr/lib/lib.so"),
+            ("${P%%.*}", "/usr/lib/lib"),
+            ("${P#zzz}", "/usr/lib/lib.so.1"),
+            ("${P#?usr}", "/lib/lib.so.1"),
+            ("${STAR#*\\*}", "b*c"),
+            ("[${P##*}]", "[]"),
+            ("${F/foo/X}", "X/bar/foo"),
+            ("${F//foo/X}", "X/bar/X"),
+            ("${F//foo/}", "/bar/"),
+            ("${F/o*r/-}", "f-/foo"),
+            ("${F//\\//_}", "foo_bar_foo"),
+            ("${F/zip/zap}", "foo/bar/foo"),
+            ("${F/bar/$F}", "foo/foo/bar/foo/foo"),
+            ("${NONE#x}${NONE/x/y}", ""),
+        ] {
+            assert_eq!(expanded(word).as_deref(), Ok(expected), "{word}");
+        }
+    }
+
+    #[test]
+    fn errors_say_what_and_where() {
+        for (word, offset, message) in [
+            ("a${}", 1, "syntax error: bad substitution"),
+            ("${:x}", 0, "syntax error: bad substitution"),
+            ("${{x}", 0, "syntax error: bad substitution"),
+            ("${OPEN", 0, "syntax error: missing '}'"),
+            ("${", 0, "syntax error: missing '}'"),
+            ("${X:", 0, "syntax error: missing '}'"),
+            ("${X:-a", 0, "syntax error: missing '}'"),
+            ("${X:-${Y", 0, "syntax error: missing '}'"),
+            ("${P//foo}", 0, "syntax error: missing '/' in ${}"),
+            ("${P/a/b", 0, "syntax error: missing '}'"),
+            ("x${V:=x}", 4, "unsupported modifier (:=) in substitution"),
+            ("${V:#x}", 3, "unsupported modifier (:#) in substitution"),
+            ("${V,,}", 3, "unsupported modifier (,) in substitution"),
+            ("${V x}", 3, "unsupported modifier ( ) in substitution"),
+            ("${V:-${N?no}}", 5, "N: no"),
+            ("a 'b", 2, "unexpected end of statement while looking for matching single-quote"),
+        ] {
+            let error = expanded(word).expect_err(word);
+            assert_eq!((error.offset, error.message.as_str()), (offset, message), "{word}");
+        }
+        assert_eq!(
+            expanded("${OPEN").expect_err("open").to_string(),
+            "failed to process \"${OPEN\": syntax error: missing '}'"
+        );
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let nested = |depth: usize| format!("{}x{}", "${N:-".repeat(depth), "}".repeat(depth));
+        assert_eq!(expanded(&nested(100)).as_deref(), Ok("x"));
+        assert_eq!(
+            expanded(&nested(20_000)).expect_err("deep").message,
+            "syntax error: substitutions are nested too deeply"
+        );
+    }
+
+    #[test]
+    fn words_split_where_white_space_was_not_quoted() {
+        for (word, expected) in [
+            ("$PORTS", &["80", "90/udp"][..]),
+            ("\"$PORTS\"", &["80 90/udp  "]),
+            ("a$PORTS", &["a80", "90/udp"]),
+            ("1${NONE}2", &["12"]),
+            ("$NONE", &[]),
+            ("\"\"", &[]),
+            ("a\\ b c", &["a b", "c"]),
+        ] {
+            assert_eq!(expand_words(word, '\\', &mut |name| variable(name)).expect(word), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn heredoc_bodies_keep_their_quotes() {
+        let body = "$V ${X:-x} \\$V\n  \"q\" 'single $V' it's a\\b\n";
+        assert_eq!(
+            expand_heredoc(body, &mut |name| variable(name)).as_deref(),
+            Ok("val x $V\n  \"q\" 'single val' it's ab\n")
+        );
+    }
+
+    #[test]
+    fn variables_are_recognised_without_expanding() {
+        for (word, expected) in
+            [("$S", true), ("a${S}", true), ("\\$S", false), ("a$", false), ("stage", false), ("a$/b", false)]
+        {
+            assert_eq!(has_variable(word, '\\'), expected, "{word}");
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Dockerfile text to syntax tree, and the pure rules of the language that later stages apply to its words.
+//!
+//! [`parse`] reads a whole file and reports every independent error in one run, each with a byte span that a caret can
+//! be drawn under. Nothing is expanded here: which variables a word sees depends on the base image and on the stage, so
+//! the plan calls [`expand`] on the words it is about to use, [`expose`] on ports and [`signal`] on stop signals.
+//!
+//! The rules follow the [Dockerfile reference](https://docs.docker.com/reference/dockerfile/) and, where it is silent,
+//! what BuildKit's built-in frontend does; error messages use BuildKit's words so that they can be searched for.
+
+pub mod ast;
+mod directive;
+mod error;
+pub mod expand;
+pub mod expose;
+mod flags;
+mod go;
+mod healthcheck;
+mod heredoc;
+mod instruction;
+mod json;
+mod keyword;
+mod lines;
+mod parser;
+mod pattern;
+pub mod signal;
+mod source;
+mod statement;
+#[cfg(test)]
+mod tests;
+mod words;
+
+pub use ast::{Dockerfile, Instruction, Kind, Source, Span, Stage, Word};
+pub use error::ParseError;
+pub use expand::ExpandError;
+pub use go::{format_go_duration, go_quote, parse_go_duration};
+pub use parser::{parse, parse_trigger};

@@ -10,3 +10,6 @@ pub mod diag;
 pub mod dockerfile;
 pub mod fs;
 pub mod image;
+pub mod layer;
+pub mod rootfs;
+pub mod snapshot;

@@ -1,1 +1,10 @@
-//! Everything that needs more than one module.
+//! Everything that needs more than one module: the real program, real registries, real containers.
+//!
+//! One binary, so that it is linked once. What the tests talk to is started by `tests/setup`; a test that misses a peer
+//! fails and says so, it never passes by not running. `make test` does all of it in order.
+
+#![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "the test runner shows what a failed test printed")]
+
+mod rootfs;
+mod snapshot;

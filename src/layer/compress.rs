@@ -1,0 +1,173 @@
+//! gzip on all cores, with an output that does not depend on their number.
+//!
+//! The stream is cut into blocks of a fixed size; each becomes a gzip member of its own, and members are written in the
+//! order of the blocks. A gzip file may have any number of members (RFC 1952, 2.2), and everything that reads layers reads
+//! them all. Queues are short, so that a slow disk holds back the reading of files.
+
+use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use libdeflater::{CompressionLvl, Compressor};
+
+use super::error::LayerError;
+
+/// Bytes of a block. Part of the format of our layers: another size makes other digests.
+const BLOCK: usize = 1024 * 1024;
+/// Trades time for size; gzip's own default. Part of the format like the block size.
+const LEVEL: i32 = 6;
+/// Threads beyond this number only cost memory: reading and hashing do not keep up.
+const MAX_THREADS: usize = 32;
+
+struct Block {
+    plain: Vec<u8>,
+    compressed: SyncSender<Vec<u8>>,
+}
+
+/// Where the uncompressed bytes go.
+#[derive(Debug)]
+pub(super) struct Blocks {
+    current: Vec<u8>,
+    blocks: SyncSender<Block>,
+    order: SyncSender<Receiver<Vec<u8>>>,
+}
+
+impl Blocks {
+    fn send(&mut self) -> io::Result<()> {
+        // Only fails when a thread at the other end is gone; its own error says why.
+        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+        let (compressed, result) = sync_channel(1);
+        let plain = std::mem::replace(&mut self.current, Vec::with_capacity(BLOCK));
+        self.order.send(result).map_err(|_| gone())?;
+        self.blocks.send(Block { plain, compressed }).map_err(|_| gone())
+    }
+}
+
+impl Write for Blocks {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = bytes.len().min(BLOCK - self.current.len());
+        self.current.extend_from_slice(&bytes[..count]);
+        if self.current.len() == BLOCK {
+            self.send()?;
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Runs `fill`, and writes what it writes to `sink`, compressed by `threads` threads (0: as many as there are cores).
+pub(super) fn gzip<T>(
+    threads: usize,
+    mut sink: impl Write + Send,
+    fill: impl FnOnce(&mut Blocks) -> Result<T, LayerError>,
+) -> Result<T, LayerError> {
+    let available = || thread::available_parallelism().map_or(1, usize::from);
+    let threads = if threads == 0 { available() } else { threads }.min(MAX_THREADS);
+    let failed = |source| LayerError::Compress { source };
+    let (blocks, work) = sync_channel::<Block>(threads);
+    let (order, results) = sync_channel::<Receiver<Vec<u8>>>(threads * 2);
+    let level = CompressionLvl::new(LEVEL).map_err(|_| failed(io::Error::from(io::ErrorKind::InvalidInput)))?;
+    // Declared outside of the scope, whose threads borrow it.
+    let work = Mutex::new(work);
+    thread::scope(|scope| {
+        // Dropped with this closure's end at the latest, whatever goes wrong, so that no thread waits for ever.
+        let mut input = Blocks { current: Vec::with_capacity(BLOCK), blocks, order };
+        let work = &work;
+        for _ in 0..threads {
+            thread::Builder::new()
+                .name("gzip".to_owned())
+                .spawn_scoped(scope, move || compress_blocks(work, level))
+                .map_err(failed)?;
+        }
+        let writer = thread::Builder::new()
+            .name("layer-writer".to_owned())
+            .spawn_scoped(scope, move || {
+                for result in results {
+                    let compressed = result.recv().map_err(|_| io::Error::other("a compressing thread ended early"))?;
+                    sink.write_all(&compressed)?;
+                }
+                sink.flush()
+            })
+            .map_err(failed)?;
+        let filled = fill(&mut input).and_then(|filled| {
+            if !input.current.is_empty() {
+                input.send().map_err(failed)?;
+            }
+            Ok(filled)
+        });
+        drop(input);
+        let written = writer.join().unwrap_or_else(|_| Err(io::Error::other("the writing thread ended early")));
+        // When writing fails, filling fails too, with nothing to say.
+        written.map_err(failed)?;
+        filled
+    })
+}
+
+fn compress_blocks(work: &Mutex<Receiver<Block>>, level: CompressionLvl) {
+    let mut compressor = Compressor::new(level);
+    loop {
+        let block = work.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Block { plain, compressed }) = block else { return };
+        let mut output = vec![0; compressor.gzip_compress_bound(plain.len())];
+        // With a buffer of the bound's size it cannot fail; if it does, the writer misses the result and says so.
+        let Ok(size) = compressor.gzip_compress(&plain, &mut output) else { return };
+        output.truncate(size);
+        if compressed.send(output).is_err() {
+            tracing::debug!("a compressed block came too late");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    fn compressed(threads: usize, bytes: &[u8]) -> Vec<u8> {
+        let mut sink = Vec::new();
+        gzip(threads, &mut sink, |blocks| blocks.write_all(bytes).map_err(|source| LayerError::Compress { source }))
+            .expect("compressed");
+        sink
+    }
+
+    #[test]
+    fn the_output_does_not_depend_on_the_number_of_threads() {
+        let bytes: Vec<u8> =
+            (0..3_500_000_u32).map(|number| number.wrapping_mul(2_654_435_761).to_be_bytes()[1]).collect();
+        let one = compressed(1, &bytes);
+        assert_eq!(one, compressed(3, &bytes));
+        let mut plain = Vec::new();
+        flate2::read::MultiGzDecoder::new(one.as_slice()).read_to_end(&mut plain).expect("gzip");
+        assert_eq!(plain, bytes);
+    }
+
+    #[test]
+    fn a_full_disk_is_reported_and_nothing_hangs() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::Error::from(io::ErrorKind::StorageFull))
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let result = gzip(2, Full, |blocks| {
+            blocks.write_all(&vec![1; 64 * BLOCK]).map_err(|source| LayerError::Compress { source })
+        });
+        let Err(LayerError::Compress { source }) = result else { panic!("expected an error") };
+        assert_eq!(source.kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[test]
+    fn an_error_while_filling_ends_everything() {
+        let mut sink = Vec::new();
+        let result: Result<(), _> = gzip(2, &mut sink, |_| Err(LayerError::Interrupted { signal: 15 }));
+        assert!(matches!(result, Err(LayerError::Interrupted { signal: 15 })));
+    }
+}

@@ -1,0 +1,57 @@
+//! Why a layer could not be written or read.
+
+use std::path::PathBuf;
+
+use crate::fs;
+use crate::image::Digest;
+
+/// A layer could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// A file operation failed.
+    #[error(transparent)]
+    Io(#[from] fs::Error),
+    /// A file's size changed while it was put into the layer: something still writes to the tree.
+    #[error("{} changed while it was read: {expected} bytes became {found}", path.display())]
+    FileChanged {
+        /// The file.
+        path: PathBuf,
+        /// Its size when it was opened.
+        expected: u64,
+        /// The bytes that were there in the end; one more than expected stands for any number.
+        found: u64,
+    },
+    /// The threads that compress could not be started, or ended early.
+    #[error("cannot compress layer")]
+    Compress {
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The start of a layer, which tells how it is compressed, cannot be read.
+    #[error("cannot read layer of type {media_type}")]
+    Read {
+        /// What the manifest calls it.
+        media_type: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The build was asked to stop.
+    #[error("interrupted by signal {signal}")]
+    Interrupted {
+        /// The signal.
+        signal: i32,
+    },
+}
+
+/// The uncompressed content of a layer is not what the image's config says. The cause of an [`std::io::Error`], because it
+/// is found while reading.
+#[derive(Debug, thiserror::Error)]
+#[error("the layer's content has the digest {found}, the image's config says {expected}")]
+pub struct DiffIdMismatch {
+    /// What the config says.
+    pub expected: Digest,
+    /// What the content has.
+    pub found: Digest,
+}

@@ -1,0 +1,124 @@
+//! Layers as tar streams again.
+
+use std::io::{self, BufReader, Read};
+
+use crate::image::{Digest, HashingReader};
+
+use super::error::{DiffIdMismatch, LayerError};
+
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// Bytes read from the compressed stream at a time.
+const BUFFER: usize = 128 * 1024;
+/// Largest zstd window, as a power of two: 128 MiB, the decoder's own limit.
+const ZSTD_WINDOW_LOG: u32 = 27;
+
+/// Decompresses a layer. What it is compressed with is seen from its first bytes, as every builder's pulls do it, because
+/// media types are sometimes wrong; `media_type` is only for the error.
+///
+/// # Errors
+/// The first bytes cannot be read.
+pub fn reader<'a>(mut input: impl Read + 'a, media_type: &str) -> Result<Box<dyn Read + 'a>, LayerError> {
+    let failed = |source| LayerError::Read { media_type: media_type.to_owned(), source };
+    let mut start = [0; 4];
+    let mut filled = 0;
+    while filled < start.len() {
+        match input.read(&mut start[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    let start = start[..filled].to_vec();
+    let is_gzip = start.starts_with(&GZIP);
+    let is_zstd = start.starts_with(&ZSTD);
+    let whole = io::Cursor::new(start).chain(input);
+    if is_gzip {
+        // A gzip file may have many members; the plain decoder would stop after the first.
+        Ok(Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(BUFFER, whole))))
+    } else if is_zstd {
+        let mut decoder = zstd::Decoder::new(whole).map_err(failed)?;
+        decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(failed)?;
+        Ok(Box::new(decoder))
+    } else {
+        Ok(Box::new(whole))
+    }
+}
+
+/// Passes a layer's content through and, at its end, fails if the digest is not the expected diffID.
+#[derive(Debug)]
+pub struct VerifyingReader<R> {
+    /// `None` once the end was seen and found right.
+    inner: Option<HashingReader<R>>,
+    expected: Digest,
+}
+
+impl<R: Read> VerifyingReader<R> {
+    /// Expects `inner` to give content of the digest `diff_id`.
+    pub fn new(inner: R, diff_id: &Digest) -> Self {
+        Self { inner: Some(HashingReader::verifying(inner, diff_id)), expected: diff_id.clone() }
+    }
+}
+
+impl<R: Read> Read for VerifyingReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(inner) = &mut self.inner else { return Ok(0) };
+        let read = inner.read(buffer)?;
+        if read == 0
+            && !buffer.is_empty()
+            && let Some(inner) = self.inner.take()
+        {
+            let (_, found, _) = inner.finish();
+            if found != self.expected {
+                let mismatch = DiffIdMismatch { expected: self.expected.clone(), found };
+                return Err(io::Error::new(io::ErrorKind::InvalidData, mismatch));
+            }
+        }
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).expect("gzip");
+        encoder.finish().expect("gzip")
+    }
+
+    #[test]
+    fn every_compression_is_told_by_its_first_bytes() {
+        let text = b"some content, long enough".repeat(100);
+        let members = [gzip(&text[..100]), gzip(&text[100..])].concat();
+        let zstd = zstd::encode_all(text.as_slice(), 3).expect("zstd");
+        for (stored, expected) in
+            [(members.as_slice(), &text[..]), (&zstd, &text), (&text, &text), (b"", b""), (b"ab", b"ab")]
+        {
+            let mut found = Vec::new();
+            reader(stored, "x").expect("reader").read_to_end(&mut found).expect("read");
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn a_truncated_layer_is_an_error() {
+        let whole = gzip(&b"content".repeat(1000));
+        let mut found = Vec::new();
+        assert!(reader(&whole[..whole.len() - 9], "x").expect("reader").read_to_end(&mut found).is_err());
+    }
+
+    #[test]
+    fn content_is_verified_at_its_end() {
+        let digest = Digest::sha256_of(b"right");
+        let mut found = Vec::new();
+        VerifyingReader::new(&b"right"[..], &digest).read_to_end(&mut found).expect("verified");
+        assert_eq!(found, b"right");
+        let error = VerifyingReader::new(&b"wrong"[..], &digest).read_to_end(&mut found).expect_err("not verified");
+        assert!(error.to_string().contains("image's config says sha256:"), "{error}");
+    }
+}

@@ -1,0 +1,242 @@
+//! Writing tar: ustar headers, and PAX records only for what does not fit into them (POSIX.1-2001, pax).
+
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+
+use crate::fs::xattr::Xattrs;
+
+const BLOCK: usize = 512;
+/// Largest number in a field of seven octal digits.
+const MAX_ID: u32 = 0o7_777_777;
+/// Largest number in a field of eleven octal digits.
+const MAX_LONG: u64 = 0o77_777_777_777;
+
+/// What stands before a member's content.
+#[derive(Debug, Clone)]
+pub(super) struct Header<'a> {
+    /// Without a leading slash; a directory's ends in one.
+    pub(super) name: &'a [u8],
+    /// The type flag.
+    pub(super) kind: u8,
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) size: u64,
+    /// Seconds since 1970.
+    pub(super) mtime: i64,
+    /// Target of a symbolic link, or name of the file a hard link is of.
+    pub(super) link_name: &'a [u8],
+    pub(super) device: (u32, u32),
+    pub(super) xattrs: Option<&'a Xattrs>,
+}
+
+/// Writes members to a stream.
+#[derive(Debug)]
+pub(super) struct Writer<W> {
+    output: W,
+}
+
+impl<W: Write> Writer<W> {
+    pub(super) fn new(output: W) -> Self {
+        Self { output }
+    }
+
+    /// Writes a header. Content of exactly the size it says follows through [`Writer::content`], then [`Writer::pad`].
+    pub(super) fn header(&mut self, header: &Header<'_>) -> io::Result<()> {
+        let (block, records) = encode(header);
+        if !records.is_empty() {
+            let base = header.name.strip_suffix(b"/").unwrap_or(header.name);
+            let base = base.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+            let name = [b"PaxHeaders.0/", base].concat();
+            let extended = Header {
+                name: &name[..name.len().min(100)],
+                kind: b'x',
+                mode: 0o644,
+                size: records.len() as u64,
+                ..Header::whiteout(&name)
+            };
+            self.output.write_all(&encode(&extended).0)?;
+            self.output.write_all(&records)?;
+            self.pad(records.len() as u64)?;
+        }
+        self.output.write_all(&block)
+    }
+
+    /// Writes a piece of content.
+    pub(super) fn content(&mut self, piece: &[u8]) -> io::Result<()> {
+        self.output.write_all(piece)
+    }
+
+    /// Fills up the last block after `size` bytes of content.
+    pub(super) fn pad(&mut self, size: u64) -> io::Result<()> {
+        let beyond = usize::try_from(size % BLOCK as u64).unwrap_or(0);
+        if beyond > 0 {
+            self.output.write_all(&[0; BLOCK][beyond..])?;
+        }
+        Ok(())
+    }
+
+    /// Writes the archive's end.
+    pub(super) fn finish(mut self) -> io::Result<W> {
+        self.output.write_all(&[0; 2 * BLOCK])?;
+        Ok(self.output)
+    }
+}
+
+impl<'a> Header<'a> {
+    /// An empty file without permissions, of no time: what a whiteout is.
+    pub(super) fn whiteout(name: &'a [u8]) -> Self {
+        Self {
+            name,
+            kind: b'0',
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            mtime: 0,
+            link_name: b"",
+            device: (0, 0),
+            xattrs: None,
+        }
+    }
+}
+
+/// The header block, and the records for what it cannot hold, sorted by key.
+fn encode(header: &Header<'_>) -> ([u8; BLOCK], Vec<u8>) {
+    let mut block = [0; BLOCK];
+    let mut records: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    let mut record = |key: &str, value: Vec<u8>| records.push((key.as_bytes().to_vec(), value));
+    let decimal = |number: &dyn std::fmt::Display| number.to_string().into_bytes();
+
+    let (prefix, name) = split(header.name).unwrap_or_else(|| {
+        record("path", header.name.to_vec());
+        (&[], &header.name[..header.name.len().min(100)])
+    });
+    text(&mut block[0..100], name);
+    text(&mut block[345..500], prefix);
+    if header.link_name.len() > 100 {
+        record("linkpath", header.link_name.to_vec());
+    }
+    text(&mut block[157..257], header.link_name);
+
+    octal(&mut block[100..108], header.mode.into());
+    for (field, key, id) in [(108..116, "uid", header.uid), (116..124, "gid", header.gid)] {
+        if id > MAX_ID {
+            record(key, decimal(&id));
+        }
+        octal(&mut block[field], if id > MAX_ID { 0 } else { id.into() });
+    }
+    if header.size > MAX_LONG {
+        record("size", decimal(&header.size));
+    }
+    octal(&mut block[124..136], if header.size > MAX_LONG { 0 } else { header.size });
+    let mtime = u64::try_from(header.mtime).ok().filter(|mtime| *mtime <= MAX_LONG);
+    if mtime.is_none() {
+        record("mtime", decimal(&header.mtime));
+    }
+    octal(&mut block[136..148], mtime.unwrap_or(0));
+    block[156] = header.kind;
+    block[257..265].copy_from_slice(b"ustar\x0000");
+    // Linux has 12 bits of major and 20 of minor numbers, which fit.
+    octal(&mut block[329..337], header.device.0.into());
+    octal(&mut block[337..345], header.device.1.into());
+
+    for (name, value) in header.xattrs.into_iter().flatten() {
+        records.push(([b"SCHILY.xattr.", name.as_bytes()].concat(), value.clone()));
+    }
+    block[148..156].fill(b' ');
+    let sum: u64 = block.iter().copied().map(u64::from).sum();
+    octal(&mut block[148..155], sum);
+    records.sort();
+    (block, records.iter().flat_map(|(key, value)| pax_record(key, value)).collect())
+}
+
+/// A name's prefix and rest, if the two fields hold it.
+fn split(name: &[u8]) -> Option<(&[u8], &[u8])> {
+    if name.len() <= 100 {
+        return Some((&[], name));
+    }
+    // As far to the right as the prefix reaches, but never the slash that ends a directory's name.
+    let end = (name.len() - 1).min(156);
+    let slash = name[..end].iter().rposition(|byte| *byte == b'/').filter(|slash| *slash > 0)?;
+    let (prefix, rest) = (&name[..slash], &name[slash + 1..]);
+    (rest.len() <= 100).then_some((prefix, rest))
+}
+
+fn text(field: &mut [u8], text: &[u8]) {
+    let length = text.len().min(field.len());
+    field[..length].copy_from_slice(&text[..length]);
+}
+
+/// Octal digits up to the field's last byte, which stays zero.
+fn octal(field: &mut [u8], mut number: u64) {
+    let Some((_, digits)) = field.split_last_mut() else { return };
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(number % 8).unwrap_or(0);
+        number /= 8;
+    }
+}
+
+/// `length key=value\n`, where the length counts its own digits.
+fn pax_record(key: &[u8], value: &[u8]) -> Vec<u8> {
+    let rest = key.len() + value.len() + 3;
+    let mut length = rest + 1;
+    while rest + length.to_string().len() != length {
+        length = rest + length.to_string().len();
+    }
+    [length.to_string().as_bytes(), b" ", key, b"=", value, b"\n"].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_counts_itself() {
+        assert_eq!(pax_record(b"uid", b"3000000"), b"15 uid=3000000\n");
+        // 99 and 100 are where another digit makes the record longer.
+        for size in 80..120 {
+            let record = pax_record(b"path", &vec![b'a'; size]);
+            let digits = record.iter().position(|byte| *byte == b' ').expect("blank");
+            let length: usize = std::str::from_utf8(&record[..digits]).expect("text").parse().expect("number");
+            assert_eq!(length, record.len());
+        }
+    }
+
+    #[test]
+    fn names_are_split_where_both_fields_hold_them() {
+        let long = [&[b'd'; 120][..], b"/", &[b'f'; 90]].concat();
+        assert_eq!(split(&long).map(|(prefix, name)| (prefix.len(), name.len())), Some((120, 90)));
+        assert_eq!(split(b"short"), Some((&b""[..], &b"short"[..])));
+        assert_eq!(split(&[b'f'; 101]), None);
+        assert_eq!(split(&[&[b'd'; 101][..], b"/"].concat()), None, "the rest would be empty");
+        assert_eq!(split(&[&[b'd'; 160][..], b"/f"].concat()), None);
+        assert_eq!(split(&[b"/", &[b'f'; 100][..]].concat()), None, "the prefix would be empty");
+        let directory = [&[b'd'; 90][..], b"/", &[b'e'; 50], b"/"].concat();
+        assert_eq!(split(&directory).map(|(prefix, name)| (prefix.len(), name.len())), Some((90, 51)));
+        let deepest = [&[b'd'; 155][..], b"/", &[b'f'; 100]].concat();
+        assert_eq!(split(&deepest).map(|(prefix, name)| (prefix.len(), name.len())), Some((155, 100)));
+    }
+
+    #[test]
+    fn an_ordinary_file_needs_no_records() {
+        let header =
+            Header { mode: 0o4755, uid: MAX_ID, mtime: 0o77_777_777_777, size: 5, ..Header::whiteout(b"bin/su") };
+        let (block, records) = encode(&header);
+        assert!(records.is_empty());
+        assert_eq!(&block[100..108], b"0004755\0");
+        assert_eq!(&block[136..148], b"77777777777\0");
+    }
+
+    #[test]
+    fn what_does_not_fit_goes_to_records_sorted_by_key() {
+        let xattrs = Xattrs::from([("security.capability".into(), vec![0, 1])]);
+        let name = [b'n'; 150];
+        let header = Header { uid: 3_000_000, mtime: -1, xattrs: Some(&xattrs), ..Header::whiteout(&name) };
+        let (_, records) = encode(&header);
+        let records = String::from_utf8_lossy(&records).into_owned();
+        let keys: Vec<&str> =
+            records.lines().filter_map(|line| line.split_once(' ')?.1.split_once('=').map(|(key, _)| key)).collect();
+        assert_eq!(keys, ["SCHILY.xattr.security.capability", "mtime", "path", "uid"]);
+    }
+}

@@ -1,0 +1,241 @@
+//! Changes to a compressed tar, in one pass.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use crate::fs::{self, FileKind, Status, sys};
+use crate::image::{Descriptor, Digest, HashingWriter, media_type};
+use crate::rootfs::{Change, ChangeKind, ContentHash, ContentHasher, Tree};
+
+use super::compress;
+use super::error::LayerError;
+use super::tar::{Header, Writer};
+
+/// Bytes of a file read at a time.
+const CHUNK: usize = 128 * 1024;
+
+/// What a layer is compressed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// gzip, in members of 1 MiB.
+    #[default]
+    Gzip,
+}
+
+/// How to write a layer.
+#[derive(Debug, Clone, Default)]
+pub struct LayerOptions {
+    /// What to compress with.
+    pub compression: Compression,
+    /// Times later than this (seconds since 1970) become this: `SOURCE_DATE_EPOCH` with rewritten timestamps.
+    pub clamp_mtime: Option<i64>,
+    /// Threads that compress; 0 for as many as there are cores. The output does not depend on it.
+    pub threads: usize,
+}
+
+/// A layer in its spool file.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    /// The compressed blob.
+    pub descriptor: Descriptor,
+    /// Digest of the uncompressed tar.
+    pub diff_id: Digest,
+    /// Where the blob is.
+    pub path: PathBuf,
+    /// Hashes of the content of all regular files in the layer, for [`Tree::absorb`].
+    pub hashes: HashMap<PathBuf, ContentHash>,
+}
+
+/// Writes the changes of a tree to a new layer at `spool`.
+///
+/// # Errors
+/// A changed file cannot be read or changes while it is read, the spool file cannot be written, or the build was asked to
+/// stop. The spool file is left as it is then.
+pub fn write(tree: &Tree, changes: &[Change], spool: &Path, options: &LayerOptions) -> Result<Layer, LayerError> {
+    let Compression::Gzip = options.compression;
+    let mut blob = HashingWriter::new(BufWriter::with_capacity(CHUNK, fs::create(spool)?));
+    let (diff_id, hashes) = compress::gzip(options.threads, &mut blob, |blocks| {
+        let tar = Writer::new(HashingWriter::new(blocks));
+        let mut writing = Writing {
+            tree,
+            options,
+            tar,
+            parent: None,
+            links: HashMap::new(),
+            hashes: HashMap::new(),
+            buffer: vec![0; CHUNK],
+        };
+        for change in changes {
+            writing.change(change)?;
+        }
+        let tar = writing.tar.finish().map_err(|source| LayerError::Compress { source })?;
+        let (_, diff_id, _) = tar.finish();
+        Ok((diff_id, writing.hashes))
+    })
+    .map_err(|error| match error {
+        // Compressing itself does not fail; what does is the writing behind it.
+        LayerError::Compress { source } => fs::Error::new("write layer to", spool, source).into(),
+        error => error,
+    })?;
+    let (mut file, digest, size) = blob.finish();
+    file.flush().map_err(|source| fs::Error::new("write layer to", spool, source))?;
+    Ok(Layer {
+        descriptor: Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size),
+        diff_id,
+        path: spool.to_owned(),
+        hashes,
+    })
+}
+
+struct Writing<'a, W> {
+    tree: &'a Tree,
+    options: &'a LayerOptions,
+    tar: Writer<W>,
+    /// The directory of the last change; the next one mostly is in the same.
+    parent: Option<(PathBuf, OwnedFd)>,
+    /// The first name of each file with several.
+    links: HashMap<(u64, u64), PathBuf>,
+    hashes: HashMap<PathBuf, ContentHash>,
+    buffer: Vec<u8>,
+}
+
+impl<W: Write> Writing<'_, W> {
+    fn change(&mut self, change: &Change) -> Result<(), LayerError> {
+        if let Some(signal) = crate::diag::interrupt::requested() {
+            return Err(LayerError::Interrupted { signal });
+        }
+        let path = change.path.as_path();
+        let Some(name) = path.file_name() else {
+            return Err(self.failed("put into a layer", path, Errno::INVAL));
+        };
+        let above = path.parent().unwrap_or(Path::new(""));
+        if change.kind == ChangeKind::Removed {
+            let whiteout = above.join(OsStr::from_bytes(&[b".wh.", name.as_bytes()].concat()));
+            return written(self.tar.header(&Header::whiteout(whiteout.as_os_str().as_bytes())));
+        }
+        let (directory_path, directory) = match self.parent.take().filter(|(path, _)| path == above) {
+            Some(parent) => parent,
+            None => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY;
+                let opened = self.tree.root().open_at(above, flags);
+                (above.to_owned(), opened.map_err(|errno| self.failed("open directory", above, errno))?)
+            }
+        };
+        self.file(directory.as_fd(), name, path)?;
+        self.parent = Some((directory_path, directory));
+        Ok(())
+    }
+
+    fn file(&mut self, directory: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<(), LayerError> {
+        let status = Status::at(directory, name).map_err(|errno| self.failed("look at", path, errno))?;
+        let attributes = self
+            .tree
+            .attributes_at(directory, name, &status)
+            .map_err(|errno| self.failed("read attributes of", path, errno))?;
+        let header = Header {
+            mode: attributes.mode,
+            uid: attributes.uid,
+            gid: attributes.gid,
+            mtime: self
+                .options
+                .clamp_mtime
+                .map_or(attributes.mtime.seconds, |latest| attributes.mtime.seconds.min(latest)),
+            // A link's header has them too: who unpacks it sets the owner, which takes capabilities away.
+            xattrs: Some(&attributes.xattrs),
+            ..Header::whiteout(path.as_os_str().as_bytes())
+        };
+        if attributes.kind == FileKind::Directory {
+            let name = [header.name, b"/"].concat();
+            return written(self.tar.header(&Header { kind: b'5', name: &name, ..header }));
+        }
+        if status.link_count > 1 {
+            let identity = (status.device, status.inode);
+            if let Some(first) = self.links.get(&identity).cloned() {
+                written(self.tar.header(&Header { kind: b'1', link_name: first.as_os_str().as_bytes(), ..header }))?;
+                if let Some(hash) = self.hashes.get(&first).copied() {
+                    self.hashes.insert(path.to_owned(), hash);
+                }
+                return Ok(());
+            }
+            self.links.insert(identity, path.to_owned());
+        }
+        match attributes.kind {
+            FileKind::File => self.content(directory, name, path, &header),
+            FileKind::Symlink => {
+                let target = rustix::fs::readlinkat(directory, name, Vec::new())
+                    .map_err(|errno| self.failed("read link", path, errno))?;
+                written(self.tar.header(&Header { kind: b'2', link_name: target.to_bytes(), ..header }))
+            }
+            FileKind::CharDevice { major, minor } => {
+                written(self.tar.header(&Header { kind: b'3', device: (major, minor), ..header }))
+            }
+            FileKind::BlockDevice { major, minor } => {
+                written(self.tar.header(&Header { kind: b'4', device: (major, minor), ..header }))
+            }
+            FileKind::Fifo => written(self.tar.header(&Header { kind: b'6', ..header })),
+            FileKind::Socket | FileKind::Directory => {
+                tracing::warn!(path = %path.display(), "a socket cannot be part of a layer and is left out");
+                Ok(())
+            }
+        }
+    }
+
+    fn content(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+        path: &Path,
+        header: &Header<'_>,
+    ) -> Result<(), LayerError> {
+        let opened = sys::open_at(directory, name, OFlags::RDONLY | OFlags::NONBLOCK, 0)
+            .and_then(|file| Ok((Status::of(&file)?.size, File::from(file))));
+        let (expected, mut file) = opened.map_err(|errno| self.failed("open", path, errno))?;
+        written(self.tar.header(&Header { size: expected, ..header.clone() }))?;
+        let mut hasher = ContentHasher::new();
+        let mut found = 0;
+        loop {
+            // One byte more than is left, to see a file that grows.
+            let left = usize::try_from(expected - found).unwrap_or(usize::MAX);
+            let want = left.saturating_add(1).min(self.buffer.len());
+            let read = match file.read(&mut self.buffer[..want]) {
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(source) => return Err(fs::Error::new("read", self.tree.path().join(path), source).into()),
+            };
+            let piece = &self.buffer[..read];
+            if read > left || (read == 0 && left > 0) {
+                let path = self.tree.path().join(path);
+                return Err(LayerError::FileChanged { path, expected, found: found + read as u64 });
+            }
+            if read == 0 {
+                break;
+            }
+            hasher.update(piece);
+            written(self.tar.content(piece))?;
+            found += read as u64;
+            if let Some(signal) = crate::diag::interrupt::requested() {
+                return Err(LayerError::Interrupted { signal });
+            }
+        }
+        written(self.tar.pad(expected))?;
+        self.hashes.insert(path.to_owned(), hasher.finish());
+        Ok(())
+    }
+
+    fn failed(&self, verb: &'static str, path: &Path, errno: Errno) -> LayerError {
+        fs::Error::new(verb, self.tree.path().join(path), errno).into()
+    }
+}
+
+/// The tar goes to the compressor, so that is what a failing write is about.
+fn written(result: io::Result<()>) -> Result<(), LayerError> {
+    result.map_err(|source| LayerError::Compress { source })
+}

@@ -1,0 +1,232 @@
+//! A tree once more: what `FROM stage` starts from.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{OFlags, SeekFrom};
+use rustix::io::Errno;
+
+use crate::fs::{self, FileKind, Status, sys};
+
+use super::attributes::Attributes;
+use super::error::{RootfsError, check_interrupt};
+use super::tree::Tree;
+
+/// Bytes copied between two looks at whether the build was asked to stop.
+const PIECE: usize = 64 * 1024 * 1024;
+
+impl Tree {
+    /// Copies the tree to a new directory: content (shared blocks where the file system can), holes, hard links, attributes
+    /// with what only the record holds, and times. The copy's baseline is this tree's, so that a snapshot of the copy
+    /// finds what a snapshot of this tree would. Sockets are left out.
+    ///
+    /// # Errors
+    /// The directory exists, something cannot be read or written, or the build was asked to stop.
+    pub fn copy_to(&self, path: impl Into<PathBuf>) -> Result<Self, RootfsError> {
+        let mut copy = Self::create(path)?;
+        copy.index = self.index.clone();
+        copy.layers = self.layers;
+        let root = Path::new("");
+        let from = self.open_directory(root)?;
+        let to = copy.open_directory(root)?;
+        let mut copying = Copying { from: self, to: &mut copy, links: HashMap::new() };
+        copying.children(from.as_fd(), to.as_fd(), root)?;
+        let refresh = copying.links;
+        let status = Status::of(&from).map_err(|errno| self.error("look at", root, errno))?;
+        let attributes = self.attributes_at(from.as_fd(), OsStr::new("."), &status);
+        let attributes = attributes.map_err(|errno| self.error("read attributes of", root, errno))?;
+        copy.set_attributes(root, &attributes)?;
+        copy.stamp_links(&refresh)?;
+        copy.index.set_complete();
+        Ok(copy)
+    }
+
+    fn open_directory(&self, path: &Path) -> Result<OwnedFd, RootfsError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        self.root().open_at(path, flags).map_err(|errno| self.error("open directory", path, errno))
+    }
+
+    /// The entries of files with several names were stamped before the last name was made.
+    fn stamp_links(&mut self, links: &HashMap<(u64, u64), Vec<Copied>>) -> Result<(), RootfsError> {
+        for Copied { path, unchanged } in links.values().flatten() {
+            let looked = self.root().parent(path).and_then(|(directory, name)| Status::at(directory, &name));
+            let status = looked.map_err(|errno| self.error("look at", path, errno))?;
+            self.stamp(path, &status, *unchanged);
+        }
+        Ok(())
+    }
+
+    /// The baseline's entry follows the inode, which is only trusted if it is what the baseline saw.
+    fn stamp(&mut self, path: &Path, status: &Status, unchanged: bool) {
+        if let Some(entry) = self.index.get_mut(path) {
+            entry.restamp(status);
+            if !unchanged {
+                entry.distrust();
+            }
+        }
+    }
+}
+
+/// A name made, and whether the source's file was as its baseline says.
+struct Copied {
+    path: PathBuf,
+    unchanged: bool,
+}
+
+struct Copying<'a> {
+    from: &'a Tree,
+    to: &'a mut Tree,
+    /// The names of each file with several, by the source's inode.
+    links: HashMap<(u64, u64), Vec<Copied>>,
+}
+
+impl Copying<'_> {
+    fn children(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &Path) -> Result<(), RootfsError> {
+        check_interrupt()?;
+        for name in sys::names(from).map_err(|errno| self.from.error("list", path, errno))? {
+            self.child(from, to, &name, &path.join(&name))?;
+        }
+        Ok(())
+    }
+
+    fn child(
+        &mut self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        name: &OsStr,
+        path: &Path,
+    ) -> Result<(), RootfsError> {
+        let status = Status::at(from, name).map_err(|errno| self.from.error("look at", path, errno))?;
+        let attributes = self
+            .from
+            .attributes_at(from, name, &status)
+            .map_err(|errno| self.from.error("read attributes of", path, errno))?;
+        let baseline = self.from.index.get(path);
+        let unchanged = baseline.is_some_and(|entry| entry.is_stamped(&status) && !self.from.index.is_fresh(entry));
+        if status.link_count > 1 && status.kind != FileKind::Directory {
+            let names = self.links.entry((status.device, status.inode)).or_default();
+            let copied = Copied { path: path.to_owned(), unchanged };
+            if let Some(first) = names.first().map(|first| first.path.clone()) {
+                names.push(copied);
+                return self.to.create_hard_link(&first, path);
+            }
+            names.push(copied);
+        }
+        let made = match attributes.kind {
+            FileKind::Directory => return self.directory(from, to, name, path, &attributes, unchanged),
+            FileKind::Socket => return Ok(()),
+            FileKind::File => self.file(from, to, name, path, &attributes)?,
+            FileKind::Symlink => {
+                let target = rustix::fs::readlinkat(from, name, Vec::new())
+                    .map_err(|errno| self.from.error("read link", path, errno))?;
+                let target: &OsStr = std::os::unix::ffi::OsStrExt::from_bytes(target.to_bytes());
+                self.to
+                    .make_symlink(to, name, target, &attributes)
+                    .map_err(|errno| self.to.error("create symbolic link", path, errno))?
+            }
+            FileKind::CharDevice { .. } | FileKind::BlockDevice { .. } | FileKind::Fifo => self
+                .to
+                .make_special(to, name, &attributes)
+                .map_err(|errno| self.to.error("create special file", path, errno))?,
+        };
+        self.to.stamp(path, &made, unchanged);
+        Ok(())
+    }
+
+    fn directory(
+        &mut self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        name: &OsStr,
+        path: &Path,
+        attributes: &Attributes,
+        unchanged: bool,
+    ) -> Result<(), RootfsError> {
+        self.to.make_directory(to, name, attributes).map_err(|errno| self.to.error("create directory", path, errno))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let inner_from = sys::open_at(from, name, flags, 0);
+        let inner_from = inner_from.map_err(|errno| self.from.error("open directory", path, errno))?;
+        let inner_to = sys::open_at(to, name, OFlags::PATH | OFlags::DIRECTORY, 0);
+        let inner_to = inner_to.map_err(|errno| self.to.error("open directory", path, errno))?;
+        self.children(inner_from.as_fd(), inner_to.as_fd(), path)?;
+        // Making its children moved the directory's time.
+        let made = self.to.dress(to, name, attributes, true);
+        let made = made.map_err(|errno| self.to.error("set attributes of", path, errno))?;
+        self.to.stamp(path, &made, unchanged);
+        Ok(())
+    }
+
+    fn file(
+        &mut self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        name: &OsStr,
+        path: &Path,
+        attributes: &Attributes,
+    ) -> Result<Status, RootfsError> {
+        let source = sys::open_at(from, name, OFlags::RDONLY | OFlags::NONBLOCK, 0)
+            .map_err(|errno| self.from.error("open", path, errno))?;
+        let target = self.to.make_empty_file(to, name).map_err(|errno| self.to.error("create", path, errno))?;
+        copy_content(source, target).map_err(|source| match check_interrupt() {
+            Err(interrupted) => interrupted,
+            Ok(()) => fs::Error::new("copy", self.from.path().join(path), source).into(),
+        })?;
+        self.to.dress(to, name, attributes, false).map_err(|errno| self.to.error("set attributes of", path, errno))
+    }
+}
+
+/// Copies a file's content into an empty file: by sharing its blocks, else within the kernel, else through memory.
+fn copy_content(source: OwnedFd, target: OwnedFd) -> io::Result<()> {
+    if rustix::fs::ioctl_ficlone(&target, &source).is_ok() {
+        return Ok(());
+    }
+    let size = Status::of(&source)?.size;
+    let mut at = 0;
+    while at < size {
+        // Holes stay holes. A file system that cannot tell where they are says that all is data.
+        let data = match rustix::fs::seek(&source, SeekFrom::Data(at)) {
+            Ok(data) => data,
+            Err(Errno::NXIO) => break,
+            Err(_) => at,
+        };
+        let hole = rustix::fs::seek(&source, SeekFrom::Hole(data)).unwrap_or(size);
+        if !copy_range(&source, &target, data, hole)? {
+            return copy_through_memory(source, target);
+        }
+        at = hole;
+    }
+    rustix::fs::ftruncate(&target, size)?;
+    Ok(())
+}
+
+/// Whether the kernel could copy the range.
+fn copy_range(source: &OwnedFd, target: &OwnedFd, start: u64, end: u64) -> io::Result<bool> {
+    let (mut read_at, mut write_at) = (start, start);
+    while read_at < end {
+        let piece = usize::try_from(end - read_at).unwrap_or(PIECE).min(PIECE);
+        match rustix::fs::copy_file_range(source, Some(&mut read_at), target, Some(&mut write_at), piece) {
+            // The file became shorter; the caller's truncation decides its size.
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(Errno::INTR) => {}
+            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => return Ok(false),
+            Err(errno) => return Err(errno.into()),
+        }
+        if let Some(signal) = crate::diag::interrupt::requested() {
+            return Err(io::Error::other(format!("interrupted by signal {signal}")));
+        }
+    }
+    Ok(true)
+}
+
+fn copy_through_memory(source: OwnedFd, target: OwnedFd) -> io::Result<()> {
+    let (mut source, mut target) = (File::from(source), File::from(target));
+    io::Seek::rewind(&mut source)?;
+    io::Seek::rewind(&mut target)?;
+    super::tree::write_content(&mut source, &mut target)?;
+    Ok(())
+}

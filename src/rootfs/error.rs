@@ -1,0 +1,103 @@
+//! What can go wrong with a tree.
+
+use std::io;
+
+use crate::fs;
+
+use super::archive::ArchiveError;
+
+/// A tree could not be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RootfsError {
+    /// A file system operation failed.
+    #[error(transparent)]
+    Io(#[from] fs::Error),
+    /// A layer's archive cannot be read.
+    #[error("cannot read its archive")]
+    Layer {
+        /// The layer, as the caller names it.
+        layer: String,
+        /// Why.
+        #[source]
+        source: ArchiveError,
+    },
+    /// A member of a layer cannot be unpacked.
+    #[error("cannot unpack {member:?}")]
+    Member {
+        /// The layer, as the caller names it.
+        layer: String,
+        /// The member's name as it stands in the archive.
+        member: String,
+        /// Why.
+        #[source]
+        source: MemberError,
+    },
+    /// A layer has more members than any honest one.
+    #[error("layer {layer} has more than {limit} members")]
+    TooManyMembers {
+        /// The layer, as the caller names it.
+        layer: String,
+        /// How many it may have.
+        limit: u64,
+    },
+    /// The build was asked to stop.
+    #[error("interrupted by signal {signal}")]
+    Interrupted {
+        /// The signal.
+        signal: i32,
+    },
+}
+
+/// Why a member of a layer cannot be unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum MemberError {
+    /// Its name, or the name it links to, leads out of the root directory.
+    #[error("the path {path:?} leads out of the root directory")]
+    Escapes {
+        /// The path.
+        path: String,
+    },
+    /// Its name is longer than a path may be.
+    #[error("the name has {length} bytes, the limit is {limit}")]
+    NameTooLong {
+        /// How long it is.
+        length: usize,
+        /// How long it may be.
+        limit: usize,
+    },
+    /// A hard link to nothing, or to a directory.
+    #[error("it is a hard link to {target:?}, which is no file in this or a lower layer")]
+    LinkTarget {
+        /// What it links to.
+        target: String,
+    },
+    /// The root directory would become something else.
+    #[error("the root directory can only be a directory")]
+    Root,
+    /// A directory on the way is something else.
+    #[error("{path:?} is not a directory")]
+    NotDirectory {
+        /// The path.
+        path: String,
+    },
+    /// A whiteout that names nothing.
+    #[error("the whiteout names no file")]
+    Whiteout,
+    /// The file system refused.
+    #[error("cannot {verb}")]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Ends a long loop when the build was asked to stop.
+pub(crate) fn check_interrupt() -> Result<(), RootfsError> {
+    match crate::diag::interrupt::requested() {
+        Some(signal) => Err(RootfsError::Interrupted { signal }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,473 @@
+//! Unpacking a layer into a tree (OCI image spec, layer.md), and recording the baseline on the way.
+//!
+//! A member's name says where in the image it goes: a leading slash and `.` mean nothing, `..` may not climb above the root.
+//! Symbolic links on the way were put there by the image and are followed inside the root, as the kernel would in a
+//! container. What is in the way of a member is replaced, except a directory by a directory. Whiteouts hide what lower
+//! layers hold, never what this layer brought, in whatever order the two stand.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use rustix::fs::{AtFlags, OFlags};
+use rustix::io::Errno;
+
+use crate::fs::{self, FileKind, Status, Timestamp, sys};
+
+use super::archive::{Member, MemberKind, Reader};
+use super::attributes::Attributes;
+use super::error::{MemberError, RootfsError, check_interrupt};
+use super::index::{ContentHash, Entry};
+use super::tree::Tree;
+
+/// Members a layer may have. The largest images known have some hundred thousand.
+const MAX_MEMBERS: u64 = 10_000_000;
+/// Bytes a name may have: what the kernel takes as a path.
+const MAX_NAME: usize = 4096;
+/// What the names of whiteouts start with.
+const WHITEOUT: &[u8] = b".wh.";
+/// What the names of AUFS's own files start with; the one for opaque directories became part of the format.
+const WHITEOUT_META: &[u8] = b".wh..wh.";
+/// Hides everything that lower layers hold in its directory.
+const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
+
+/// What a layer brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LayerSummary {
+    /// Members of the archive, whiteouts included.
+    pub members: u64,
+    /// Bytes of file content.
+    pub bytes: u64,
+    /// Paths of lower layers that whiteouts took away, directories counting as one.
+    pub removed: u64,
+}
+
+impl Tree {
+    /// Unpacks an uncompressed layer over what is there and makes it part of the baseline. The stream is read to its end,
+    /// also behind the archive's, so that a digest computed on the way is that of the whole. `layer` names it in errors.
+    ///
+    /// After an error the tree is in between and only good for removal.
+    ///
+    /// # Errors
+    /// The archive cannot be read; a member leads out of the root, links to nothing or cannot be written; the build was
+    /// asked to stop.
+    pub fn apply_layer(&mut self, layer: &str, tar: impl Read) -> Result<LayerSummary, RootfsError> {
+        self.layers += 1;
+        let archive_error = |source| RootfsError::Layer { layer: layer.to_owned(), source };
+        let member_error = |name: &[u8], source| match check_interrupt() {
+            Err(interrupted) => interrupted,
+            Ok(()) => RootfsError::Member {
+                layer: layer.to_owned(),
+                member: String::from_utf8_lossy(name).into_owned(),
+                source,
+            },
+        };
+        let mut reader = Reader::new(tar);
+        let mut extraction = Extraction {
+            tree: self,
+            parent: None,
+            times: BTreeMap::new(),
+            touched: HashSet::new(),
+            summary: LayerSummary::default(),
+        };
+        while let Some(member) = reader.next_member().map_err(archive_error)? {
+            check_interrupt()?;
+            extraction.summary.members += 1;
+            if extraction.summary.members > MAX_MEMBERS {
+                return Err(RootfsError::TooManyMembers { layer: layer.to_owned(), limit: MAX_MEMBERS });
+            }
+            extraction.unpack(&member, &mut reader).map_err(|source| member_error(&member.name, source))?;
+        }
+        reader.finish().map_err(archive_error)?;
+        extraction.settle().map_err(|source| member_error(b"", source))
+    }
+}
+
+/// A directory that members go into.
+struct Parent {
+    /// As members name it.
+    asked: PathBuf,
+    /// As it is, without links.
+    path: PathBuf,
+    directory: OwnedFd,
+}
+
+struct Extraction<'a> {
+    tree: &'a mut Tree,
+    /// The directory of the last member; the next one mostly is in the same.
+    parent: Option<Rc<Parent>>,
+    /// Directories whose time has to be set when nothing more moves it.
+    times: BTreeMap<PathBuf, Timestamp>,
+    /// Inodes with several names of which one was changed: the other names' entries have to follow.
+    touched: HashSet<(u64, u64)>,
+    summary: LayerSummary,
+}
+
+impl Extraction<'_> {
+    fn unpack(&mut self, member: &Member, content: &mut impl Read) -> Result<(), MemberError> {
+        let path = normalized(&member.name)?;
+        let Some(name) = path.file_name() else { return self.unpack_root(member) };
+        let above = path.parent().unwrap_or(Path::new(""));
+        if let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT) {
+            return self.whiteout(above, name, hidden);
+        }
+        let Some(parent) = self.parent(above, true)? else { return Err(not_directory(above)) };
+        let path = parent.path.join(name);
+        self.keep_time(&parent.path);
+        let directory = parent.directory.as_fd();
+        let mut attributes = attributes_of(member);
+        let layer = self.tree.layers;
+        let entry = match &member.kind {
+            MemberKind::HardLink(target) => {
+                return self.hard_link(target, &path, directory, name, attributes);
+            }
+            MemberKind::Directory => {
+                self.clear_for_directory(&path, directory, name)?;
+                attributes.kind = FileKind::Directory;
+                self.times.insert(path.clone(), attributes.mtime);
+                let status = self.tree.make_directory(directory, name, &attributes).map_err(io("create directory"))?;
+                Entry::new(attributes, &status, ContentHash::default(), layer)
+            }
+            MemberKind::File => {
+                self.clear_for_file(&path, directory, name)?;
+                let (status, hash) = self
+                    .tree
+                    .make_file(directory, name, &attributes, content)
+                    .map_err(|source| MemberError::Io { verb: "write file", source })?;
+                self.summary.bytes += status.size;
+                Entry::new(attributes, &status, hash, layer)
+            }
+            MemberKind::Symlink(target) => {
+                self.clear_for_file(&path, directory, name)?;
+                attributes.kind = FileKind::Symlink;
+                attributes.mode = super::attributes::SYMLINK_MODE;
+                let status = self
+                    .tree
+                    .make_symlink(directory, name, OsStr::from_bytes(target), &attributes)
+                    .map_err(io("create symbolic link"))?;
+                Entry::new(attributes, &status, ContentHash::of(target), layer)
+            }
+            MemberKind::CharDevice { .. } | MemberKind::BlockDevice { .. } | MemberKind::Fifo => {
+                self.clear_for_file(&path, directory, name)?;
+                let status = self.tree.make_special(directory, name, &attributes).map_err(io("create special file"))?;
+                Entry::new(attributes, &status, ContentHash::default(), layer)
+            }
+        };
+        self.tree.index.insert(path, entry);
+        Ok(())
+    }
+
+    fn unpack_root(&mut self, member: &Member) -> Result<(), MemberError> {
+        if member.kind != MemberKind::Directory {
+            return Err(MemberError::Root);
+        }
+        self.times.insert(PathBuf::new(), member.mtime);
+        self.tree
+            .set_attributes(Path::new(""), &Attributes { kind: FileKind::Directory, ..attributes_of(member) })
+            .map_err(|error| match error {
+                RootfsError::Io(fs::Error::Io { verb, source, .. }) => MemberError::Io { verb, source },
+                _ => MemberError::Root,
+            })
+    }
+
+    /// A member's directory, links followed inside the root; missing directories are made if `create`, else give `None`.
+    fn parent(&mut self, asked: &Path, create: bool) -> Result<Option<Rc<Parent>>, MemberError> {
+        if let Some(parent) = self.parent.as_ref().filter(|parent| parent.asked == asked) {
+            return Ok(Some(Rc::clone(parent)));
+        }
+        let known = |tree: &Tree, path: &Path| tree.index.get(path).map(|entry| entry.kind());
+        // The index knows only paths without links, so a directory in it needs no resolving.
+        let path = if asked.as_os_str().is_empty() || known(self.tree, asked) == Some(FileKind::Directory) {
+            asked.to_owned()
+        } else {
+            self.tree.root().resolve(asked, true).map_err(io("resolve"))?
+        };
+        let mut ancestors: Vec<&Path> = path.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
+        while let Some(ancestor) = ancestors.pop() {
+            match known(self.tree, ancestor) {
+                Some(FileKind::Directory) => {}
+                Some(_) if create => return Err(not_directory(ancestor)),
+                None if create => self.implied_directory(ancestor)?,
+                _ => return Ok(None),
+            }
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let directory = self.tree.root().open_at(&path, flags).map_err(io("open directory"))?;
+        let parent = Rc::new(Parent { asked: asked.to_owned(), path, directory });
+        self.parent = Some(Rc::clone(&parent));
+        Ok(Some(parent))
+    }
+
+    /// A directory no layer has a member for. Its time is fixed, because nothing else in an image depends on the clock.
+    fn implied_directory(&mut self, path: &Path) -> Result<(), MemberError> {
+        let attributes = Attributes::new(FileKind::Directory, 0o755);
+        if let Some(above) = path.parent() {
+            self.keep_time(above);
+        }
+        self.times.insert(path.to_owned(), attributes.mtime);
+        let (directory, name) = self.tree.root().parent(path).map_err(io("open directory"))?;
+        let status = self.tree.make_directory(directory.as_fd(), &name, &attributes).map_err(io("create directory"))?;
+        let entry = Entry::new(attributes, &status, ContentHash::default(), self.tree.layers);
+        self.tree.index.insert(path.to_owned(), entry);
+        Ok(())
+    }
+
+    /// A directory's time is that of its last member, not of what is unpacked into it.
+    fn keep_time(&mut self, directory: &Path) {
+        if !self.times.contains_key(directory)
+            && let Some(entry) = self.tree.index.get(directory)
+        {
+            self.times.insert(directory.to_owned(), entry.mtime());
+        }
+    }
+
+    /// Removes what may not stay where a directory is to be.
+    fn clear_for_directory(&mut self, path: &Path, directory: BorrowedFd<'_>, name: &OsStr) -> Result<(), MemberError> {
+        match self.tree.index.get(path) {
+            Some(entry) if !entry.is_directory() => {
+                self.forget(path);
+                absent_is_fine(rustix::fs::unlinkat(directory, name, AtFlags::empty())).map_err(io("replace"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes a directory where something else is to be; a file is replaced when the new one is made.
+    fn clear_for_file(&mut self, path: &Path, directory: BorrowedFd<'_>, name: &OsStr) -> Result<(), MemberError> {
+        match self.tree.index.get(path) {
+            Some(entry) if entry.is_directory() => {
+                absent_is_fine(fs::remove_at(directory, name)).map_err(io("replace"))?;
+                self.forget(path);
+            }
+            Some(_) => self.forget(path),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Takes a path and everything below it from the index.
+    fn forget(&mut self, path: &Path) {
+        // The directory of the last member may be reached through what goes away.
+        self.parent = None;
+        let linked = |(_, entry): (&Path, &Entry)| entry.linked().then(|| entry.identity());
+        self.touched.extend(self.tree.index.below(path).filter_map(linked));
+        self.tree.index.remove_below(path);
+        if let Some(entry) = self.tree.index.remove(path).filter(|entry| entry.linked()) {
+            self.touched.insert(entry.identity());
+        }
+    }
+
+    fn hard_link(
+        &mut self,
+        target: &[u8],
+        path: &Path,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+        mut attributes: Attributes,
+    ) -> Result<(), MemberError> {
+        let missing = || MemberError::LinkTarget { target: String::from_utf8_lossy(target).into_owned() };
+        let wanted = normalized(target)?;
+        let Some(from_name) = wanted.file_name() else { return Err(missing()) };
+        let above = wanted.parent().unwrap_or(Path::new(""));
+        let kept = self.parent.clone();
+        let Some(from) = self.parent(above, false)? else { return Err(missing()) };
+        self.parent = kept;
+        let existing = from.path.join(from_name);
+        let Some(entry) = self.tree.index.get(&existing).cloned() else { return Err(missing()) };
+        if entry.is_directory() {
+            return Err(missing());
+        }
+        if existing == path {
+            return Ok(());
+        }
+        self.clear_for_file(path, directory, name)?;
+        let linked = self.tree.make_hard_link(from.directory.as_fd(), from_name, directory, name);
+        linked.map_err(io("create hard link"))?;
+        // The member describes the one inode all names share. Extended attributes that it does not repeat stay.
+        let before = entry.attributes();
+        attributes.kind = before.kind;
+        attributes.xattrs =
+            before.xattrs.iter().map(|(name, value)| (name.clone(), value.clone())).chain(attributes.xattrs).collect();
+        if before.kind == FileKind::Symlink {
+            attributes.mode = before.mode;
+        }
+        let status = if attributes == before {
+            Status::at(directory, name).map_err(io("look at"))?
+        } else {
+            self.tree.dress(directory, name, &attributes, false).map_err(io("set attributes"))?
+        };
+        self.touched.insert((status.device, status.inode));
+        let linked = Entry::new(attributes, &status, entry.content(), self.tree.layers);
+        self.tree.index.insert(path.to_owned(), linked);
+        Ok(())
+    }
+
+    fn whiteout(&mut self, above: &Path, name: &OsStr, hidden: &[u8]) -> Result<(), MemberError> {
+        let opaque = name.as_bytes() == WHITEOUT_OPAQUE;
+        if !opaque && name.as_bytes().starts_with(WHITEOUT_META) {
+            return Ok(());
+        }
+        if matches!(hidden, b"" | b"." | b"..") {
+            return Err(MemberError::Whiteout);
+        }
+        let Some(parent) = self.parent(above, false)? else { return Ok(()) };
+        if opaque {
+            return self.hide(&parent.path, false);
+        }
+        let path = parent.path.join(OsStr::from_bytes(hidden));
+        if self.tree.index.get(&path).is_some() { self.hide(&path, true) } else { Ok(()) }
+    }
+
+    /// Removes what lower layers hold below `path`, and at it if `itself`.
+    fn hide(&mut self, path: &Path, itself: bool) -> Result<(), MemberError> {
+        let current = self.tree.layers;
+        let is_current = |entry: &Entry| entry.layer() == current;
+        let index = &self.tree.index;
+        let own = index.get(path).filter(|_| itself);
+        if itself && !own.is_some_and(is_current) && !index.below(path).any(|(_, entry)| is_current(entry)) {
+            self.summary.removed += 1;
+            return self.unlink(path, true).map(drop);
+        }
+        // Deepest first, so that a directory is looked at when everything that can go from it is gone.
+        let below = index.below(path).map(|(path, entry)| (path.to_owned(), entry));
+        let hidden: Vec<PathBuf> = own
+            .map(|entry| (path.to_owned(), entry))
+            .into_iter()
+            .chain(below)
+            .filter(|(_, entry)| !is_current(entry))
+            .map(|(path, _)| path)
+            .collect();
+        for path in hidden.iter().rev() {
+            if self.unlink(path, false)? {
+                self.summary.removed += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a path, a directory only if it is empty or `tree`. Says whether it is gone.
+    fn unlink(&mut self, path: &Path, tree: bool) -> Result<bool, MemberError> {
+        let (directory, name) = self.tree.root().parent(path).map_err(io("open directory"))?;
+        let is_directory = self.tree.index.get(path).is_some_and(|entry| entry.is_directory());
+        let removed = match (is_directory, tree) {
+            (_, true) => fs::remove_at(&directory, &name),
+            (true, false) => rustix::fs::unlinkat(&directory, &name, AtFlags::REMOVEDIR),
+            (false, false) => rustix::fs::unlinkat(&directory, &name, AtFlags::empty()),
+        };
+        match removed {
+            Err(Errno::NOTEMPTY | Errno::EXIST) => return Ok(false),
+            answer => absent_is_fine(answer).map_err(io("remove"))?,
+        }
+        if let Some(above) = path.parent() {
+            self.keep_time(above);
+        }
+        self.forget(path);
+        Ok(true)
+    }
+
+    /// Sets the times of directories, and brings the entries up to date whose inode changed under another name.
+    fn settle(mut self) -> Result<LayerSummary, MemberError> {
+        for (path, time) in std::mem::take(&mut self.times) {
+            let is_root = path.as_os_str().is_empty();
+            if !is_root && self.tree.index.get(&path).is_none_or(|entry| !entry.is_directory()) {
+                continue;
+            }
+            let (directory, name) = self.tree.root().parent(&path).map_err(io("open directory"))?;
+            match sys::set_modified_at(&directory, &name, time) {
+                // A time out of the file system's range; nothing depends on a directory's.
+                Err(Errno::INVAL | Errno::PERM) => {}
+                answer => answer.map_err(io("set time of directory"))?,
+            }
+            let status = Status::at(&directory, &name).map_err(io("look at directory"))?;
+            if let Some(entry) = self.tree.index.get_mut(&path) {
+                entry.set_mtime(status.modified);
+                entry.restamp(&status);
+            }
+        }
+        if !self.touched.is_empty() {
+            self.refresh_touched()?;
+        }
+        self.tree.index.set_complete();
+        Ok(self.summary)
+    }
+
+    fn refresh_touched(&mut self) -> Result<(), MemberError> {
+        let touched: Vec<PathBuf> = self
+            .tree
+            .index
+            .iter()
+            .filter(|(_, entry)| self.touched.contains(&entry.identity()))
+            .map(|(path, _)| path.to_owned())
+            .collect();
+        for path in touched {
+            let (directory, name) = self.tree.root().parent(&path).map_err(io("open directory"))?;
+            let status = Status::at(&directory, &name).map_err(io("look at"))?;
+            let attributes =
+                self.tree.attributes_at(directory.as_fd(), &name, &status).map_err(io("read attributes"))?;
+            if let Some(entry) = self.tree.index.get_mut(&path) {
+                *entry = Entry::new(attributes, &status, entry.content(), entry.layer());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn io<E: Into<std::io::Error>>(verb: &'static str) -> impl Fn(E) -> MemberError {
+    move |source| MemberError::Io { verb, source: source.into() }
+}
+
+fn not_directory(path: &Path) -> MemberError {
+    MemberError::NotDirectory { path: path.display().to_string() }
+}
+
+fn absent_is_fine(answer: rustix::io::Result<()>) -> rustix::io::Result<()> {
+    match answer {
+        Err(Errno::NOENT) => Ok(()),
+        answer => answer,
+    }
+}
+
+fn attributes_of(member: &Member) -> Attributes {
+    let kind = match member.kind {
+        MemberKind::File | MemberKind::HardLink(_) => FileKind::File,
+        MemberKind::Directory => FileKind::Directory,
+        MemberKind::Symlink(_) => FileKind::Symlink,
+        MemberKind::CharDevice { major, minor } => FileKind::CharDevice { major, minor },
+        MemberKind::BlockDevice { major, minor } => FileKind::BlockDevice { major, minor },
+        MemberKind::Fifo => FileKind::Fifo,
+    };
+    Attributes {
+        kind,
+        mode: member.mode,
+        uid: member.uid,
+        gid: member.gid,
+        mtime: member.mtime,
+        xattrs: member
+            .xattrs
+            .iter()
+            .filter(|(name, _)| fs::xattr::is_carried(name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
+    }
+}
+
+/// The path a name in an archive means, relative to the root.
+fn normalized(name: &[u8]) -> Result<PathBuf, MemberError> {
+    if name.len() > MAX_NAME {
+        return Err(MemberError::NameTooLong { length: name.len(), limit: MAX_NAME });
+    }
+    let mut path = PathBuf::new();
+    for component in name.split(|byte| *byte == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." if path.pop() => {}
+            b".." => return Err(MemberError::Escapes { path: String::from_utf8_lossy(name).into_owned() }),
+            component => path.push(OsString::from_vec(component.to_vec())),
+        }
+    }
+    Ok(path)
+}

@@ -1,0 +1,387 @@
+//! How every path of the layers so far looked when it was last written or compared.
+//!
+//! This is the baseline a snapshot compares with. It is made while unpacking, so that no walk is needed before the first
+//! step. It costs some 280 bytes for a path.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::fs::xattr::Xattrs;
+use crate::fs::{FileKind, Status, Timestamp};
+
+use super::attributes::Attributes;
+
+/// Largest granularity of file times: a change this soon after another may leave the same time behind. Kernels tick
+/// every 10 ms at the slowest; the double is to be safe.
+const TICK_MILLISECONDS: u32 = 20;
+
+/// Hash of a file's content, or of a symbolic link's target (XXH3, 128 bits: fast, and nobody gains by a collision in
+/// their own image).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct ContentHash([u64; 2]);
+
+impl ContentHash {
+    /// Hash of the whole content.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self::from(xxhash_rust::xxh3::xxh3_128(bytes))
+    }
+}
+
+impl From<u128> for ContentHash {
+    fn from(hash: u128) -> Self {
+        let [low, high] = [hash & u128::from(u64::MAX), hash >> 64];
+        Self([u64::try_from(high).unwrap_or_default(), u64::try_from(low).unwrap_or_default()])
+    }
+}
+
+/// Computes a [`ContentHash`] from pieces.
+#[derive(Clone, Default)]
+pub struct ContentHasher(Xxh3);
+
+impl std::fmt::Debug for ContentHasher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ContentHasher")
+    }
+}
+
+impl ContentHasher {
+    /// Starts with no content.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the next piece.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The hash of all pieces.
+    pub fn finish(&self) -> ContentHash {
+        self.0.digest128().into()
+    }
+}
+
+/// One path of the index: what the image says of it, and by what the disk is recognised as unchanged. There are as many as
+/// files in the image, so it is packed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    xattrs: Option<Box<Xattrs>>,
+    device: u64,
+    inode: u64,
+    /// A device node has its numbers here.
+    size: u64,
+    content: ContentHash,
+    mtime: PackedTime,
+    changed: PackedTime,
+    uid: u32,
+    gid: u32,
+    layer: u32,
+    mode: u16,
+    kind: Kind,
+    linked: bool,
+}
+
+/// [`FileKind`] without device numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    File,
+    Directory,
+    Symlink,
+    CharDevice,
+    BlockDevice,
+    Fifo,
+    Socket,
+}
+
+/// A [`Timestamp`] that aligns to four bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct PackedTime {
+    seconds: [u32; 2],
+    nanoseconds: u32,
+}
+
+impl From<Timestamp> for PackedTime {
+    fn from(time: Timestamp) -> Self {
+        let [a, b, c, d, e, f, g, h] = time.seconds.to_ne_bytes();
+        let seconds = [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])];
+        Self { seconds, nanoseconds: time.nanoseconds }
+    }
+}
+
+impl From<PackedTime> for Timestamp {
+    fn from(time: PackedTime) -> Self {
+        let [[a, b, c, d], [e, f, g, h]] = time.seconds.map(u32::to_ne_bytes);
+        Self { seconds: i64::from_ne_bytes([a, b, c, d, e, f, g, h]), nanoseconds: time.nanoseconds }
+    }
+}
+
+impl Entry {
+    /// An entry for a file as it is now.
+    pub(crate) fn new(attributes: Attributes, status: &Status, content: ContentHash, layer: u32) -> Self {
+        let Attributes { kind, mode, uid, gid, mtime, xattrs } = attributes;
+        let numbers = |major: u32, minor: u32| u64::from(major) << 32 | u64::from(minor);
+        let (kind, size) = match kind {
+            FileKind::File => (Kind::File, status.size),
+            FileKind::Directory => (Kind::Directory, status.size),
+            FileKind::Symlink => (Kind::Symlink, status.size),
+            FileKind::CharDevice { major, minor } => (Kind::CharDevice, numbers(major, minor)),
+            FileKind::BlockDevice { major, minor } => (Kind::BlockDevice, numbers(major, minor)),
+            FileKind::Fifo => (Kind::Fifo, 0),
+            FileKind::Socket => (Kind::Socket, 0),
+        };
+        Self {
+            xattrs: (!xattrs.is_empty()).then(|| Box::new(xattrs)),
+            device: status.device,
+            inode: status.inode,
+            size,
+            content,
+            mtime: mtime.into(),
+            changed: status.changed.into(),
+            uid,
+            gid,
+            layer,
+            mode: u16::try_from(mode & 0o7777).unwrap_or(0),
+            kind,
+            linked: is_linked(status),
+        }
+    }
+
+    /// What the image says of the file.
+    pub fn attributes(&self) -> Attributes {
+        Attributes {
+            kind: self.kind(),
+            mode: self.mode(),
+            uid: self.uid,
+            gid: self.gid,
+            mtime: self.mtime(),
+            xattrs: self.xattrs.as_deref().cloned().unwrap_or_default(),
+        }
+    }
+
+    /// What the file is.
+    pub fn kind(&self) -> FileKind {
+        let numbers = || (u32::try_from(self.size >> 32), u32::try_from(self.size & u64::from(u32::MAX)));
+        match (self.kind, numbers()) {
+            (Kind::Directory, _) => FileKind::Directory,
+            (Kind::Symlink, _) => FileKind::Symlink,
+            (Kind::CharDevice, (Ok(major), Ok(minor))) => FileKind::CharDevice { major, minor },
+            (Kind::BlockDevice, (Ok(major), Ok(minor))) => FileKind::BlockDevice { major, minor },
+            (Kind::Fifo, _) => FileKind::Fifo,
+            (Kind::Socket, _) => FileKind::Socket,
+            (Kind::File | Kind::CharDevice | Kind::BlockDevice, _) => FileKind::File,
+        }
+    }
+
+    /// Whether it is a directory.
+    pub fn is_directory(&self) -> bool {
+        self.kind == Kind::Directory
+    }
+
+    pub(crate) fn mode(&self) -> u32 {
+        self.mode.into()
+    }
+
+    pub(crate) fn owner(&self) -> (u32, u32) {
+        (self.uid, self.gid)
+    }
+
+    pub(crate) fn mtime(&self) -> Timestamp {
+        self.mtime.into()
+    }
+
+    pub(crate) fn set_mtime(&mut self, mtime: Timestamp) {
+        self.mtime = mtime.into();
+    }
+
+    /// Hash of the content or of the link's target.
+    pub(crate) fn content(&self) -> ContentHash {
+        self.content
+    }
+
+    /// The layer the path was last written by; counts up with every layer applied.
+    pub(crate) fn layer(&self) -> u32 {
+        self.layer
+    }
+
+    /// Whether the file had other names.
+    pub(crate) fn linked(&self) -> bool {
+        self.linked
+    }
+
+    /// Whether the size or the target's length of a file or link is this; other kinds have none.
+    pub(crate) fn has_size(&self, size: u64) -> bool {
+        !matches!(self.kind, Kind::File | Kind::Symlink) || self.size == size
+    }
+
+    /// Whether the extended attributes are these.
+    pub(crate) fn has_xattrs(&self, xattrs: &Xattrs) -> bool {
+        self.xattrs.as_deref().map_or(xattrs.is_empty(), |own| own == xattrs)
+    }
+
+    /// Names of one file have the same identity.
+    pub(crate) fn identity(&self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
+
+    /// The change time the disk showed.
+    pub(crate) fn changed(&self) -> Timestamp {
+        self.changed.into()
+    }
+
+    /// Takes the inode, its change time and whether it has other names from the disk; everything else stays.
+    pub(crate) fn restamp(&mut self, status: &Status) {
+        self.device = status.device;
+        self.inode = status.inode;
+        self.changed = status.changed.into();
+        self.linked = is_linked(status);
+    }
+
+    /// Makes the next compare read the file's content, because this entry was never compared with the disk.
+    pub(crate) fn distrust(&mut self) {
+        self.changed = Timestamp::from_seconds(i64::MIN).into();
+    }
+
+    /// Whether the disk shows the very inode, not touched since.
+    pub(crate) fn is_stamped(&self, status: &Status) -> bool {
+        (self.device, self.inode, self.changed) == (status.device, status.inode, status.changed.into())
+    }
+}
+
+fn is_linked(status: &Status) -> bool {
+    status.kind != FileKind::Directory && status.link_count > 1
+}
+
+/// The baseline: every path of the tree but the root itself.
+#[derive(Debug, Clone, Default)]
+pub struct Index {
+    entries: BTreeMap<Box<Path>, Entry>,
+    complete: Timestamp,
+}
+
+impl Index {
+    /// The entry of a path without symbolic links on the way.
+    pub fn get(&self, path: &Path) -> Option<&Entry> {
+        self.entries.get(path)
+    }
+
+    /// All entries: parents before children, siblings by the bytes of their names.
+    pub fn iter(&self) -> impl Iterator<Item = (&Path, &Entry)> {
+        self.entries.iter().map(|(path, entry)| (path.as_ref(), entry))
+    }
+
+    /// Number of paths.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no path.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(crate) fn insert(&mut self, path: PathBuf, entry: Entry) {
+        self.entries.insert(path.into_boxed_path(), entry);
+    }
+
+    pub(crate) fn get_mut(&mut self, path: &Path) -> Option<&mut Entry> {
+        self.entries.get_mut(path)
+    }
+
+    pub(crate) fn remove(&mut self, path: &Path) -> Option<Entry> {
+        self.entries.remove(path)
+    }
+
+    /// The paths below `path`, itself left out, parents before children.
+    pub(crate) fn below<'a>(&'a self, path: &'a Path) -> impl DoubleEndedIterator<Item = (&'a Path, &'a Entry)> {
+        // Descendants follow their directory without a gap, because paths compare by components.
+        let end = after_descendants(path);
+        let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let start = if path.as_os_str().is_empty() { Bound::Unbounded } else { Bound::Excluded(path) };
+        self.entries.range::<Path, _>((start, end)).map(|(path, entry)| (path.as_ref(), entry))
+    }
+
+    /// Forgets the paths below `path`.
+    pub(crate) fn remove_below(&mut self, path: &Path) {
+        let below: Vec<PathBuf> = self.below(path).map(|(path, _)| path.to_owned()).collect();
+        for path in below {
+            self.entries.remove(path.as_path());
+        }
+    }
+
+    /// The baseline is now what the disk shows.
+    pub(crate) fn set_complete(&mut self) {
+        self.complete = Timestamp::now();
+    }
+
+    /// Whether an equal stamp proves nothing, because the file changed in the same tick of the clock in which the baseline
+    /// was complete.
+    pub(crate) fn is_fresh(&self, entry: &Entry) -> bool {
+        Timestamp::from(entry.changed) >= self.complete.minus_milliseconds(TICK_MILLISECONDS)
+    }
+}
+
+/// The first path that sorts after everything below `path`; none for the root.
+fn after_descendants(path: &Path) -> Option<PathBuf> {
+    // The smallest name greater than `name` is `name` with a zero byte appended, which no file name holds.
+    let mut name = path.file_name()?.to_owned();
+    name.push("\0");
+    Some(path.with_file_name(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(paths: &[&str]) -> Index {
+        let status = Status {
+            kind: FileKind::File,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            modified: Timestamp::default(),
+            changed: Timestamp::default(),
+            born: Timestamp::default(),
+            device: 0,
+            inode: 0,
+            link_count: 1,
+        };
+        let mut index = Index::default();
+        for path in paths {
+            let attributes = Attributes::shown(&status, Xattrs::new());
+            index.insert(PathBuf::from(path), Entry::new(attributes, &status, ContentHash::default(), 0));
+        }
+        index
+    }
+
+    fn below(index: &Index, path: &str) -> Vec<String> {
+        index.below(Path::new(path)).map(|(path, _)| path.display().to_string()).collect()
+    }
+
+    #[test]
+    fn descendants_are_a_range() {
+        let mut index = index(&["a", "a b", "a/b", "a/b/c", "a/b.d", "a-", "b", "a/b!"]);
+        assert_eq!(below(&index, "a"), ["a/b", "a/b/c", "a/b!", "a/b.d"]);
+        assert_eq!(below(&index, "a/b"), ["a/b/c"]);
+        assert_eq!(below(&index, "").len(), 8);
+        assert_eq!(below(&index, "c").len(), 0);
+        index.remove_below(Path::new("a"));
+        assert_eq!(below(&index, ""), ["a", "a b", "a-", "b"]);
+    }
+
+    #[test]
+    fn an_entry_is_small() {
+        assert!(size_of::<(Box<Path>, Entry)>() <= 104, "{}", size_of::<(Box<Path>, Entry)>());
+    }
+
+    #[test]
+    fn pieces_hash_like_the_whole() {
+        let mut hasher = ContentHasher::new();
+        hasher.update(b"ab");
+        hasher.update(b"c");
+        assert_eq!(hasher.finish(), ContentHash::of(b"abc"));
+    }
+}

@@ -1,0 +1,169 @@
+//! What the file system below a tree could not hold.
+//!
+//! In a user namespace that maps one id, every `chown` to another id fails; device nodes and file capabilities may be
+//! refused anywhere. The image must still say what they are. So the wanted attributes are remembered beside the tree,
+//! by inode – a renamed file takes its owner along – with what the disk showed instead. As long as the disk
+//! still shows that, the record holds; what a program changed since is taken from the disk.
+
+use std::collections::HashMap;
+
+use crate::fs::xattr::{CAPABILITY, Xattrs};
+use crate::fs::{FileKind, Status, Timestamp};
+
+use super::attributes::Attributes;
+
+/// An inode that cannot be mistaken for a later one with the same number, where the file system tells birth times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Inode {
+    device: u64,
+    number: u64,
+    born: Timestamp,
+}
+
+impl From<&Status> for Inode {
+    fn from(status: &Status) -> Self {
+        Self { device: status.device, number: status.inode, born: status.born }
+    }
+}
+
+/// What was wanted of a file, and what the disk showed after all was tried.
+#[derive(Debug, Clone)]
+struct Record {
+    wanted: Attributes,
+    shown: Status,
+    /// Attributes of `wanted` that the disk did not take.
+    missing_xattrs: Xattrs,
+}
+
+/// The records of a tree.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Records {
+    by_inode: HashMap<Inode, Record>,
+}
+
+impl Records {
+    /// Remembers what `status` does not show of `wanted`, or forgets the inode if it shows everything.
+    pub(crate) fn note(&mut self, wanted: &Attributes, status: &Status, missing_xattrs: Xattrs) {
+        let shown = Attributes::shown(status, Xattrs::new());
+        let held = shown.kind == wanted.kind
+            && (shown.mode == wanted.mode || shown.kind == FileKind::Symlink)
+            && (shown.uid, shown.gid) == (wanted.uid, wanted.gid)
+            && shown.mtime == wanted.mtime
+            && missing_xattrs.is_empty();
+        let inode = Inode::from(status);
+        if held {
+            self.by_inode.remove(&inode);
+        } else {
+            let wanted = Attributes { xattrs: Xattrs::new(), ..wanted.clone() };
+            self.by_inode.insert(inode, Record { wanted, shown: *status, missing_xattrs });
+        }
+    }
+
+    /// The attributes of a file: the record's as far as the disk still shows what it showed, the disk's otherwise.
+    pub(crate) fn apply(&self, status: &Status, xattrs: Xattrs) -> Attributes {
+        let mut attributes = Attributes::shown(status, xattrs);
+        // Nearly all trees have no record at all.
+        if self.by_inode.is_empty() {
+            return attributes;
+        }
+        let Some(Record { wanted, shown, missing_xattrs }) = self.by_inode.get(&Inode::from(status)) else {
+            return attributes;
+        };
+        let untouched = shown.size == status.size && shown.modified == status.modified;
+        if shown.kind == status.kind && (shown.kind == wanted.kind || untouched) {
+            attributes.kind = wanted.kind;
+        }
+        if shown.mode == status.mode && shown.kind != FileKind::Symlink {
+            attributes.mode = wanted.mode;
+        }
+        if shown.uid == status.uid {
+            attributes.uid = wanted.uid;
+        }
+        if shown.gid == status.gid {
+            attributes.gid = wanted.gid;
+        }
+        if shown.modified == status.modified {
+            attributes.mtime = wanted.mtime;
+        }
+        // The kernel takes capabilities away when content or owner change; so does the record.
+        let keeps_capability = untouched && (shown.uid, shown.gid) == (status.uid, status.gid);
+        for (name, value) in missing_xattrs {
+            if name != CAPABILITY || keeps_capability {
+                attributes.xattrs.entry(name.clone()).or_insert_with(|| value.clone());
+            }
+        }
+        attributes
+    }
+
+    /// Forgets everything about a file.
+    pub(crate) fn forget(&mut self, status: &Status) {
+        if !self.by_inode.is_empty() {
+            self.by_inode.remove(&Inode::from(status));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status() -> Status {
+        Status {
+            kind: FileKind::File,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            modified: Timestamp::from_seconds(7),
+            changed: Timestamp::from_seconds(9),
+            born: Timestamp::from_seconds(9),
+            device: 1,
+            inode: 2,
+            link_count: 1,
+        }
+    }
+
+    fn wanted() -> Attributes {
+        let mut wanted = Attributes::new(FileKind::CharDevice { major: 1, minor: 3 }, 0o4755);
+        wanted.uid = 1000;
+        wanted.gid = 50;
+        wanted.mtime = Timestamp::from_seconds(7);
+        wanted
+    }
+
+    fn capability() -> Xattrs {
+        Xattrs::from([(CAPABILITY.into(), vec![1])])
+    }
+
+    #[test]
+    fn the_record_holds_while_the_disk_shows_the_same() {
+        let mut records = Records::default();
+        records.note(&wanted(), &status(), capability());
+        let expected = Attributes { xattrs: capability(), ..wanted() };
+        assert_eq!(records.apply(&status(), Xattrs::new()), expected);
+    }
+
+    #[test]
+    fn what_a_program_changed_wins_one_by_one() {
+        let mut records = Records::default();
+        records.note(&wanted(), &status(), capability());
+        let chowned = records.apply(&Status { uid: 5, ..status() }, Xattrs::new());
+        assert_eq!((chowned.uid, chowned.gid, chowned.mode), (5, 50, 0o4755));
+        assert!(chowned.xattrs.is_empty(), "a change of owner takes the capability");
+        let written =
+            records.apply(&Status { size: 4, modified: Timestamp::from_seconds(10), ..status() }, Xattrs::new());
+        assert_eq!((written.kind, written.uid), (FileKind::File, 1000), "a device that was written to is a file");
+        assert_eq!(written.mtime, Timestamp::from_seconds(10));
+        let another = records.apply(&Status { born: Timestamp::from_seconds(11), ..status() }, Xattrs::new());
+        assert_eq!(another.uid, 0, "another file that got the same inode number");
+    }
+
+    #[test]
+    fn what_the_disk_shows_needs_no_record() {
+        let mut records = Records::default();
+        records.note(&wanted(), &status(), Xattrs::new());
+        records.note(&Attributes::shown(&status(), Xattrs::new()), &status(), Xattrs::new());
+        assert_eq!(records.apply(&Status { inode: 2, ..status() }, Xattrs::new()).uid, 0);
+        assert!(records.by_inode.is_empty());
+    }
+}

@@ -1,0 +1,236 @@
+//! The walk and the comparison.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::iter::Peekable;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use crate::fs::{self, FileKind, Status, sys};
+use crate::rootfs::{Attributes, Change, ChangeKind, ContentHash, ContentHasher, Entry, Tree};
+
+use super::error::SnapshotError;
+
+/// Bytes hashed at a time.
+const CHUNK: usize = 128 * 1024;
+
+/// How to compare.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Paths that are not looked at, nor anything below them: neither new nor changed nor deleted.
+    pub ignored: BTreeSet<PathBuf>,
+}
+
+/// Compares the tree with its baseline. Changes come in the order of a layer: by path, component by component, with every
+/// directory on the way listed before. The root directory is never listed, as BuildKit never lists it. Sockets do not
+/// exist as far as images are concerned.
+///
+/// # Errors
+/// Something in the tree cannot be read, or the build was asked to stop.
+pub fn compare(tree: &Tree, options: &Options) -> Result<Vec<Change>, SnapshotError> {
+    let root = Path::new("");
+    let directory = tree
+        .root()
+        .open_at(root, OFlags::RDONLY | OFlags::DIRECTORY)
+        .map_err(|errno| fs::Error::new("open directory", tree.path(), errno))?;
+    let mut comparison = Comparison {
+        tree,
+        ignored: &options.ignored,
+        baseline: tree.index().iter().peekable(),
+        found: BTreeMap::new(),
+        hashes: HashMap::new(),
+        buffer: vec![0; CHUNK],
+    };
+    comparison.directory(directory.as_fd(), root)?;
+    // What the walk did not come to does not exist any more.
+    while let Some((path, _)) = comparison.baseline.peek() {
+        let path: &Path = path;
+        comparison.removed(path);
+    }
+    Ok(comparison.finish())
+}
+
+struct Comparison<'a, I: Iterator<Item = (&'a Path, &'a Entry)>> {
+    tree: &'a Tree,
+    ignored: &'a BTreeSet<PathBuf>,
+    /// What remains of the baseline. The walk takes the same order, so the two are merged.
+    baseline: Peekable<I>,
+    found: BTreeMap<PathBuf, ChangeKind>,
+    /// Content of files with several names, so that each is read once.
+    hashes: HashMap<(u64, u64), ContentHash>,
+    buffer: Vec<u8>,
+}
+
+impl<'a, I: Iterator<Item = (&'a Path, &'a Entry)>> Comparison<'a, I> {
+    fn directory(&mut self, directory: BorrowedFd<'_>, path: &Path) -> Result<(), SnapshotError> {
+        if let Some(signal) = crate::diag::interrupt::requested() {
+            return Err(SnapshotError::Interrupted { signal });
+        }
+        for name in sys::names(directory).map_err(|errno| self.error("list", path, errno))? {
+            let path = path.join(&name);
+            if self.ignored.contains(&path) {
+                self.entry(&path);
+                self.skip_below(&path);
+                continue;
+            }
+            let status = match Status::at(directory, &name) {
+                Ok(status) if status.kind != FileKind::Socket => status,
+                Ok(_) | Err(Errno::NOENT) => continue,
+                Err(errno) => return Err(self.error("look at", &path, errno)),
+            };
+            self.file(directory, &name, &path, &status)?;
+        }
+        Ok(())
+    }
+
+    fn file(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+        path: &Path,
+        status: &Status,
+    ) -> Result<(), SnapshotError> {
+        let attributes = self.tree.plain_attributes(status);
+        let entry = self.entry(path);
+        let change = match entry {
+            None => Some(ChangeKind::Added),
+            Some(entry) => {
+                let differs = self.differs(directory, name, path, status, &attributes, entry)?;
+                differs.then_some(ChangeKind::Modified)
+            }
+        };
+        if let Some(change) = change {
+            self.found.insert(path.to_owned(), change);
+        }
+        if attributes.kind == FileKind::Directory {
+            let inner = sys::open_at(directory, name, OFlags::RDONLY | OFlags::DIRECTORY, 0)
+                .map_err(|errno| self.error("open directory", path, errno))?;
+            return self.directory(inner.as_fd(), path);
+        }
+        // Where a directory was, what it held is gone with it; no mark is needed for that.
+        self.skip_below(path);
+        Ok(())
+    }
+
+    /// The baseline's entry for `path`. Entries before it, which the walk did not come by, are gone.
+    fn entry(&mut self, path: &Path) -> Option<&'a Entry> {
+        while let Some((next, entry)) = self.baseline.peek() {
+            let (next, entry): (&'a Path, &'a Entry) = (next, entry);
+            match next.cmp(path) {
+                std::cmp::Ordering::Less => self.removed(next),
+                std::cmp::Ordering::Equal => {
+                    self.baseline.next();
+                    return Some(entry);
+                }
+                std::cmp::Ordering::Greater => break,
+            }
+        }
+        None
+    }
+
+    /// Lists the topmost deleted path, which is next in the baseline, and passes over what was below it.
+    fn removed(&mut self, path: &'a Path) {
+        self.baseline.next();
+        if !self.ignored.contains(path) {
+            self.found.insert(path.to_owned(), ChangeKind::Removed);
+        }
+        self.skip_below(path);
+    }
+
+    fn skip_below(&mut self, path: &Path) {
+        while self.baseline.next_if(|(next, _)| next.starts_with(path)).is_some() {}
+    }
+
+    /// Whether a file is not what the baseline says.
+    fn differs(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+        path: &Path,
+        status: &Status,
+        attributes: &Attributes,
+        entry: &Entry,
+    ) -> Result<bool, SnapshotError> {
+        let owner = (attributes.uid, attributes.gid);
+        if (attributes.kind, attributes.mode, owner) != (entry.kind(), entry.mode(), entry.owner()) {
+            return Ok(true);
+        }
+        let same = attributes.mtime == entry.mtime() && entry.has_size(status.size);
+        if !same && !entry.is_directory() {
+            return Ok(true);
+        }
+        if entry.is_stamped(status) && !self.tree.index().is_fresh(entry) {
+            return Ok(false);
+        }
+        let xattrs = match self.tree.attributes_at(directory, name, status) {
+            Ok(attributes) => attributes.xattrs,
+            Err(errno) => return Err(self.error("read attributes of", path, errno)),
+        };
+        if !entry.has_xattrs(&xattrs) {
+            return Ok(true);
+        }
+        match entry.kind() {
+            FileKind::File => Ok(self.content(directory, name, path, status)? != entry.content()),
+            FileKind::Symlink => {
+                let target = rustix::fs::readlinkat(directory, name, Vec::new())
+                    .map_err(|errno| self.error("read link", path, errno))?;
+                Ok(ContentHash::of(target.to_bytes()) != entry.content())
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn content(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+        path: &Path,
+        status: &Status,
+    ) -> Result<ContentHash, SnapshotError> {
+        let identity = (status.device, status.inode);
+        if let Some(hash) = self.hashes.get(&identity) {
+            return Ok(*hash);
+        }
+        let mut file: File = sys::open_at(directory, name, OFlags::RDONLY | OFlags::NONBLOCK, 0)
+            .map_err(|errno| self.error("open", path, errno))?
+            .into();
+        let mut hasher = ContentHasher::new();
+        loop {
+            match file.read(&mut self.buffer) {
+                Ok(0) => break,
+                Ok(read) => hasher.update(&self.buffer[..read]),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(fs::Error::new("read", self.tree.path().join(path), error).into()),
+            }
+            if let Some(signal) = crate::diag::interrupt::requested() {
+                return Err(SnapshotError::Interrupted { signal });
+            }
+        }
+        let hash = hasher.finish();
+        if status.link_count > 1 {
+            self.hashes.insert(identity, hash);
+        }
+        Ok(hash)
+    }
+
+    fn finish(self) -> Vec<Change> {
+        let mut found = self.found;
+        let parents: BTreeSet<PathBuf> = found
+            .keys()
+            .flat_map(|path| path.ancestors().skip(1))
+            .filter(|path| !path.as_os_str().is_empty() && !found.contains_key(*path))
+            .map(Path::to_owned)
+            .collect();
+        found.extend(parents.into_iter().map(|path| (path, ChangeKind::Parent)));
+        found.into_iter().map(|(path, kind)| Change { path, kind }).collect()
+    }
+
+    fn error(&self, verb: &'static str, path: &Path, errno: Errno) -> SnapshotError {
+        fs::Error::new(verb, self.tree.path().join(path), errno).into()
+    }
+}

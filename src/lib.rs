@@ -6,10 +6,13 @@
 //! `registry` is the one client for every registry, `cache` keeps blobs within and between builds, and `builder`
 //! joins the arrows. No module imports from a floor above its own; `tests/it/floors.rs` keeps it so.
 
+pub mod cache;
 pub mod diag;
 pub mod dockerfile;
 pub mod fs;
 pub mod image;
 pub mod layer;
+pub mod push;
+pub mod registry;
 pub mod rootfs;
 pub mod snapshot;

@@ -1,0 +1,138 @@
+//! Blobs as files named by their digest, each fetched at most once.
+//!
+//! A base image that several stages start from, and whose layers are pushed in the end, comes over the wire one time. A
+//! file appears under its name only when it is complete and its digest has been verified.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use crate::image::{Descriptor, Digest, Reference};
+use crate::registry::{Client, LocalBlobs, RegistryError};
+
+/// How many blobs are asked for at once; the client bounds how many of them move.
+const CONCURRENT: usize = 8;
+
+/// Why a store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The directory cannot be made.
+    #[error("create the blob store {}", path.display())]
+    Create {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A directory of blobs; cheap to clone, and safe to use from several tasks and threads.
+#[derive(Debug, Clone)]
+pub struct BlobStore {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    directory: PathBuf,
+    /// One lock for each blob that someone asked for: the first one fetches, the others wait.
+    flights: Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl BlobStore {
+    /// Opens the store at `directory`, or makes one.
+    ///
+    /// # Errors
+    /// The directory cannot be made.
+    pub fn open(directory: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        let directory = directory.into();
+        std::fs::create_dir_all(&directory).map_err(|source| StoreError::Create { path: directory.clone(), source })?;
+        Ok(Self { inner: Arc::new(Inner { directory, flights: Mutex::default() }) })
+    }
+
+    /// The store's directory.
+    pub fn directory(&self) -> &Path {
+        &self.inner.directory
+    }
+
+    /// Where the blob of `digest` is or will be.
+    pub fn path(&self, digest: &Digest) -> PathBuf {
+        self.inner.directory.join(digest.algorithm()).join(digest.hex())
+    }
+
+    /// The blob's file, if the blob has been fetched.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn get(&self, descriptor: &Descriptor) -> Result<Option<PathBuf>, RegistryError> {
+        let path = self.path(&descriptor.digest);
+        match std::fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_file() && metadata.len() == descriptor.size => Ok(Some(path)),
+            Ok(_another) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(RegistryError::File { verb: "inspect", path, source }),
+        }
+    }
+
+    /// The blob's file; fetched from the repository of `reference` unless it is there. Of several who ask at the same time,
+    /// one fetches.
+    ///
+    /// # Errors
+    /// The blob cannot be fetched, is not what its descriptor says, or cannot be written.
+    pub async fn ensure(
+        &self,
+        client: &Client,
+        reference: &Reference,
+        descriptor: &Descriptor,
+    ) -> Result<PathBuf, RegistryError> {
+        if let Some(path) = self.get(descriptor)? {
+            return Ok(path);
+        }
+        let flight = self.flight(&descriptor.digest);
+        let _landing = flight.lock().await;
+        if let Some(path) = self.get(descriptor)? {
+            return Ok(path);
+        }
+        let path = self.path(&descriptor.digest);
+        client.fetch_blob(reference, descriptor, &path).await?;
+        Ok(path)
+    }
+
+    /// The files of several blobs, in their order; fetched side by side.
+    ///
+    /// # Errors
+    /// The first error of any of them; the other downloads are given up.
+    pub async fn ensure_all(
+        &self,
+        client: &Client,
+        reference: &Reference,
+        descriptors: &[Descriptor],
+    ) -> Result<Vec<PathBuf>, RegistryError> {
+        let work = descriptors.iter().map(|descriptor| self.ensure(client, reference, descriptor)).collect::<Vec<_>>();
+        stream::iter(work).buffered(CONCURRENT).try_collect().await
+    }
+
+    fn flight(&self, digest: &Digest) -> Arc<tokio::sync::Mutex<()>> {
+        let mut flights = match self.inner.flights.lock() {
+            Ok(flights) => flights,
+            // Entries are only ever added.
+            Err(poisoned) => poisoned.into_inner(),
+        };
+        Arc::clone(flights.entry(digest.clone()).or_default())
+    }
+}
+
+impl LocalBlobs for BlobStore {
+    async fn ensure(
+        &self,
+        client: &Client,
+        reference: &Reference,
+        descriptor: &Descriptor,
+    ) -> Result<PathBuf, RegistryError> {
+        Self::ensure(self, client, reference, descriptor).await
+    }
+}

@@ -1,0 +1,166 @@
+//! What can go wrong on the way out, and how far the image had got.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+
+use crate::image::archive::ArchiveError;
+use crate::image::layout::LayoutError;
+use crate::image::{Digest, Reference, ReferenceError};
+use crate::registry::RegistryError;
+
+/// What went wrong while an image was pushed or written.
+#[derive(Debug, thiserror::Error)]
+pub enum PushError {
+    /// A destination cannot be a destination.
+    #[error("push to {destination}: a destination takes a tag, not a digest")]
+    Digest {
+        /// The destination.
+        destination: Box<Reference>,
+    },
+    /// A blob could not be brought to a repository.
+    #[error("push to {repository} failed before any tag was written")]
+    Blob {
+        /// The repository.
+        repository: Box<Reference>,
+        /// The cause.
+        #[source]
+        source: Box<RegistryError>,
+    },
+    /// A tag could not be written.
+    #[error("write tag {destination}{}", already(written))]
+    Manifest {
+        /// The tag.
+        destination: Box<Reference>,
+        /// The tags that were written before.
+        written: Vec<Reference>,
+        /// The cause.
+        #[source]
+        source: Box<RegistryError>,
+    },
+    /// The build was asked to stop.
+    #[error("push interrupted by signal {signal}: {}; {}", tags(written), blobs(uploaded))]
+    Interrupted {
+        /// The signal's number.
+        signal: i32,
+        /// The tags that were written.
+        written: Vec<Reference>,
+        /// The blobs that had been uploaded, each with its repository.
+        uploaded: Vec<(Reference, Digest)>,
+    },
+    /// A destination may not be pushed to.
+    #[error("check the push permission for {destination}")]
+    Permission {
+        /// The destination.
+        destination: Box<Reference>,
+        /// The cause.
+        #[source]
+        source: Box<RegistryError>,
+    },
+    /// A layer that only exists in a registry could not be fetched for a local output.
+    #[error("fetch layer {digest} for {}", output.display())]
+    Fetch {
+        /// The layer.
+        digest: Digest,
+        /// Where it was to be written.
+        output: PathBuf,
+        /// The cause.
+        #[source]
+        source: Box<RegistryError>,
+    },
+    /// The OCI layout could not be written.
+    #[error("write OCI layout {}", path.display())]
+    Layout {
+        /// The layout's directory.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: LayoutError,
+    },
+    /// The archive could not be written.
+    #[error("write Docker archive {}", path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: ArchiveError,
+    },
+    /// The name that an archive has without destinations is malformed.
+    #[error("name the archive's image")]
+    Name(#[from] ReferenceError),
+    /// A file could not be read or written.
+    #[error("{verb} {}", path.display())]
+    File {
+        /// What was tried.
+        verb: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// Something that is accepted on the command line, but not done yet.
+    #[error("{flag}={value}: digest files that are URLs are not supported yet, give a path")]
+    DigestUrl {
+        /// The flag.
+        flag: &'static str,
+        /// Its value without credentials.
+        value: String,
+    },
+}
+
+impl PushError {
+    /// What a push that a signal ended has left in registries.
+    pub fn left_behind(&self) -> Option<String> {
+        match self {
+            Self::Interrupted { written, uploaded, .. } => Some(format!("{}; {}", tags(written), blobs(uploaded))),
+            _ => None,
+        }
+    }
+
+    /// What the user may look at.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Blob { source, .. }
+            | Self::Manifest { source, .. }
+            | Self::Permission { source, .. }
+            | Self::Fetch { source, .. } => source.hint(),
+            Self::Interrupted { .. } => {
+                Some("blobs that were uploaded are found again by the next push to the same repository".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+fn names(references: &[Reference]) -> String {
+    references.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn already(written: &[Reference]) -> String {
+    if written.is_empty() {
+        return " (no tag was written)".to_owned();
+    }
+    format!(" (already written: {})", names(written))
+}
+
+fn tags(written: &[Reference]) -> String {
+    if written.is_empty() { "no tag was written".to_owned() } else { format!("written: {}", names(written)) }
+}
+
+/// How many blobs each repository has got: they are found again by the next push.
+fn blobs(uploaded: &[(Reference, Digest)]) -> String {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for (repository, _) in uploaded {
+        *counts.entry(repository.to_string()).or_default() += 1;
+    }
+    if counts.is_empty() {
+        return "no blob was uploaded".to_owned();
+    }
+    let shown: Vec<String> = counts
+        .iter()
+        .map(|(repository, count)| format!("{count} {} to {repository}", if *count == 1 { "blob" } else { "blobs" }))
+        .collect();
+    format!("uploaded: {}", shown.join(", "))
+}

@@ -1,0 +1,175 @@
+//! Request bodies: nothing, bytes, or a file that is streamed in bounded pieces.
+
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc;
+
+use super::error::RegistryError;
+use crate::diag::progress::Transfer;
+
+/// Size of a piece, and how many wait between the file and the connection.
+const PIECE: usize = 256 << 10;
+const PIECES: usize = 4;
+
+/// What a request carries.
+pub(super) enum Payload<'a> {
+    None,
+    Bytes(Bytes),
+    File(FilePayload<'a>),
+}
+
+/// A file to be uploaded; opened anew for each attempt.
+pub(super) struct FilePayload<'a> {
+    pub(super) path: &'a Path,
+    pub(super) size: u64,
+    pub(super) transfer: &'a Transfer,
+}
+
+impl FilePayload<'_> {
+    /// A body that reads the file, counting what goes out.
+    pub(super) fn open(&self, activity: &Activity) -> Result<reqwest::Body, RegistryError> {
+        let error = |verb| {
+            let path = self.path.to_owned();
+            move |source| RegistryError::File { verb, path, source }
+        };
+        let file = std::fs::File::open(self.path).map_err(error("open"))?;
+        let found = file.metadata().map_err(error("read the size of"))?.len();
+        if found != self.size {
+            let problem = format!("the file has {found} bytes, its descriptor says {}", self.size);
+            return Err(error("upload")(io::Error::new(io::ErrorKind::InvalidData, problem)));
+        }
+        let (sender, receiver) = mpsc::channel(PIECES);
+        tokio::spawn(read_pieces(tokio::fs::File::from_std(file), self.path.to_owned(), self.size, sender));
+        let body = StreamedBody {
+            receiver,
+            remaining: self.size,
+            transfer: self.transfer.clone(),
+            activity: activity.clone(),
+        };
+        Ok(reqwest::Body::wrap(body))
+    }
+}
+
+async fn read_pieces(mut file: tokio::fs::File, path: PathBuf, size: u64, sender: mpsc::Sender<io::Result<Bytes>>) {
+    let mut remaining = size;
+    while remaining > 0 {
+        let mut piece = BytesMut::with_capacity(PIECE);
+        let result = match (&mut file).take(remaining.min(PIECE as u64)).read_buf(&mut piece).await {
+            Ok(0) => Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("{} ends {remaining} bytes early", path.display()),
+            )),
+            Ok(read) => {
+                remaining = remaining.saturating_sub(read as u64);
+                Ok(piece.freeze())
+            }
+            Err(error) => Err(error),
+        };
+        let failed = result.is_err();
+        // The receiver is gone when the request has failed; nobody needs the rest then.
+        if sender.send(result).await.is_err() || failed {
+            return;
+        }
+    }
+}
+
+struct StreamedBody {
+    receiver: mpsc::Receiver<io::Result<Bytes>>,
+    remaining: u64,
+    transfer: Transfer,
+    activity: Activity,
+}
+
+impl Body for StreamedBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match self.receiver.poll_recv(context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error))),
+            Poll::Ready(Some(Ok(piece))) => {
+                let bytes = piece.len() as u64;
+                self.remaining = self.remaining.saturating_sub(bytes);
+                self.transfer.add(bytes);
+                self.activity.touch();
+                Poll::Ready(Some(Ok(Frame::data(piece))))
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.remaining)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.remaining == 0
+    }
+}
+
+/// When bytes last went out; tells a slow upload from a dead one.
+#[derive(Debug, Clone)]
+pub(super) struct Activity {
+    started: Instant,
+    last: Arc<AtomicU64>,
+}
+
+impl Activity {
+    pub(super) fn new() -> Self {
+        Self { started: Instant::now(), last: Arc::new(AtomicU64::new(0)) }
+    }
+
+    fn touch(&self) {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(now, Ordering::Relaxed);
+    }
+
+    fn idle(&self) -> Duration {
+        self.started.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
+    }
+
+    /// Waits for `future` as long as no pause in the activity is longer than `limit`; else gives the pause.
+    pub(super) async fn limit<F: Future>(&self, limit: Duration, future: F) -> Result<F::Output, Duration> {
+        let mut future = std::pin::pin!(future);
+        loop {
+            let left = limit.saturating_sub(self.idle());
+            if left.is_zero() {
+                return Err(limit);
+            }
+            if let Ok(output) = tokio::time::timeout(left, future.as_mut()).await {
+                return Ok(output);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn silence_ends_a_wait_and_activity_prolongs_it() {
+        let limit = Duration::from_millis(60);
+        let quiet = Activity::new();
+        assert!(quiet.limit(limit, std::future::pending::<()>()).await.is_err());
+        let busy = Activity::new();
+        let work = async {
+            for _ in 0..6 {
+                tokio::time::sleep(limit / 3).await;
+                busy.touch();
+            }
+        };
+        assert!(busy.limit(limit, work).await.is_ok());
+    }
+}

@@ -1,0 +1,387 @@
+//! What can go wrong between us and a registry, whether trying again may help, and what to tell the user to look at.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+
+use super::credentials::CredentialsError;
+use crate::image::{Digest, Platform};
+
+/// An error of the registry's own, from the body of its answer (OCI distribution spec, "Error codes").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteError {
+    /// `MANIFEST_UNKNOWN`, `DENIED` …; empty where the body had none.
+    pub code: String,
+    /// The registry's words.
+    pub message: String,
+}
+
+impl fmt::Display for RemoteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.code.is_empty(), self.message.is_empty()) {
+            (true, _) => f.write_str(&self.message),
+            (false, true) => f.write_str(&self.code),
+            (false, false) => write!(f, "{}: {}", self.code, self.message),
+        }
+    }
+}
+
+/// An error of the HTTP library, told by its innermost cause: what stands above it only repeats that a request failed.
+#[derive(Debug)]
+pub struct HttpError(pub(super) reqwest::Error);
+
+impl fmt::Display for HttpError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut innermost: &dyn std::error::Error = &self.0;
+        while let Some(cause) = innermost.source() {
+            innermost = cause;
+        }
+        let text = innermost.to_string();
+        // The name library shows its query as a Rust value; the name itself is in the message above.
+        formatter.write_str(text.split(" for Query {").next().unwrap_or(&text))
+    }
+}
+
+impl std::error::Error for HttpError {}
+
+/// What went wrong with a request.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The HTTP client could not be made.
+    #[error("set up the HTTP client")]
+    Setup {
+        /// The cause.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The Docker config could not be used.
+    #[error("load registry credentials")]
+    Credentials {
+        /// The cause.
+        #[source]
+        source: CredentialsError,
+    },
+    /// No connection to the host came about.
+    #[error("{operation}: cannot connect to {host}")]
+    Connect {
+        /// What was asked.
+        operation: String,
+        /// `host:port`.
+        host: String,
+        /// The cause; without the URL, which may be signed.
+        #[source]
+        source: HttpError,
+    },
+    /// The connection broke.
+    #[error("{operation}: the connection to {host} failed")]
+    Transport {
+        /// What was asked.
+        operation: String,
+        /// `host:port`.
+        host: String,
+        /// The cause; without the URL, which may be signed.
+        #[source]
+        source: HttpError,
+    },
+    /// Nothing moved for too long.
+    #[error("{operation}: nothing came from or went to {host} for {} seconds", idle.as_secs())]
+    Stalled {
+        /// What was asked.
+        operation: String,
+        /// `host:port`.
+        host: String,
+        /// How long.
+        idle: Duration,
+    },
+    /// The registry, or its token server, refused.
+    #[error("{0}")]
+    Refused(Box<Refusal>),
+    /// The registry answered with something that makes no sense.
+    #[error("{operation}: {host} {problem}")]
+    Protocol {
+        /// What was asked.
+        operation: String,
+        /// `host:port`.
+        host: String,
+        /// What is wrong with the answer.
+        problem: String,
+    },
+    /// A document is not the JSON it should be.
+    #[error("{operation}: {host} sent a malformed document")]
+    Json {
+        /// What was asked.
+        operation: String,
+        /// `host:port`.
+        host: String,
+        /// The cause.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A download ended early.
+    #[error("{operation}: truncated, {received} of {expected} bytes came from {host}")]
+    Truncated {
+        /// What was asked.
+        operation: String,
+        /// `host:port`.
+        host: String,
+        /// The descriptor's size.
+        expected: u64,
+        /// The bytes that came.
+        received: u64,
+        /// How the connection ended, where it did not end as it should.
+        #[source]
+        source: Option<HttpError>,
+    },
+    /// The content has another size than its descriptor says.
+    #[error("{operation}: wrong size, expected {expected} bytes, {host} sends {received}")]
+    Size {
+        /// What was asked.
+        operation: String,
+        /// `host:port`.
+        host: String,
+        /// The descriptor's size.
+        expected: u64,
+        /// What the registry announced, or what had come when it was too much.
+        received: u64,
+    },
+    /// The content is not what was asked for.
+    #[error("{operation}: digest mismatch, expected {expected}, the content from {host} has {found}")]
+    Digest {
+        /// What was asked.
+        operation: String,
+        /// `host:port`.
+        host: String,
+        /// The digest asked for.
+        expected: Digest,
+        /// The content's digest.
+        found: Digest,
+    },
+    /// The index has no image for the platform.
+    #[error("{reference} has no image for {wanted}; it has {}", platforms(available))]
+    NoPlatform {
+        /// The image.
+        reference: String,
+        /// What was asked for.
+        wanted: Box<Platform>,
+        /// What there is.
+        available: Vec<Platform>,
+    },
+    /// What the name stands for is not an image that can be built upon.
+    #[error("{reference} is not an image: {problem}")]
+    NotAnImage {
+        /// The name.
+        reference: String,
+        /// Why.
+        problem: String,
+    },
+    /// A file could not be read or written.
+    #[error("{verb} {}", path.display())]
+    File {
+        /// What was tried.
+        verb: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The build was asked to stop.
+    #[error("{operation}: interrupted by signal {signal}")]
+    Interrupted {
+        /// What was going on.
+        operation: String,
+        /// The signal's number.
+        signal: i32,
+    },
+}
+
+/// An answer with a status that says no.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What was asked.
+    pub operation: String,
+    /// `host:port`.
+    pub host: String,
+    /// The URL of the token server without its query, where that one refused.
+    pub token_server: Option<String>,
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The server's own errors.
+    pub remote: Vec<RemoteError>,
+    /// Which credentials were used, and where they came from.
+    pub credentials: String,
+    /// What `Retry-After` asked for.
+    pub retry_after: Option<Duration>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.operation)?;
+        if let Some(token_server) = &self.token_server {
+            write!(f, "the token server {token_server} of ")?;
+        }
+        write!(f, "{} answered {}{}", self.host, self.status, list(&self.remote))
+    }
+}
+
+fn list(remote: &[RemoteError]) -> String {
+    if remote.is_empty() {
+        return String::new();
+    }
+    let shown: Vec<String> = remote.iter().map(ToString::to_string).collect();
+    format!(" ({})", shown.join("; "))
+}
+
+fn platforms(available: &[Platform]) -> String {
+    if available.is_empty() {
+        return "none".to_owned();
+    }
+    let shown: Vec<String> = available.iter().map(ToString::to_string).collect();
+    shown.join(", ")
+}
+
+/// The kind of the first IO error among the causes.
+fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<io::ErrorKind> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            // A TLS error travels inside an IO error of kind InvalidData or Other.
+            return Some(error.kind());
+        }
+        cause = error.source();
+    }
+    None
+}
+
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = String::new();
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        text.push_str(&error.to_string());
+        text.push('\n');
+        cause = error.source();
+    }
+    text
+}
+
+impl RegistryError {
+    /// Sorts an error of the HTTP library: did the connection fail to come about, or break?
+    pub(super) fn from_http(operation: &str, host: &str, error: reqwest::Error) -> Self {
+        let operation = operation.to_owned();
+        let host = host.to_owned();
+        let source = HttpError(error.without_url());
+        if source.0.is_connect() {
+            Self::Connect { operation, host, source }
+        } else {
+            Self::Transport { operation, host, source }
+        }
+    }
+
+    /// Whether the same request may succeed in a moment, and how long the registry asked to wait for it.
+    pub fn transient(&self) -> Option<Option<Duration>> {
+        match self {
+            Self::Refused(refusal) => {
+                matches!(refusal.status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504).then_some(refusal.retry_after)
+            }
+            Self::Transport { source, .. } => (!source.0.is_builder() && !source.0.is_decode()).then_some(None),
+            Self::Connect { source, .. } => {
+                matches!(io_kind(&source.0), Some(io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted))
+                    .then_some(None)
+            }
+            Self::Truncated { .. } => Some(None),
+            _ => None,
+        }
+    }
+
+    /// Whether a host that may speak plain http should be asked so, after https failed like this.
+    pub(super) fn suggests_plain_http(&self) -> bool {
+        matches!(self, Self::Connect { .. } | Self::Transport { .. } | Self::Stalled { .. })
+    }
+
+    /// Whether TLS itself works, and only the certificate does not.
+    pub(super) fn blames_certificate(&self) -> bool {
+        matches!(self, Self::Connect { source, .. } if causes(&source.0).contains("certificate"))
+    }
+
+    /// The HTTP status, if the registry answered.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused(refusal) => Some(refusal.status.as_u16()),
+            _ => None,
+        }
+    }
+
+    /// The signal that ended the request, if one did.
+    pub fn interrupted(&self) -> Option<i32> {
+        match self {
+            Self::Interrupted { signal, .. } => Some(*signal),
+            _ => None,
+        }
+    }
+
+    /// What the user may look at.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Refused(refusal) => refusal.hint(),
+            Self::Connect { host, source, .. } => Some(connect_hint(host, source)),
+            Self::Truncated { .. } => Some("the registry or a proxy before it cut the download short".to_owned()),
+            Self::Digest { .. } | Self::Size { .. } => {
+                Some("the registry, or a proxy or mirror before it, holds damaged content".to_owned())
+            }
+            Self::NoPlatform { .. } => {
+                Some("ask for one of these with --custom-platform or FROM --platform".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Refusal {
+    fn hint(&self) -> Option<String> {
+        let Self { host, credentials, operation, .. } = self;
+        let writes = ["push", "upload", "mount"].iter().any(|verb| operation.starts_with(verb));
+        Some(match self.status.as_u16() {
+            401 => {
+                format!("{credentials}; {host} wants valid ones in a config.json, whose directory DOCKER_CONFIG names")
+            }
+            403 if writes => format!("{credentials}; check that the user may push to this repository"),
+            403 => format!("{credentials}; check that the user may pull from this repository"),
+            404 if writes => {
+                format!("check the repository's name; some registries want it created first ({credentials})")
+            }
+            404 => format!("check the name and the tag; a private repository may look absent too ({credentials})"),
+            413 => "the registry or a proxy before it limits the size of a request (nginx: client_max_body_size)"
+                .to_owned(),
+            429 => format!("{host} limits the rate of requests; {credentials}"),
+            _ => return None,
+        })
+    }
+}
+
+fn connect_hint(host: &str, source: &HttpError) -> String {
+    let plain =
+        format!("if it speaks plain http, allow that with --insecure-registry={host} (or --insecure, --insecure-pull)");
+    // The TLS and DNS libraries' own types are not reachable from here, only their words are.
+    let causes = causes(&source.0);
+    if causes.contains("certificate") {
+        return format!(
+            "the certificate of {host} is not trusted here: add its authority to SSL_CERT_FILE or SSL_CERT_DIR"
+        );
+    }
+    if causes.contains("InvalidContentType") {
+        return format!("{host} does not speak TLS; {plain}");
+    }
+    if causes.contains("dns error") {
+        return format!("the name {host} could not be resolved: check it, and /etc/resolv.conf");
+    }
+    if source.0.is_timeout() {
+        return format!("{host} does not answer: check the address, the network and its policies");
+    }
+    match io_kind(&source.0) {
+        Some(io::ErrorKind::ConnectionRefused) => format!("is the registry running at {host}? {plain}"),
+        _ => format!("check that {host} can be reached from here; {plain}"),
+    }
+}

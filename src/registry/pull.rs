@@ -1,0 +1,469 @@
+//! Reading: names to images, and blobs to files. Every byte is held against its digest and size.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use reqwest::Method;
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
+use tokio::io::AsyncWriteExt;
+
+use super::authentication::Access;
+use super::body::Payload;
+use super::client::{Client, Purpose};
+use super::error::RegistryError;
+use super::transport::{Endpoint, Request, host_of, next_chunk, read_bounded};
+use crate::image::{
+    BaseImage, Descriptor, Digest, ImageConfig, Index, LayerDescriptor, Manifest, Platform, Reference, media_type,
+};
+
+/// Registries refuse manifests beyond 4 MiB; configs stay well below that.
+const MAX_DOCUMENT: usize = 8 << 20;
+/// How deep indexes may lie in indexes.
+const MAX_INDEX_DEPTH: usize = 4;
+
+const MANIFEST_TYPES: &[&str] =
+    &[media_type::OCI_INDEX, media_type::DOCKER_INDEX, media_type::OCI_MANIFEST, media_type::DOCKER_MANIFEST];
+
+/// A manifest or index as it came.
+struct Document {
+    bytes: Vec<u8>,
+    content_type: String,
+}
+
+/// What an answer to `manifests/…` turned out to be.
+enum Named {
+    Manifest(Box<Manifest>),
+    Index(Box<Index>),
+}
+
+impl Client {
+    /// Finds the image that `reference` names for `platform`, and reads its manifest and config.
+    ///
+    /// An image without an index is taken as it is, whatever its platform: there is no other, and that is what Docker and
+    /// BuildKit do.
+    ///
+    /// # Errors
+    /// The registry cannot be reached or refuses, there is no image for the platform, what comes is not an image, or it is
+    /// not what its digest says.
+    pub async fn resolve(&self, reference: &Reference, platform: &Platform) -> Result<BaseImage, RegistryError> {
+        let mut current = reference.clone();
+        let mut size = None;
+        for _ in 0..MAX_INDEX_DEPTH {
+            let document = self.manifest_document(&current, size).await?;
+            let digest = match &current.digest {
+                Some(digest) => digest.clone(),
+                None => Digest::sha256_of(&document.bytes),
+            };
+            match parse_named(reference, &document)? {
+                Named::Index(index) => {
+                    let chosen = choose(reference, &index, platform)?;
+                    current = reference.with_digest(chosen.digest.clone());
+                    size = Some(chosen.size);
+                }
+                Named::Manifest(manifest) => {
+                    return self.base_image(reference, digest, *manifest, platform).await;
+                }
+            }
+        }
+        Err(not_an_image(reference, format!("indexes lie more than {MAX_INDEX_DEPTH} deep in each other")))
+    }
+
+    async fn base_image(
+        &self,
+        reference: &Reference,
+        digest: Digest,
+        manifest: Manifest,
+        platform: &Platform,
+    ) -> Result<BaseImage, RegistryError> {
+        let bytes = self.config_document(reference, &manifest.config).await?;
+        let config: ImageConfig = serde_json::from_slice(&bytes)
+            .map_err(|error| not_an_image(reference, format!("its config is malformed: {error}")))?;
+        let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
+        if layers != diff_ids {
+            return Err(not_an_image(
+                reference,
+                format!(
+                    "its manifest has {layers} layers, its config (media type {:?}) {diff_ids}",
+                    manifest.config.media_type
+                ),
+            ));
+        }
+        if !platform.matches(&config.platform()) {
+            tracing::warn!("{reference} is an image for {}, not for {platform}", config.platform());
+        }
+        let pairs = manifest.layers.iter().zip(&config.rootfs.diff_ids);
+        let layers = pairs
+            .map(|(descriptor, diff_id)| LayerDescriptor { descriptor: descriptor.clone(), diff_id: diff_id.clone() })
+            .collect();
+        Ok(BaseImage { reference: reference.clone(), digest, manifest, config, layers })
+    }
+
+    /// The manifest or index at `reference`, verified where its digest is known; `size` where an index told it.
+    async fn manifest_document(&self, reference: &Reference, size: Option<u64>) -> Result<Document, RegistryError> {
+        let wanted = reference.manifest_reference();
+        let operation = format!("pull manifest {wanted} of {}", reference.without_tag());
+        let access = Access::pull(&reference.repository);
+        let (operation_text, access) = (operation.as_str(), &access);
+        let path = format!("{}/manifests/{wanted}", reference.repository);
+        let path = path.as_str();
+        self.with_endpoint(reference, Purpose::Pull, operation_text, |endpoint| async move {
+            let document = get_document(&endpoint, path, Some(MANIFEST_TYPES), access, operation_text).await?;
+            if let Some(expected) = &reference.digest {
+                check(&endpoint.origin.host, operation_text, expected, size, &document.bytes)?;
+            }
+            Ok(document)
+        })
+        .await
+    }
+
+    async fn config_document(&self, reference: &Reference, config: &Descriptor) -> Result<Vec<u8>, RegistryError> {
+        let operation = format!("pull config {} of {}", config.digest, reference.without_tag());
+        let access = Access::pull(&reference.repository);
+        let (operation_text, access) = (operation.as_str(), &access);
+        let path = format!("{}/blobs/{}", reference.repository, config.digest);
+        let path = path.as_str();
+        self.with_endpoint(reference, Purpose::Pull, operation_text, |endpoint| async move {
+            let document = get_document(&endpoint, path, None, access, operation_text).await?;
+            check(&endpoint.origin.host, operation_text, &config.digest, Some(config.size), &document.bytes)?;
+            Ok(document.bytes)
+        })
+        .await
+    }
+
+    /// Downloads a blob to `destination`, which appears only when it is complete and verified.
+    ///
+    /// # Errors
+    /// The registry cannot be reached or refuses; the blob is truncated, has another size or another digest than its
+    /// descriptor; the file cannot be written.
+    pub async fn fetch_blob(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        destination: &Path,
+    ) -> Result<(), RegistryError> {
+        let operation = format!("pull blob {} of {}", descriptor.digest, reference.without_tag());
+        let access = Access::pull(&reference.repository);
+        let (operation_text, access) = (operation.as_str(), &access);
+        let path = format!("{}/blobs/{}", reference.repository, descriptor.digest);
+        let path = path.as_str();
+        self.with_endpoint(reference, Purpose::Pull, operation_text, |endpoint| async move {
+            let _slot = self.transfer_slot().await;
+            let request = Request {
+                method: Method::GET,
+                url: endpoint.url(path, operation_text)?,
+                headers: HeaderMap::new(),
+                payload: Payload::None,
+                access,
+                operation: operation_text,
+            };
+            self.download(&endpoint, &request, descriptor, destination).await
+        })
+        .await
+    }
+
+    async fn download(
+        &self,
+        endpoint: &Endpoint,
+        request: &Request<'_>,
+        descriptor: &Descriptor,
+        destination: &Path,
+    ) -> Result<(), RegistryError> {
+        let mut response = endpoint.expect(request, &[200]).await?;
+        let operation = request.operation;
+        let host = host_of(response.url());
+        let expected = descriptor.size;
+        let wrong_size =
+            |received| RegistryError::Size { operation: operation.to_owned(), host: host.clone(), expected, received };
+        if let Some(announced) = response.content_length()
+            && announced != expected
+        {
+            return Err(wrong_size(announced));
+        }
+        let mut partial = PartialFile::create(destination).await?;
+        let transfer = self.progress().transfer(format!("pull {}", short(&descriptor.digest)), Some(expected));
+        let mut hasher = descriptor.digest.hasher();
+        loop {
+            let truncated = |received, source| RegistryError::Truncated {
+                operation: operation.to_owned(),
+                host: host.clone(),
+                expected,
+                received,
+                source,
+            };
+            match next_chunk(&mut response, operation, &host).await {
+                Ok(Some(chunk)) => {
+                    hasher.update(&chunk);
+                    if hasher.bytes() > expected {
+                        return Err(wrong_size(hasher.bytes()));
+                    }
+                    partial.write(&chunk).await?;
+                    transfer.add(chunk.len() as u64);
+                }
+                Ok(None) if hasher.bytes() == expected => break,
+                Ok(None) => return Err(truncated(hasher.bytes(), None)),
+                Err(RegistryError::Transport { source, .. }) => {
+                    return Err(truncated(hasher.bytes(), Some(source)));
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        let found = hasher.finish();
+        if found != descriptor.digest {
+            return Err(RegistryError::Digest {
+                operation: operation.to_owned(),
+                host,
+                expected: descriptor.digest.clone(),
+                found,
+            });
+        }
+        partial.keep().await?;
+        transfer.done();
+        Ok(())
+    }
+}
+
+/// The first characters of a digest, for progress lines.
+pub(super) fn short(digest: &Digest) -> String {
+    format!("{}:{}", digest.algorithm(), digest.hex().get(..12).unwrap_or(digest.hex()))
+}
+
+async fn get_document(
+    endpoint: &Endpoint,
+    path: &str,
+    accept: Option<&[&'static str]>,
+    access: &Access,
+    operation: &str,
+) -> Result<Document, RegistryError> {
+    let mut headers = HeaderMap::new();
+    for accepted in accept.unwrap_or_default() {
+        headers.append(ACCEPT, HeaderValue::from_static(accepted));
+    }
+    let request = Request {
+        method: Method::GET,
+        url: endpoint.url(path, operation)?,
+        headers,
+        payload: Payload::None,
+        access,
+        operation,
+    };
+    let response = endpoint.expect(&request, &[200]).await?;
+    let content_type = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .map(|value| value.split(';').next().unwrap_or_default().trim().to_owned())
+        .unwrap_or_default();
+    let host = host_of(response.url());
+    let bytes = read_bounded(response, MAX_DOCUMENT, operation, &host).await?;
+    Ok(Document { bytes, content_type })
+}
+
+fn check(host: &str, operation: &str, expected: &Digest, size: Option<u64>, bytes: &[u8]) -> Result<(), RegistryError> {
+    let received = bytes.len() as u64;
+    if let Some(size) = size
+        && size != received
+    {
+        return Err(RegistryError::Size {
+            operation: operation.to_owned(),
+            host: host.to_owned(),
+            expected: size,
+            received,
+        });
+    }
+    let mut hasher = expected.hasher();
+    hasher.update(bytes);
+    let found = hasher.finish();
+    if found != *expected {
+        return Err(RegistryError::Digest {
+            operation: operation.to_owned(),
+            host: host.to_owned(),
+            expected: expected.clone(),
+            found,
+        });
+    }
+    Ok(())
+}
+
+fn not_an_image(reference: &Reference, problem: String) -> RegistryError {
+    RegistryError::NotAnImage { reference: reference.to_string(), problem }
+}
+
+/// What a document is, by its own word first: registries get the header wrong, and a digest covers only the body.
+fn parse_named(reference: &Reference, document: &Document) -> Result<Named, RegistryError> {
+    #[derive(serde::Deserialize)]
+    struct Probe {
+        #[serde(rename = "schemaVersion", default)]
+        schema_version: u32,
+        #[serde(rename = "mediaType", default)]
+        media_type: String,
+        #[serde(default)]
+        manifests: Option<serde::de::IgnoredAny>,
+        #[serde(default)]
+        layers: Option<serde::de::IgnoredAny>,
+    }
+    let malformed = |error: serde_json::Error| not_an_image(reference, format!("its manifest is malformed: {error}"));
+    let probe: Probe = serde_json::from_slice(&document.bytes).map_err(malformed)?;
+    let kind = if probe.media_type.is_empty() { document.content_type.as_str() } else { probe.media_type.as_str() };
+    let old = [media_type::DOCKER_MANIFEST_V1, media_type::DOCKER_MANIFEST_V1_SIGNED];
+    if probe.schema_version == 1 || old.contains(&kind) {
+        return Err(not_an_image(
+            reference,
+            "it has a manifest of Docker's schema 1; pull and push it with a current Docker".to_owned(),
+        ));
+    }
+    if probe.manifests.is_some() && probe.layers.is_some() {
+        // A document that is both could be read differently by us and by a scanner.
+        return Err(not_an_image(reference, "its manifest has both layers and manifests".to_owned()));
+    }
+    let is_index = media_type::is_index(kind) || (!media_type::is_manifest(kind) && probe.manifests.is_some());
+    if is_index {
+        return Ok(Named::Index(Box::new(serde_json::from_slice(&document.bytes).map_err(malformed)?)));
+    }
+    if media_type::is_manifest(kind) || probe.layers.is_some() {
+        return Ok(Named::Manifest(Box::new(serde_json::from_slice(&document.bytes).map_err(malformed)?)));
+    }
+    Err(not_an_image(reference, format!("the media type is {kind:?}")))
+}
+
+/// The image of an index that fits best: the very platform before older variants, then the first.
+fn choose<'a>(reference: &Reference, index: &'a Index, wanted: &Platform) -> Result<&'a Descriptor, RegistryError> {
+    let images = index.manifests.iter().filter(|descriptor| {
+        descriptor.media_type.is_empty()
+            || media_type::is_manifest(&descriptor.media_type)
+            || media_type::is_index(&descriptor.media_type)
+    });
+    let fitting = images.clone().filter_map(|descriptor| {
+        let distance = wanted.distance(descriptor.platform.as_ref()?)?;
+        Some((distance, descriptor))
+    });
+    if let Some((_, descriptor)) = fitting.min_by_key(|(distance, _)| *distance) {
+        return Ok(descriptor);
+    }
+    // An entry without a platform is fine where there is no other.
+    let all: Vec<&Descriptor> = images.collect();
+    if let [only] = all.as_slice()
+        && only.platform.is_none()
+    {
+        return Ok(only);
+    }
+    let mut available: Vec<Platform> = all
+        .into_iter()
+        .filter_map(|descriptor| descriptor.platform.as_ref())
+        .map(Platform::normalized)
+        // Attestations stand in the index as images for an unknown platform.
+        .filter(|platform| platform.os != "unknown")
+        .collect();
+    available.sort();
+    available.dedup();
+    Err(RegistryError::NoPlatform { reference: reference.to_string(), wanted: Box::new(wanted.clone()), available })
+}
+
+/// A download on its way; removed unless it is kept.
+struct PartialFile {
+    file: tokio::io::BufWriter<tokio::fs::File>,
+    path: PathBuf,
+    destination: PathBuf,
+    kept: bool,
+}
+
+impl PartialFile {
+    async fn create(destination: &Path) -> Result<Self, RegistryError> {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let error = |verb, path: &Path, source| RegistryError::File { verb, path: path.to_owned(), source };
+        if let Some(parent) = destination.parent() {
+            tokio::fs::create_dir_all(parent).await.map_err(|source| error("create", parent, source))?;
+        }
+        let mut name = destination.as_os_str().to_owned();
+        name.push(format!(".partial.{}.{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed)));
+        let path = PathBuf::from(name);
+        let file = tokio::fs::File::create(&path).await.map_err(|source| error("create", &path, source))?;
+        let file = tokio::io::BufWriter::with_capacity(256 << 10, file);
+        Ok(Self { file, path, destination: destination.to_owned(), kept: false })
+    }
+
+    fn error(&self, verb: &'static str) -> impl FnOnce(std::io::Error) -> RegistryError + use<> {
+        let path = self.path.clone();
+        move |source| RegistryError::File { verb, path, source }
+    }
+
+    async fn write(&mut self, chunk: &[u8]) -> Result<(), RegistryError> {
+        let error = self.error("write");
+        self.file.write_all(chunk).await.map_err(error)
+    }
+
+    async fn keep(&mut self) -> Result<(), RegistryError> {
+        let error = self.error("write");
+        self.file.flush().await.map_err(error)?;
+        tokio::fs::rename(&self.path, &self.destination).await.map_err(self.error("rename"))?;
+        self.kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for PartialFile {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::debug!(path = %self.path.display(), %error, "leave a partial download behind");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(text: &str, content_type: &str) -> Result<&'static str, String> {
+        let reference = Reference::parse("r.example/a:1").unwrap();
+        let document = Document { bytes: text.as_bytes().to_vec(), content_type: content_type.to_owned() };
+        match parse_named(&reference, &document) {
+            Ok(Named::Manifest(_)) => Ok("manifest"),
+            Ok(Named::Index(_)) => Ok("index"),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn documents_are_known_by_their_own_word() {
+        let manifest = r#"{"schemaVersion":2,"config":{"digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0},"layers":[]}"#;
+        assert_eq!(named(manifest, media_type::OCI_MANIFEST), Ok("manifest"));
+        assert_eq!(named(manifest, "text/plain"), Ok("manifest"));
+        assert_eq!(named(r#"{"schemaVersion":2,"manifests":[]}"#, ""), Ok("index"));
+        let error = named(r#"{"schemaVersion":1,"fsLayers":[]}"#, media_type::DOCKER_MANIFEST_V1).unwrap_err();
+        assert!(error.contains("schema 1"), "{error}");
+        assert!(named(r#"{"schemaVersion":2,"manifests":[],"layers":[]}"#, "").is_err());
+        assert!(named("<html>", "text/html").unwrap_err().contains("malformed"));
+        assert!(named("{}", "application/json").unwrap_err().contains("application/json"));
+    }
+
+    #[test]
+    fn the_best_platform_is_chosen_and_the_others_are_listed() {
+        let entry = |platform: &str| {
+            let mut descriptor = Descriptor::of(media_type::OCI_MANIFEST, platform.as_bytes());
+            let (os, rest) = platform.split_once('/').unwrap();
+            descriptor.platform = Some(Platform {
+                os: os.to_owned(),
+                architecture: rest.split('/').next().unwrap().to_owned(),
+                variant: rest.split_once('/').map(|(_, variant)| variant.to_owned()),
+                os_version: None,
+                os_features: Vec::new(),
+            });
+            descriptor
+        };
+        let all = ["linux/arm/v6", "linux/arm/v7", "linux/arm64/v8", "unknown/unknown", "linux/amd64"];
+        let index = Index::oci(all.map(entry).to_vec());
+        let reference = Reference::parse("a").unwrap();
+        let chosen = |text: &str| choose(&reference, &index, &text.parse().unwrap()).map(|d| d.digest.clone());
+        assert_eq!(chosen("linux/arm").unwrap(), Digest::sha256_of(b"linux/arm/v7"));
+        assert_eq!(chosen("linux/arm/v6").unwrap(), Digest::sha256_of(b"linux/arm/v6"));
+        assert_eq!(chosen("linux/arm64").unwrap(), Digest::sha256_of(b"linux/arm64/v8"));
+        assert_eq!(chosen("linux/amd64/v2").unwrap(), Digest::sha256_of(b"linux/amd64"));
+        let error = chosen("linux/s390x").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "docker.io/library/a has no image for linux/s390x; it has linux/amd64, linux/arm/v6, linux/arm/v7, linux/arm64"
+        );
+    }
+}

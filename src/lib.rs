@@ -7,11 +7,13 @@
 //! joins the arrows. No module imports from a floor above its own; `tests/it/floors.rs` keeps it so.
 
 pub mod cache;
+pub mod context;
 pub mod diag;
 pub mod dockerfile;
 pub mod fs;
 pub mod image;
 pub mod layer;
+pub mod plan;
 pub mod push;
 pub mod registry;
 pub mod rootfs;

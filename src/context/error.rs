@@ -1,0 +1,84 @@
+//! What can be wrong with a build context.
+
+use std::path::PathBuf;
+
+use crate::fs;
+
+use super::pattern::BadPattern;
+
+/// A build context that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ContextError {
+    /// The location names a kind of place that cannot be read yet.
+    #[error("build context {location}: {scheme} contexts are not supported yet; use a directory (dir://PATH)")]
+    Unsupported {
+        /// The location as given, without credentials.
+        location: String,
+        /// What stands before the colon, with the slashes.
+        scheme: String,
+    },
+    /// The location has a scheme nobody knows.
+    #[error("build context {location}: unknown scheme {scheme}; use a directory (dir://PATH)")]
+    UnknownScheme {
+        /// The location as given, without credentials.
+        location: String,
+        /// What stands before the colon, with the slashes.
+        scheme: String,
+    },
+    /// The location is empty.
+    #[error("no build context given")]
+    Empty,
+    /// There is no such directory.
+    #[error("build context directory {} does not exist", path.display())]
+    Missing {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// There is no such directory within the context.
+    #[error("build context {} has no directory {sub_path:?}", root.display())]
+    MissingSubPath {
+        /// The context.
+        root: PathBuf,
+        /// The path within it.
+        sub_path: String,
+    },
+    /// The sub-path leads out of the context.
+    #[error("context sub-path {sub_path:?} leads out of the build context")]
+    SubPathOutside {
+        /// The path as given.
+        sub_path: String,
+    },
+    /// It is something else than a directory.
+    #[error("build context {} is not a directory", path.display())]
+    NotDirectory {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A pattern of the ignore file is malformed.
+    #[error("{}:{line}: bad pattern {pattern:?}", path.display())]
+    IgnorePattern {
+        /// The ignore file.
+        path: PathBuf,
+        /// Its line, from 1.
+        line: usize,
+        /// The pattern as it stands there.
+        pattern: String,
+        /// What is wrong with it.
+        #[source]
+        source: IgnoreError,
+    },
+    /// The file system refused something.
+    #[error(transparent)]
+    Io(#[from] fs::Error),
+}
+
+/// A pattern that cannot be used to exclude files.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IgnoreError {
+    /// It is malformed.
+    #[error(transparent)]
+    Syntax(#[from] BadPattern),
+    /// A `!` with nothing to include again.
+    #[error("illegal exclusion pattern: \"!\"")]
+    LoneExclamationMark,
+}

@@ -1,0 +1,97 @@
+//! Which names have which value where: build arguments, global arguments, and the environment of a stage.
+
+use crate::image::Platform;
+
+use super::Options;
+
+/// Build arguments every RUN sees without an `ARG` line (Dockerfile reference, "Predefined ARGs"). They stay out of the
+/// history, because they often hold credentials.
+pub const PROXY_VARIABLES: [&str; 10] = [
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "FTP_PROXY",
+    "ftp_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+];
+
+/// The `PATH` of an image that has none.
+pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Names and values in the order in which they were first set, as an image configuration keeps them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Environment(Vec<(String, String)>);
+
+impl Environment {
+    /// From `NAME=value` entries; an entry without `=` has an empty value.
+    pub(super) fn from_entries(entries: &[String]) -> Self {
+        let mut environment = Self::default();
+        for entry in entries {
+            let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+            environment.set(name, value);
+        }
+        environment
+    }
+
+    /// Sets a value, in place when the name is there already.
+    pub(super) fn set(&mut self, name: &str, value: &str) {
+        match self.0.iter_mut().find(|(key, _)| key == name) {
+            Some((_, old)) => value.clone_into(old),
+            None => self.0.push((name.to_owned(), value.to_owned())),
+        }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(super) fn pairs(&self) -> &[(String, String)] {
+        &self.0
+    }
+
+    /// As `NAME=value` entries.
+    pub(super) fn entries(&self) -> Vec<String> {
+        self.0.iter().map(|(name, value)| format!("{name}={value}")).collect()
+    }
+}
+
+/// The platform arguments (Dockerfile reference, "Automatic platform ARGs in the global scope").
+pub(super) fn platform_arguments(options: &Options, target_stage: &str) -> Environment {
+    let mut arguments = Environment::default();
+    let mut describe = |prefix: &str, platform: &Platform| {
+        arguments.set(&format!("{prefix}PLATFORM"), &platform.to_string());
+        arguments.set(&format!("{prefix}OS"), &platform.os);
+        arguments.set(&format!("{prefix}OSVERSION"), platform.os_version.as_deref().unwrap_or(""));
+        arguments.set(&format!("{prefix}ARCH"), &platform.architecture);
+        arguments.set(&format!("{prefix}VARIANT"), platform.variant.as_deref().unwrap_or(""));
+    };
+    describe("BUILD", &options.build_platform);
+    describe("TARGET", &options.target_platform);
+    arguments.set("TARGETSTAGE", target_stage);
+    let names: Vec<String> = arguments.pairs().iter().map(|(name, _)| name.clone()).collect();
+    for name in names {
+        if let Some(value) = options.build_arg(&name) {
+            arguments.set(&name, value);
+        }
+    }
+    arguments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Environment;
+
+    #[test]
+    fn a_name_keeps_its_place() {
+        let mut environment = Environment::from_entries(&["A=1".to_owned(), "B=x=y".to_owned(), "C".to_owned()]);
+        environment.set("A", "2");
+        environment.set("D", "");
+        assert_eq!(environment.entries(), ["A=2", "B=x=y", "C=", "D="]);
+        assert_eq!(environment.get("B"), Some("x=y"));
+        assert_eq!(environment.get("E"), None);
+    }
+}

@@ -1,0 +1,454 @@
+//! Which stage needs which, and which are reachable from the target.
+//!
+//! Names are resolved by the Dockerfile reference's rules: `FROM` sees earlier stages by name before it sees images,
+//! `COPY --from` sees earlier stages by name or number. Every dependency therefore points backwards, and file order is a
+//! possible order of execution. `ONBUILD` triggers add dependencies only once their image's configuration is known, so
+//! stages are planned depth first from the target.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::diag::suggest;
+use crate::dockerfile::ast::{Dockerfile, Instruction, Kind, Source, Span, Word};
+use crate::dockerfile::expand;
+use crate::image::{BaseImage, Platform, Reference};
+
+use super::environment::{Environment, platform_arguments};
+use super::stage::State;
+use super::{Base, CopyFrom, ImageError, ImageRequest, Images, Options, Plan, PlanError, Stage, Step, refuse};
+
+/// What a `FROM` line means.
+struct Head {
+    /// Lower case; empty for a stage without a name.
+    name: String,
+    platform: Platform,
+    base: HeadBase,
+}
+
+enum HeadBase {
+    Scratch,
+    Stage(usize),
+    Image(Reference),
+}
+
+/// A planned stage, with the state its children start from.
+struct Planned {
+    base: Base,
+    steps: Vec<Step>,
+    state: State,
+}
+
+pub(super) struct Planner<'a> {
+    dockerfile: &'a Dockerfile,
+    options: &'a Options,
+    globals: Environment,
+    heads: Vec<Head>,
+    /// By the stage's number in the file.
+    planned: Vec<Option<Planned>>,
+    images: Vec<BaseImage>,
+    resolved: HashMap<String, Result<usize, ImageError>>,
+}
+
+impl<'a> Planner<'a> {
+    /// Reads global arguments and every `FROM` line.
+    pub(super) fn new(dockerfile: &'a Dockerfile, options: &'a Options) -> Result<Self, PlanError> {
+        refuse::directives(dockerfile)?;
+        let target_name = match &options.target {
+            Some(target) => target.to_lowercase(),
+            None => dockerfile
+                .stages
+                .last()
+                .and_then(|stage| stage.from.name.as_ref())
+                .map_or_else(|| "default".to_owned(), |name| name.text.to_lowercase()),
+        };
+        let globals = global_arguments(dockerfile, options, &target_name)?;
+        let mut planner = Self {
+            dockerfile,
+            options,
+            globals,
+            heads: Vec::new(),
+            planned: Vec::new(),
+            images: Vec::new(),
+            resolved: HashMap::new(),
+        };
+        for index in 0..dockerfile.stages.len() {
+            let head = planner.head(index)?;
+            planner.heads.push(head);
+            planner.planned.push(None);
+        }
+        Ok(planner)
+    }
+
+    /// Plans the target and everything it needs.
+    pub(super) fn plan(mut self, images: &mut dyn Images) -> Result<Plan, PlanError> {
+        let target = self.target()?;
+        self.fetch_ahead(target, images);
+        self.visit(target, images)?;
+        let mut positions = HashMap::new();
+        let mut stages = Vec::new();
+        for (index, planned) in std::mem::take(&mut self.planned).into_iter().enumerate() {
+            let Some(planned) = planned else { continue };
+            positions.insert(index, stages.len());
+            stages.push(self.finish(index, planned, target));
+        }
+        renumber(&mut stages, &positions);
+        let used: Vec<&str> = stages.iter().flat_map(|(_, names)| names.iter().map(String::as_str)).collect();
+        let warnings = self.unused_arguments(&used);
+        let stages = stages.into_iter().map(|(stage, _)| stage).collect();
+        Ok(Plan { stages, images: self.images, target: positions[&target], warnings })
+    }
+
+    fn target(&self) -> Result<usize, PlanError> {
+        let Some(wanted) = &self.options.target else { return Ok(self.heads.len() - 1) };
+        let lower = wanted.to_lowercase();
+        self.heads.iter().rposition(|head| !head.name.is_empty() && head.name == lower).ok_or_else(|| {
+            let names = self.heads.iter().map(|head| head.name.as_str()).filter(|name| !name.is_empty());
+            let error = PlanError::new(format!("target stage \"{wanted}\" could not be found"));
+            match suggest(wanted, names.clone()) {
+                Some(name) => error.hint(format!("did you mean {name}?")),
+                None => {
+                    let names: Vec<&str> = names.collect();
+                    error.hint(match names.is_empty() {
+                        true => "no stage of this Dockerfile has a name (FROM … AS name)".to_owned(),
+                        false => format!("the stages are {}", names.join(", ")),
+                    })
+                }
+            }
+        })
+    }
+
+    fn head(&self, index: usize) -> Result<Head, PlanError> {
+        let from = &self.dockerfile.stages[index].from;
+        let source = &self.dockerfile.source;
+        let platform = match &from.platform {
+            None => self.options.target_platform.clone(),
+            Some(word) => {
+                let text = self.expand_global(word)?;
+                text.parse().map_err(|error| {
+                    PlanError::new(format!("failed to parse platform \"{text}\": {error}"))
+                        .at(source, &word.span)
+                        .hint("write it as os/architecture[/variant], for example linux/arm64")
+                })?
+            }
+        };
+        let text = self.expand_global(&from.image)?;
+        if text.is_empty() {
+            return Err(PlanError::new(format!("base name ({}) should not be blank", from.image.text))
+                .at(source, &from.image.span)
+                .hint("FROM sees only ARGs above the first FROM; give the ARG a default or pass --build-arg"));
+        }
+        let lower = text.to_lowercase();
+        let base = if let Some(stage) = self.heads.iter().rposition(|head| !head.name.is_empty() && head.name == lower)
+        {
+            HeadBase::Stage(stage)
+        } else if text == "scratch" {
+            HeadBase::Scratch
+        } else {
+            HeadBase::Image(parse_reference(&text, source, &from.image.span)?)
+        };
+        let name = from.name.as_ref().map(|name| name.text.to_lowercase()).unwrap_or_default();
+        Ok(Head { name, platform, base })
+    }
+
+    fn expand_global(&self, word: &Word) -> Result<String, PlanError> {
+        expand_in(&self.globals, word, self.dockerfile.escape, &self.dockerfile.source)
+    }
+
+    /// Asks for every image that is needed without looking at triggers, in one go. Errors are kept for whoever needs the
+    /// image, who can say where.
+    fn fetch_ahead(&mut self, target: usize, images: &mut dyn Images) {
+        let mut wanted: Vec<ImageRequest> = Vec::new();
+        let mut seen = vec![false; self.heads.len()];
+        let mut open = vec![target];
+        while let Some(index) = open.pop() {
+            if std::mem::replace(&mut seen[index], true) {
+                continue;
+            }
+            let head = &self.heads[index];
+            match &head.base {
+                HeadBase::Scratch => {}
+                HeadBase::Stage(stage) => open.push(*stage),
+                HeadBase::Image(reference) => {
+                    wanted.push(ImageRequest { reference: reference.clone(), platform: head.platform.clone() });
+                }
+            }
+            for instruction in &self.dockerfile.stages[index].instructions {
+                let Some(word) = copy_from(instruction) else { continue };
+                match self.find_stage(index, &word.text) {
+                    Some(stage) if stage < index => open.push(stage),
+                    Some(_) => {}
+                    None => {
+                        if let Ok(reference) = Reference::parse(&word.text) {
+                            wanted.push(ImageRequest { reference, platform: head.platform.clone() });
+                        }
+                    }
+                }
+            }
+        }
+        let mut requests: Vec<ImageRequest> = Vec::new();
+        for request in wanted {
+            if !requests.contains(&request) {
+                requests.push(request);
+            }
+        }
+        if !requests.is_empty() {
+            let answers = images.resolve(&requests);
+            for (request, answer) in requests.iter().zip(answers) {
+                self.keep(request, answer);
+            }
+        }
+    }
+
+    fn keep(&mut self, request: &ImageRequest, answer: Result<BaseImage, ImageError>) {
+        let answer = answer.map(|image| {
+            self.images.push(image);
+            self.images.len() - 1
+        });
+        self.resolved.insert(key(request), answer);
+    }
+
+    /// The number in [`Plan::images`] of an image that is needed at `span`.
+    fn image(
+        &mut self,
+        request: &ImageRequest,
+        (source, span): (&Arc<Source>, &Span),
+        images: &mut dyn Images,
+    ) -> Result<usize, PlanError> {
+        let name = key(request);
+        if !self.resolved.contains_key(&name) {
+            for answer in images.resolve(std::slice::from_ref(request)) {
+                self.keep(request, answer);
+            }
+        }
+        let cause = match self.resolved.remove(&name) {
+            Some(Ok(index)) => {
+                self.resolved.insert(name, Ok(index));
+                return Ok(index);
+            }
+            Some(Err(cause)) => Some(cause),
+            None => None,
+        };
+        let reference = &request.reference;
+        let mut error = PlanError::new(format!("failed to resolve the image {reference}")).at(source, span);
+        let text = source.text.get(span.clone()).unwrap_or_default();
+        let stages = || self.heads.iter().map(|head| head.name.as_str()).filter(|name| !name.is_empty());
+        if stages().any(|name| name == text.to_lowercase()) {
+            error =
+                error.hint(format!("a stage named `{text}` stands further down; FROM sees only the stages above it"));
+        } else if let Some(stage) = suggest(text, stages()) {
+            error = error.hint(format!("did you mean the stage {stage}?"));
+        }
+        error.cause = cause;
+        Err(error)
+    }
+
+    fn visit(&mut self, index: usize, images: &mut dyn Images) -> Result<(), PlanError> {
+        if self.planned[index].is_some() {
+            return Ok(());
+        }
+        let dockerfile = self.dockerfile;
+        let stage = &dockerfile.stages[index];
+        let platform = self.heads[index].platform.clone();
+        let (base, mut state) = match &self.heads[index].base {
+            HeadBase::Scratch => (Base::Scratch, State::scratch(&platform)),
+            HeadBase::Stage(parent) => {
+                let parent = *parent;
+                self.visit(parent, images)?;
+                let state = self.planned[parent].as_ref().map(|planned| planned.state.child());
+                (Base::Stage(parent), state.unwrap_or_else(|| State::scratch(&platform)))
+            }
+            HeadBase::Image(reference) => {
+                let request = ImageRequest { reference: reference.clone(), platform: platform.clone() };
+                let image = self.image(&request, (&dockerfile.source, &stage.from.image.span), images)?;
+                (Base::Image(image), State::image(&self.images[image].config))
+            }
+        };
+        let triggers = state.take_triggers(&stage.from.image.text)?;
+        let mut steps = Vec::new();
+        for instruction in triggers.iter().chain(&stage.instructions) {
+            refuse::instruction(instruction)?;
+            let from = match copy_from(instruction) {
+                Some(word) => self.copy_source(index, word, instruction, &platform, images)?,
+                None => CopyFrom::Context,
+            };
+            let action = state.apply(instruction, from, self.options, &self.globals)?;
+            steps.push(Step {
+                text: instruction.text.split_whitespace().collect::<Vec<_>>().join(" "),
+                source: Arc::clone(&instruction.source),
+                span: instruction.span.clone(),
+                action,
+            });
+        }
+        self.planned[index] = Some(Planned { base, steps, state });
+        Ok(())
+    }
+
+    /// The stage `text` names when it stands in stage `index`: the nearest earlier one, else any; `None` for an image.
+    fn find_stage(&self, index: usize, text: &str) -> Option<usize> {
+        let lower = text.to_lowercase();
+        let named = |head: &Head| !head.name.is_empty() && head.name == lower;
+        self.heads[..index]
+            .iter()
+            .rposition(named)
+            .or_else(|| self.heads.iter().position(named))
+            .or_else(|| text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit())))
+    }
+
+    fn copy_source(
+        &mut self,
+        index: usize,
+        word: &Word,
+        instruction: &Instruction,
+        platform: &Platform,
+        images: &mut dyn Images,
+    ) -> Result<CopyFrom, PlanError> {
+        let place = (&instruction.source, &word.span);
+        let Some(stage) = self.find_stage(index, &word.text) else {
+            let reference = parse_reference(&word.text, place.0, place.1)?;
+            let request = ImageRequest { reference, platform: platform.clone() };
+            return Ok(CopyFrom::Image(self.image(&request, place, images)?));
+        };
+        if stage >= self.heads.len() {
+            let stages = match self.heads.len() {
+                1 => "there is one stage, number 0".to_owned(),
+                count => format!("stages are numbered 0 to {}", count - 1),
+            };
+            return Err(PlanError::new(format!("invalid stage index {stage}")).at(place.0, place.1).hint(stages));
+        }
+        if stage == index || (stage > index && self.depends_on(stage, index)) {
+            return Err(PlanError::new(format!("circular dependency detected on stage: {}", self.stage_name(stage)))
+                .at(place.0, place.1)
+                .hint("a stage can copy only from stages above it"));
+        }
+        if stage > index {
+            return Err(PlanError::new(format!(
+                "cannot copy from stage \"{}\", it needs to be defined before current stage \"{}\"",
+                word.text,
+                self.stage_name(index)
+            ))
+            .at(place.0, place.1)
+            .hint("move that stage up"));
+        }
+        self.visit(stage, images)?;
+        Ok(CopyFrom::Stage(stage))
+    }
+
+    /// Whether building stage `index` needs stage `other`, as far as the file says.
+    fn depends_on(&self, index: usize, other: usize) -> bool {
+        let mut open = vec![index];
+        let mut seen = vec![false; self.heads.len()];
+        while let Some(index) = open.pop() {
+            if index >= seen.len() || std::mem::replace(&mut seen[index], true) {
+                continue;
+            }
+            if index == other {
+                return true;
+            }
+            if let HeadBase::Stage(parent) = &self.heads[index].base {
+                open.push(*parent);
+            }
+            let instructions = &self.dockerfile.stages[index].instructions;
+            open.extend(
+                instructions.iter().filter_map(copy_from).filter_map(|word| self.find_stage(index, &word.text)),
+            );
+        }
+        false
+    }
+
+    fn stage_name(&self, index: usize) -> String {
+        match &self.heads[index].name {
+            name if name.is_empty() => format!("stage-{index}"),
+            name => name.clone(),
+        }
+    }
+
+    fn finish(&self, index: usize, planned: Planned, target: usize) -> (Stage, Vec<String>) {
+        let Planned { base, steps, state } = planned;
+        let (mut config, used) = state.finish();
+        if index == target {
+            for (key, value) in &self.options.labels {
+                config.config.labels.insert(key.clone(), value.clone());
+            }
+        }
+        let from_text = self.dockerfile.stages[index].from.text.split_whitespace().collect::<Vec<_>>().join(" ");
+        (Stage { name: self.stage_name(index), from_text, base, steps, config }, used)
+    }
+
+    /// A build argument nobody declared is usually a misspelt one.
+    fn unused_arguments(&self, declared: &[&str]) -> Vec<String> {
+        let global = |name: &str| {
+            self.dockerfile.global_args.iter().any(|instruction| match &instruction.kind {
+                Kind::Arg(definitions) => definitions.iter().any(|definition| definition.name.text == name),
+                _ => false,
+            })
+        };
+        self.options
+            .build_args
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .filter(|name| !declared.contains(name) && !global(name) && self.globals.get(name).is_none())
+            .filter(|name| !super::PROXY_VARIABLES.contains(name) && *name != "SOURCE_DATE_EPOCH")
+            .filter(|name| !name.starts_with("BUILDKIT_"))
+            .map(|name| format!("--build-arg {name} was not used: no stage that is built declares ARG {name}"))
+            .collect()
+    }
+}
+
+fn key(request: &ImageRequest) -> String {
+    format!("{} {}", request.reference, request.platform)
+}
+
+fn copy_from(instruction: &Instruction) -> Option<&Word> {
+    match &instruction.kind {
+        Kind::Copy(copy) => copy.from.as_ref(),
+        _ => None,
+    }
+}
+
+fn parse_reference(text: &str, source: &Arc<Source>, span: &Span) -> Result<Reference, PlanError> {
+    Reference::parse(text).map_err(|error| PlanError::new(error.to_string()).at(source, span))
+}
+
+/// Expands a word against `scope`; an error points at the word.
+pub(super) fn expand_in(
+    scope: &Environment,
+    word: &Word,
+    escape: char,
+    source: &Arc<Source>,
+) -> Result<String, PlanError> {
+    expand::expand(&word.text, escape, &mut |name| scope.get(name).map(str::to_owned))
+        .map_err(|error| PlanError::new(format!("failed to process \"{}\": {error}", word.text)).at(source, &word.span))
+}
+
+fn global_arguments(dockerfile: &Dockerfile, options: &Options, target: &str) -> Result<Environment, PlanError> {
+    let mut globals = platform_arguments(options, target);
+    for instruction in &dockerfile.global_args {
+        let Kind::Arg(definitions) = &instruction.kind else { continue };
+        for definition in definitions {
+            let name = &definition.name.text;
+            if let Some(value) = options.build_arg(name) {
+                globals.set(name, value);
+            } else if let Some(default) = &definition.default {
+                let value = expand_in(&globals, default, dockerfile.escape, &dockerfile.source)?;
+                globals.set(name, &value);
+            }
+        }
+    }
+    Ok(globals)
+}
+
+/// Turns stage numbers of the file into positions of the plan.
+fn renumber(stages: &mut [(Stage, Vec<String>)], positions: &HashMap<usize, usize>) {
+    for (stage, _) in stages {
+        if let Base::Stage(index) = &mut stage.base {
+            *index = positions[index];
+        }
+        for step in &mut stage.steps {
+            if let super::Action::Copy(copy) = &mut step.action
+                && let CopyFrom::Stage(index) = &mut copy.from
+            {
+                *index = positions[index];
+            }
+        }
+    }
+}

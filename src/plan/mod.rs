@@ -1,0 +1,252 @@
+//! From syntax tree to plan: which stages are built, from what, and every step with its final words.
+//!
+//! A plan is known whole before anything runs: variables are expanded, `ONBUILD` triggers inserted, the image's
+//! configuration and history written. It needs the base images' configurations for that, and nothing else of them; they
+//! come through [`Images`], so that the plan itself knows no registry.
+
+mod environment;
+mod graph;
+mod heredoc;
+mod history;
+mod refuse;
+mod stage;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use crate::dockerfile::ast::{Dockerfile, Source, Span};
+use crate::image::{BaseImage, History, ImageConfig, Platform, Reference};
+
+pub use environment::PROXY_VARIABLES;
+
+/// What is to be built, in the order in which it can be done.
+#[derive(Debug)]
+pub struct Plan {
+    /// The stages that are needed, in file order: each depends on earlier ones only.
+    pub stages: Vec<Stage>,
+    /// Base images and `COPY --from` images, each once.
+    pub images: Vec<BaseImage>,
+    /// Where in [`Plan::stages`] the stage stands that becomes the image.
+    pub target: usize,
+    /// Things accepted that the user should know of, ready to print.
+    pub warnings: Vec<String>,
+}
+
+/// One stage, resolved.
+#[derive(Debug)]
+pub struct Stage {
+    /// Its name, or `stage-N` with its number in the file.
+    pub name: String,
+    /// The `FROM` line as written.
+    pub from_text: String,
+    /// What it starts from.
+    pub base: Base,
+    /// What is done, in order.
+    pub steps: Vec<Step>,
+    /// The configuration the stage ends with: complete but for `created`, `history` times and `rootfs`.
+    pub config: ImageConfig,
+}
+
+/// What a stage starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Base {
+    /// An empty root directory.
+    Scratch,
+    /// An entry of [`Plan::images`].
+    Image(usize),
+    /// An earlier entry of [`Plan::stages`].
+    Stage(usize),
+}
+
+/// One instruction, resolved.
+#[derive(Debug)]
+pub struct Step {
+    /// The instruction as written, on one line.
+    pub text: String,
+    /// Where it stands, for diagnostics.
+    pub source: Arc<Source>,
+    /// Where it stands in that source.
+    pub span: Span,
+    /// What there is to do.
+    pub action: Action,
+}
+
+/// What a step does to the root file system.
+#[derive(Debug)]
+pub enum Action {
+    /// Nothing: the instruction only changed the configuration.
+    Configure,
+    /// `RUN`.
+    Run(Run),
+    /// `COPY` and `ADD`.
+    Copy(Copy),
+    /// `WORKDIR`: make the directory.
+    Workdir(Workdir),
+}
+
+impl Action {
+    /// Whether the step makes a layer.
+    pub fn makes_layer(&self) -> bool {
+        !matches!(self, Self::Configure)
+    }
+}
+
+/// A `RUN` with its final words.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Program and arguments, the shell included.
+    pub arguments: Vec<String>,
+    /// The environment, in order: the image's, the arguments in scope, and the proxy variables given to the build.
+    pub environment: Vec<(String, String)>,
+    /// Absolute.
+    pub working_directory: String,
+    /// `USER` as the configuration has it; empty for root.
+    pub user: String,
+    /// The here-document that is a program of its own (`RUN <<EOF` and a `#!` line); `arguments` name it by
+    /// [`SCRIPT_DIRECTORY`].
+    pub script: Option<TextFile>,
+}
+
+/// Where the here-document that is a program lies while it runs, as in BuildKit.
+pub const SCRIPT_DIRECTORY: &str = "/dev/pipes";
+
+/// A file whose content stands in the Dockerfile.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TextFile {
+    /// Its name: one path component.
+    pub name: String,
+    /// Its content, variables expanded where they are.
+    pub content: String,
+}
+
+/// A `COPY` or `ADD` with its final words.
+#[derive(Debug, Clone, Default)]
+pub struct Copy {
+    /// `ADD`: archives are unpacked.
+    pub add: bool,
+    /// Where the sources are.
+    pub from: CopyFrom,
+    /// Source paths, expanded.
+    pub sources: Vec<String>,
+    /// Here-documents, copied after the sources.
+    pub texts: Vec<TextFile>,
+    /// Destination as written, expanded: a trailing slash has a meaning.
+    pub destination: String,
+    /// What a relative destination is relative to.
+    pub working_directory: String,
+    /// `--chown`, expanded.
+    pub chown: Option<String>,
+    /// `--chmod`, expanded.
+    pub chmod: Option<String>,
+}
+
+/// Where a `COPY` takes its sources from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CopyFrom {
+    /// The build context.
+    #[default]
+    Context,
+    /// An earlier entry of [`Plan::stages`].
+    Stage(usize),
+    /// An entry of [`Plan::images`].
+    Image(usize),
+}
+
+/// A `WORKDIR` that has a directory to make.
+#[derive(Debug, Clone)]
+pub struct Workdir {
+    /// Absolute, cleaned.
+    pub path: String,
+    /// Who owns the directories that are made; empty for root.
+    pub user: String,
+}
+
+/// What the command line says about the plan.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `--build-arg`; `None` for a name whose value the executor's environment does not have.
+    pub build_args: Vec<(String, String)>,
+    /// `--target`.
+    pub target: Option<String>,
+    /// `--label`, applied to the target stage last.
+    pub labels: Vec<(String, String)>,
+    /// The platform of the machine that builds.
+    pub build_platform: Platform,
+    /// The platform of the image.
+    pub target_platform: Platform,
+}
+
+impl Options {
+    fn build_arg(&self, name: &str) -> Option<&str> {
+        self.build_args.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// An image the plan needs the configuration of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageRequest {
+    /// Which.
+    pub reference: Reference,
+    /// For what.
+    pub platform: Platform,
+}
+
+/// An error of whoever fetches images; the plan adds where it was asked for.
+pub type ImageError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Where image configurations come from.
+pub trait Images {
+    /// Fetches manifests and configurations, all at once where that is faster; one answer for each request, in order.
+    fn resolve(&mut self, requests: &[ImageRequest]) -> Vec<Result<BaseImage, ImageError>>;
+}
+
+/// Why a Dockerfile cannot be planned.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct PlanError {
+    /// What is wrong, in one line.
+    pub message: String,
+    /// The likely remedy.
+    pub hint: Option<String>,
+    /// Where, if it is a place in a file.
+    pub place: Option<(Arc<Source>, Span)>,
+    /// What caused it, for images that could not be fetched.
+    #[source]
+    pub cause: Option<ImageError>,
+}
+
+impl PlanError {
+    fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, place: None, cause: None }
+    }
+
+    fn at(mut self, source: &Arc<Source>, span: &Span) -> Self {
+        self.place = Some((Arc::clone(source), span.clone()));
+        self
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Plans `dockerfile`.
+///
+/// # Errors
+/// What the Dockerfile reference forbids, an image that cannot be had, or something that is not supported yet; each with
+/// the place in the file.
+pub fn plan(dockerfile: &Dockerfile, options: &Options, images: &mut dyn Images) -> Result<Plan, PlanError> {
+    graph::Planner::new(dockerfile, options)?.plan(images)
+}
+
+/// A history entry as BuildKit writes it, without its time.
+fn history_entry(created_by: String, empty_layer: bool) -> History {
+    History {
+        created_by: Some(created_by),
+        comment: Some("buildkit.dockerfile.v0".to_owned()),
+        empty_layer,
+        ..History::default()
+    }
+}

@@ -1,0 +1,124 @@
+//! What the language has and this version does not do: refused by name and place, never ignored.
+
+use std::sync::Arc;
+
+use crate::dockerfile::ast::{Copy, Dockerfile, Instruction, Kind, Run, Source, Span};
+
+use super::PlanError;
+
+/// Refuses file-level directives that would need the lint rules.
+pub(super) fn directives(dockerfile: &Dockerfile) -> Result<(), PlanError> {
+    if let Some(check) = &dockerfile.check
+        && check.text.to_ascii_lowercase().split(';').any(|option| option.trim() == "error=true")
+    {
+        return Err(not_yet("`check=error=true`", &dockerfile.source, &check.span)
+            .hint("lint rules are not checked yet; remove `error=true` or lint with another tool"));
+    }
+    if let Some(syntax) = &dockerfile.syntax {
+        let image = syntax.text.trim_start_matches("docker.io/");
+        if !image.starts_with("docker/dockerfile:")
+            && !image.starts_with("docker/dockerfile-upstream:")
+            && image != "docker/dockerfile"
+            && image != "docker/dockerfile-upstream"
+        {
+            return Err(PlanError::new(format!("the frontend `{}` cannot be used", syntax.text))
+                .at(&dockerfile.source, &syntax.span)
+                .hint("crabwright reads the Dockerfile language itself; only `docker/dockerfile:*` is accepted here"));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses the parts of one instruction that are left to a later version.
+pub(super) fn instruction(instruction: &Instruction) -> Result<(), PlanError> {
+    match &instruction.kind {
+        Kind::Run(command) => run(command, instruction),
+        Kind::Copy(step) => copy(step, instruction),
+        _ => Ok(()),
+    }
+}
+
+fn run(run: &Run, instruction: &Instruction) -> Result<(), PlanError> {
+    let source = &instruction.source;
+    if let Some(mount) = run.mounts.first() {
+        return Err(not_yet("RUN --mount", source, &mount.span));
+    }
+    if let Some(device) = run.devices.first() {
+        return Err(not_yet("RUN --device", source, &device.span));
+    }
+    if let Some(network) = &run.network {
+        match network.text.as_str() {
+            "default" => {}
+            "none" => return Err(not_yet("RUN --network=none", source, &network.span)),
+            "host" => {
+                return Err(PlanError::new("entitlement network.host is not allowed")
+                    .at(source, &network.span)
+                    .hint("a RUN has the network of the container it is built in; remove --network=host"));
+            }
+            other => {
+                return Err(PlanError::new(format!("invalid network mode \"{other}\""))
+                    .at(source, &network.span)
+                    .hint("the modes are default, none and host"));
+            }
+        }
+    }
+    if let Some(security) = &run.security {
+        match security.text.as_str() {
+            "sandbox" => {}
+            "insecure" => {
+                return Err(PlanError::new("entitlement security.insecure is not allowed")
+                    .at(source, &security.span)
+                    .hint("an unprivileged container has no privileges to give"));
+            }
+            other => {
+                return Err(PlanError::new(format!("invalid security mode \"{other}\""))
+                    .at(source, &security.span)
+                    .hint("the modes are sandbox and insecure"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn copy(step: &Copy, instruction: &Instruction) -> Result<(), PlanError> {
+    let source = &instruction.source;
+    let keyword = if step.add { "ADD" } else { "COPY" };
+    let refused = |what: &str, span: &Span| Err(not_yet(&format!("{keyword} {what}"), source, span));
+    for (name, flag) in [
+        ("--link", &step.link),
+        ("--parents", &step.parents),
+        ("--keep-git-dir", &step.keep_git_dir),
+        ("--unpack", &step.unpack),
+    ] {
+        if let Some(flag) = flag.as_ref().filter(|flag| flag.value || name == "--unpack") {
+            return refused(name, &flag.span);
+        }
+    }
+    if let Some(exclude) = step.excludes.first() {
+        return refused("--exclude", &exclude.span);
+    }
+    if let Some(checksum) = &step.checksum {
+        return refused("--checksum", &checksum.span);
+    }
+    Ok(())
+}
+
+/// Refuses a source that is not a path, after expansion.
+pub(super) fn remote_source(text: &str, add: bool, source: &Arc<Source>, span: &Span) -> Result<(), PlanError> {
+    let lower = text.to_ascii_lowercase();
+    let url = ["http://", "https://", "git://", "ssh://"].iter().any(|scheme| lower.starts_with(scheme));
+    let remote_shell = lower.split_once(':').is_some_and(|(host, _)| host.contains('@') && !host.contains('/'));
+    if url && !add {
+        return Err(PlanError::new(format!("source can't be a URL for COPY: {text}")).at(source, span).hint("use ADD"));
+    }
+    if url || (remote_shell && add) {
+        return Err(
+            not_yet("ADD from a URL", source, span).hint("fetch it in a RUN step, or put the file into the context")
+        );
+    }
+    Ok(())
+}
+
+fn not_yet(what: &str, source: &Arc<Source>, span: &Span) -> PlanError {
+    PlanError::new(format!("{what} is not supported yet")).at(source, span)
+}

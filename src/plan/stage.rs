@@ -1,0 +1,379 @@
+//! One stage's instructions: configuration, history, environment and the steps that have work to do.
+
+use crate::dockerfile::ast::{ArgDefinition, Command, Healthcheck, Instruction, Kind, Source, Word};
+use crate::dockerfile::{expand, expose, parse_trigger, signal};
+use crate::image::{Empty, HealthConfig, ImageConfig, Platform};
+
+use super::environment::{DEFAULT_PATH, Environment};
+use super::graph::expand_in;
+use super::{
+    Action, Copy, CopyFrom, Options, PROXY_VARIABLES, PlanError, Run, TextFile, Workdir, heredoc, history,
+    history_entry, refuse,
+};
+
+/// What the instructions so far have led to.
+#[derive(Clone)]
+pub(super) struct State {
+    config: ImageConfig,
+    /// The environment of a RUN and of variable expansion: the image's, with ARG values set where their line stands. The
+    /// later of ARG and ENV wins.
+    scope: Environment,
+    /// The ARGs declared so far, in order, repeated where they are declared again.
+    arguments: Vec<(String, Option<String>)>,
+    /// CMD was given in this stage itself.
+    command_set: bool,
+}
+
+impl State {
+    /// The start of `FROM scratch`: BuildKit gives it a PATH and a working directory.
+    pub(super) fn scratch(platform: &Platform) -> Self {
+        let mut config = ImageConfig::default();
+        config.set_platform(platform);
+        config.config.working_dir = "/".to_owned();
+        Self::new(config)
+    }
+
+    /// The start of `FROM image`.
+    pub(super) fn image(base: &ImageConfig) -> Self {
+        let mut config = base.clone();
+        // What only the base's own builder meant: its container, its host, fields of formats older than OCI.
+        config.extra.clear();
+        config.config.extra.clear();
+        Self::new(config)
+    }
+
+    fn new(mut config: ImageConfig) -> Self {
+        let mut scope = Environment::from_entries(&config.config.env);
+        if scope.get("PATH").is_none() {
+            scope.set("PATH", DEFAULT_PATH);
+        }
+        config.config.env = scope.entries();
+        Self { config, scope, arguments: Vec::new(), command_set: false }
+    }
+
+    /// The start of `FROM stage`: arguments in scope are inherited.
+    pub(super) fn child(&self) -> Self {
+        Self { command_set: false, ..self.clone() }
+    }
+
+    /// The base's `ONBUILD` triggers, parsed; the configuration forgets them.
+    pub(super) fn take_triggers(&mut self, base: &str) -> Result<Vec<Instruction>, PlanError> {
+        let mut instructions = Vec::new();
+        for trigger in self.config.config.on_build.take().unwrap_or_default() {
+            let source = Source { name: format!("ONBUILD trigger of {base}"), text: trigger };
+            let parsed = parse_trigger(source, '\\').map_err(|errors| {
+                let mut errors = errors.into_iter();
+                match errors.next() {
+                    Some(error) => {
+                        let place = PlanError::new(error.message.clone()).at(&error.source, &error.span);
+                        PlanError { hint: error.hint, ..place }
+                    }
+                    None => PlanError::new(format!("an ONBUILD trigger of {base} cannot be parsed")),
+                }
+            })?;
+            instructions.extend(parsed);
+        }
+        Ok(instructions)
+    }
+
+    /// The final configuration and the names of the arguments declared.
+    pub(super) fn finish(self) -> (ImageConfig, Vec<String>) {
+        (self.config, self.arguments.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// Applies one instruction; `from` is where a COPY takes its sources.
+    pub(super) fn apply(
+        &mut self,
+        instruction: &Instruction,
+        from: CopyFrom,
+        options: &Options,
+        globals: &Environment,
+    ) -> Result<Action, PlanError> {
+        let mut action = Action::Configure;
+        let created_by = match &instruction.kind {
+            Kind::Arg(definitions) => self.arg(definitions, instruction, options, globals)?,
+            Kind::Env(entries) => {
+                let entries = self.expand_pairs(entries, instruction, "ENV")?;
+                for (name, value) in &entries {
+                    self.scope.set(name, value);
+                }
+                let mut environment = Environment::from_entries(&self.config.config.env);
+                entries.iter().for_each(|(name, value)| environment.set(name, value));
+                self.config.config.env = environment.entries();
+                history::pairs("ENV", &entries)
+            }
+            Kind::Label(entries) => {
+                let entries = self.expand_pairs(entries, instruction, "LABEL")?;
+                self.config.config.labels.extend(entries.iter().cloned());
+                history::pairs("LABEL", &entries)
+            }
+            Kind::Run(run) => {
+                let (command, script) = heredoc::command(run, instruction)?;
+                let arguments = self.command_line(&command);
+                action = Action::Run(self.run(arguments.clone(), script, options));
+                history::run(&arguments, &self.arguments, &self.scope)
+            }
+            Kind::Copy(copy) => {
+                let step = self.copy(copy, from, instruction)?;
+                let text = history::copy(&step);
+                action = Action::Copy(step);
+                text
+            }
+            Kind::Workdir(word) => {
+                let expanded = self.expand(word, instruction)?;
+                // An absolute path stands in the configuration as it was written; only a relative one is joined and cleaned.
+                let path = match expanded.starts_with('/') {
+                    true => expanded,
+                    false => absolute(&self.config.config.working_dir, &expanded),
+                };
+                self.config.config.working_dir.clone_from(&path);
+                if path != "/" {
+                    let user = self.config.config.user.clone();
+                    action = Action::Workdir(Workdir { path: absolute("/", &path), user });
+                }
+                format!("WORKDIR {path}")
+            }
+            Kind::User(word) => {
+                self.config.config.user = self.expand(word, instruction)?;
+                format!("USER {}", self.config.config.user)
+            }
+            Kind::Cmd(command) => {
+                let arguments = self.command_line(command);
+                let text = history::quoted_command("CMD", &arguments);
+                self.config.config.cmd = Some(arguments);
+                self.config.config.args_escaped = Some(true);
+                self.command_set = true;
+                text
+            }
+            Kind::Entrypoint(command) => {
+                let arguments = self.command_line(command);
+                let text = history::quoted_command("ENTRYPOINT", &arguments);
+                self.config.config.entrypoint = Some(arguments).filter(|arguments| !arguments.is_empty());
+                if !self.command_set {
+                    self.config.config.cmd = None;
+                }
+                text
+            }
+            Kind::Expose(words) => self.expose(words, instruction)?,
+            Kind::Volume(words) => {
+                let volumes = words
+                    .iter()
+                    .map(|word| self.expand(word, instruction))
+                    .collect::<Result<Vec<String>, PlanError>>()?;
+                if volumes.iter().any(String::is_empty) {
+                    return Err(PlanError::new("VOLUME specified can not be an empty string")
+                        .at(&instruction.source, &instruction.span));
+                }
+                self.config.config.volumes.extend(volumes.iter().map(|volume| (volume.clone(), Empty::default())));
+                format!("VOLUME {}", history::list(&volumes))
+            }
+            Kind::Shell(shell) => {
+                self.config.config.shell = Some(shell.clone());
+                format!("SHELL {}", history::list(shell))
+            }
+            Kind::StopSignal(word) => {
+                let name = self.expand(word, instruction)?;
+                signal::validate(&name).map_err(|error| {
+                    PlanError::new(error)
+                        .at(&instruction.source, &word.span)
+                        .hint("write a signal's name or number, for example SIGTERM or 15")
+                })?;
+                self.config.config.stop_signal = name;
+                format!("STOPSIGNAL {}", self.config.config.stop_signal)
+            }
+            Kind::Healthcheck(check) => {
+                self.config.config.healthcheck = Some(health_config(check));
+                history::healthcheck(check)
+            }
+            Kind::Onbuild(onbuild) => {
+                self.config.config.on_build.get_or_insert_with(Vec::new).push(onbuild.trigger.clone());
+                return Ok(Action::Configure);
+            }
+            Kind::Maintainer(word) => {
+                self.config.author = Some(word.text.clone());
+                format!("MAINTAINER {}", word.text)
+            }
+        };
+        self.config.history.push(history_entry(created_by, !action.makes_layer()));
+        Ok(action)
+    }
+
+    fn expand(&self, word: &Word, instruction: &Instruction) -> Result<String, PlanError> {
+        expand_in(&self.scope, word, instruction.escape, &instruction.source)
+    }
+
+    fn expand_pairs(
+        &self,
+        entries: &[crate::dockerfile::ast::KeyValue],
+        instruction: &Instruction,
+        keyword: &str,
+    ) -> Result<Vec<(String, String)>, PlanError> {
+        entries
+            .iter()
+            .map(|entry| {
+                let key = self.expand(&entry.key, instruction)?;
+                if key.is_empty() {
+                    return Err(PlanError::new(format!("{keyword} names can not be blank"))
+                        .at(&instruction.source, &entry.key.span));
+                }
+                Ok((key, self.expand(&entry.value, instruction)?))
+            })
+            .collect()
+    }
+
+    fn arg(
+        &mut self,
+        definitions: &[ArgDefinition],
+        instruction: &Instruction,
+        options: &Options,
+        globals: &Environment,
+    ) -> Result<String, PlanError> {
+        let mut words = vec!["ARG".to_owned()];
+        for definition in definitions {
+            let name = &definition.name.text;
+            let value = match (options.build_arg(name), &definition.default) {
+                (Some(given), _) => Some(given.to_owned()),
+                (None, Some(default)) => Some(self.expand(default, instruction)?),
+                (None, None) => globals.get(name).map(str::to_owned),
+            };
+            if let Some(value) = &value {
+                self.scope.set(name, value);
+            }
+            words.push(match &value {
+                Some(value) => format!("{name}={value}"),
+                None => name.clone(),
+            });
+            self.arguments.push((name.clone(), value));
+        }
+        Ok(words.join(" "))
+    }
+
+    /// Program and arguments: shell text behind the stage's shell.
+    fn command_line(&self, command: &Command) -> Vec<String> {
+        match command {
+            Command::Exec(arguments) => arguments.clone(),
+            Command::Shell(text) => {
+                let default = || vec!["/bin/sh".to_owned(), "-c".to_owned()];
+                let mut arguments =
+                    self.config.config.shell.clone().filter(|shell| !shell.is_empty()).unwrap_or_else(default);
+                arguments.push(text.clone());
+                arguments
+            }
+        }
+    }
+
+    fn run(&self, arguments: Vec<String>, script: Option<TextFile>, options: &Options) -> Run {
+        let mut environment = self.scope.clone();
+        for name in PROXY_VARIABLES {
+            if let (Some(value), None) = (options.build_arg(name), environment.get(name)) {
+                environment.set(name, value);
+            }
+        }
+        Run {
+            arguments,
+            environment: environment.pairs().to_vec(),
+            working_directory: absolute("/", &self.config.config.working_dir),
+            user: self.config.config.user.clone(),
+            script,
+        }
+    }
+
+    fn copy(
+        &self,
+        copy: &crate::dockerfile::ast::Copy,
+        from: CopyFrom,
+        instruction: &Instruction,
+    ) -> Result<Copy, PlanError> {
+        let expand = |word: &Word| self.expand(word, instruction);
+        let mut sources = Vec::new();
+        for word in &copy.sources {
+            let text = expand(word)?;
+            refuse::remote_source(&text, copy.add, &instruction.source, &word.span)?;
+            sources.push(text);
+        }
+        let scope = |name: &str| self.scope.get(name).map(str::to_owned);
+        let texts = copy.heredocs.iter().map(|document| heredoc::file(document, instruction, &scope));
+        Ok(Copy {
+            add: copy.add,
+            from,
+            sources,
+            texts: texts.collect::<Result<Vec<TextFile>, PlanError>>()?,
+            destination: expand(&copy.destination)?,
+            working_directory: absolute("/", &self.config.config.working_dir),
+            chown: copy.chown.as_ref().map(expand).transpose()?,
+            chmod: copy.chmod.as_ref().map(expand).transpose()?,
+        })
+    }
+
+    fn expose(&mut self, words: &[Word], instruction: &Instruction) -> Result<String, PlanError> {
+        let mut ports = Vec::new();
+        for word in words {
+            let scope = &self.scope;
+            let expanded =
+                expand::expand_words(&word.text, instruction.escape, &mut |name| scope.get(name).map(str::to_owned))
+                    .map_err(|error| {
+                        PlanError::new(format!("failed to process \"{}\": {error}", word.text))
+                            .at(&instruction.source, &word.span)
+                    })?;
+            for text in expanded {
+                let parsed = expose::parse_port(&text)
+                    .map_err(|error| PlanError::new(error).at(&instruction.source, &word.span))?;
+                ports.extend(parsed);
+            }
+        }
+        ports.sort();
+        ports.dedup();
+        self.config.config.exposed_ports.extend(ports.iter().map(|port| (port.clone(), Empty::default())));
+        Ok(format!("EXPOSE {}", history::list(&ports)))
+    }
+}
+
+fn health_config(check: &Healthcheck) -> HealthConfig {
+    match check {
+        Healthcheck::None => HealthConfig { test: vec!["NONE".to_owned()], ..HealthConfig::default() },
+        Healthcheck::Check { command, interval, timeout, start_period, start_interval, retries } => HealthConfig {
+            test: history::healthcheck_test(command),
+            interval: *interval,
+            timeout: *timeout,
+            start_period: *start_period,
+            start_interval: *start_interval,
+            retries: *retries,
+            ..HealthConfig::default()
+        },
+    }
+}
+
+/// `path` as seen from `current`, cleaned of `.`, `..` and doubled slashes.
+fn absolute(current: &str, path: &str) -> String {
+    let joined = if path.starts_with('/') { path.to_owned() } else { format!("/{current}/{path}") };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in joined.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::absolute;
+
+    #[test]
+    fn working_directories_are_cleaned() {
+        for (current, path, expected) in [
+            ("", "/", "/"),
+            ("/", "a/b/", "/a/b"),
+            ("/a", "../b", "/b"),
+            ("/a", "", "/a"),
+            ("/a", "/x/./y//z/..", "/x/y"),
+            ("", "../../x", "/x"),
+        ] {
+            assert_eq!(absolute(current, path), expected);
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Plans of small Dockerfiles: history, environment, stage resolution and refusals.
+
+use super::*;
+use crate::dockerfile::parse;
+use crate::image::{Descriptor, Digest, LayerDescriptor, Manifest};
+
+/// Images by their canonical reference; every other one does not exist.
+struct Known(Vec<(&'static str, ImageConfig)>);
+
+impl Images for Known {
+    fn resolve(&mut self, requests: &[ImageRequest]) -> Vec<Result<BaseImage, ImageError>> {
+        requests
+            .iter()
+            .map(|request| {
+                let name = request.reference.to_string();
+                let (_, config) = self
+                    .0
+                    .iter()
+                    .find(|(known, _)| name.contains(known))
+                    .ok_or_else(|| format!("{name}: not found"))?;
+                Ok(BaseImage {
+                    reference: request.reference.clone(),
+                    digest: Digest::sha256_of(name.as_bytes()),
+                    manifest: Manifest::oci(
+                        Descriptor::of("application/vnd.oci.image.config.v1+json", b"{}"),
+                        Vec::new(),
+                    ),
+                    config: config.clone(),
+                    layers: Vec::<LayerDescriptor>::new(),
+                })
+            })
+            .collect()
+    }
+}
+
+fn base() -> ImageConfig {
+    let mut config = ImageConfig { architecture: "amd64".into(), os: "linux".into(), ..ImageConfig::default() };
+    config.config.env = vec!["PATH=/bin".into()];
+    config.config.cmd = Some(vec!["/bin/sh".into()]);
+    config
+}
+
+fn options() -> Options {
+    let platform: Platform = "linux/amd64".parse().expect("a platform");
+    Options {
+        build_args: Vec::new(),
+        target: None,
+        labels: Vec::new(),
+        build_platform: platform.clone(),
+        target_platform: platform,
+    }
+}
+
+fn plan_with(text: &str, options: &Options) -> Result<Plan, PlanError> {
+    let dockerfile = parse(Source { name: "Dockerfile".into(), text: text.into() }).expect("it parses");
+    let mut triggering = base();
+    triggering.config.on_build = Some(vec!["COPY --from=tools /t /t".into(), "LABEL fired=yes".into()]);
+    plan(&dockerfile, options, &mut Known(vec![("base", base()), ("triggering", triggering)]))
+}
+
+fn planned(text: &str) -> Plan {
+    plan_with(text, &options()).expect("it can be planned")
+}
+
+fn refused(text: &str) -> String {
+    plan_with(text, &options()).expect_err("it is refused").to_string()
+}
+
+fn target(plan: &Plan) -> &Stage {
+    &plan.stages[plan.target]
+}
+
+fn history(plan: &Plan) -> Vec<String> {
+    let entries = &target(plan).config.history;
+    entries
+        .iter()
+        .map(|entry| {
+            let empty = if entry.empty_layer { " (empty)" } else { "" };
+            format!("{}{empty}", entry.created_by.as_deref().unwrap_or_default())
+        })
+        .collect()
+}
+
+#[test]
+fn history_is_what_buildkit_writes() {
+    let plan = planned(
+        "FROM base\nARG A=1 B\nENV C=$A\nRUN echo $C\nRUN [\"/bin/true\", \"x\"]\nCOPY --chown=1:2 a b /d/\n\
+         WORKDIR /w\nWORKDIR /\nCMD echo \"x\"\nENTRYPOINT [\"e\"]\nEXPOSE 90/udp 80\nVOLUME /v /u\nUSER me\n\
+         HEALTHCHECK --interval=90s CMD true\nSHELL [\"/bin/ash\", \"-c\"]\nRUN x\nONBUILD RUN y\nMAINTAINER someone",
+    );
+    assert_eq!(
+        history(&plan),
+        [
+            "ARG A=1 B (empty)",
+            "ENV C=1 (empty)",
+            "RUN |2 A=1 B= /bin/sh -c echo $C # buildkit",
+            "RUN |2 A=1 B= /bin/true x # buildkit",
+            "COPY --chown=1:2 a b /d/ # buildkit",
+            "WORKDIR /w",
+            "WORKDIR / (empty)",
+            "CMD [\"/bin/sh\" \"-c\" \"echo \\\"x\\\"\"] (empty)",
+            "ENTRYPOINT [\"e\"] (empty)",
+            "EXPOSE [80/tcp 90/udp] (empty)",
+            "VOLUME [/v /u] (empty)",
+            "USER me (empty)",
+            "HEALTHCHECK {Test:[CMD-SHELL true] Interval:1m30s Timeout:0s StartPeriod:0s StartInterval:0s Retries:0} (empty)",
+            "SHELL [/bin/ash -c] (empty)",
+            "RUN |2 A=1 B= /bin/ash -c x # buildkit",
+            "MAINTAINER someone (empty)",
+        ]
+    );
+    assert_eq!(target(&plan).config.config.on_build.as_deref(), Some(&["RUN y".to_owned()][..]));
+}
+
+#[test]
+fn only_what_the_target_needs_is_planned() {
+    let text = "FROM base AS one\nRUN a\nFROM base AS unused\nRUN b\nFROM base\nCOPY --from=one /x /x\n";
+    let plan = planned(text);
+    let names: Vec<&str> = plan.stages.iter().map(|stage| stage.name.as_str()).collect();
+    assert_eq!(names, ["one", "stage-2"]);
+    let Action::Copy(copy) = &target(&plan).steps[0].action else { panic!("a copy") };
+    assert_eq!(copy.from, CopyFrom::Stage(0));
+    let options = Options { target: Some("UNUSED".into()), ..options() };
+    assert_eq!(plan_with(text, &options).expect("a plan").stages.len(), 1);
+}
+
+#[test]
+fn triggers_run_first_and_may_need_a_stage() {
+    let plan = planned("FROM base AS tools\nRUN make\nFROM triggering\nLABEL own=yes\n");
+    assert_eq!(plan.stages.len(), 2);
+    assert_eq!(history(&plan), ["COPY /t /t # buildkit", "LABEL fired=yes (empty)", "LABEL own=yes (empty)"]);
+    assert_eq!(target(&plan).config.config.on_build, None);
+}
+
+#[test]
+fn arguments_reach_from_and_commands_but_not_the_image() {
+    let mut options = options();
+    options.build_args =
+        vec![("TAG".into(), "base".into()), ("http_proxy".into(), "p".into()), ("TYPO".into(), "1".into())];
+    let plan =
+        plan_with("ARG TAG=none\nFROM $TAG\nARG TAG\nENV TAG=env\nARG TAG=again\nRUN x\n", &options).expect("a plan");
+    let Action::Run(run) = &target(&plan).steps[3].action else { panic!("a run") };
+    let environment: Vec<String> = run.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(environment, ["PATH=/bin", "TAG=base", "http_proxy=p"]);
+    assert_eq!(target(&plan).config.config.env, ["PATH=/bin", "TAG=env"]);
+    assert_eq!(plan.warnings.len(), 1);
+}
+
+#[test]
+fn scratch_has_a_path_and_a_directory() {
+    let plan = planned("FROM scratch\nCOPY a /\n");
+    let config = &target(&plan).config.config;
+    assert_eq!(config.env, ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]);
+    assert_eq!(config.working_dir, "/");
+}
+
+#[test]
+fn an_entrypoint_drops_the_commands_of_others_only() {
+    let kept = planned("FROM base\nCMD [\"c\"]\nENTRYPOINT [\"e\"]\n");
+    assert_eq!(target(&kept).config.config.cmd.as_deref(), Some(&["c".to_owned()][..]));
+    let dropped = planned("FROM base\nENTRYPOINT [\"e\"]\n");
+    assert_eq!(target(&dropped).config.config.cmd, None);
+}
+
+#[test]
+fn wrong_references_between_stages_are_errors() {
+    for (text, message) in [
+        ("FROM base AS a\nCOPY --from=b /x /x\nFROM base AS b\n", None),
+        ("FROM base AS a\nCOPY --from=a /x /x\n", Some("circular dependency detected on stage: a")),
+        ("FROM base\nCOPY --from=3 /x /x\n", Some("invalid stage index 3")),
+        ("FROM $NONE\n", Some("base name ($NONE) should not be blank")),
+        ("FROM --platform=a/b/c/d base\n", Some("failed to parse platform")),
+        ("FROM missing\n", Some("failed to resolve the image")),
+    ] {
+        match message {
+            Some(message) => assert!(refused(text).contains(message), "{text}: {}", refused(text)),
+            None => assert_eq!(planned(text).stages.len(), 1, "an unreachable stage is not looked at"),
+        }
+    }
+    let text = "FROM base AS a\nCOPY --from=b /x /x\nFROM a AS b\nFROM a\n";
+    assert!(refused(text).contains("circular dependency detected on stage: b"));
+    let text = "FROM base AS a\nCOPY --from=b /x /x\nFROM base AS b\nFROM a\n";
+    assert!(refused(text).contains("cannot copy from stage \"b\""));
+}
+
+#[test]
+fn a_here_document_is_text_for_the_shell_or_a_program() {
+    let plan = planned(
+        "FROM base\nSHELL [\"/bin/ash\", \"-ec\"]\nRUN <<EOF\necho $A\nEOF\nRUN <<-'X Y' cat >/o; cat 3<<B\n\t$A\n\tX Y\nb\nB\n\
+         RUN <<-PY\n\t#!/bin/py\n\t\tx\nPY\nRUN <<A\nA\n",
+    );
+    let runs: Vec<&Run> = target(&plan)
+        .steps
+        .iter()
+        .filter_map(|step| match &step.action {
+            Action::Run(run) => Some(run),
+            _ => None,
+        })
+        .collect();
+    let commands: Vec<&str> = runs.iter().map(|run| run.arguments[2].as_str()).collect();
+    assert_eq!(commands, ["echo $A\n", "<<-'X Y' cat >/o; cat 3<<B\n\t$A\nX Y\nb\nB", "/dev/pipes/PY", ""]);
+    let scripts: Vec<Option<&str>> =
+        runs.iter().map(|run| run.script.as_ref().map(|script| script.content.as_str())).collect();
+    assert_eq!(scripts, [None, None, Some("#!/bin/py\nx\n"), None]);
+    assert_eq!(history(&plan)[3], "RUN /bin/ash -ec /dev/pipes/PY # buildkit");
+    assert!(refused("FROM base\nRUN <<a/b\n#!/bin/sh\na/b\n").contains("a file called \"a/b\""));
+}
+
+#[test]
+fn a_here_document_is_a_source_with_variables() {
+    let plan =
+        planned("FROM base\nENV A=1\nCOPY --chmod=700 <<one <<'two' file /d/\n$A \\$A ${B:-\"q\"}\none\n$A\ntwo\n");
+    let Action::Copy(copy) = &target(&plan).steps[1].action else { panic!("a copy") };
+    let texts: Vec<(&str, &str)> = copy.texts.iter().map(|text| (text.name.as_str(), text.content.as_str())).collect();
+    assert_eq!(texts, [("one", "1 $A \"q\"\n"), ("two", "$A\n")]);
+    assert_eq!(history(&plan)[1], "COPY --chmod=700 file <<one <<two /d/ # buildkit");
+    assert!(refused("FROM base\nCOPY <<../x /\n../x\n").contains("a file called \"../x\""));
+}
+
+#[test]
+fn an_error_in_a_here_document_points_at_its_line() {
+    let text = "FROM base\nCOPY <<-EOF /f\n\tgood\n\t\tbad ${X:?no}\n\tEOF\n";
+    let error = plan_with(text, &options()).expect_err("X is not set");
+    assert_eq!(error.message, "failed to process the here-document EOF: X: no");
+    let (source, span) = error.place.expect("a place");
+    assert_eq!(&source.text[span], "bad ${X:?no}");
+}
+
+#[test]
+fn what_is_not_supported_is_refused_with_its_place() {
+    for text in [
+        "RUN --mount=type=cache,target=/c true",
+        "RUN --network=none true",
+        "COPY --parents a /",
+        "COPY --exclude=b a /",
+        "COPY --link a /",
+        "ADD https://example.test/x /",
+        "ADD --unpack=false a.tar /",
+        "ADD --keep-git-dir=true a /",
+    ] {
+        let error = plan_with(&format!("FROM base\n{text}\n"), &options()).expect_err(text);
+        assert!(error.message.contains("not supported yet"), "{text}: {error}");
+        let (_, span) = error.place.expect("a place");
+        assert!(span.start >= "FROM base\n".len(), "{text}");
+    }
+    assert!(planned("FROM base\nRUN --network=default --security=sandbox true\n").stages.len() == 1);
+}

@@ -17,4 +17,5 @@ pub mod plan;
 pub mod push;
 pub mod registry;
 pub mod rootfs;
+pub mod sandbox;
 pub mod snapshot;

@@ -1,0 +1,168 @@
+//! What can go wrong between wanting to run a command and having its result.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::Isolation;
+
+/// Why a command could not be run, or its root directory not be prepared or given back.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// No mechanism works here.
+    #[error("no way to isolate RUN works in this container ({})", tried.join("; "))]
+    NothingWorks {
+        /// One line for each mechanism: its name and why it does not work.
+        tried: Vec<String>,
+        /// What to change in the pod.
+        advice: String,
+    },
+    /// The mechanism asked for does not work here.
+    #[error("--isolation={requested} does not work here: {reason}")]
+    Unavailable {
+        /// What was asked for.
+        requested: Isolation,
+        /// Why not, and what to change.
+        reason: String,
+    },
+    /// own-root would rewrite the root directory of something that is not a container.
+    #[error(
+        "crabwright should only be run inside of a container, run with the --force flag if you are sure you want to \
+         continue ({evidence}; --isolation=own-root replaces the files of / while a RUN runs)"
+    )]
+    NotInContainer {
+        /// What was looked at.
+        evidence: String,
+    },
+    /// The program was asked to stop (SIGTERM, SIGINT) while the command ran; it has been ended.
+    #[error("interrupted while a command was running")]
+    Interrupted,
+    /// The program to run does not exist in the image, or cannot be executed. A shell would return 127 or 126.
+    #[error("cannot run {program}: {reason}")]
+    Program {
+        /// As it was given.
+        program: String,
+        /// Where it was looked for and what was found.
+        reason: String,
+        /// 127: not found; 126: found but not executable.
+        exit_code: i32,
+    },
+    /// The working directory is missing or no directory.
+    #[error("cannot enter the working directory {path}")]
+    WorkingDirectory {
+        /// As it was given.
+        path: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The ids to run as are not available.
+    #[error("cannot run as user {uid} and group {gid} with {isolation} isolation: {reason}")]
+    Ids {
+        /// User id.
+        uid: u32,
+        /// Group id.
+        gid: u32,
+        /// Which mechanism.
+        isolation: &'static str,
+        /// Why not, and what to change.
+        reason: String,
+    },
+    /// Something this mechanism cannot give.
+    #[error("{feature} is not possible with {isolation} isolation{hint}")]
+    Unsupported {
+        /// What was wanted, such as `RUN --network=none`.
+        feature: &'static str,
+        /// Which mechanism.
+        isolation: &'static str,
+        /// What would help, starting with `: ` (may be empty).
+        hint: &'static str,
+    },
+    /// A step of the set-up in the child failed.
+    #[error("cannot set up the sandbox: {step}")]
+    Setup {
+        /// The verb and its object.
+        step: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The child that sets the sandbox up ended without saying how the command did.
+    #[error("the sandbox process ended without a result ({status}); was it killed, perhaps for want of memory?")]
+    InitDied {
+        /// How it ended.
+        status: String,
+    },
+    /// Input or output on a path.
+    #[error("cannot {verb} {path}")]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Two programs want to swap the same root directory.
+    #[error("{path} is in use by another build in this container; only one at a time may use own-root isolation")]
+    Busy {
+        /// The lock.
+        path: PathBuf,
+    },
+    /// own-root works by renaming, which does not cross mounts.
+    #[error(
+        "the work directory {work_dir} is on the mount {mount_point}, but own-root isolation needs it on the same mount \
+         as /: give a directory of the container's own file system with --work-dir"
+    )]
+    OtherMount {
+        /// The work directory.
+        work_dir: PathBuf,
+        /// The mount it is on.
+        mount_point: PathBuf,
+    },
+    /// The command ran, but what it left behind could not be moved back; the stage's files are incomplete.
+    #[error("cannot give the root directory back after the command")]
+    Leave {
+        /// What failed.
+        #[source]
+        source: Box<SandboxError>,
+    },
+    /// A journal that says nothing sensible.
+    #[error("cannot understand the journal {path} of an earlier run: {reason}")]
+    Journal {
+        /// The journal.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl SandboxError {
+    pub(super) fn io(verb: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { verb, path, source }
+    }
+
+    pub(super) fn errno(verb: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(rustix::io::Errno) -> Self {
+        let path = path.into();
+        move |source| Self::Io { verb, path, source: source.into() }
+    }
+
+    /// What the user may change.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NothingWorks { advice, .. } => Some(advice.clone()),
+            _ => None,
+        }
+    }
+
+    /// The exit code a shell would give for this failure, where it has one.
+    #[must_use]
+    pub fn exit_code(&self) -> Option<i32> {
+        match self {
+            Self::Program { exit_code, .. } => Some(*exit_code),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! How the command of a `RUN` is isolated: what it may see and touch, as whom it runs, and that nothing of it survives.
+//!
+//! Pods differ in what they allow, so there are two mechanisms, and [`probe`] picks the stronger one that works here:
+//!
+//! - `namespace` gives the command its own mount, IPC and host name namespaces over the stage's root directory, and its
+//!   own process namespace where a fresh `/proc` may be mounted. Without CAP_SYS_ADMIN the whole program first moves
+//!   into a user namespace ([`enter_user_namespace`]), in which it is root.
+//! - `own-root` is for the ordinary root pod that may neither unshare nor mount: the entries of the stage's root
+//!   directory are renamed onto the container's `/` for the time of the command and renamed back afterwards.
+//!
+//! Either way the command is started by a second process of this program ([`init_main`]), which has one thread only and
+//! so may unshare, fork and change ids without surprises.
+
+mod capability;
+mod command;
+mod container;
+mod error;
+mod in_root;
+mod init;
+mod launch;
+mod message;
+mod mountinfo;
+mod mounts;
+mod namespace;
+mod own_root;
+mod probe;
+mod process_tree;
+mod raw;
+mod script;
+mod standard_files;
+mod user_namespace;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+pub use container::{ContainerCheck, container_check};
+pub use error::SandboxError;
+pub use init::{INIT_COMMAND, init_main};
+pub use probe::{Chosen, probe};
+pub use user_namespace::{IdMapping, enter_user_namespace};
+
+/// The host name a command sees, as in BuildKit's sandbox.
+pub const HOSTNAME: &str = "buildkitsandbox";
+
+/// What the user asks for with `--isolation`, and what was picked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// The strongest mechanism that works in this container.
+    #[default]
+    Auto,
+    /// Linux namespaces over the stage's root directory.
+    Namespace,
+    /// The stage's files in place of the container's own.
+    OwnRoot,
+}
+
+impl Isolation {
+    /// The word for it on the command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Namespace => "namespace",
+            Self::OwnRoot => "own-root",
+        }
+    }
+}
+
+impl fmt::Display for Isolation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// A word that is no isolation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown isolation '{0}': expected auto, namespace or own-root")]
+pub struct UnknownIsolation(String);
+
+impl FromStr for Isolation {
+    type Err = UnknownIsolation;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        match word {
+            "auto" => Ok(Self::Auto),
+            "namespace" => Ok(Self::Namespace),
+            "own-root" => Ok(Self::OwnRoot),
+            other => Err(UnknownIsolation(other.to_owned())),
+        }
+    }
+}
+
+/// Whom a command runs as, in numbers; names were looked up in the image's own files.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Ids {
+    /// User id.
+    pub uid: u32,
+    /// Primary group id.
+    pub gid: u32,
+    /// Supplementary group ids.
+    pub groups: Vec<u32>,
+}
+
+/// The network a command sees (`RUN --network`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Network {
+    /// The network of the container this program runs in.
+    #[default]
+    Shared,
+    /// Only a loopback device.
+    None,
+}
+
+/// What to run: everything but the files.
+#[derive(Debug, Clone, Default)]
+pub struct Process {
+    /// The program and its arguments. A program without a slash is looked for in the `PATH` of `environment`, in the root.
+    pub arguments: Vec<String>,
+    /// The whole environment; nothing is inherited and nothing added (so `HOME` is the caller's to give).
+    pub environment: Vec<(String, String)>,
+    /// An absolute path in the root that must exist.
+    pub working_directory: String,
+    /// Whom to run as.
+    pub user: Ids,
+    /// Host name, where the sandbox has one of its own; empty: [`HOSTNAME`].
+    pub hostname: String,
+    /// Lines for `/etc/hosts` beyond the usual ones: host name and address (`--add-host`).
+    pub extra_hosts: Vec<(String, String)>,
+    /// Which network the command sees.
+    pub network: Network,
+    /// A program that is there for this command only.
+    pub script: Option<Script>,
+}
+
+/// A program given as text: it lies at `/dev/pipes/NAME` while the command runs, and anybody may execute it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Script {
+    /// The file's name: one path component.
+    pub name: String,
+    /// What it says, `#!` line included.
+    pub content: String,
+}
+
+/// Where a piece of output came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Output,
+    /// Standard error.
+    Error,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Status {
+    /// It returned this exit code.
+    Exited(i32),
+    /// This signal ended it.
+    Signaled(i32),
+}
+
+impl Status {
+    /// Whether the command returned 0.
+    #[must_use]
+    pub fn success(self) -> bool {
+        self == Self::Exited(0)
+    }
+}
+
+/// An inode change time (`st_ctime`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct ChangeTime {
+    /// Seconds since the epoch.
+    pub seconds: i64,
+    /// And nanoseconds.
+    pub nanoseconds: u32,
+}
+
+/// A file whose change time the sandbox itself moved, and nobody else: a compare by change time may take `after` for
+/// `before`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restamp {
+    /// Path relative to the root.
+    pub path: PathBuf,
+    /// The change time it had when [`Sandbox::run`] was called.
+    pub before: ChangeTime,
+    /// The change time it has now.
+    pub after: ChangeTime,
+}
+
+/// What [`Sandbox::run`] gives back when the command could be run to its end, well or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// How the command ended.
+    pub status: Status,
+    /// Files that look changed but are not.
+    pub restamped: Vec<Restamp>,
+}
+
+/// Runs one command at a time in a root directory and gives the directory back as the command left it.
+pub trait Sandbox: Send {
+    /// Runs `process` with `root` as its `/` until it ends, and ends whatever it left running.
+    ///
+    /// `output` is called with each piece of its standard output and standard error as it comes. `/dev`, `/proc` and
+    /// `/sys` are created in `root` when missing and stay there, as with BuildKit; any other mount point is removed.
+    ///
+    /// # Errors
+    /// The command could not be started, the program was asked to stop ([`SandboxError::Interrupted`]), or `root` could
+    /// not be prepared or given back.
+    fn run(
+        &mut self,
+        root: &Path,
+        process: &Process,
+        output: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<Outcome, SandboxError>;
+
+    /// `namespace` or `own-root`.
+    fn name(&self) -> &'static str;
+
+    /// Whether several commands may run at once, each with a sandbox of its own.
+    fn is_concurrent(&self) -> bool;
+}
+
+/// Opens the sandbox that [`probe`] chose.
+///
+/// `work_dir` is where this program keeps its files, `directory` a place in it that only this build uses. With own-root
+/// `work_dir` must be on the same mount as `/`, and it and the paths in `keep` stay in place while a command runs (mount
+/// points do so anyway). A run of this program that died while the root directory was swapped is undone first.
+///
+/// # Errors
+/// own-root: `work_dir` is on another mount, is in use by another build, or an earlier swap cannot be undone.
+pub fn open(
+    chosen: &Chosen,
+    work_dir: &Path,
+    directory: &Path,
+    keep: &[PathBuf],
+) -> Result<Box<dyn Sandbox>, SandboxError> {
+    Ok(match chosen.isolation {
+        Isolation::OwnRoot => Box::new(own_root::OwnRoot::open(work_dir, keep)?),
+        Isolation::Namespace | Isolation::Auto => Box::new(namespace::NamespaceSandbox::new(chosen, directory)?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn isolation_words_round_trip() {
+        for word in ["auto", "namespace", "own-root"] {
+            assert_eq!(word.parse::<Isolation>().unwrap().to_string(), word);
+        }
+        assert!("chroot".parse::<Isolation>().unwrap_err().to_string().contains("'chroot'"));
+    }
+}

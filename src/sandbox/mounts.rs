@@ -1,0 +1,212 @@
+//! The mounts a command sees, made in the child's own mount namespace.
+//!
+//! They are what runc gives a container: `/proc`, `/dev` with the usual nodes, `/sys` read-only, and the two files a
+//! resolver needs. What the kernel refuses (a fresh procfs or sysfs below masked ones) is replaced by a bind of the
+//! container's own.
+
+use std::io;
+use std::path::Path;
+
+use rustix::fs::StatVfsMountFlags;
+use rustix::io::Errno;
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_change, mount_move,
+    mount_remount, unmount,
+};
+
+use super::message::{Failure, NamespaceSpec};
+use super::{Script, raw, script};
+
+const HARMLESS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
+
+/// Parts of a fresh `/proc` that a container must not see: files, then directories (runc's maskedPaths).
+const MASKED_FILES: [&str; 6] = ["kcore", "keys", "latency_stats", "timer_list", "timer_stats", "sched_debug"];
+const MASKED_DIRECTORIES: [&str; 3] = ["acpi", "asound", "scsi"];
+/// And those it must not change (runc's readonlyPaths).
+const READ_ONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
+
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+const LINKS: [(&str, &str); 5] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];
+
+/// Mounts everything and makes the stage's root directory `/`.
+pub(super) fn set_up(spec: &NamespaceSpec, note: &mut dyn FnMut(String)) -> Result<(), Failure> {
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .map_err(Failure::step("make the mounts private"))?;
+    // pivot_root wants a mount point.
+    mount_bind_recursive(&spec.root, &spec.root)
+        .map_err(Failure::step(format!("bind mount {}", spec.root.display())))?;
+    mount_proc(spec, note)?;
+    mount_dev(&spec.dev_target, note)?;
+    if let Some(script) = &spec.script {
+        place_script(&spec.dev_target, script, note)?;
+    }
+    mount_sys(&spec.sys_target, note)?;
+    for (source, target) in &spec.read_only_files {
+        bind_read_only(source, target).map_err(Failure::step(format!("bind mount {}", target.display())))?;
+    }
+    change_root(&spec.root, note)
+}
+
+fn mount_proc(spec: &NamespaceSpec, note: &mut dyn FnMut(String)) -> Result<(), Failure> {
+    let target = &spec.proc_target;
+    if !spec.processes {
+        return mount_bind_recursive("/proc", target).map_err(Failure::step("bind mount /proc"));
+    }
+    mount("proc", target, "proc", HARMLESS, None).map_err(Failure::step("mount a fresh /proc"))?;
+    let mut tell = |name: &str, result: rustix::io::Result<()>| match result {
+        // Which of them exist depends on the kernel.
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => note(format!("/proc/{name} stays as it is: {errno}")),
+    };
+    for name in READ_ONLY {
+        let path = target.join(name);
+        tell(name, mount_bind_recursive(&path, &path).and_then(|()| remount_read_only(&path)));
+    }
+    for name in MASKED_FILES {
+        tell(name, mount_bind("/dev/null", target.join(name)));
+    }
+    for name in MASKED_DIRECTORIES {
+        tell(name, mount("tmpfs", target.join(name), "tmpfs", HARMLESS | MountFlags::RDONLY, None));
+    }
+    Ok(())
+}
+
+fn mount_dev(target: &Path, note: &mut dyn FnMut(String)) -> Result<(), Failure> {
+    mount("tmpfs", target, "tmpfs", MountFlags::NOSUID | MountFlags::STRICTATIME, Some(c"mode=755,size=65536k"))
+        .map_err(Failure::step("mount /dev"))?;
+    // Nodes are bound, not made: in a user namespace mknod is refused.
+    for name in DEVICES {
+        let (source, node) = (Path::new("/dev").join(name), target.join(name));
+        std::fs::write(&node, b"").map_err(Failure::io(format!("create /dev/{name}")))?;
+        if let Err(errno) = mount_bind(&source, &node) {
+            note(format!("the container's /dev/{name} cannot be bound: {errno}"));
+            std::fs::remove_file(&node).map_err(Failure::io(format!("remove /dev/{name}")))?;
+        }
+    }
+    for (name, to) in LINKS {
+        std::os::unix::fs::symlink(to, target.join(name)).map_err(Failure::io(format!("create /dev/{name}")))?;
+    }
+    let mut directory = |name: &str, kind: &str, flags: MountFlags, attempts: &[&std::ffi::CStr]| {
+        let path = target.join(name);
+        std::fs::create_dir(&path).map_err(Failure::io(format!("create /dev/{name}")))?;
+        let mut result = Err(Errno::INVAL);
+        for data in attempts {
+            result = mount(kind, &path, kind, flags, Some(*data));
+            if result.is_ok() {
+                break;
+            }
+        }
+        if let Err(errno) = result {
+            note(format!("/dev/{name} stays an empty directory: {errno}"));
+        }
+        Ok(())
+    };
+    let no_exec = MountFlags::NOSUID | MountFlags::NOEXEC;
+    // The group tty is not mapped in every user namespace.
+    let pts = [c"newinstance,ptmxmode=0666,mode=0620,gid=5", c"newinstance,ptmxmode=0666,mode=0620"];
+    directory("pts", "devpts", no_exec, &pts)?;
+    directory("shm", "tmpfs", HARMLESS, &[c"mode=1777,size=65536k"])?;
+    directory("mqueue", "mqueue", HARMLESS, &[c""])
+}
+
+/// BuildKit mounts scripts read-only; where that is refused, what is written there is lost all the same.
+fn place_script(dev: &Path, script: &Script, note: &mut dyn FnMut(String)) -> Result<(), Failure> {
+    let name = format!("/dev/pipes/{}", script.name);
+    let directory = script::place(dev, script).map_err(Failure::io(format!("create {name}")))?;
+    if let Err(errno) = bind_read_only(&directory, &directory) {
+        note(format!("{name} is not read-only: {errno}"));
+    }
+    Ok(())
+}
+
+fn mount_sys(target: &Path, note: &mut dyn FnMut(String)) -> Result<(), Failure> {
+    let flags = HARMLESS | MountFlags::RDONLY;
+    let Err(errno) = mount("sysfs", target, "sysfs", flags, None) else {
+        // A fresh sysfs has an empty directory where the control groups are.
+        let control_groups = target.join("fs/cgroup");
+        let bound = mount_bind_recursive("/sys/fs/cgroup", &control_groups)
+            .and_then(|()| raw::set_read_only_recursively(&control_groups));
+        if let Err(errno) = bound {
+            note(format!("/sys/fs/cgroup stays as it is: {errno}"));
+        }
+        return Ok(());
+    };
+    if let Err(bind_errno) = mount_bind_recursive("/sys", target) {
+        note(format!("/sys is empty: a fresh one gives {errno}, a bind of the container's {bind_errno}"));
+        return mount("tmpfs", target, "tmpfs", flags, None).map_err(Failure::step("mount an empty /sys"));
+    }
+    if let Err(errno) = raw::set_read_only_recursively(target).or_else(|_| remount_read_only(target)) {
+        note(format!("/sys cannot be made read-only: {errno}"));
+    }
+    Ok(())
+}
+
+fn bind_read_only(source: &Path, target: &Path) -> rustix::io::Result<()> {
+    mount_bind(source, target)?;
+    raw::set_read_only_recursively(target).or_else(|_| remount_read_only(target))
+}
+
+/// The way of kernels before 5.12. Flags that the container locked must be given again.
+fn remount_read_only(target: &Path) -> rustix::io::Result<()> {
+    let now = rustix::fs::statvfs(target)?.f_flag;
+    let kept = [
+        (StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
+        (StatVfsMountFlags::NODEV, MountFlags::NODEV),
+        (StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
+        (StatVfsMountFlags::NOATIME, MountFlags::NOATIME),
+        (StatVfsMountFlags::NODIRATIME, MountFlags::NODIRATIME),
+        (StatVfsMountFlags::RELATIME, MountFlags::RELATIME),
+    ];
+    let flags = kept
+        .iter()
+        .filter(|(have, _)| now.contains(*have))
+        .fold(MountFlags::BIND | MountFlags::RDONLY, |flags, (_, keep)| flags | *keep);
+    mount_remount(target, flags, c"")
+}
+
+fn change_root(root: &Path, note: &mut dyn FnMut(String)) -> Result<(), Failure> {
+    let cannot = |errno| Failure::step(format!("make {} the root directory", root.display()))(errno);
+    rustix::process::chdir(root).map_err(cannot)?;
+    match rustix::process::pivot_root(".", ".") {
+        // The old root now lies on top of the new one.
+        Ok(()) => unmount(".", UnmountFlags::DETACH).map_err(Failure::step("unmount the old root directory"))?,
+        Err(errno @ (Errno::PERM | Errno::NOSYS | Errno::INVAL)) => {
+            note(format!("pivot_root gives {errno}; chroot is used"));
+            // Moved over the old root, so that a second chroot does not lead out.
+            if let Err(errno) = mount_move(".", "/") {
+                note(format!("the new root cannot be moved over the old one: {errno}"));
+            }
+            rustix::process::chroot(".").map_err(cannot)?;
+        }
+        Err(errno) => return Err(cannot(errno)),
+    }
+    rustix::process::chdir("/").map_err(cannot)
+}
+
+/// What the probe asks: whether mounts work here, and whether a process namespace has its own `/proc`.
+///
+/// Called in a process that is about to end, with a mount namespace of its own.
+pub(super) fn try_mounts() -> Result<(), Failure> {
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .map_err(Failure::step("make the mounts private"))?;
+    // /sys stands in for a scratch directory: it exists everywhere, and nobody else sees this.
+    mount("tmpfs", PROBE, "tmpfs", HARMLESS, None).map_err(Failure::step("mount a tmpfs"))?;
+    let (source, target) = (Path::new(PROBE).join("a"), Path::new(PROBE).join("b"));
+    for directory in [&source, &target] {
+        std::fs::create_dir(directory).map_err(Failure::io("create a directory in a tmpfs"))?;
+    }
+    mount_bind(&source, &target).map_err(Failure::step("bind mount a directory"))
+}
+
+/// Whether procfs can be mounted; called in a new process namespace after [`try_mounts`].
+pub(super) fn try_proc() -> io::Result<()> {
+    Ok(mount("proc", Path::new(PROBE).join("a"), "proc", HARMLESS, None)?)
+}
+
+const PROBE: &str = "/sys";

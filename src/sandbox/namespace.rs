@@ -1,0 +1,128 @@
+//! The `namespace` sandbox, as seen by the first process: what the second one needs on disk, before and after.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::message::{NamespaceSpec, RunSpec};
+use super::standard_files::{self, Stubs};
+use super::{Chosen, HOSTNAME, Outcome, Process, Sandbox, SandboxError, Stream, launch};
+
+/// Runs commands in namespaces of their own.
+#[derive(Debug)]
+pub(super) struct NamespaceSandbox {
+    processes: bool,
+    single_id: bool,
+    /// For the generated files; this sandbox's own.
+    files: PathBuf,
+    own_hosts: String,
+    own_resolv_conf: Vec<u8>,
+}
+
+impl NamespaceSandbox {
+    /// Makes a directory for generated files in `directory`, which is this build's own.
+    pub(super) fn new(chosen: &Chosen, directory: &Path) -> Result<Self, SandboxError> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let files = directory.join(format!("sandbox-{number}"));
+        std::fs::create_dir_all(&files).map_err(SandboxError::io("create", files.as_path()))?;
+        // The second process, which mounts them, is in another working directory.
+        let files = std::fs::canonicalize(&files).map_err(SandboxError::io("resolve", files))?;
+        let own = |path: &str| match std::fs::read(path) {
+            Ok(bytes) => Ok(bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(SandboxError::io("read", path)(error)),
+        };
+        Ok(Self {
+            processes: chosen.has_own_processes(),
+            single_id: chosen.id_mapping().is_some_and(super::IdMapping::is_single),
+            files,
+            own_hosts: String::from_utf8_lossy(&own("/etc/hosts")?).into_owned(),
+            own_resolv_conf: own("/etc/resolv.conf")?,
+        })
+    }
+
+    fn generate(&self, name: &str, content: &[u8]) -> Result<PathBuf, SandboxError> {
+        use std::os::unix::fs::PermissionsExt;
+
+        let path = self.files.join(name);
+        std::fs::write(&path, content)
+            .and_then(|()| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)))
+            .map_err(SandboxError::io("write", path.as_path()))?;
+        Ok(path)
+    }
+}
+
+impl Drop for NamespaceSandbox {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.files) {
+            tracing::debug!("cannot remove {}: {error}", self.files.display());
+        }
+    }
+}
+
+impl Sandbox for NamespaceSandbox {
+    fn run(
+        &mut self,
+        root: &Path,
+        process: &Process,
+        output: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<Outcome, SandboxError> {
+        let root = std::fs::canonicalize(root).map_err(SandboxError::io("resolve", root))?;
+        let hostname = if process.hostname.is_empty() { HOSTNAME } else { &process.hostname };
+        let [dev_target, proc_target, sys_target] = standard_files::create_lasting_directories(&root)?;
+        let hosts = standard_files::hosts(&self.own_hosts, hostname, &process.extra_hosts);
+        let generated = [
+            ("/etc/hosts", self.generate("hosts", hosts.as_bytes())?),
+            ("/etc/resolv.conf", self.generate("resolv.conf", &self.own_resolv_conf)?),
+        ];
+        let mut stubs = Stubs::default();
+        let mut read_only_files = Vec::new();
+        for (path, source) in generated {
+            if let Some(target) = stubs.file(&root, path)? {
+                read_only_files.push((source, target));
+            }
+        }
+        let spec = RunSpec {
+            arguments: process.arguments.clone(),
+            environment: process.environment.clone(),
+            working_directory: process.working_directory.clone(),
+            user: process.user.clone(),
+            namespace: Some(NamespaceSpec {
+                root,
+                processes: self.processes,
+                hostname: hostname.to_owned(),
+                network: process.network,
+                proc_target,
+                dev_target,
+                sys_target,
+                read_only_files,
+                script: process.script.clone(),
+            }),
+        };
+        let result = launch::run(spec, output);
+        let removed = stubs.remove();
+        let status = result.map_err(|error| self.name_mode(error))?;
+        removed?;
+        Ok(Outcome { status, restamped: Vec::new() })
+    }
+
+    fn name(&self) -> &'static str {
+        "namespace"
+    }
+
+    fn is_concurrent(&self) -> bool {
+        true
+    }
+}
+
+impl NamespaceSandbox {
+    fn name_mode(&self, error: SandboxError) -> SandboxError {
+        match error {
+            SandboxError::Ids { uid, gid, reason, .. } => {
+                let isolation = if self.single_id { "namespace (single id)" } else { "namespace" };
+                SandboxError::Ids { uid, gid, isolation, reason }
+            }
+            other => other,
+        }
+    }
+}

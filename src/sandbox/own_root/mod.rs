@@ -1,0 +1,184 @@
+//! The `own-root` sandbox: the stage's files take the place of the container's own while a command runs.
+//!
+//! For pods that may neither mount nor unshare (root, default capabilities, RuntimeDefault seccomp). The entries of the
+//! stage's root directory are renamed onto `/`, the container's own move into a stash below the work directory, and
+//! afterwards both go back: a few renames per command, no copying. What cannot move stays where it is: mount points,
+//! the work directory, this program's file. Directories above those are merged: they stay, and their entries and
+//! attributes are exchanged.
+//!
+//! Limits that follow from it: commands see the container's `/proc`, `/dev`, `/sys` and network; what the image has at
+//! or below a path that stays (`/kaniko`, `/workspace`, `/etc/hostname`) is not seen by them, and what they write there
+//! is not in the image; and a command that searches all of `/` also finds the work directory.
+//!
+//! `held` says what stays, `swap` exchanges, `journal` remembers what to undo after a crash.
+
+mod held;
+mod journal;
+mod metadata;
+mod relocate;
+mod swap;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+use rustix::process::DumpableBehavior;
+
+use self::held::Held;
+use self::swap::{Place, Swapped};
+use super::message::RunSpec;
+use super::mountinfo::{self, Mount};
+use super::{Network, Outcome, Process, Sandbox, SandboxError, Script, Stream, launch, script, standard_files};
+use crate::diag::interrupt;
+
+const LOCK: &str = "own-root.lock";
+
+/// Mounts a command has no use for and should not see; hidden where the directory above them can be moved.
+const SECRET_MOUNTS: [&str; 2] = ["/var/run/secrets", "/run/secrets"];
+
+/// Runs commands in `/` itself, with the stage's files in place of the container's.
+#[derive(Debug)]
+pub(super) struct OwnRoot {
+    work_dir: PathBuf,
+    keep: Vec<PathBuf>,
+    /// Locked as long as it is open.
+    _lock: File,
+}
+
+impl OwnRoot {
+    /// Takes the lock, and undoes what a run of this program that died left swapped.
+    pub(super) fn open(work_dir: &Path, keep: &[PathBuf]) -> Result<Self, SandboxError> {
+        let work_dir = std::fs::canonicalize(work_dir).map_err(SandboxError::io("resolve", work_dir))?;
+        let mounts = mountinfo::read()?;
+        require_root_mount(&mounts, &work_dir)?;
+        let path = work_dir.join(LOCK);
+        let lock = File::create(&path).map_err(SandboxError::io("create", path.as_path()))?;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(SandboxError::Busy { path }),
+            Err(errno) => return Err(SandboxError::errno("lock", path)(errno)),
+        }
+        let mount_points: Vec<PathBuf> = mounts.into_iter().map(|mount| mount.mount_point).collect();
+        if swap::recover(Path::new("/"), &work_dir, &mount_points)? {
+            tracing::warn!("an earlier run ended while the root directory was swapped; it has been put back");
+        }
+        // Commands run in the same process namespace, with the same ids and capabilities. Without this they could read
+        // the memory and the environment of this program, where credentials are.
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .map_err(SandboxError::errno("protect the memory of", "/proc/self"))?;
+        let mut kept = Vec::new();
+        for path in keep {
+            match std::fs::canonicalize(path) {
+                Ok(path) => kept.push(path),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(SandboxError::io("resolve", path)(error)),
+            }
+        }
+        Ok(Self { work_dir, keep: kept, _lock: lock })
+    }
+
+    /// What must stay in place while `root` is entered; `all_mounts`: the secret ones too.
+    fn held(&self, mounts: &[Mount], root: &Path, all_mounts: bool) -> Held {
+        let is_secret = |path: &Path| SECRET_MOUNTS.iter().any(|secret| path.starts_with(secret));
+        let mut paths: Vec<PathBuf> = mounts
+            .iter()
+            .map(|mount| mount.mount_point.clone())
+            .filter(|path| all_mounts || !is_secret(path))
+            .collect();
+        paths.extend([self.work_dir.clone(), root.to_owned()]);
+        paths.extend(self.keep.iter().cloned());
+        // A container that is started again after a crash needs its program where it was.
+        if let Ok(program) = std::fs::read_link("/proc/self/exe")
+            && program.exists()
+        {
+            paths.push(program);
+        }
+        Held::new(Path::new("/"), paths)
+    }
+
+    fn enter(&self, root: &Path) -> Result<Swapped, SandboxError> {
+        let mounts = mountinfo::read()?;
+        require_root_mount(&mounts, root)?;
+        let place = |held| Place { base: "/".into(), root: root.to_owned(), work_dir: self.work_dir.clone(), held };
+        match Swapped::enter(place(self.held(&mounts, root, false))) {
+            // The directory above a secret mount could not be moved after all, so the mount stays in sight.
+            Err(error) if is_busy(&error) => Swapped::enter(place(self.held(&mounts, root, true))),
+            result => result,
+        }
+    }
+}
+
+fn is_busy(error: &SandboxError) -> bool {
+    matches!(error, SandboxError::Io { source, .. }
+        if source.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()))
+}
+
+/// Renames do not cross mounts, even of the same file system.
+fn require_root_mount(mounts: &[Mount], path: &Path) -> Result<(), SandboxError> {
+    match mountinfo::mount_of(mounts, path) {
+        Some(mount) if mount.mount_point != Path::new("/") => {
+            Err(SandboxError::OtherMount { work_dir: path.to_owned(), mount_point: mount.mount_point.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Does `work` while the script lies in the container's own `/dev`, which commands see.
+fn with_script<T>(script: Option<&Script>, work: impl FnOnce() -> Result<T, SandboxError>) -> Result<T, SandboxError> {
+    let Some(script) = script else { return work() };
+    let dev = Path::new("/dev");
+    let result = script::place(dev, script).map_err(SandboxError::io("write a script below", dev)).and_then(|_| work());
+    let removed = script::remove(dev).map_err(SandboxError::io("remove the script below", dev));
+    result.and_then(|value| removed.map(|()| value))
+}
+
+impl Sandbox for OwnRoot {
+    fn run(
+        &mut self,
+        root: &Path,
+        process: &Process,
+        output: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<Outcome, SandboxError> {
+        if process.network == Network::None {
+            return Err(SandboxError::Unsupported {
+                feature: "RUN --network=none",
+                isolation: self.name(),
+                hint: ": it needs a pod that allows user namespaces (seccompProfile: Unconfined)",
+            });
+        }
+        let root = std::fs::canonicalize(root).map_err(SandboxError::io("resolve", root))?;
+        standard_files::create_lasting_directories(&root)?;
+        // Whatever happens to this process while the directory is swapped outlives it.
+        let _hold = interrupt::hold();
+        let mut swapped = self.enter(&root)?;
+        let result = with_script(process.script.as_ref(), || {
+            launch::run(
+                RunSpec {
+                    arguments: process.arguments.clone(),
+                    environment: process.environment.clone(),
+                    working_directory: process.working_directory.clone(),
+                    user: process.user.clone(),
+                    namespace: None,
+                },
+                output,
+            )
+        });
+        let left = swapped.leave().map_err(|error| SandboxError::Leave { source: Box::new(error) });
+        match (result, left) {
+            (Ok(status), Ok(restamped)) => Ok(Outcome { status, restamped }),
+            (_, Err(error)) => Err(error),
+            (Err(SandboxError::Ids { uid, gid, reason, .. }), Ok(_)) => {
+                Err(SandboxError::Ids { uid, gid, isolation: "own-root", reason })
+            }
+            (Err(error), Ok(_)) => Err(error),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "own-root"
+    }
+
+    fn is_concurrent(&self) -> bool {
+        false
+    }
+}

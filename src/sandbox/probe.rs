@@ -1,0 +1,179 @@
+//! Finding out which isolation works in this container, by trying it in processes that end at once.
+//!
+//! What is allowed follows from capabilities, seccomp, AppArmor, SELinux, id maps and the masks over `/proc`, whose
+//! settings cannot all be read from inside. So nothing is inferred: each mechanism is tried as it will be used.
+
+use std::fmt;
+
+use rustix::process::{WaitOptions, waitpid};
+use rustix::thread::{CapabilitySet, UnshareFlags};
+
+use super::launch::ask_init;
+use super::message::{Failure, Job, Report};
+use super::raw::Fork;
+use super::{IdMapping, Isolation, SandboxError, capability, container_check, mounts, raw};
+
+/// The isolation that works here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chosen {
+    /// [`Isolation::Namespace`] or [`Isolation::OwnRoot`].
+    pub isolation: Isolation,
+    /// Why, or in which form; half a line.
+    pub reason: String,
+    id_mapping: Option<IdMapping>,
+    processes: bool,
+}
+
+impl Chosen {
+    /// The user namespace to enter first, if any.
+    #[must_use]
+    pub fn id_mapping(&self) -> Option<&IdMapping> {
+        self.id_mapping.as_ref()
+    }
+
+    /// Whether commands get a process namespace and a `/proc` of their own.
+    #[must_use]
+    pub fn has_own_processes(&self) -> bool {
+        self.processes
+    }
+}
+
+impl fmt::Display for Chosen {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "isolation: {} ({})", self.isolation, self.reason)
+    }
+}
+
+const ADVICE: &str = "change one of these in the pod: run as root (runAsUser: 0) with the default capabilities, for own-root \
+     isolation; or allow user namespaces (seccompProfile: Unconfined, appArmorProfile: Unconfined, and \
+     user.max_user_namespaces above 0 on the node), for namespace isolation";
+
+/// Picks the isolation to use; `force` lets own-root run outside of a container.
+///
+/// Must be called while the program has the ids it was started with, that is before [`super::enter_user_namespace`].
+///
+/// # Errors
+/// Nothing works, or what was asked for does not; the error says why and what to change in the pod.
+pub fn probe(requested: Isolation, force: bool) -> Result<Chosen, SandboxError> {
+    match requested {
+        Isolation::Namespace => {
+            try_namespace().map_err(|reasons| SandboxError::Unavailable { requested, reason: reasons.join("; ") })
+        }
+        Isolation::OwnRoot => try_own_root(force, "as asked for"),
+        Isolation::Auto => {
+            let reasons = match try_namespace() {
+                Ok(chosen) => return Ok(chosen),
+                Err(reasons) => reasons,
+            };
+            match try_own_root(force, &format!("namespaces are not allowed here: {}", reasons.join("; "))) {
+                Ok(chosen) => Ok(chosen),
+                Err(error) => {
+                    let mut tried: Vec<String> = reasons.iter().map(|reason| format!("namespace: {reason}")).collect();
+                    tried.push(match error {
+                        SandboxError::Unavailable { reason, .. } => format!("own-root: {reason}"),
+                        other => format!("own-root: {other}"),
+                    });
+                    Err(SandboxError::NothingWorks { tried, advice: ADVICE.into() })
+                }
+            }
+        }
+    }
+}
+
+/// The namespaces that work, or why each kind does not.
+fn try_namespace() -> Result<Chosen, Vec<String>> {
+    let mut attempts: Vec<Option<IdMapping>> = Vec::new();
+    if capability::effective().is_ok_and(|effective| effective.contains(CapabilitySet::SYS_ADMIN)) {
+        attempts.push(None);
+    }
+    attempts.extend(IdMapping::candidates().into_iter().map(Some));
+    let mut reasons: Vec<String> = Vec::new();
+    for mapping in attempts {
+        let how = match &mapping {
+            None => "root with CAP_SYS_ADMIN".to_owned(),
+            Some(mapping) => mapping.to_string(),
+        };
+        let reason = match ask_init(&Job::Probe { mapping: mapping.clone() }) {
+            Ok(Report::Probed { processes }) => return Ok(namespace(how, mapping, processes)),
+            Ok(Report::Failed(failure)) => failure.to_string(),
+            Ok(_) => "the probe gave no answer".to_owned(),
+            Err(error) => chain(&error),
+        };
+        // What is forbidden is mostly forbidden for every map.
+        if !reasons.iter().any(|known| known.ends_with(&reason)) {
+            reasons.push(format!("{how}: {reason}"));
+        }
+    }
+    Err(reasons)
+}
+
+fn namespace(mut reason: String, id_mapping: Option<IdMapping>, processes: bool) -> Chosen {
+    if id_mapping.as_ref().is_some_and(IdMapping::is_single) {
+        reason.push_str(", so USER and chown to others do not work");
+    }
+    if !processes {
+        reason.push_str("; /proc shared: the pod masks it");
+    }
+    Chosen { isolation: Isolation::Namespace, reason, id_mapping, processes }
+}
+
+fn try_own_root(force: bool, reason: &str) -> Result<Chosen, SandboxError> {
+    let unavailable = |reason: String| SandboxError::Unavailable { requested: Isolation::OwnRoot, reason };
+    let check = container_check();
+    if !check.is_container && !force {
+        return Err(SandboxError::NotInContainer { evidence: check.evidence });
+    }
+    if !rustix::process::geteuid().is_root() {
+        return Err(unavailable("it needs root; run the container with runAsUser: 0".into()));
+    }
+    let needed = [
+        (CapabilitySet::CHOWN, "CHOWN"),
+        (CapabilitySet::DAC_OVERRIDE, "DAC_OVERRIDE"),
+        (CapabilitySet::FOWNER, "FOWNER"),
+    ];
+    let effective =
+        capability::effective().map_err(|errno| unavailable(format!("the capabilities cannot be read: {errno}")))?;
+    let missing: Vec<&str> =
+        needed.iter().filter(|(capability, _)| !effective.contains(*capability)).map(|(_, name)| *name).collect();
+    if !missing.is_empty() {
+        return Err(unavailable(format!("it needs the capabilities {}, which the pod drops", missing.join(", "))));
+    }
+    Ok(Chosen { isolation: Isolation::OwnRoot, reason: reason.to_owned(), id_mapping: None, processes: false })
+}
+
+/// An error and its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text.push_str(": ");
+        text.push_str(&next.to_string());
+        cause = next.source();
+    }
+    text
+}
+
+/// In the child: tries the set-up of a command with these ids (`None`: those it has).
+pub(super) fn try_here(mapping: Option<IdMapping>) -> Result<Report, Failure> {
+    match mapping {
+        Some(mapping) => super::user_namespace::enter(&mapping)?,
+        None => raw::unshare(UnshareFlags::NEWNS).map_err(Failure::step("unshare the mount namespace"))?,
+    }
+    mounts::try_mounts()?;
+    raw::unshare(UnshareFlags::NEWUTS | UnshareFlags::NEWIPC)
+        .map_err(Failure::step("unshare the host name and IPC namespaces"))?;
+    Ok(Report::Probed { processes: try_process_namespace()? })
+}
+
+fn try_process_namespace() -> Result<bool, Failure> {
+    if raw::unshare(UnshareFlags::NEWPID).is_err() {
+        return Ok(false);
+    }
+    match raw::fork().map_err(Failure::io("fork"))? {
+        Fork::Child => raw::exit_now(if mounts::try_proc().is_ok() { 0 } else { 1 }),
+        Fork::Parent(pid) => {
+            let ended = waitpid(Some(pid), WaitOptions::empty()).map_err(Failure::step("wait for a probe"))?;
+            Ok(ended.is_some_and(|(_, status)| status.exit_status() == Some(0)))
+        }
+    }
+}

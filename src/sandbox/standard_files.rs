@@ -1,0 +1,220 @@
+//! What a root directory needs before a command runs in it: mount points, and the files a resolver reads.
+//!
+//! An image may lack the mount points. `/dev`, `/proc` and `/sys` are then created to stay, as BuildKit leaves them;
+//! every other one is a stub that goes away after the command, and leaves no trace in a directory's modification time.
+
+use std::fmt::Write;
+use std::fs::{DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT};
+
+use super::{SandboxError, in_root};
+
+/// Directories that every container has, and that stay in the image.
+const LASTING: [&str; 3] = ["/dev", "/proc", "/sys"];
+
+/// Creates `/dev`, `/proc` and `/sys` in `root` where they are missing, and gives their real places in that order.
+pub(super) fn create_lasting_directories(root: &Path) -> Result<[PathBuf; 3], SandboxError> {
+    let mut places = [PathBuf::new(), PathBuf::new(), PathBuf::new()];
+    for (place, name) in places.iter_mut().zip(LASTING) {
+        *place = in_root::resolve(root, Path::new(name)).map_err(SandboxError::io("resolve", root.join(&name[1..])))?;
+        create_directory(place).map_err(SandboxError::io("create", place.as_path()))?;
+    }
+    Ok(places)
+}
+
+/// Creates a directory with mode 0755 whatever the umask, and its parents; one that exists is left alone.
+fn create_directory(path: &Path) -> io::Result<()> {
+    match path.symlink_metadata() {
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    if let Some(parent) = path.parent() {
+        create_directory(parent)?;
+    }
+    DirBuilder::new().mode(0o755).create(path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o755))
+}
+
+/// Mount points that were created for one command.
+#[derive(Debug, Default)]
+pub(super) struct Stubs {
+    /// In the order they were made, and whether each is a directory.
+    created: Vec<(PathBuf, bool)>,
+}
+
+impl Stubs {
+    /// Makes sure that the file `path` of the image exists, and gives its real place.
+    ///
+    /// `None`: it cannot be had there (something that is no directory is in the way), which a command must live with.
+    pub(super) fn file(&mut self, root: &Path, path: &str) -> Result<Option<PathBuf>, SandboxError> {
+        let place = match in_root::resolve(root, Path::new(path)) {
+            Ok(place) => place,
+            Err(error) => {
+                tracing::debug!("{path} of the image has no place: {error}");
+                return Ok(None);
+            }
+        };
+        match place.symlink_metadata() {
+            Ok(metadata) if metadata.is_file() => return Ok(Some(place)),
+            Ok(_) => {
+                tracing::debug!("{path} of the image is no file and stays as it is");
+                return Ok(None);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(SandboxError::io("look at", place)(error)),
+        }
+        self.create(&place, false)?;
+        Ok(Some(place))
+    }
+
+    fn create(&mut self, place: &Path, is_directory: bool) -> Result<(), SandboxError> {
+        let Some(parent) = place.parent() else { return Ok(()) };
+        if parent.symlink_metadata().is_err() {
+            self.create(parent, true)?;
+        }
+        let before = modification_time(parent).map_err(SandboxError::io("look at", parent))?;
+        let made = if is_directory {
+            DirBuilder::new().mode(0o755).create(place)
+        } else {
+            std::fs::File::create_new(place).map(drop)
+        };
+        made.map_err(SandboxError::io("create", place))?;
+        self.created.push((place.to_owned(), is_directory));
+        set_modification_time(parent, before).map_err(SandboxError::io("set the time of", parent))
+    }
+
+    /// Removes what the command left as it was.
+    pub(super) fn remove(&mut self) -> Result<(), SandboxError> {
+        while let Some((place, is_directory)) = self.created.pop() {
+            let Some(parent) = place.parent() else { continue };
+            let Ok(before) = modification_time(parent) else { continue };
+            let removed = if is_directory {
+                std::fs::remove_dir(&place)
+            } else if place.symlink_metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0) {
+                std::fs::remove_file(&place)
+            } else {
+                continue;
+            };
+            match removed {
+                Ok(()) => {
+                    set_modification_time(parent, before).map_err(SandboxError::io("set the time of", parent))?;
+                }
+                // The command made use of it, so it is the image's now.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                    ) => {}
+                Err(error) => return Err(SandboxError::io("remove", place)(error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Stubs {
+    fn drop(&mut self) {
+        if let Err(error) = self.remove() {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
+fn modification_time(path: &Path) -> io::Result<Timespec> {
+    let stat = rustix::fs::lstat(path)?;
+    Ok(Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec.try_into().unwrap_or(0) })
+}
+
+fn set_modification_time(path: &Path, time: Timespec) -> io::Result<()> {
+    let untouched = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+    let times = Timestamps { last_access: untouched, last_modification: time };
+    Ok(rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+/// The text of `/etc/hosts`: the loopback names, those given, and what the container's own file has beyond.
+pub(super) fn hosts(own: &str, hostname: &str, extra: &[(String, String)]) -> String {
+    let mut text = format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    for (name, address) in extra {
+        // Writing to a string cannot fail.
+        writeln!(text, "{address}\t{name}").unwrap_or_default();
+    }
+    for line in own.lines() {
+        let entry = line.split('#').next().unwrap_or_default();
+        let mut words = entry.split_whitespace();
+        let Some(address) = words.next() else { continue };
+        let is_loopback = address == "::1" || address.starts_with("127.");
+        let names_only_localhost =
+            words.clone().all(|name| matches!(name, "localhost" | "ip6-localhost" | "ip6-loopback"));
+        if words.next().is_some() && !(is_loopback && names_only_localhost) {
+            writeln!(text, "{}", entry.trim_end()).unwrap_or_default();
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    #[test]
+    fn hosts_keeps_what_the_pod_adds() {
+        let own = "127.0.0.1 localhost\n::1 localhost ip6-localhost\n# comment\n10.0.0.7\tregistry.local # why\n\
+                   10.0.0.9 pod\n";
+        let text = hosts(own, "buildkitsandbox", &[("db".into(), "10.1.1.1".into())]);
+        assert_eq!(
+            text,
+            "127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n10.1.1.1\tdb\n\
+             10.0.0.7\tregistry.local\n10.0.0.9 pod\n"
+        );
+    }
+
+    #[test]
+    fn stubs_go_without_a_trace() {
+        let root = tempfile::tempdir().unwrap();
+        let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_600_000_000);
+        let etc = root.path().join("etc");
+        std::fs::create_dir(&etc).unwrap();
+        symlink("../run/systemd/resolve/stub.conf", etc.join("resolv.conf")).unwrap();
+        for directory in [&etc, root.path()] {
+            std::fs::File::open(directory).unwrap().set_modified(old).unwrap();
+        }
+        let mut stubs = Stubs::default();
+        assert_eq!(stubs.file(root.path(), "/etc/hosts").unwrap().unwrap(), etc.join("hosts"));
+        let real = stubs.file(root.path(), "/etc/resolv.conf").unwrap().unwrap();
+        assert_eq!(real, root.path().join("run/systemd/resolve/stub.conf"));
+        assert!(real.exists());
+        stubs.remove().unwrap();
+        assert!(!etc.join("hosts").exists());
+        assert!(!root.path().join("run").exists());
+        assert_eq!(etc.metadata().unwrap().modified().unwrap(), old);
+        assert_eq!(root.path().metadata().unwrap().modified().unwrap(), old);
+    }
+
+    #[test]
+    fn a_stub_the_command_used_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let mut stubs = Stubs::default();
+        stubs.file(root.path(), "/etc/hosts").unwrap();
+        std::fs::write(root.path().join("etc/made"), "x").unwrap();
+        stubs.remove().unwrap();
+        assert!(root.path().join("etc/made").exists());
+        assert!(!root.path().join("etc/hosts").exists());
+    }
+
+    #[test]
+    fn lasting_directories_are_made_once() {
+        let root = tempfile::tempdir().unwrap();
+        let places = create_lasting_directories(root.path()).unwrap();
+        assert_eq!(places[1], root.path().join("proc"));
+        assert_eq!(places[0].metadata().unwrap().permissions().mode() & 0o7777, 0o755);
+        create_lasting_directories(root.path()).unwrap();
+    }
+}

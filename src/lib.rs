@@ -10,6 +10,7 @@ pub mod cache;
 pub mod context;
 pub mod diag;
 pub mod dockerfile;
+pub mod executor;
 pub mod fs;
 pub mod image;
 pub mod layer;

@@ -1,0 +1,137 @@
+//! Why an instruction could not be done.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::context::BadPattern;
+use crate::executor::directories::DirectoryError;
+use crate::executor::users::UserError;
+use crate::fs;
+use crate::rootfs::RootfsError;
+use crate::rootfs::archive::ArchiveError;
+
+use super::mode::ModeError;
+
+/// A COPY or ADD that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// A source that is not there, or that the build does not see.
+    #[error("{path:?}: not found in {place}{}", hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default())]
+    NotFound {
+        /// The source as a path of its tree.
+        path: String,
+        /// Where it was looked for.
+        place: String,
+        /// What may be wrong.
+        hint: Option<String>,
+    },
+    /// A source that leads in a circle.
+    #[error("{path:?}: too many symbolic links in {place}")]
+    TooManyLinks {
+        /// The source as a path of its tree.
+        path: String,
+        /// Where it was looked for.
+        place: String,
+    },
+    /// A source that is a malformed pattern.
+    #[error("bad pattern {pattern:?}")]
+    Pattern {
+        /// The source as written.
+        pattern: String,
+        /// What is wrong with it.
+        #[source]
+        source: BadPattern,
+    },
+    /// `--chmod` is malformed.
+    #[error(transparent)]
+    Mode(#[from] ModeError),
+    /// `--chown` cannot be resolved.
+    #[error(transparent)]
+    Owner(#[from] UserError),
+    /// A directory would have to replace something else.
+    #[error("cannot copy to non-directory: {}", path.display())]
+    NotDirectory {
+        /// What is there, as a path of the image.
+        path: PathBuf,
+    },
+    /// Something else would have to replace a directory.
+    #[error("cannot replace to directory {} with file", path.display())]
+    IsDirectory {
+        /// The directory, as a path of the image.
+        path: PathBuf,
+    },
+    /// An archive cannot be unpacked to where it should go.
+    #[error("cannot unpack {archive:?} to {}: not a directory", path.display())]
+    UnpackTarget {
+        /// The archive as a path of its tree.
+        archive: String,
+        /// What is there, as a path of the image.
+        path: PathBuf,
+    },
+    /// An archive is damaged.
+    #[error("cannot unpack {archive:?}")]
+    Archive {
+        /// The archive as a path of its tree.
+        archive: String,
+        /// Why.
+        #[source]
+        source: Box<ArchiveError>,
+    },
+    /// A member of an archive cannot be unpacked.
+    #[error("cannot unpack {member:?} of {archive:?}")]
+    Member {
+        /// The archive as a path of its tree.
+        archive: String,
+        /// The member's name as it stands in the archive.
+        member: String,
+        /// Why.
+        #[source]
+        source: Box<MemberError>,
+    },
+    /// A file cannot be read.
+    #[error(transparent)]
+    Read(#[from] fs::Error),
+    /// A tree cannot be read or changed, or the build was asked to stop.
+    #[error(transparent)]
+    Tree(#[from] RootfsError),
+}
+
+impl From<DirectoryError> for CopyError {
+    fn from(error: DirectoryError) -> Self {
+        match error {
+            DirectoryError::NotDirectory { path } => Self::NotDirectory { path },
+            DirectoryError::Tree(error) => Self::Tree(error),
+        }
+    }
+}
+
+/// Why a member of an archive cannot be unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum MemberError {
+    /// The directory it goes into is a link to nothing, or the file it links to is missing.
+    #[error("{}: no such file or directory", path.display())]
+    Missing {
+        /// The path, within the directory unpacked to.
+        path: PathBuf,
+    },
+    /// The way to it leads through something else than a directory.
+    #[error("{}: not a directory", path.display())]
+    NotDirectory {
+        /// The path, within the directory unpacked to.
+        path: PathBuf,
+    },
+    /// The way to it leads in a circle.
+    #[error("{}: too many symbolic links", path.display())]
+    TooManyLinks {
+        /// The path, within the directory unpacked to.
+        path: PathBuf,
+    },
+    /// The tree cannot be changed.
+    #[error(transparent)]
+    Tree(#[from] RootfsError),
+}
+
+/// Whether a file system operation failed for this reason.
+pub(super) fn is_kind(error: &RootfsError, kind: io::ErrorKind) -> bool {
+    matches!(error, RootfsError::Io(error) if error.kind() == kind)
+}

@@ -1,0 +1,237 @@
+//! Placing one source in the destination tree.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::context::Verdict;
+use crate::diag::interrupt;
+use crate::executor::directories::{NewDirectories, create_directories};
+use crate::executor::users::Owner;
+use crate::fs::xattr::CAPABILITY;
+use crate::fs::{FileKind, Timestamp};
+use crate::plan::TextFile;
+use crate::rootfs::{Attributes, Node, RootfsError, Tree, Xattrs};
+
+use super::archive;
+use super::destination::{Destination, shown};
+use super::error::{CopyError, is_kind};
+use super::mode::ModeChange;
+use super::source::{Finder, Found};
+use super::unpack::Unpacking;
+
+/// What the build itself needs of a directory while it fills it.
+const WORKING_MODE: u32 = 0o700;
+/// Mode of a here-document.
+const TEXT_MODE: u32 = 0o644;
+
+/// One source on its way into the destination.
+pub(super) struct Placement<'a> {
+    finder: &'a Finder<'a>,
+    destination: &'a mut Tree,
+    owner: Option<Owner>,
+    mode: Option<&'a ModeChange>,
+    /// Where files with several names went, by their identity.
+    links: HashMap<(u64, u64), PathBuf>,
+    /// The destination's own directory, which may lie within a context.
+    itself: Option<(u64, u64)>,
+}
+
+impl<'a> Placement<'a> {
+    pub(super) fn new(
+        finder: &'a Finder<'a>,
+        destination: &'a mut Tree,
+        owner: Option<Owner>,
+        mode: Option<&'a ModeChange>,
+    ) -> Self {
+        Self { finder, destination, owner, mode, links: HashMap::new(), itself: None }
+    }
+
+    /// Copies a directory's contents, unpacks an archive if `unpack`, or copies a file.
+    pub(super) fn place(mut self, found: &Found, target: &Destination, unpack: bool) -> Result<(), CopyError> {
+        let path = self.resolve(target)?;
+        match found.node.attributes.kind {
+            FileKind::Directory => self.place_contents(found, &path),
+            FileKind::File if unpack => match archive::open(self.finder.tree().open_file(&found.path)?) {
+                Some(archive) => {
+                    let archive_name = shown(&found.asked);
+                    // Archives bring their own modes, and none for the directory they are unpacked to.
+                    let new = NewDirectories { mode: None, owner: self.owner };
+                    create_directories(self.destination, &path, new).map_err(|error| match error.into() {
+                        CopyError::NotDirectory { path } => {
+                            CopyError::UnpackTarget { archive: archive_name.clone(), path }
+                        }
+                        error => error,
+                    })?;
+                    Unpacking::new(self.destination, &path, self.owner, &archive_name).unpack(archive)
+                }
+                None => self.place_file(found, target, path),
+            },
+            _ => self.place_file(found, target, path),
+        }
+    }
+
+    /// Writes a here-document, which belongs to root and has mode 0644 where nothing else is said.
+    pub(super) fn place_text(mut self, text: &TextFile, target: &Destination) -> Result<(), CopyError> {
+        let mut path = self.resolve(target)?;
+        self.enter(target, OsStr::new(&text.name), &mut path)?;
+        let mode = self.mode.map_or(TEXT_MODE, |change| change.apply(TEXT_MODE, false));
+        let Owner { uid, gid } = self.owner.unwrap_or_default();
+        let attributes = Attributes { uid, gid, mtime: Timestamp::now(), ..Attributes::new(FileKind::File, mode) };
+        let written = self.destination.create_file(&path, &attributes, text.content.as_bytes()).map(drop);
+        written.or_else(|error| self.explain_file(error, &path))
+    }
+
+    fn resolve(&self, target: &Destination) -> Result<PathBuf, CopyError> {
+        self.destination.resolve(&target.path, true).map_err(|error| {
+            if is_kind(&error, io::ErrorKind::NotADirectory) {
+                CopyError::NotDirectory { path: Path::new("/").join(&target.path) }
+            } else {
+                error.into()
+            }
+        })
+    }
+
+    /// The source directory itself is not copied: the destination keeps its mode and owner, and takes the time.
+    fn place_contents(&mut self, found: &Found, path: &Path) -> Result<(), CopyError> {
+        self.create_directories(path)?;
+        self.itself = self.destination.node(Path::new(""))?.map(|root| root.identity);
+        self.copy_contents(&found.path, found.verdict, path)?;
+        self.set_time(path, found.node.attributes.mtime)
+    }
+
+    fn place_file(&mut self, found: &Found, target: &Destination, mut path: PathBuf) -> Result<(), CopyError> {
+        self.enter(target, &found.name, &mut path)?;
+        self.copy_file(&found.path, &found.node, &path)
+    }
+
+    /// Makes the directory a file called `name` goes into; `path`, the destination, becomes the file's path.
+    fn enter(&mut self, target: &Destination, name: &OsStr, path: &mut PathBuf) -> Result<(), CopyError> {
+        let existing = self.destination.node(path)?;
+        if target.is_directory || existing.is_some_and(|node| node.attributes.kind == FileKind::Directory) {
+            self.create_directories(path)?;
+            path.push(name);
+        } else if let Some(above) = path.parent() {
+            self.create_directories(above)?;
+        }
+        Ok(())
+    }
+
+    fn create_directories(&mut self, path: &Path) -> Result<(), CopyError> {
+        let mode = self.mode.and_then(ModeChange::of_new_directories);
+        Ok(create_directories(self.destination, path, NewDirectories { mode, owner: self.owner })?)
+    }
+
+    fn copy_contents(&mut self, from: &Path, verdict: Verdict, to: &Path) -> Result<(), CopyError> {
+        for name in self.finder.tree().list(from)? {
+            check_interrupt()?;
+            let (from, to) = (from.join(&name), to.join(&name));
+            let verdict = self.finder.ignore().verdict(&from, verdict);
+            let Some(node) = self.finder.tree().node(&from)? else { continue };
+            if !self.finder.is_seen(&from, node.attributes.kind, verdict)? || self.itself == Some(node.identity) {
+                continue;
+            }
+            if node.attributes.kind == FileKind::Directory {
+                self.copy_directory(&from, &node, verdict, &to)?;
+            } else {
+                self.copy_file(&from, &node, &to)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn copy_directory(&mut self, from: &Path, node: &Node, verdict: Verdict, to: &Path) -> Result<(), CopyError> {
+        let attributes = self.attributes(node);
+        let working = Attributes { mode: attributes.mode | WORKING_MODE, ..attributes.clone() };
+        self.destination.create_directory(to, &working).or_else(|error| {
+            self.explain(error, to, |kind, path| match kind {
+                FileKind::Directory => None,
+                _ => Some(CopyError::NotDirectory { path }),
+            })
+        })?;
+        self.copy_contents(from, verdict, to)?;
+        Ok(self.destination.set_attributes(to, &attributes)?)
+    }
+
+    /// Copies anything but a directory.
+    fn copy_file(&mut self, from: &Path, node: &Node, to: &Path) -> Result<(), CopyError> {
+        let attributes = self.attributes(node);
+        let copied = match (attributes.kind, &node.link_target) {
+            (FileKind::File, _) if node.link_count > 1 => match self.links.get(&node.identity) {
+                Some(first) => self.destination.create_hard_link(first, to),
+                None => {
+                    self.links.insert(node.identity, to.to_owned());
+                    self.write_file(from, &attributes, to)
+                }
+            },
+            (FileKind::File, _) => self.write_file(from, &attributes, to),
+            (FileKind::Symlink, Some(target)) => self.destination.create_symlink(to, target, &attributes),
+            (FileKind::Socket, _) => {
+                tracing::warn!("socket {} not copied: no image can hold one", shown(from));
+                Ok(())
+            }
+            _ => self.destination.create_special(to, &attributes),
+        };
+        copied.or_else(|error| self.explain_file(error, to))
+    }
+
+    fn explain_file(&self, error: RootfsError, path: &Path) -> Result<(), CopyError> {
+        self.explain(error, path, |kind, path| match kind {
+            FileKind::Directory => Some(CopyError::IsDirectory { path }),
+            _ => None,
+        })
+    }
+
+    fn write_file(&mut self, from: &Path, attributes: &Attributes, to: &Path) -> Result<(), RootfsError> {
+        let content = self.finder.tree().open_file(from)?;
+        self.destination.create_file(to, attributes, content)?;
+        Ok(())
+    }
+
+    /// Says what was in the way where that is why something failed. Looking only then saves looking for every file.
+    fn explain(
+        &self,
+        error: RootfsError,
+        path: &Path,
+        reason: impl Fn(FileKind, PathBuf) -> Option<CopyError>,
+    ) -> Result<(), CopyError> {
+        let blocked = is_kind(&error, io::ErrorKind::AlreadyExists) || is_kind(&error, io::ErrorKind::IsADirectory);
+        let in_the_way = if blocked { self.destination.node(path)? } else { None };
+        let reason = in_the_way.and_then(|node| reason(node.attributes.kind, Path::new("/").join(path)));
+        Err(reason.unwrap_or(CopyError::Tree(error)))
+    }
+
+    /// What the image is to say of a copied file.
+    fn attributes(&self, node: &Node) -> Attributes {
+        let Attributes { kind, mode, mtime, ref xattrs, .. } = node.attributes;
+        let mode = match self.mode {
+            Some(change) if kind != FileKind::Symlink => change.apply(mode, kind == FileKind::Directory),
+            _ => mode,
+        };
+        let reset = self.finder.source.reset_owner;
+        let own = if reset { Owner::default() } else { Owner { uid: node.attributes.uid, gid: node.attributes.gid } };
+        let Owner { uid, gid } = self.owner.unwrap_or(own);
+        let xattrs = if reset { Xattrs::new() } else { capability_alone(xattrs) };
+        Attributes { kind, mode, uid, gid, mtime, xattrs }
+    }
+
+    fn set_time(&mut self, path: &Path, mtime: Timestamp) -> Result<(), CopyError> {
+        if let Some(node) = self.destination.node(path)? {
+            self.destination.set_attributes(path, &Attributes { mtime, ..node.attributes })?;
+        }
+        Ok(())
+    }
+}
+
+/// Of all extended attributes BuildKit's layers hold file capabilities alone.
+pub(super) fn capability_alone(xattrs: &Xattrs) -> Xattrs {
+    xattrs.iter().filter(|(name, _)| *name == CAPABILITY).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+pub(super) fn check_interrupt() -> Result<(), RootfsError> {
+    match interrupt::requested() {
+        Some(signal) => Err(RootfsError::Interrupted { signal }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,232 @@
+//! Unpacking an archive that ADD was given.
+//!
+//! Members see the directory they are unpacked to as their root: `..` and absolute symbolic links end there, those the archive
+//! brings as well as those it finds. Missing directories are made, but not behind a link. Anything in a member's way is
+//! replaced, except a directory by a directory. Names that would be whiteouts in a layer are ordinary names.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use crate::executor::users::Owner;
+use crate::fs::{FileKind, Timestamp};
+use crate::rootfs::archive::{Member, MemberKind, Reader};
+use crate::rootfs::{Attributes, Tree};
+
+use super::archive::Archive;
+use super::error::{CopyError, MemberError};
+use super::place::{capability_alone, check_interrupt};
+
+/// As many links as the kernel follows before it speaks of a loop.
+const MAX_LINKS: usize = 40;
+/// Mode of directories the archive does not mention.
+const IMPLIED_MODE: u32 = 0o755;
+/// What the build itself needs of a directory while it fills it.
+const WORKING_MODE: u32 = 0o700;
+
+/// An archive being unpacked.
+pub(super) struct Unpacking<'a> {
+    tree: &'a mut Tree,
+    /// The members' root, a path of the tree without links.
+    base: &'a Path,
+    owner: Option<Owner>,
+    archive: &'a str,
+    /// The directory of the last member, as members name it and as it is: the next member mostly goes there, too.
+    last_parent: Option<(PathBuf, PathBuf)>,
+    /// Directories the archive brought. Mode and time are set when nothing goes into them any more.
+    directories: BTreeMap<PathBuf, Attributes>,
+}
+
+impl<'a> Unpacking<'a> {
+    pub(super) fn new(tree: &'a mut Tree, base: &'a Path, owner: Option<Owner>, archive: &'a str) -> Self {
+        Self { tree, base, owner, archive, last_parent: None, directories: BTreeMap::new() }
+    }
+
+    pub(super) fn unpack(mut self, archive: Archive) -> Result<(), CopyError> {
+        let Archive { mut reader, first } = archive;
+        let mut next = Some(first);
+        while let Some(member) = next {
+            check_interrupt()?;
+            self.member(&member, &mut reader).map_err(|source| CopyError::Member {
+                archive: self.archive.to_owned(),
+                member: String::from_utf8_lossy(&member.name).into_owned(),
+                source: Box::new(source),
+            })?;
+            next = reader
+                .next_member()
+                .map_err(|source| CopyError::Archive { archive: self.archive.to_owned(), source: Box::new(source) })?;
+        }
+        for (path, attributes) in &self.directories {
+            self.tree.set_attributes(path, attributes)?;
+        }
+        Ok(())
+    }
+
+    fn member(&mut self, member: &Member, content: &mut Reader<impl Read>) -> Result<(), MemberError> {
+        let asked = normalized(&member.name);
+        // The directory unpacked to is not the archive's to change.
+        let Some(name) = asked.file_name() else { return Ok(()) };
+        let path = self.parent(asked.parent().unwrap_or(Path::new("")))?.join(name);
+        let linked = match &member.kind {
+            MemberKind::HardLink(target) => Some(self.linked(target)?),
+            _ => None,
+        };
+        self.clear(&path, member.kind == MemberKind::Directory)?;
+        let attributes = self.attributes(member);
+        match &member.kind {
+            MemberKind::Directory => {
+                let working = Attributes { mode: attributes.mode | WORKING_MODE, ..attributes.clone() };
+                self.tree.create_directory(&path, &working)?;
+                self.directories.insert(path, attributes);
+            }
+            MemberKind::File => drop(self.tree.create_file(&path, &attributes, content)?),
+            MemberKind::Symlink(target) => {
+                self.last_parent = None;
+                self.tree.create_symlink(&path, OsStr::from_bytes(target), &attributes)?;
+            }
+            MemberKind::HardLink(_) => self.hard_link(&linked.unwrap_or_default(), &path, attributes)?,
+            MemberKind::CharDevice { .. } | MemberKind::BlockDevice { .. } | MemberKind::Fifo => {
+                self.tree.create_special(&path, &attributes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A further name for a file. The member's attributes become those of the file.
+    fn hard_link(&mut self, linked: &Path, path: &Path, attributes: Attributes) -> Result<(), MemberError> {
+        let missing = || MemberError::Missing { path: self.within(linked) };
+        let existing = self.tree.node(linked)?.ok_or_else(missing)?.attributes;
+        self.tree.create_hard_link(linked, path)?;
+        if existing.kind == FileKind::Symlink {
+            return Ok(());
+        }
+        let mut xattrs = existing.xattrs;
+        xattrs.extend(attributes.xattrs);
+        Ok(self.tree.set_attributes(path, &Attributes { kind: existing.kind, xattrs, ..attributes })?)
+    }
+
+    /// Where the file is that a hard link names.
+    fn linked(&mut self, target: &[u8]) -> Result<PathBuf, MemberError> {
+        let asked = normalized(target);
+        let missing = || MemberError::Missing { path: Path::new("/").join(&asked) };
+        let name = asked.file_name().ok_or_else(missing)?;
+        let path = self.walk(asked.parent().unwrap_or(Path::new("")), false)?.join(name);
+        if self.tree.node(&path)?.is_none() {
+            return Err(missing());
+        }
+        Ok(path)
+    }
+
+    fn parent(&mut self, asked: &Path) -> Result<PathBuf, MemberError> {
+        if let Some((known, path)) = &self.last_parent
+            && known == asked
+        {
+            return Ok(path.clone());
+        }
+        let path = self.walk(asked, true)?;
+        self.last_parent = Some((asked.to_owned(), path.clone()));
+        Ok(path)
+    }
+
+    /// Follows a directory's path from the members' root through the links on the way. With `create`, what is missing is made,
+    /// as long as the archive names it: a link to nothing stays one.
+    fn walk(&mut self, asked: &Path, create: bool) -> Result<PathBuf, MemberError> {
+        let mut pending: Vec<(OsString, bool)> = Vec::new();
+        push_reversed(&mut pending, asked, false);
+        let mut path = self.base.to_owned();
+        let mut links = 0;
+        while let Some((name, from_link)) = pending.pop() {
+            if name == ".." {
+                if path != self.base {
+                    path.pop();
+                }
+                continue;
+            }
+            path.push(name);
+            let Some(node) = self.tree.node(&path)? else {
+                if from_link || !create {
+                    return Err(MemberError::Missing { path: self.within(&path) });
+                }
+                let mut attributes = Attributes::new(FileKind::Directory, IMPLIED_MODE);
+                attributes.mtime = Timestamp::now();
+                self.tree.create_directory(&path, &attributes)?;
+                continue;
+            };
+            match (node.attributes.kind, node.link_target) {
+                (FileKind::Directory, _) => {}
+                (_, Some(target)) => {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err(MemberError::TooManyLinks { path: self.within(&path) });
+                    }
+                    if Path::new(&target).is_absolute() {
+                        path.clone_from(&self.base.to_owned());
+                    } else {
+                        path.pop();
+                    }
+                    push_reversed(&mut pending, Path::new(&target), true);
+                }
+                _ => return Err(MemberError::NotDirectory { path: self.within(&path) }),
+            }
+        }
+        Ok(path)
+    }
+
+    /// Removes what is in a member's way.
+    fn clear(&mut self, path: &Path, for_directory: bool) -> Result<(), MemberError> {
+        let Some(node) = self.tree.node(path)? else { return Ok(()) };
+        let is_directory = node.attributes.kind == FileKind::Directory;
+        if is_directory && for_directory {
+            return Ok(());
+        }
+        self.tree.remove(path)?;
+        if is_directory {
+            self.directories.retain(|directory, _| !directory.starts_with(path));
+        }
+        if node.attributes.kind != FileKind::File {
+            self.last_parent = None;
+        }
+        Ok(())
+    }
+
+    fn attributes(&self, member: &Member) -> Attributes {
+        let kind = match member.kind {
+            MemberKind::File | MemberKind::HardLink(_) => FileKind::File,
+            MemberKind::Symlink(_) => FileKind::Symlink,
+            MemberKind::CharDevice { major, minor } => FileKind::CharDevice { major, minor },
+            MemberKind::BlockDevice { major, minor } => FileKind::BlockDevice { major, minor },
+            MemberKind::Directory => FileKind::Directory,
+            MemberKind::Fifo => FileKind::Fifo,
+        };
+        let Owner { uid, gid } = self.owner.unwrap_or(Owner { uid: member.uid, gid: member.gid });
+        Attributes { kind, mode: member.mode, uid, gid, mtime: member.mtime, xattrs: capability_alone(&member.xattrs) }
+    }
+
+    /// A path of the tree as members would name it.
+    fn within(&self, path: &Path) -> PathBuf {
+        Path::new("/").join(path.strip_prefix(self.base).unwrap_or(path))
+    }
+}
+
+/// A member's name without a leading slash, `.` and `..`, which does not climb above the members' root.
+fn normalized(name: &[u8]) -> PathBuf {
+    let mut path = PathBuf::new();
+    for component in Path::new(OsStr::from_bytes(name)).components() {
+        match component {
+            Component::Normal(name) => path.push(name),
+            Component::ParentDir => drop(path.pop()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    path
+}
+
+fn push_reversed(pending: &mut Vec<(OsString, bool)>, path: &Path, from_link: bool) {
+    pending.extend(path.components().rev().filter_map(|component| match component {
+        Component::Normal(name) => Some((name.to_owned(), from_link)),
+        Component::ParentDir => Some((OsString::from(".."), from_link)),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    }));
+}

@@ -1,0 +1,191 @@
+//! Runs a plan: stage by stage, step by step, each step's changes becoming a layer.
+//!
+//! Every stage has a private root directory. Nothing is unpacked until a step needs the files: a stage whose steps only
+//! configure, and which nobody copies from, never has a directory at all. The executor speaks to no registry; layers of
+//! base images are handed to it as files through [`BaseLayers`].
+
+pub mod copy;
+mod directories;
+mod run;
+mod stages;
+pub mod users;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::context::{Context, ContextError};
+use crate::diag::progress::Progress;
+use crate::dockerfile::ast::{Source, Span};
+use crate::image::{BaseImage, Blob, Digest};
+use crate::layer::LayerError;
+use crate::plan::{ImageError, Plan};
+use crate::rootfs::RootfsError;
+use crate::sandbox::{Sandbox, SandboxError};
+use crate::snapshot::SnapshotError;
+
+pub use copy::CopyError;
+pub use directories::DirectoryError;
+pub use stages::execute;
+pub use users::UserError;
+
+/// What a build needs besides its plan.
+pub struct Resources<'a> {
+    /// The build context.
+    pub context: &'a Context,
+    /// Where layers of base images come from.
+    pub base_layers: &'a dyn BaseLayers,
+    /// How a RUN is isolated; present if the plan has one.
+    pub sandbox: Option<Box<dyn Sandbox>>,
+    /// An empty directory on the file system that is to hold the stages; the caller removes it.
+    pub directory: PathBuf,
+    /// Upper bound of file times in layers, in seconds since 1970.
+    pub clamp_mtime: Option<i64>,
+    /// Where progress lines go.
+    pub progress: Progress,
+}
+
+/// Hands out the layers of base images.
+pub trait BaseLayers {
+    /// The blob of layer `index` of `image`, as a local file, complete and verified.
+    ///
+    /// # Errors
+    /// It could not be fetched.
+    fn file(&self, image: &BaseImage, index: usize) -> Result<PathBuf, ImageError>;
+}
+
+/// A layer of the image that is being built.
+#[derive(Debug, Clone)]
+pub struct BuiltLayer {
+    /// Descriptor and whereabouts of the compressed blob.
+    pub blob: Blob,
+    /// Digest of the uncompressed tar (OCI image specification, config.md).
+    pub diff_id: Digest,
+}
+
+/// Why a build stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecutorError {
+    /// A step failed.
+    #[error("{text}")]
+    Step {
+        /// The instruction.
+        text: String,
+        /// The file it stands in.
+        source_file: Arc<Source>,
+        /// Where in that file.
+        span: Span,
+        /// Why.
+        #[source]
+        cause: StepError,
+    },
+    /// A layer of a base image could not be had.
+    #[error("fetch layer {digest} of {image}")]
+    Fetch {
+        /// The image.
+        image: String,
+        /// The layer.
+        digest: Digest,
+        /// Why.
+        #[source]
+        cause: ImageError,
+    },
+    /// A layer of a base image could not be read.
+    #[error("read layer {digest} of {image}")]
+    ReadLayer {
+        /// The image.
+        image: String,
+        /// The layer.
+        digest: Digest,
+        /// Why.
+        #[source]
+        cause: LayerError,
+    },
+    /// A layer of a base image could not be unpacked.
+    #[error("unpack layer {digest} of {image} into {}", directory.display())]
+    Unpack {
+        /// The image.
+        image: String,
+        /// The layer.
+        digest: Digest,
+        /// The root directory it is unpacked into.
+        directory: PathBuf,
+        /// Why.
+        #[source]
+        cause: RootfsError,
+    },
+    /// A stage's root directory could not be prepared.
+    #[error("prepare the root directory of stage {stage}")]
+    Prepare {
+        /// The stage.
+        stage: String,
+        /// Why.
+        #[source]
+        cause: RootfsError,
+    },
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The command ended with a code other than 0.
+    #[error("the command did not complete successfully: exit code: {0}")]
+    Exit(i32),
+    /// The command was ended by a signal.
+    #[error("the command was ended by signal {0}")]
+    Signal(i32),
+    /// The user the command should run as.
+    #[error(transparent)]
+    User(UserError),
+    /// The sandbox.
+    #[error(transparent)]
+    Sandbox(SandboxError),
+    /// The copy.
+    #[error(transparent)]
+    Copy(CopyError),
+    /// The build context.
+    #[error("read the build context")]
+    Context(#[source] ContextError),
+    /// The working directory.
+    #[error("make the directory {path}")]
+    Workdir {
+        /// The directory.
+        path: String,
+        /// Why.
+        #[source]
+        cause: DirectoryError,
+    },
+    /// The plan has a RUN and nobody opened a sandbox: a defect of the driver.
+    #[error("there is no sandbox to run the command in; please report this as a defect")]
+    NoSandbox,
+    /// Nothing made the root directory the step needs: a defect of the plan's accounting.
+    #[error("the root directory the step needs was not prepared; please report this as a defect")]
+    NoRoot,
+    /// The root file system.
+    #[error("access the stage's root directory")]
+    Rootfs(#[source] RootfsError),
+    /// The comparison with the baseline.
+    #[error("find what the step changed")]
+    Snapshot(#[source] SnapshotError),
+    /// The layer.
+    #[error("write the step's layer")]
+    Layer(#[source] LayerError),
+}
+
+/// Counts what has to be kept until when.
+fn uses(plan: &Plan) -> Vec<usize> {
+    use crate::plan::{Action, Base, CopyFrom};
+    let mut uses = vec![0; plan.stages.len()];
+    for stage in &plan.stages {
+        if let Base::Stage(parent) = stage.base {
+            uses[parent] += 1;
+        }
+        for step in &stage.steps {
+            if let Action::Copy(copy) = &step.action
+                && let CopyFrom::Stage(source) = copy.from
+            {
+                uses[source] += 1;
+            }
+        }
+    }
+    uses
+}

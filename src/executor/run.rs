@@ -1,0 +1,58 @@
+//! RUN: from a planned command to a process in the sandbox.
+
+use std::path::Path;
+
+use crate::diag::Step;
+use crate::fs::Timestamp;
+use crate::plan::Run;
+use crate::rootfs::Tree;
+use crate::sandbox::{Ids, Process, Sandbox, Script, Status};
+
+use super::StepError;
+use super::directories::{NewDirectories, create_directories};
+use super::users::{Owner, resolve_user};
+
+/// Runs the command over `tree`.
+///
+/// # Errors
+/// The command could not be started or did not end with code 0.
+pub(super) fn run(tree: &mut Tree, command: &Run, sandbox: &mut dyn Sandbox, line: &Step) -> Result<(), StepError> {
+    let user = resolve_user(tree, &command.user).map_err(StepError::User)?;
+    // As a container runtime does: the directory may have been removed since its WORKDIR.
+    working_directory(tree, &command.working_directory, Owner::default())?;
+    let mut environment = command.environment.clone();
+    if !environment.iter().any(|(name, _)| name == "HOME") {
+        environment.push(("HOME".to_owned(), user.home.clone()));
+    }
+    let process = Process {
+        arguments: command.arguments.clone(),
+        environment,
+        working_directory: command.working_directory.clone(),
+        user: Ids { uid: user.uid, gid: user.gid, groups: user.groups },
+        script: command.script.as_ref().map(|text| Script { name: text.name.clone(), content: text.content.clone() }),
+        ..Process::default()
+    };
+    let outcome = sandbox.run(tree.path(), &process, &mut |_, bytes| line.output(bytes)).map_err(StepError::Sandbox)?;
+    for moved in &outcome.restamped {
+        tree.restamp(&moved.path, timestamp(moved.before), timestamp(moved.after));
+    }
+    match outcome.status {
+        Status::Exited(0) => Ok(()),
+        Status::Exited(code) => Err(StepError::Exit(code)),
+        Status::Signaled(signal) => Err(StepError::Signal(signal)),
+    }
+}
+
+/// Makes `path` (absolute, clean) with every missing directory above it; what exists stays as it is.
+///
+/// # Errors
+/// Something else than a directory is in the way, or the tree cannot be changed.
+pub(super) fn working_directory(tree: &mut Tree, path: &str, owner: Owner) -> Result<(), StepError> {
+    let resolved = tree.resolve(Path::new(path.trim_start_matches('/')), true).map_err(StepError::Rootfs)?;
+    let new = NewDirectories { mode: None, owner: Some(owner) };
+    create_directories(tree, &resolved, new).map_err(|cause| StepError::Workdir { path: path.to_owned(), cause })
+}
+
+fn timestamp(time: crate::sandbox::ChangeTime) -> Timestamp {
+    Timestamp { seconds: time.seconds, nanoseconds: time.nanoseconds }
+}

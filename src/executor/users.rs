@@ -1,0 +1,317 @@
+//! Who a name in a Dockerfile is: `USER`, `--chown` and the owner of a `WORKDIR`, looked up in the image's own
+//! `/etc/passwd` and `/etc/group`, never in this machine's.
+//!
+//! A process must run as somebody: for RUN an unknown name is an error. An owner may be nobody: for `--chown` an unknown
+//! user is root and an unknown group the user's own, whatever the documentation says (BuildKit does so).
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+
+use crate::fs;
+use crate::rootfs::{RootfsError, Tree};
+
+/// Bytes of `/etc/passwd` or `/etc/group` that are looked at.
+const MAX_DATABASE: u64 = 64 * 1024 * 1024;
+/// Largest id a process may have (as runc has it).
+const MAX_ID: u32 = i32::MAX as u32;
+
+/// A user or group that cannot be found.
+#[derive(Debug, thiserror::Error)]
+pub enum UserError {
+    /// RUN as a user the image does not know.
+    #[error("unable to find user {name}: no matching entries in the image's /etc/passwd")]
+    UnknownUser {
+        /// The name.
+        name: String,
+    },
+    /// RUN as a group the image does not know.
+    #[error("unable to find group {name}: no matching entries in the image's /etc/group")]
+    UnknownGroup {
+        /// The name.
+        name: String,
+    },
+    /// An id no process can have.
+    #[error("user or group id {id} is out of range: it must lie between 0 and {MAX_ID}")]
+    OutOfRange {
+        /// The id.
+        id: u32,
+    },
+    /// A name where there is no image yet to look it up in.
+    #[error("invalid user {name}: on scratch there is no /etc/passwd or /etc/group, give numeric ids")]
+    NameOnScratch {
+        /// The name.
+        name: String,
+    },
+    /// The databases cannot be reached.
+    #[error(transparent)]
+    Tree(#[from] RootfsError),
+    /// A database cannot be read.
+    #[error(transparent)]
+    Read(#[from] fs::Error),
+}
+
+/// Who a process runs as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ids {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Supplementary groups; the group itself is the first.
+    pub groups: Vec<u32>,
+    /// Home directory; `/` for somebody without one.
+    pub home: String,
+}
+
+/// Who a file belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Owner {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// Finds who `USER user[:group]` makes a process run as. An id need not be known: its group is 0 then. The groups a user
+/// is a member of count only when no group is given.
+///
+/// # Errors
+/// A name the image does not know, an id out of range, or databases that cannot be read.
+pub fn resolve_user(tree: &Tree, user: &str) -> Result<Ids, UserError> {
+    let (user, group) = split(user);
+    let user = if user.is_empty() { "0" } else { user };
+    let wanted = number(user);
+    let entry = find(tree, "etc/passwd", |line| Account::parse(line).filter(|entry| entry.is(user, wanted)))?;
+    let (uid, own_gid, home, name) = match (entry, wanted) {
+        (Some(entry), _) => (entry.uid, entry.gid, entry.home, Some(entry.name)),
+        (None, Some(uid)) => (uid, 0, Vec::new(), None),
+        (None, None) => return Err(UserError::UnknownUser { name: user.to_owned() }),
+    };
+    let mut groups = Vec::new();
+    let gid = match group.filter(|group| !group.is_empty()) {
+        Some(group) => group_id(tree, group)?.ok_or_else(|| UserError::UnknownGroup { name: group.to_owned() })?,
+        None => {
+            if let Some(name) = &name {
+                find(tree, "etc/group", |line| {
+                    groups.extend(Group::parse(line).filter(|group| group.has(name)).map(|group| group.gid));
+                    None::<()>
+                })?;
+            }
+            own_gid
+        }
+    };
+    if let Some(id) = [uid, gid].into_iter().find(|id| *id > MAX_ID) {
+        return Err(UserError::OutOfRange { id });
+    }
+    groups.retain(|member| *member != gid);
+    groups.insert(0, gid);
+    let home = if home.is_empty() { "/".to_owned() } else { String::from_utf8_lossy(&home).into_owned() };
+    Ok(Ids { uid, gid, groups, home })
+}
+
+/// Finds whom `--chown=user[:group]` gives files to. A user without a group brings their own: the one in `/etc/passwd` for
+/// a name, the same number for a number. An unknown user is 0, an unknown group the user's own.
+///
+/// # Errors
+/// A name while the tree is still empty, or databases that cannot be read.
+pub fn resolve_owner(tree: &Tree, owner: &str) -> Result<Owner, UserError> {
+    let (user, group) = split(owner);
+    let name = [Some(user), group].into_iter().flatten().find(|part| !part.is_empty() && number(part).is_none());
+    if let Some(name) = name.filter(|_| tree.index().is_empty())
+        && tree.list(Path::new(""))?.is_empty()
+    {
+        return Err(UserError::NameOnScratch { name: name.to_owned() });
+    }
+    let own = match number(user) {
+        Some(id) => Owner { uid: id, gid: id },
+        None => {
+            let entry = find(tree, "etc/passwd", |line| Account::parse(line).filter(|entry| entry.is(user, None)))?;
+            entry.map_or_else(Owner::default, |entry| Owner { uid: entry.uid, gid: entry.gid })
+        }
+    };
+    let gid = match group.filter(|group| !group.is_empty()) {
+        Some(group) => group_id(tree, group)?,
+        None => None,
+    };
+    Ok(Owner { gid: gid.unwrap_or(own.gid), ..own })
+}
+
+fn split(user: &str) -> (&str, Option<&str>) {
+    match user.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (user, None),
+    }
+}
+
+fn number(text: &str) -> Option<u32> {
+    // `parse` would take a plus sign.
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+fn group_id(tree: &Tree, group: &str) -> Result<Option<u32>, UserError> {
+    if let Some(id) = number(group) {
+        return Ok(Some(id));
+    }
+    find(tree, "etc/group", |line| {
+        Group::parse(line).filter(|entry| entry.name == group.as_bytes()).map(|entry| entry.gid)
+    })
+}
+
+/// The first answer that a line of the file gives; none where there is no such file.
+fn find<T>(tree: &Tree, path: &str, answer: impl FnMut(&[u8]) -> Option<T>) -> Result<Option<T>, UserError> {
+    match tree.open_file(Path::new(path)) {
+        Ok(file) => {
+            find_line(file, answer).map_err(|source| fs::Error::new("read", tree.path().join(path), source).into())
+        }
+        Err(RootfsError::Io(error))
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn find_line<T>(file: File, mut answer: impl FnMut(&[u8]) -> Option<T>) -> io::Result<Option<T>> {
+    let mut reader = BufReader::new(file.take(MAX_DATABASE));
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if reader.read_until(b'\n', &mut line)? == 0 {
+            return Ok(None);
+        }
+        if let Some(answer) = answer(line.trim_ascii()) {
+            return Ok(Some(answer));
+        }
+    }
+}
+
+/// A line of `/etc/passwd`.
+struct Account {
+    name: Vec<u8>,
+    uid: u32,
+    gid: u32,
+    home: Vec<u8>,
+}
+
+impl Account {
+    fn parse(line: &[u8]) -> Option<Self> {
+        let mut fields = line.split(|byte| *byte == b':');
+        let name = fields.next().filter(|name| !name.is_empty())?.to_vec();
+        let (uid, gid) = (id(fields.nth(1)?)?, id(fields.next()?)?);
+        Some(Self { name, uid, gid, home: fields.nth(1).unwrap_or_default().to_vec() })
+    }
+
+    fn is(&self, name: &str, uid: Option<u32>) -> bool {
+        self.name == name.as_bytes() || uid == Some(self.uid)
+    }
+}
+
+/// A line of `/etc/group`.
+struct Group<'a> {
+    name: &'a [u8],
+    gid: u32,
+    members: &'a [u8],
+}
+
+impl<'a> Group<'a> {
+    fn parse(line: &'a [u8]) -> Option<Self> {
+        let mut fields = line.split(|byte| *byte == b':');
+        let name = fields.next().filter(|name| !name.is_empty())?;
+        Some(Self { name, gid: id(fields.nth(1)?)?, members: fields.next().unwrap_or_default() })
+    }
+
+    fn has(&self, name: &[u8]) -> bool {
+        self.members.split(|byte| *byte == b',').any(|member| member.trim_ascii() == name)
+    }
+}
+
+fn id(field: &[u8]) -> Option<u32> {
+    std::str::from_utf8(field).ok().and_then(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n# comment\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\n\
+        app:x:1000:100:app:/home/app:/bin/sh\nbroken:x\n";
+    const GROUP: &str = "root:x:0:\ndaemon:x:1:\nstaff:x:50:other,app\napps:x:100:app\n";
+
+    fn tree(databases: bool) -> (tempfile::TempDir, Tree) {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let tree = Tree::create(directory.path().join("root")).expect("tree");
+        if databases {
+            std::fs::create_dir(tree.path().join("etc")).expect("directory");
+            std::fs::write(tree.path().join("etc/passwd"), PASSWD).expect("passwd");
+            std::fs::write(tree.path().join("etc/group"), GROUP).expect("group");
+        }
+        (directory, tree)
+    }
+
+    #[test]
+    fn a_process_runs_as_somebody_known_or_as_a_number() {
+        let (_directory, tree) = tree(true);
+        for (user, uid, gid, groups, home) in [
+            ("app", 1000, 100, vec![100, 50], "/home/app"),
+            ("1000", 1000, 100, vec![100, 50], "/home/app"),
+            ("app:daemon", 1000, 1, vec![1], "/home/app"),
+            ("1000:50", 1000, 50, vec![50], "/home/app"),
+            ("4321", 4321, 0, vec![0], "/"),
+            ("4321:8765", 4321, 8765, vec![8765], "/"),
+            ("root", 0, 0, vec![0], "/root"),
+            ("", 0, 0, vec![0], "/root"),
+            (":staff", 0, 50, vec![50], "/root"),
+        ] {
+            let expected = Ids { uid, gid, groups, home: home.to_owned() };
+            assert_eq!(resolve_user(&tree, user).expect(user), expected, "{user}");
+        }
+        let message = |user| resolve_user(&tree, user).expect_err(user).to_string();
+        assert!(message("nosuch").starts_with("unable to find user nosuch"));
+        assert!(message("app:nosuch").starts_with("unable to find group nosuch"));
+        assert!(message("4294967295").contains("out of range"));
+        assert!(message("broken").starts_with("unable to find user broken"));
+    }
+
+    #[test]
+    fn an_owner_may_be_unknown() {
+        let (_directory, tree) = tree(true);
+        for (owner, uid, gid) in [
+            ("app", 1000, 100),
+            ("app:staff", 1000, 50),
+            ("55", 55, 55),
+            ("10:11", 10, 11),
+            ("55:staff", 55, 50),
+            ("app:77", 1000, 77),
+            ("nosuch", 0, 0),
+            ("nosuch:staff", 0, 50),
+            ("app:nosuch", 1000, 100),
+            ("55:nosuch", 55, 55),
+            ("app:", 1000, 100),
+        ] {
+            assert_eq!(resolve_owner(&tree, owner).expect(owner), Owner { uid, gid }, "{owner}");
+        }
+    }
+
+    #[test]
+    fn on_scratch_only_numbers_have_a_meaning() {
+        let (_directory, tree) = tree(false);
+        assert_eq!(resolve_owner(&tree, "7:8").expect("numbers"), Owner { uid: 7, gid: 8 });
+        let error = resolve_owner(&tree, "7:app").expect_err("a name");
+        assert!(error.to_string().starts_with("invalid user app"), "{error}");
+        assert_eq!(resolve_user(&tree, "7").expect("number").gid, 0);
+        std::fs::write(tree.path().join("file"), "").expect("file");
+        assert_eq!(resolve_owner(&tree, "app").expect("no longer scratch"), Owner::default());
+    }
+
+    #[test]
+    fn databases_behind_links_stay_those_of_the_image() {
+        let (_directory, tree) = tree(false);
+        std::fs::create_dir_all(tree.path().join("data")).expect("directory");
+        std::fs::write(tree.path().join("data/passwd"), PASSWD).expect("passwd");
+        std::fs::create_dir(tree.path().join("etc")).expect("directory");
+        std::os::unix::fs::symlink("/data/passwd", tree.path().join("etc/passwd")).expect("link");
+        assert_eq!(resolve_user(&tree, "app").expect("found").uid, 1000);
+    }
+}

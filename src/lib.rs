@@ -6,7 +6,9 @@
 //! `registry` is the one client for every registry, `cache` keeps blobs within and between builds, and `builder`
 //! joins the arrows. No module imports from a floor above its own; `tests/it/floors.rs` keeps it so.
 
+pub mod builder;
 pub mod cache;
+pub mod cli;
 pub mod context;
 pub mod diag;
 pub mod dockerfile;

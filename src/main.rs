@@ -1,3 +1,72 @@
-//! The program; what is there so far is used as a library.
+//! The program: everything that must happen before any thread exists, then the command line, then the build.
 
-fn main() {}
+use std::io::{ErrorKind, Write as _};
+use std::process::ExitCode;
+
+use crabwright::builder;
+use crabwright::cli::{self, Failure, Invocation};
+use crabwright::diag::interrupt;
+use crabwright::diag::progress::Progress;
+use crabwright::sandbox;
+
+fn main() -> ExitCode {
+    // The sandbox starts this program a second time to set up the process of a RUN: it takes over here, before anything
+    // else has happened.
+    if std::env::args_os().nth(1).is_some_and(|word| word == sandbox::INIT_COMMAND) {
+        return sandbox::init_main();
+    }
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((failure, progress)) => {
+            failure.report(&progress);
+            ExitCode::from(failure.exit_code)
+        }
+    }
+}
+
+fn run() -> Result<(), (Failure, Progress)> {
+    let plain = |failure: Failure| (failure, Progress::stderr());
+    let flags = match cli::parse(std::env::args_os()).map_err(|error| plain(error.into()))? {
+        Invocation::Build(flags) => flags,
+        Invocation::Print(text) => return print(&text).map_err(plain),
+    };
+    let progress = cli::start_logging(&flags.log).map_err(|error| plain(Failure::from_error(&error)))?;
+    build(*flags, &progress).map_err(|failure| (failure, progress))
+}
+
+fn build(flags: cli::flags::Flags, progress: &Progress) -> Result<(), Failure> {
+    interrupt::install().map_err(|error| unwatched(&error))?;
+    let request = cli::request(flags, &|name| std::env::var_os(name))?;
+    // No thread exists yet: the only time at which the process can move into a user namespace.
+    let chosen = sandbox::probe(request.isolation, request.force)
+        .and_then(|chosen| sandbox::enter_user_namespace(&chosen).map(|()| chosen));
+    interrupt::end_at_second_signal().map_err(|error| unwatched(&error))?;
+    match builder::build(&request, chosen, progress) {
+        Ok(summary) => {
+            progress.summary(&summary);
+            Ok(())
+        }
+        Err(error) => {
+            let failure = Failure::from(error);
+            Err(match interrupt::requested() {
+                Some(signal) => failure.interrupted_by(signal),
+                None => failure,
+            })
+        }
+    }
+}
+
+fn unwatched(error: &std::io::Error) -> Failure {
+    Failure { causes: vec![error.to_string()], ..Failure::new("watching for SIGTERM and SIGINT failed") }
+}
+
+/// Prints what was asked for. A reader that has seen enough (`crabwright --help | head`) is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut output = std::io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure { causes: vec![error.to_string()], ..Failure::new("writing to standard output failed") })
+        }
+        _ => Ok(()),
+    }
+}

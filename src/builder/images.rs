@@ -1,0 +1,111 @@
+//! The plan's images and the executor's base layers, out of registries.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use crate::cache::BlobStore;
+use crate::executor::BaseLayers;
+use crate::image::BaseImage;
+use crate::plan::{Base, CopyFrom, ImageError, ImageRequest, Images, Plan};
+use crate::registry::Client;
+
+/// How many blobs are fetched at once.
+const PARALLEL_FETCHES: usize = 4;
+
+/// The network, as the synchronous core sees it.
+pub(super) struct Registry {
+    runtime: Handle,
+    client: Client,
+    store: BlobStore,
+}
+
+impl Registry {
+    pub(super) fn new(runtime: Handle, client: Client, store: BlobStore) -> Self {
+        Self { runtime, client, store }
+    }
+
+    /// Starts fetching every layer that the plan is going to unpack, in the order in which it will ask for them. A fetch
+    /// that fails here is tried again, and reported, when its layer is asked for.
+    pub(super) fn prefetch(&self, plan: &Plan) {
+        let permits = Arc::new(tokio::sync::Semaphore::new(PARALLEL_FETCHES));
+        for image in unpacked_images(plan) {
+            let image = &plan.images[image];
+            for layer in &image.layers {
+                let (client, store) = (self.client.clone(), self.store.clone());
+                let (reference, descriptor) = (image.reference.clone(), layer.descriptor.clone());
+                let permits = Arc::clone(&permits);
+                self.runtime.spawn(async move {
+                    let Ok(_permit) = permits.acquire().await else { return };
+                    if let Err(error) = store.ensure(&client, &reference, &descriptor).await {
+                        tracing::debug!("prefetch {} of {reference}: {error}", descriptor.digest);
+                    }
+                });
+            }
+        }
+    }
+}
+
+impl Images for Registry {
+    fn resolve(&mut self, requests: &[ImageRequest]) -> Vec<Result<BaseImage, ImageError>> {
+        let fetches: Vec<_> = requests
+            .iter()
+            .map(|request| {
+                let (client, request) = (self.client.clone(), request.clone());
+                self.runtime.spawn(async move { client.resolve(&request.reference, &request.platform).await })
+            })
+            .collect();
+        fetches
+            .into_iter()
+            .map(|fetch| match self.runtime.block_on(fetch) {
+                Ok(answer) => answer.map_err(ImageError::from),
+                Err(panicked) => Err(ImageError::from(panicked)),
+            })
+            .collect()
+    }
+}
+
+impl BaseLayers for Registry {
+    fn file(&self, image: &BaseImage, index: usize) -> Result<PathBuf, ImageError> {
+        let descriptor = &image.layers[index].descriptor;
+        self.runtime.block_on(self.store.ensure(&self.client, &image.reference, descriptor)).map_err(ImageError::from)
+    }
+}
+
+/// The images whose files some step needs, first needed first.
+fn unpacked_images(plan: &Plan) -> Vec<usize> {
+    let mut images = Vec::new();
+    let mut add = |image: usize| {
+        if !images.contains(&image) {
+            images.push(image);
+        }
+    };
+    for (index, stage) in plan.stages.iter().enumerate() {
+        if needs_files(plan, index)
+            && let Base::Image(image) = stage.base
+        {
+            add(image);
+        }
+        for step in &stage.steps {
+            if let crate::plan::Action::Copy(copy) = &step.action
+                && let CopyFrom::Image(image) = copy.from
+            {
+                add(image);
+            }
+        }
+    }
+    images
+}
+
+/// Whether a stage gets a root directory: it has a step that makes a layer, or another stage needs its files.
+fn needs_files(plan: &Plan, index: usize) -> bool {
+    plan.stages[index].steps.iter().any(|step| step.action.makes_layer())
+        || plan.stages.iter().enumerate().skip(index + 1).any(|(later, stage)| {
+            let copies = stage.steps.iter().any(|step| match &step.action {
+                crate::plan::Action::Copy(copy) => copy.from == CopyFrom::Stage(index),
+                _ => false,
+            });
+            copies || (stage.base == Base::Stage(index) && needs_files(plan, later))
+        })
+}

@@ -1,0 +1,319 @@
+//! The driver: context and Dockerfile in, plan, execution, image, outputs.
+//!
+//! The core is synchronous; this is the one place where it meets the network, through a runtime that only registry code
+//! runs on.
+
+mod images;
+mod request;
+mod work_directory;
+
+use std::path::{Path, PathBuf};
+
+use crate::cache::{BlobStore, StoreError};
+use crate::context::{Context, ContextError};
+use crate::diag::progress::Progress;
+use crate::diag::{Phase, Summary, interrupt};
+use crate::dockerfile::ParseError;
+use crate::dockerfile::ast::{Dockerfile, Source};
+use crate::executor::{self, BuiltLayer, ExecutorError, Resources};
+use crate::image::{AssembleError, Digest, Image, Platform, Reference, rfc3339};
+use crate::plan::{self, Plan, PlanError};
+use crate::push::{self, DigestFiles, PushError};
+use crate::registry::{Client, ClientConfig, RegistryError};
+use crate::sandbox::{Chosen, Sandbox, SandboxError};
+
+use images::Registry;
+use work_directory::WorkDirectory;
+
+pub use request::{BuildRequest, SnapshotMode};
+
+/// Why a build failed.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The build context.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// A file that names the build's inputs could not be read.
+    #[error(transparent)]
+    File(#[from] crate::fs::Error),
+    /// The work directory cannot be used.
+    #[error("prepare the work directory")]
+    WorkDirectory(#[source] crate::fs::Error),
+    /// There is no Dockerfile.
+    #[error("there is no Dockerfile at {}", .tried.join(" or "))]
+    NoDockerfile {
+        /// The places looked at.
+        tried: Vec<String>,
+    },
+    /// The Dockerfile is not valid UTF-8.
+    #[error("read the Dockerfile {path}: it is not UTF-8 text")]
+    NotText {
+        /// Its path.
+        path: PathBuf,
+    },
+    /// The Dockerfile does not parse.
+    #[error("parse the Dockerfile: {} errors", .0.len())]
+    Parse(Vec<ParseError>),
+    /// The Dockerfile cannot be planned.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A RUN needs a sandbox, and there is none.
+    #[error("prepare the sandbox that RUN needs")]
+    NoSandbox(#[source] SandboxError),
+    /// A step failed.
+    #[error(transparent)]
+    Execute(#[from] ExecutorError),
+    /// A registry.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The image's configuration and manifest.
+    #[error(transparent)]
+    Assemble(#[from] AssembleError),
+    /// The place where blobs are kept during the build.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An output.
+    #[error(transparent)]
+    Push(#[from] PushError),
+    /// SIGTERM or SIGINT.
+    #[error("stopped by signal {signal}: {left}")]
+    Interrupted {
+        /// Which.
+        signal: i32,
+        /// What the build leaves behind.
+        left: String,
+    },
+    /// The asynchronous runtime could not start.
+    #[error("start the network runtime")]
+    Runtime(#[source] std::io::Error),
+}
+
+/// Builds and delivers one image.
+///
+/// `sandbox` is what the probe chose, or why it could choose nothing: that matters only if the Dockerfile has a RUN.
+///
+/// # Errors
+/// Whatever stopped the build; nothing has been tagged then.
+pub fn build(
+    request: &BuildRequest,
+    sandbox: Result<Chosen, SandboxError>,
+    progress: &Progress,
+) -> Result<Summary, BuildError> {
+    let mut work = None;
+    let result = uninterrupted(request, sandbox, progress, &mut work);
+    // Not earlier: only now that the network's tasks have ended does nobody write into it any more.
+    let kept = work.and_then(|work| {
+        let path = work.path().to_owned();
+        let error = work.remove().err()?;
+        tracing::warn!("left behind: {error}");
+        Some(path)
+    });
+    result.map_err(|error| match interrupt::requested() {
+        Some(signal) => {
+            tracing::debug!("what the signal ended: {error}");
+            BuildError::Interrupted { signal, left: left_behind(&error, request, kept.as_deref()) }
+        }
+        None => error,
+    })
+}
+
+/// What there is of a build that a signal ended: in registries, and on disk.
+fn left_behind(error: &BuildError, request: &BuildRequest, kept: Option<&Path>) -> String {
+    let pushed = match error {
+        BuildError::Push(error) => error.left_behind(),
+        _ => None,
+    };
+    let pushed = pushed.unwrap_or_else(|| "no tag was written".to_owned());
+    match kept {
+        Some(path) => format!("{pushed}; the build's files are left in {}", path.display()),
+        None => format!("{pushed}; nothing of this build is left in {}", request.work_dir.display()),
+    }
+}
+
+/// The build, without regard to signals: whatever they stop returns an error of its own.
+fn uninterrupted(
+    request: &BuildRequest,
+    sandbox: Result<Chosen, SandboxError>,
+    progress: &Progress,
+    work: &mut Option<WorkDirectory>,
+) -> Result<Summary, BuildError> {
+    let mut context = Context::open(&request.context, request.context_sub_path.as_deref())?;
+    let (path, dockerfile) = read_dockerfile(request, &context)?;
+    context.load_ignore(&path)?;
+    for warning in &dockerfile.warnings {
+        let (line, _) = dockerfile.source.location(warning.span.start);
+        progress.line(format_args!("WARNING: {} ({}:{line})", warning.message, dockerfile.source.name));
+    }
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(BuildError::Runtime)?;
+    let client = Client::new(ClientConfig {
+        insecure: request.insecure,
+        insecure_pull: request.insecure_pull,
+        insecure_registries: request.insecure_registries.clone(),
+        progress: progress.clone(),
+        ..ClientConfig::default()
+    })?;
+    // Processes with another current directory are told of paths in it.
+    let work_dir = std::path::absolute(&request.work_dir)
+        .map_err(|error| BuildError::WorkDirectory(crate::fs::Error::new("find", &request.work_dir, error)))?;
+    let created = WorkDirectory::create(&work_dir).map_err(BuildError::WorkDirectory)?;
+    let directory = work.insert(created).path().to_owned();
+    let store = BlobStore::open(directory.join("blobs"))?;
+    let mut registry = Registry::new(runtime.handle().clone(), client.clone(), store.clone());
+
+    let epoch = request.source_date_epoch;
+    let options = plan_options(request);
+    let plan = plan::plan(&dockerfile, &options, &mut registry)?;
+    for warning in &plan.warnings {
+        progress.line(format_args!("WARNING: {warning}"));
+    }
+    let sandbox = open_sandbox(&plan, sandbox, &work_dir, &directory, progress)?;
+    registry.prefetch(&plan);
+
+    let mut resources = Resources {
+        context: &context,
+        base_layers: &registry,
+        sandbox,
+        directory,
+        clamp_mtime: request.reproducible.then(|| epoch.unwrap_or(0)),
+        progress: progress.clone(),
+    };
+    let layers = executor::execute(&plan, &mut resources)?;
+    let image = assemble(&plan, layers, epoch)?;
+    let images = {
+        let _phase = progress.phase(Phase::Push);
+        deliver(&image, request, &runtime, &client, &store, progress)?
+    };
+    Ok(Summary {
+        images,
+        digest: image.digest().to_string(),
+        size: total_size(&image),
+        layers: image.blobs.len(),
+        elapsed: progress.elapsed(),
+        phases: progress.phases(),
+    })
+}
+
+/// The Dockerfile: as named, else below the context (kaniko's order); a name in capitals may be in small letters.
+fn read_dockerfile(request: &BuildRequest, context: &Context) -> Result<(PathBuf, Dockerfile), BuildError> {
+    let named = Path::new(&request.dockerfile);
+    let in_context = context.root.join(named);
+    let lower = in_context.with_file_name("dockerfile");
+    let mut candidates = vec![named.to_owned(), in_context];
+    if named.file_name().is_some_and(|name| name == "Dockerfile") {
+        candidates.push(lower);
+    }
+    candidates.dedup();
+    let Some(path) = candidates.iter().find(|path| path.is_file()).cloned() else {
+        let tried = candidates.iter().map(|path| path.display().to_string()).collect();
+        return Err(BuildError::NoDockerfile { tried });
+    };
+    let bytes = crate::fs::read(&path)?;
+    let text = String::from_utf8(bytes).map_err(|_| BuildError::NotText { path: path.clone() })?;
+    let source = Source { name: path.display().to_string(), text };
+    let dockerfile = crate::dockerfile::parse(source).map_err(BuildError::Parse)?;
+    Ok((path, dockerfile))
+}
+
+fn plan_options(request: &BuildRequest) -> plan::Options {
+    plan::Options {
+        build_args: request
+            .build_args
+            .iter()
+            .filter_map(|(name, value)| value.clone().map(|value| (name.clone(), value)))
+            .collect(),
+        target: request.target.clone(),
+        labels: request.labels.clone(),
+        build_platform: Platform::host(),
+        target_platform: Platform::host(),
+    }
+}
+
+/// The sandbox, if the plan has a RUN. What the probe said matters only then.
+fn open_sandbox(
+    plan: &Plan,
+    chosen: Result<Chosen, SandboxError>,
+    work_dir: &Path,
+    directory: &Path,
+    progress: &Progress,
+) -> Result<Option<Box<dyn Sandbox>>, BuildError> {
+    let mut steps = plan.stages.iter().flat_map(|stage| &stage.steps);
+    if !steps.any(|step| matches!(step.action, plan::Action::Run(_))) {
+        return Ok(None);
+    }
+    let chosen = chosen.map_err(BuildError::NoSandbox)?;
+    progress.line(&chosen);
+    crate::sandbox::open(&chosen, work_dir, directory, &[]).map(Some).map_err(BuildError::NoSandbox)
+}
+
+/// Configuration and manifest of the target, as BuildKit writes them.
+fn assemble(plan: &Plan, layers: Vec<BuiltLayer>, epoch: Option<i64>) -> Result<Image, AssembleError> {
+    let target = &plan.stages[plan.target];
+    let created = rfc3339(epoch.unwrap_or_else(now));
+    let mut config = target.config.clone();
+    config.created = Some(created.clone());
+    let inherited = base_history_length(plan, plan.target);
+    for entry in config.history.iter_mut().skip(inherited) {
+        entry.created = Some(created.clone());
+    }
+    config.rootfs.diff_ids = layers.iter().map(|layer| layer.diff_id.clone()).collect::<Vec<Digest>>();
+    Image::assemble(config, layers.into_iter().map(|layer| layer.blob).collect())
+}
+
+/// How many history entries come from the base image: those keep their time.
+fn base_history_length(plan: &Plan, stage: usize) -> usize {
+    match plan.stages[stage].base {
+        plan::Base::Scratch => 0,
+        plan::Base::Image(image) => plan.images[image].config.history.len(),
+        plan::Base::Stage(parent) => base_history_length(plan, parent),
+    }
+}
+
+/// Writes every output that was asked for, the push last; gives the places where the image can be found.
+fn deliver(
+    image: &Image,
+    request: &BuildRequest,
+    runtime: &tokio::runtime::Runtime,
+    client: &Client,
+    store: &BlobStore,
+    progress: &Progress,
+) -> Result<Vec<String>, PushError> {
+    let files = DigestFiles {
+        digest: request.digest_file.clone(),
+        name_with_digest: request.image_name_with_digest_file.clone(),
+        name_tag_with_digest: request.image_name_tag_with_digest_file.clone(),
+    };
+    push::write_digest_files(&files, &image.digest(), &request.destinations)?;
+    let mut places = Vec::new();
+    runtime.block_on(async {
+        if let Some(path) = &request.oci_layout_path {
+            let name = request.destinations.first().map(Reference::tag_or_latest);
+            push::write_layout(client, image, path, name, store).await?;
+            places.push(format!("oci:{}", path.display()));
+        }
+        if let Some(path) = &request.tar_path {
+            push::write_archive(client, image, path, &request.destinations, store).await?;
+            places.push(format!("docker-archive:{}", path.display()));
+        }
+        if request.push {
+            push::push(client, image, &request.destinations, progress, store).await?;
+            places.extend(request.destinations.iter().map(ToString::to_string));
+        }
+        Ok(places)
+    })
+}
+
+/// Bytes of layers, configuration and manifest.
+fn total_size(image: &Image) -> u64 {
+    let layers: u64 = image.blobs.iter().map(|blob| blob.descriptor.size).sum();
+    layers + u64::try_from(image.config_bytes.len() + image.manifest_bytes.len()).unwrap_or(u64::MAX)
+}
+
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.ok().and_then(|elapsed| i64::try_from(elapsed.as_secs()).ok()).unwrap_or(0)
+}

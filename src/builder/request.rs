@@ -1,0 +1,67 @@
+//! What one build is asked to do: the command line, validated.
+
+use std::path::PathBuf;
+
+use crate::image::Reference;
+use crate::sandbox::Isolation;
+
+/// One build. Every field has been checked on its own; what depends on files or registries is checked by the build.
+#[derive(Debug, Clone)]
+pub struct BuildRequest {
+    /// `--context`.
+    pub context: String,
+    /// `--context-sub-path`.
+    pub context_sub_path: Option<String>,
+    /// `--dockerfile`: tried as given, then below the context.
+    pub dockerfile: String,
+    /// `--destination`.
+    pub destinations: Vec<Reference>,
+    /// Not `--no-push`.
+    pub push: bool,
+    /// `--tar-path`.
+    pub tar_path: Option<PathBuf>,
+    /// `--oci-layout-path`.
+    pub oci_layout_path: Option<PathBuf>,
+    /// `--digest-file`.
+    pub digest_file: Option<PathBuf>,
+    /// `--image-name-with-digest-file`.
+    pub image_name_with_digest_file: Option<PathBuf>,
+    /// `--image-name-tag-with-digest-file`.
+    pub image_name_tag_with_digest_file: Option<PathBuf>,
+    /// `--build-arg`; `None` is a name without a value here or in the environment.
+    pub build_args: Vec<(String, Option<String>)>,
+    /// `--target`.
+    pub target: Option<String>,
+    /// `--label`.
+    pub labels: Vec<(String, String)>,
+    /// `--insecure`.
+    pub insecure: bool,
+    /// `--insecure-pull`.
+    pub insecure_pull: bool,
+    /// `--insecure-registry`.
+    pub insecure_registries: Vec<String>,
+    /// `--isolation`: how RUN is isolated.
+    pub isolation: Isolation,
+    /// `--force`: go on outside a container.
+    pub force: bool,
+    /// `--work-dir`: where blobs, stage roots and layers are kept while the build runs.
+    pub work_dir: PathBuf,
+    /// `SOURCE_DATE_EPOCH`, in seconds since 1970.
+    pub source_date_epoch: Option<i64>,
+    /// `--reproducible`: file times in layers are at most `SOURCE_DATE_EPOCH`, or 0 without it.
+    pub reproducible: bool,
+    /// `--snapshot-mode`: accepted for compatibility.
+    pub snapshot_mode: SnapshotMode,
+}
+
+/// What `--snapshot-mode` asks for. Every mode finds the changes that `Full` finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SnapshotMode {
+    /// Compare contents.
+    #[default]
+    Full,
+    /// Compare metadata.
+    Redo,
+    /// Compare modification times.
+    Time,
+}

@@ -1,0 +1,420 @@
+//! Every error to what the user reads and to the exit code, in one place.
+//!
+//! The modules keep their errors typed; here each becomes a message, the chain of its causes, hints, and the places in
+//! the Dockerfile it is about.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io;
+use std::sync::Arc;
+
+use tracing::Level;
+
+use super::parse::UsageError;
+use super::request::RequestError;
+use super::snippet::{Snippet, printable};
+use crate::builder::BuildError;
+use crate::diag::line::{LineFormat, Style};
+use crate::diag::progress::Progress;
+use crate::dockerfile::ParseError;
+use crate::dockerfile::ast::{Source, Span};
+use crate::executor::{ExecutorError, StepError};
+use crate::plan::PlanError;
+use crate::registry::RegistryError;
+use crate::sandbox::SandboxError;
+
+/// The exit code of everything that has no code of its own.
+const FAILED: u8 = 1;
+
+/// kaniko's exit code for a RUN whose command a signal ended.
+const COMMAND_SIGNALED: u8 = 255;
+
+/// A build that ended without an image, ready to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What went wrong, in one line.
+    pub message: String,
+    /// Why, each the reason of the one before.
+    pub causes: Vec<String>,
+    /// What the user can do.
+    pub hints: Vec<String>,
+    /// The places it is about.
+    pub snippets: Vec<Snippet>,
+    /// What the process exits with.
+    pub exit_code: u8,
+}
+
+impl Failure {
+    /// A failure with nothing but a message.
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), causes: Vec::new(), hints: Vec::new(), snippets: Vec::new(), exit_code: FAILED }
+    }
+
+    /// A failure with the error's message and the chain of its sources.
+    #[must_use]
+    pub fn from_error(error: &(dyn Error + 'static)) -> Self {
+        let mut failure = Self::new(error.to_string());
+        failure.causes = chain(error.source());
+        failure
+    }
+
+    /// The failure of a build during which `signal` arrived: whatever it says, it ended because it was asked to.
+    #[must_use]
+    pub fn interrupted_by(self, signal: i32) -> Self {
+        let stopped = Self::stopped(signal);
+        if self.exit_code == stopped.exit_code {
+            return self;
+        }
+        let mut causes = vec![self.message];
+        causes.extend(self.causes);
+        Self { causes, ..stopped }
+    }
+
+    fn stopped(signal: i32) -> Self {
+        let exit_code = u8::try_from(128 + signal).unwrap_or(FAILED);
+        Self { exit_code, ..Self::new(format!("stopped by {}", signal_name(signal))) }
+    }
+
+    /// The text for a terminal or a log: the places first, then the message, its causes and hints. Colours, if any, are
+    /// escape sequences.
+    #[must_use]
+    pub fn render(&self, style: Style) -> String {
+        let colour = style == Style::Colour;
+        let mut text = String::new();
+        for snippet in &self.snippets {
+            text.push_str(&snippet.render(colour));
+            text.push('\n');
+        }
+        let format = LineFormat { style, timestamp: false };
+        text.push_str(&format.prefix(Level::ERROR));
+        text.push_str(&printable(&self.message));
+        let mut indent = 2;
+        for cause in &self.causes {
+            // Writing to a string cannot fail.
+            write!(text, "\n{:indent$}caused by: {}", "", printable(cause)).ok();
+            indent += 2;
+        }
+        for hint in &self.hints {
+            write!(text, "\n  hint: {}", printable(hint)).ok();
+        }
+        text
+    }
+
+    /// Prints the failure where the build's other lines went.
+    pub fn report(&self, progress: &Progress) {
+        let format = progress.format();
+        if format.style != Style::Json {
+            progress.text(&self.render(format.style));
+            return;
+        }
+        let mut fields = Vec::new();
+        if !self.causes.is_empty() {
+            fields.push(("cause".to_owned(), self.causes.join(": ")));
+        }
+        if !self.hints.is_empty() {
+            fields.push(("hint".to_owned(), self.hints.join("; ")));
+        }
+        if !self.snippets.is_empty() {
+            let places = self.snippets.iter().map(|snippet| {
+                let (line, column) = snippet.location();
+                format!("{}:{line}:{column} {}", snippet.name, snippet.label).trim_end().to_owned()
+            });
+            fields.push(("location".to_owned(), places.collect::<Vec<_>>().join("; ")));
+        }
+        progress.log(Level::ERROR, &self.message, &fields);
+    }
+}
+
+/// The messages of an error and of everything below it. A message that a wrapper only repeats is left out.
+fn chain(mut error: Option<&(dyn Error + 'static)>) -> Vec<String> {
+    let mut messages: Vec<String> = Vec::new();
+    while let Some(current) = error {
+        let message = current.to_string();
+        if messages.last() != Some(&message) {
+            messages.push(message);
+        }
+        error = current.source();
+    }
+    messages
+}
+
+impl From<UsageError> for Failure {
+    fn from(error: UsageError) -> Self {
+        let mut failure = Self::from_error(&error);
+        let hint = match error {
+            UsageError::UnknownFlag { .. } => "crabwright --help lists the flags",
+            UsageError::UnknownCommand { .. } => "a build takes flags only, its context is named with --context",
+            _ => return failure,
+        };
+        failure.hints.push(hint.to_owned());
+        failure
+    }
+}
+
+impl From<RequestError> for Failure {
+    fn from(error: RequestError) -> Self {
+        Self::from_error(&error)
+    }
+}
+
+impl From<BuildError> for Failure {
+    fn from(error: BuildError) -> Self {
+        match error {
+            BuildError::Parse(errors) => dockerfile(errors),
+            BuildError::Plan(error) => planning(&error),
+            BuildError::Execute(ExecutorError::Step { text, source_file, span, cause }) => {
+                let place = Place { source: source_file, span };
+                step(&text, place, &cause)
+            }
+            BuildError::Push(error) => Self { hints: error.hint().into_iter().collect(), ..Self::from_error(&error) },
+            BuildError::Interrupted { signal, left } => {
+                Self { message: format!("stopped by {}: {left}", signal_name(signal)), ..Self::stopped(signal) }
+            }
+            BuildError::WorkDirectory(_) => Self {
+                hints: vec!["give a directory that can be written to with --work-dir".to_owned()],
+                ..Self::from_error(&error)
+            },
+            BuildError::NoDockerfile { .. } => Self {
+                hints: vec!["name the file with --dockerfile, and the build context with --context".to_owned()],
+                ..Self::from_error(&error)
+            },
+            error => Self { hints: hints_below(&error), ..Self::from_error(&error) },
+        }
+    }
+}
+
+/// A place in a source that an error points at.
+struct Place {
+    source: Arc<Source>,
+    span: Span,
+}
+
+/// One error is the message itself; several are told at their places.
+fn dockerfile(mut errors: Vec<ParseError>) -> Failure {
+    if errors.len() == 1
+        && let Some(only) = errors.pop()
+    {
+        let mut failure = Failure::new(only.message);
+        failure.snippets.push(at(Place { source: only.source, span: only.span }, only.hint.unwrap_or_default()));
+        return failure;
+    }
+    let mut failure = Failure::new(format!("the Dockerfile has {} errors", errors.len()));
+    failure.snippets = errors
+        .into_iter()
+        .map(|error| {
+            let label = match error.hint {
+                Some(hint) => format!("{} ({hint})", error.message),
+                None => error.message,
+            };
+            at(Place { source: error.source, span: error.span }, label)
+        })
+        .collect();
+    failure
+}
+
+fn planning(error: &PlanError) -> Failure {
+    let mut failure = Failure::from_error(error);
+    match (&error.place, &error.hint) {
+        (Some((source, span)), hint) => {
+            let place = Place { source: Arc::clone(source), span: span.clone() };
+            failure.snippets.push(at(place, hint.clone().unwrap_or_default()));
+        }
+        (None, Some(hint)) => failure.hints.push(hint.clone()),
+        (None, None) => {}
+    }
+    failure.hints.extend(hints_below(error));
+    failure
+}
+
+/// A failing command ends the build with its own exit code.
+fn step(text: &str, place: Place, cause: &StepError) -> Failure {
+    let mut failure = match cause {
+        StepError::Exit(_) | StepError::Signal(_) => Failure::new(format!("{text}: {cause}")),
+        other => Failure { causes: chain(Some(other)), ..Failure::new(format!("{text} failed")) },
+    };
+    let label = match cause {
+        StepError::Signal(signal) => signal_name(*signal),
+        _ => String::new(),
+    };
+    failure.exit_code = match cause {
+        StepError::Signal(_) => COMMAND_SIGNALED,
+        StepError::Exit(code) | StepError::Sandbox(SandboxError::Program { exit_code: code, .. }) => {
+            u8::try_from(*code).unwrap_or(FAILED)
+        }
+        _ => FAILED,
+    };
+    failure.snippets.push(at(place, label));
+    if matches!(cause, StepError::Signal(signal_hook::consts::SIGKILL)) {
+        failure.hints.push("SIGKILL is often the kernel's, for want of memory: check the container's limit".to_owned());
+    }
+    failure.hints.extend(hints_below(cause));
+    failure
+}
+
+/// What the errors below this one know to advise.
+fn hints_below(error: &(dyn Error + 'static)) -> Vec<String> {
+    let mut hints = Vec::new();
+    let mut next = Some(error);
+    while let Some(current) = next {
+        hints.extend(current.downcast_ref::<RegistryError>().and_then(RegistryError::hint));
+        hints.extend(current.downcast_ref::<SandboxError>().and_then(SandboxError::hint));
+        if current.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::StorageFull) {
+            hints.push("the file system is full; --work-dir names the directory that everything is kept in".to_owned());
+        }
+        next = current.source();
+    }
+    hints
+}
+
+fn at(place: Place, label: String) -> Snippet {
+    Snippet { name: place.source.name.clone(), text: place.source.text.clone(), span: place.span, label }
+}
+
+fn signal_name(signal: i32) -> String {
+    signal_hook::low_level::signal_name(signal).map_or_else(|| format!("signal {signal}"), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+    use std::sync::Mutex;
+
+    use super::*;
+
+    const DOCKERFILE: &str = "FORM scratch\nRUN make\nCOPPY a /b\n";
+
+    fn source() -> Arc<Source> {
+        Arc::new(Source { name: "Dockerfile".to_owned(), text: DOCKERFILE.to_owned() })
+    }
+
+    fn problem(span: Range<usize>, message: &str, hint: Option<&str>) -> ParseError {
+        ParseError { source: source(), span, message: message.to_owned(), hint: hint.map(str::to_owned) }
+    }
+
+    fn failed_step(cause: StepError) -> Failure {
+        let error = ExecutorError::Step { text: "RUN make".to_owned(), source_file: source(), span: 13..21, cause };
+        Failure::from(BuildError::Execute(error))
+    }
+
+    #[derive(Clone, Default)]
+    struct Recorded(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Recorded {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("pushing reg:5000/app:1")]
+    struct Push(#[source] Upload);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("uploading sha256:ab")]
+    struct Upload(#[source] io::Error);
+
+    #[test]
+    fn causes_are_an_indented_chain() {
+        let error = Push(Upload(io::Error::other("connection reset by peer")));
+        let mut failure = Failure::from_error(&error);
+        failure.hints.push("is the registry up?".to_owned());
+        assert_eq!(failure.exit_code, 1);
+        insta::assert_snapshot!(failure.render(Style::Plain), @r"
+        error: pushing reg:5000/app:1
+          caused by: uploading sha256:ab
+            caused by: connection reset by peer
+          hint: is the registry up?
+        ");
+    }
+
+    #[test]
+    fn one_problem_in_the_dockerfile_is_the_message() {
+        let failure = Failure::from(BuildError::Parse(vec![problem(
+            0..4,
+            "unknown instruction: FORM",
+            Some("did you mean FROM?"),
+        )]));
+        insta::assert_snapshot!(failure.render(Style::Plain), @r"
+         --> Dockerfile:1:1
+          |
+        1 | FORM scratch
+          | ^^^^ did you mean FROM?
+        error: unknown instruction: FORM
+        ");
+    }
+
+    #[test]
+    fn several_problems_are_told_where_they_are() {
+        let failure = Failure::from(BuildError::Parse(vec![
+            problem(0..4, "unknown instruction: FORM", Some("did you mean FROM?")),
+            problem(22..27, "unknown instruction: COPPY", None),
+        ]));
+        insta::assert_snapshot!(failure.render(Style::Plain), @r"
+         --> Dockerfile:1:1
+          |
+        1 | FORM scratch
+          | ^^^^ unknown instruction: FORM (did you mean FROM?)
+         --> Dockerfile:3:1
+          |
+        3 | COPPY a /b
+          | ^^^^^ unknown instruction: COPPY
+        error: the Dockerfile has 2 errors
+        ");
+    }
+
+    #[test]
+    fn a_failing_command_gives_its_exit_code() {
+        let exited = failed_step(StepError::Exit(42));
+        assert_eq!(exited.exit_code, 42);
+        insta::assert_snapshot!(exited.render(Style::Plain), @r"
+         --> Dockerfile:2:1
+          |
+        2 | RUN make
+          | ^^^^^^^^
+        error: RUN make: the command did not complete successfully: exit code: 42
+        ");
+        let killed = failed_step(StepError::Signal(9));
+        assert_eq!(killed.exit_code, 255);
+        assert!(killed.hints[0].contains("memory"), "{killed:?}");
+    }
+
+    #[test]
+    fn a_signal_decides_the_exit_code() {
+        let failure = failed_step(StepError::Signal(15)).interrupted_by(15);
+        assert_eq!(failure.exit_code, 143);
+        insta::assert_snapshot!(failure.render(Style::Plain), @r"
+        error: stopped by SIGTERM
+          caused by: RUN make: the command was ended by signal 15
+        ");
+        assert_eq!(Failure::new("x").interrupted_by(2).exit_code, 130);
+    }
+
+    #[test]
+    fn a_stopped_build_says_on_one_line_what_is_left() {
+        let left = "nothing was pushed, /kaniko is empty".to_owned();
+        let failure = Failure::from(BuildError::Interrupted { signal: 15, left }).interrupted_by(15);
+        assert_eq!(failure.exit_code, 143);
+        assert_eq!(failure.render(Style::Plain), "error: stopped by SIGTERM: nothing was pushed, /kaniko is empty");
+    }
+
+    #[test]
+    fn a_log_collector_gets_one_object() {
+        let recorded = Recorded::default();
+        let json = LineFormat { style: Style::Json, timestamp: false };
+        failed_step(StepError::Exit(2)).report(&Progress::to(recorded.clone()).with_format(json));
+        let line: serde_json::Value = serde_json::from_slice(&recorded.0.lock().unwrap()).unwrap();
+        assert_eq!(line["level"], "error");
+        assert_eq!(line["msg"], "RUN make: the command did not complete successfully: exit code: 2");
+        assert_eq!(line["location"], "Dockerfile:2:1");
+    }
+
+    #[test]
+    fn a_message_from_outside_stays_on_its_line() {
+        let failure = Failure::new("registry says: a\nerror: forged\u{1b}[2J");
+        assert_eq!(failure.render(Style::Plain), "error: registry says: a error: forged\u{fffd}[2J");
+    }
+}

@@ -1,0 +1,392 @@
+//! The flags of a build as they are typed: kaniko's names, defaults and meanings, and the few that are ours.
+//!
+//! Nothing is looked up or checked against anything else here; that is [`super::request`]'s.
+
+use std::any::TypeId;
+use std::path::PathBuf;
+
+use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser as _};
+use clap::{ArgAction, CommandFactory as _, Parser, ValueEnum};
+
+use crate::builder::SnapshotMode;
+use crate::sandbox::Isolation;
+
+/// Builds a container image from a Dockerfile, without a daemon and without privileges, and pushes it to a registry.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "crabwright",
+    version,
+    args_override_self = true,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    override_usage = "crabwright --destination <IMAGE> [FLAGS]\n       crabwright --no-push [FLAGS]\n       \
+                      crabwright version | help",
+    after_help = ENVIRONMENT
+)]
+pub struct Flags {
+    /// The Dockerfile; looked for as given, then in the context.
+    ///
+    /// A relative path is tried from the current directory first. PATH.dockerignore is used instead of .dockerignore if
+    /// it exists.
+    #[arg(short = 'f', long, value_name = "PATH", default_value = "Dockerfile", help_heading = "Input")]
+    pub dockerfile: String,
+
+    /// The build context: a directory, as a path or as dir://PATH.
+    #[arg(short, long, value_name = "LOCATION", default_value = "/workspace/", help_heading = "Input")]
+    pub context: String,
+
+    /// A directory inside the context to build from.
+    #[arg(long, value_name = "PATH", help_heading = "Input")]
+    pub context_sub_path: Option<String>,
+
+    /// A value for ARG; a NAME alone takes its value from the environment. Repeatable.
+    ///
+    /// A NAME that the environment does not have either stays unset, so that the default in the Dockerfile applies.
+    #[arg(
+        long,
+        value_name = "NAME[=VALUE]",
+        allow_hyphen_values = true,
+        action = ArgAction::Append,
+        help_heading = "Input"
+    )]
+    pub build_arg: Vec<String>,
+
+    /// The stage to build; the last one if not given.
+    #[arg(long, value_name = "STAGE", value_delimiter = ',', action = ArgAction::Append, help_heading = "Input")]
+    pub target: Vec<String>,
+
+    /// A name for the image, such as registry:5000/team/app:1.0. Repeatable.
+    ///
+    /// The image is pushed under each of them. Required unless --no-push is given.
+    #[arg(short, long, value_name = "IMAGE", action = ArgAction::Append, help_heading = "Output")]
+    pub destination: Vec<String>,
+
+    /// Do not push; the other outputs are still written.
+    #[arg(long, action = ArgAction::Set, help_heading = "Output")]
+    pub no_push: Option<bool>,
+
+    /// Also write a docker archive, for docker load.
+    #[arg(long, value_name = "FILE", value_parser = path(), help_heading = "Output")]
+    pub tar_path: Option<PathBuf>,
+
+    /// Also write an OCI image layout: a new directory, or one more image in an existing one.
+    #[arg(long, value_name = "DIRECTORY", value_parser = path(), help_heading = "Output")]
+    pub oci_layout_path: Option<PathBuf>,
+
+    /// Write the image's digest to this file.
+    #[arg(long, value_name = "FILE", value_parser = path(), help_heading = "Output")]
+    pub digest_file: Option<PathBuf>,
+
+    /// Write registry/repository@digest to this file, a line for each destination.
+    #[arg(long, value_name = "FILE", value_parser = path(), help_heading = "Output")]
+    pub image_name_with_digest_file: Option<PathBuf>,
+
+    /// Write registry/repository:tag@digest to this file, a line for each destination.
+    #[arg(long, value_name = "FILE", value_parser = path(), help_heading = "Output")]
+    pub image_name_tag_with_digest_file: Option<PathBuf>,
+
+    /// A label of the image; it overrides the Dockerfile's. Repeatable.
+    #[arg(
+        long,
+        value_name = "KEY=VALUE",
+        allow_hyphen_values = true,
+        action = ArgAction::Append,
+        help_heading = "Output"
+    )]
+    pub label: Vec<String>,
+
+    /// Give no file of a new layer a time after SOURCE_DATE_EPOCH.
+    #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Output")]
+    pub reproducible: bool,
+
+    /// Push over plain http.
+    #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Registries")]
+    pub insecure: bool,
+
+    /// Pull over plain http.
+    #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Registries")]
+    pub insecure_pull: bool,
+
+    /// A registry to push to and pull from over plain http. Repeatable.
+    #[arg(long, value_name = "HOST[:PORT]", action = ArgAction::Append, help_heading = "Registries")]
+    pub insecure_registry: Vec<String>,
+
+    /// How RUN is isolated: auto, namespace or own-root.
+    ///
+    /// namespace uses Linux namespaces; own-root puts the image's files in place of this container's own, for a pod that
+    /// may neither unshare nor mount; auto takes the first that works.
+    #[arg(
+        long,
+        value_name = "KIND",
+        default_value = "auto",
+        hide_possible_values = true,
+        value_parser = PossibleValuesParser::new(["auto", "namespace", "own-root"]).try_map(|word| word.parse::<Isolation>()),
+        help_heading = "Build"
+    )]
+    pub isolation: Isolation,
+
+    /// Where everything but the outputs is kept while building [default: $KANIKO_DIR, or /kaniko].
+    #[arg(long, value_name = "DIRECTORY", value_parser = path(), help_heading = "Build")]
+    pub work_dir: Option<PathBuf>,
+
+    /// full, redo or time: each finds every change.
+    ///
+    /// Accepted so that a command line for kaniko works; there is one way of finding what a step changed, and it loses
+    /// nothing.
+    #[arg(
+        long,
+        value_name = "MODE",
+        default_value = "full",
+        hide_possible_values = true,
+        value_parser = PossibleValuesParser::new(["full", "redo", "time"]).map(|word| snapshot_mode(&word)),
+        help_heading = "Build"
+    )]
+    pub snapshot_mode: SnapshotMode,
+
+    /// Build even though this does not look like a container.
+    #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Build")]
+    pub force: bool,
+
+    /// How the program speaks.
+    #[command(flatten)]
+    pub log: LogFlags,
+
+    /// `version` and the words that are no sub-command.
+    #[command(subcommand)]
+    pub(super) command: Option<Word>,
+}
+
+/// How much is logged, and in what shape.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LogFlags {
+    /// trace, debug, info, warn, error, fatal or panic.
+    ///
+    /// Above info the progress lines are left out too; what RUN prints is always passed through.
+    #[arg(
+        short,
+        long,
+        value_name = "LEVEL",
+        value_enum,
+        default_value = "info",
+        ignore_case = true,
+        hide_possible_values = true,
+        help_heading = "Messages"
+    )]
+    pub verbosity: Verbosity,
+
+    /// text, color or json. Colours are for terminals only.
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        default_value = "color",
+        hide_possible_values = true,
+        help_heading = "Messages"
+    )]
+    pub log_format: LogFormat,
+
+    /// Put the time before each line of the log.
+    #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Messages")]
+    pub log_timestamp: bool,
+}
+
+/// The levels of `--verbosity`, kaniko's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Verbosity {
+    /// Everything.
+    Trace,
+    /// What helps to understand a build that went wrong.
+    Debug,
+    /// Progress.
+    Info,
+    /// What the user should know.
+    #[value(alias = "warning")]
+    Warn,
+    /// Errors.
+    Error,
+    /// The error that ends the build.
+    Fatal,
+    /// The same.
+    Panic,
+}
+
+/// The formats of `--log-format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Plain lines.
+    Text,
+    /// Plain lines, coloured on a terminal.
+    Color,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The first word that is no flag.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub(super) enum Word {
+    /// Print the version.
+    Version,
+    /// Print this help.
+    Help,
+    /// Anything else, with what follows it.
+    #[command(external_subcommand)]
+    Other(Vec<String>),
+}
+
+const ENVIRONMENT: &str = "\
+A flag that is on or off may be given as --flag, --flag=true or --flag=false.
+
+Environment:
+  KANIKO_DIR         Default of --work-dir
+  KANIKO_NO_PUSH     true or false; default of --no-push
+  SOURCE_DATE_EPOCH  Seconds since 1970: the time of everything the build creates
+  DOCKER_CONFIG      Directory with the config.json that holds the registries' credentials
+
+Exit status:
+  0            The image is complete
+  128+NUMBER   Stopped by that signal: 143 for SIGTERM
+  any other    That of the command when a RUN fails, 1 for everything else";
+
+/// The parser: the flags above, with the syntax of Go's pflag for those that are on or off.
+pub fn command() -> clap::Command {
+    Flags::command().mut_args(|arg| {
+        if arg.get_value_parser().type_id() != TypeId::of::<bool>() {
+            return arg;
+        }
+        arg.value_parser(boolean)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .hide_default_value(true)
+            .hide_possible_values(true)
+            .value_name("true|false")
+    })
+}
+
+/// The spellings of Go's `strconv.ParseBool`.
+pub(super) fn boolean(word: &str) -> Result<bool, NotBoolean> {
+    match word {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(NotBoolean),
+    }
+}
+
+/// A word that is neither true nor false.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected true or false")]
+pub struct NotBoolean;
+
+/// Takes any path, and an empty one, which scripts pass for "none", too.
+fn path() -> impl clap::builder::TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
+fn snapshot_mode(word: &str) -> SnapshotMode {
+    match word {
+        "redo" => SnapshotMode::Redo,
+        "time" => SnapshotMode::Time,
+        _ => SnapshotMode::Full,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::{Invocation, parse};
+    use super::*;
+
+    fn typed(line: &str) -> Flags {
+        match parse(std::iter::once("crabwright").chain(line.split_whitespace())) {
+            Ok(Invocation::Build(flags)) => *flags,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    /// The name of a flag, a command line, and what it must have set.
+    type Meaning = (&'static str, &'static str, fn(&Flags) -> bool);
+
+    const MEANINGS: &[Meaning] = &[
+        ("dockerfile", "", |flags| flags.dockerfile == "Dockerfile"),
+        ("dockerfile", "--dockerfile a/D", |flags| flags.dockerfile == "a/D"),
+        ("dockerfile", "-f D", |flags| flags.dockerfile == "D"),
+        ("dockerfile", "-f=D", |flags| flags.dockerfile == "D"),
+        ("dockerfile", "-fD", |flags| flags.dockerfile == "D"),
+        ("dockerfile", "-f a --dockerfile=b", |flags| flags.dockerfile == "b"),
+        ("context", "", |flags| flags.context == "/workspace/"),
+        ("context", "--context dir:///w", |flags| flags.context == "dir:///w"),
+        ("context", "-c .", |flags| flags.context == "."),
+        ("context_sub_path", "", |flags| flags.context_sub_path.is_none()),
+        ("context_sub_path", "--context-sub-path a/b", |flags| flags.context_sub_path.as_deref() == Some("a/b")),
+        ("build_arg", "--build-arg A=1 --build-arg=B", |flags| flags.build_arg == ["A=1", "B"]),
+        ("build_arg", "--build-arg A=1,2", |flags| flags.build_arg == ["A=1,2"]),
+        ("build_arg", "--build-arg -A=-O2", |flags| flags.build_arg == ["-A=-O2"]),
+        ("target", "--target a", |flags| flags.target == ["a"]),
+        ("target", "--target a,b --target c", |flags| flags.target == ["a", "b", "c"]),
+        ("destination", "--destination r/a:1 -d r/b:2", |flags| flags.destination == ["r/a:1", "r/b:2"]),
+        ("destination", "-d=a -db", |flags| flags.destination == ["a", "b"]),
+        ("no_push", "", |flags| flags.no_push.is_none()),
+        ("no_push", "--no-push", |flags| flags.no_push == Some(true)),
+        ("no_push", "--no-push=true", |flags| flags.no_push == Some(true)),
+        ("no_push", "--no-push --no-push=false", |flags| flags.no_push == Some(false)),
+        ("tar_path", "--tar-path /a.tar", |flags| flags.tar_path == Some("/a.tar".into())),
+        ("oci_layout_path", "--oci-layout-path=/o", |flags| flags.oci_layout_path == Some("/o".into())),
+        ("digest_file", "--digest-file /dev/stdout", |flags| flags.digest_file == Some("/dev/stdout".into())),
+        ("digest_file", "--digest-file=", |flags| flags.digest_file == Some("".into())),
+        ("image_name_with_digest_file", "--image-name-with-digest-file f", |flags| {
+            flags.image_name_with_digest_file == Some("f".into())
+        }),
+        ("image_name_tag_with_digest_file", "--image-name-tag-with-digest-file f", |flags| {
+            flags.image_name_tag_with_digest_file == Some("f".into())
+        }),
+        ("label", "--label a=b --label c=d=e,f", |flags| flags.label == ["a=b", "c=d=e,f"]),
+        ("reproducible", "", |flags| !flags.reproducible),
+        ("reproducible", "--reproducible", |flags| flags.reproducible),
+        ("insecure", "", |flags| !flags.insecure),
+        ("insecure", "--insecure", |flags| flags.insecure && !flags.insecure_pull),
+        ("insecure_pull", "--insecure-pull", |flags| flags.insecure_pull && !flags.insecure),
+        ("insecure_registry", "--insecure-registry a:5000 --insecure-registry=b", |flags| {
+            flags.insecure_registry == ["a:5000", "b"]
+        }),
+        ("isolation", "", |flags| flags.isolation == Isolation::Auto),
+        ("isolation", "--isolation namespace", |flags| flags.isolation == Isolation::Namespace),
+        ("isolation", "--isolation=own-root", |flags| flags.isolation == Isolation::OwnRoot),
+        ("work_dir", "", |flags| flags.work_dir.is_none()),
+        ("work_dir", "--work-dir /w", |flags| flags.work_dir == Some("/w".into())),
+        ("snapshot_mode", "", |flags| flags.snapshot_mode == SnapshotMode::Full),
+        ("snapshot_mode", "--snapshot-mode redo", |flags| flags.snapshot_mode == SnapshotMode::Redo),
+        ("snapshot_mode", "--snapshot-mode=time", |flags| flags.snapshot_mode == SnapshotMode::Time),
+        ("force", "--force=F --force=1", |flags| flags.force),
+        ("force", "--force --force=FALSE", |flags| !flags.force),
+        ("verbosity", "", |flags| flags.log.verbosity == Verbosity::Info),
+        ("verbosity", "-v debug", |flags| flags.log.verbosity == Verbosity::Debug),
+        ("verbosity", "--verbosity=WARNING", |flags| flags.log.verbosity == Verbosity::Warn),
+        ("verbosity", "--verbosity panic", |flags| flags.log.verbosity == Verbosity::Panic),
+        ("log_format", "", |flags| flags.log.log_format == LogFormat::Color),
+        ("log_format", "--log-format json", |flags| flags.log.log_format == LogFormat::Json),
+        ("log_timestamp", "", |flags| !flags.log.log_timestamp),
+        ("log_timestamp", "--log-timestamp", |flags| flags.log.log_timestamp),
+    ];
+
+    #[test]
+    fn every_flag_means_what_it_says() {
+        for (name, line, meaning) in MEANINGS {
+            assert!(meaning(&typed(line)), "{name}: {line}");
+        }
+        let tried: BTreeSet<_> = MEANINGS.iter().map(|(name, ..)| *name).collect();
+        let command = command();
+        let all: BTreeSet<_> = command.get_arguments().map(|argument| argument.get_id().as_str()).collect();
+        assert_eq!(tried, all);
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn help_explains_every_flag() {
+        insta::assert_snapshot!("help", command().term_width(100).render_long_help());
+    }
+}

@@ -1,0 +1,159 @@
+//! The log: `--verbosity`, `--log-format` and `--log-timestamp`, and nothing of the environment.
+
+use std::fmt;
+use std::io::IsTerminal as _;
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+
+use super::flags::{LogFlags, LogFormat, Verbosity};
+use crate::diag::line::{LineFormat, Style};
+use crate::diag::progress::Progress;
+
+/// Sets the log up and returns what prints to the same place, standard error.
+///
+/// # Errors
+/// The log was set up before.
+pub fn start_logging(flags: &LogFlags) -> Result<Progress, TryInitError> {
+    let format = LineFormat { style: style(flags.log_format), timestamp: flags.log_timestamp };
+    let progress = Progress::stderr().with_format(format).quiet(flags.verbosity > Verbosity::Info);
+    tracing_subscriber::registry()
+        .with(Lines { progress: progress.clone() }.with_filter(filter(flags.verbosity)))
+        .try_init()?;
+    Ok(progress)
+}
+
+fn style(format: LogFormat) -> Style {
+    match format {
+        LogFormat::Json => Style::Json,
+        LogFormat::Color if std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() => Style::Colour,
+        LogFormat::Color | LogFormat::Text => Style::Plain,
+    }
+}
+
+/// Our own events at the level asked for; those of libraries never finer than information, because HTTP libraries write
+/// down headers, credentials among them, when asked for details.
+fn filter(verbosity: Verbosity) -> Targets {
+    let level = match verbosity {
+        Verbosity::Trace => LevelFilter::TRACE,
+        Verbosity::Debug => LevelFilter::DEBUG,
+        Verbosity::Info => LevelFilter::INFO,
+        Verbosity::Warn => LevelFilter::WARN,
+        Verbosity::Error => LevelFilter::ERROR,
+        // What ends the build is printed in any case.
+        Verbosity::Fatal | Verbosity::Panic => LevelFilter::OFF,
+    };
+    let libraries = if level == LevelFilter::INFO { LevelFilter::WARN } else { level.min(LevelFilter::INFO) };
+    Targets::new().with_default(libraries).with_target(env!("CARGO_CRATE_NAME"), level)
+}
+
+/// Prints events as lines.
+struct Lines {
+    progress: Progress,
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        let mut parts = Parts::default();
+        event.record(&mut parts);
+        self.progress.log(*event.metadata().level(), &parts.message, &parts.fields);
+    }
+}
+
+/// The message of an event and its other fields.
+#[derive(Default)]
+struct Parts {
+    message: String,
+    fields: Vec<(String, String)>,
+}
+
+impl Parts {
+    fn add(&mut self, field: &Field, value: String) {
+        match field.name() {
+            "message" => self.message = value,
+            // What the log crate's bridge adds to every event.
+            name if name.starts_with("log.") => {}
+            name => self.fields.push((name.to_owned(), value)),
+        }
+    }
+}
+
+impl Visit for Parts {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field, value.to_owned());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.add(field, format!("{value:?}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use tracing::Level;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Recorded(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Recorded {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(verbosity: Verbosity, action: impl FnOnce()) -> String {
+        let recorded = Recorded::default();
+        let lines = Lines { progress: Progress::to(recorded.clone()) }.with_filter(filter(verbosity));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), action);
+        let bytes = recorded.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn events_are_plain_lines_with_their_fields() {
+        let text = logged(Verbosity::Debug, || {
+            tracing::info!("resolved {}", "base:1");
+            tracing::debug!(attempt = 2, host = "h:1", "asking again");
+        });
+        assert_eq!(text, "resolved base:1\ndebug: asking again attempt=2 host=h:1\n");
+    }
+
+    #[test]
+    fn libraries_keep_their_details_to_themselves() {
+        let text = logged(Verbosity::Trace, || {
+            tracing::debug!(target: "hyper::proto", "authorization: secret");
+            tracing::info!(target: "hyper::proto", "connected");
+        });
+        assert_eq!(text, "connected\n");
+    }
+
+    #[test]
+    fn verbosity_is_a_threshold() {
+        for (verbosity, shown) in [
+            (Verbosity::Trace, Some(Level::TRACE)),
+            (Verbosity::Debug, Some(Level::DEBUG)),
+            (Verbosity::Info, Some(Level::INFO)),
+            (Verbosity::Warn, Some(Level::WARN)),
+            (Verbosity::Error, Some(Level::ERROR)),
+            (Verbosity::Fatal, None),
+            (Verbosity::Panic, None),
+        ] {
+            let filter = filter(verbosity);
+            for level in [Level::TRACE, Level::DEBUG, Level::INFO, Level::WARN, Level::ERROR] {
+                let wanted = shown.is_some_and(|shown| level <= shown);
+                assert_eq!(filter.would_enable("crabwright::push", &level), wanted, "{verbosity:?} {level}");
+            }
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The command line: flags as typed to a validated request, the shape of the log, and errors as the user reads them.
+
+pub mod failure;
+pub mod flags;
+pub mod kaniko;
+mod logging;
+mod parse;
+mod request;
+mod snippet;
+
+pub use failure::Failure;
+pub use logging::start_logging;
+pub use parse::{Invocation, UsageError, parse};
+pub use request::{RequestError, request};
+pub use snippet::Snippet;

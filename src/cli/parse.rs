@@ -1,0 +1,250 @@
+//! The command line to what it asks for, with errors in the words of the flags.
+
+use std::error::Error as _;
+use std::ffi::OsString;
+
+use clap::FromArgMatches as _;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::flags::{self, Flags, Word};
+use super::kaniko;
+use crate::diag;
+
+/// What a command line asks for.
+#[derive(Debug, Clone)]
+pub enum Invocation {
+    /// A build.
+    Build(Box<Flags>),
+    /// A text on standard output: help or version.
+    Print(String),
+}
+
+/// A command line that is not understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UsageError {
+    /// Neither this program nor kaniko has the flag.
+    #[error("unknown flag: {flag}{}", did_you_mean(.suggestion.as_deref()))]
+    UnknownFlag {
+        /// As typed, without the value.
+        flag: String,
+        /// A flag that may have been meant, with dashes.
+        suggestion: Option<String>,
+    },
+    /// The flag is kaniko's.
+    #[error("{flag} is not supported yet{}", alternative(*.instead))]
+    UnsupportedFlag {
+        /// As typed, without the value.
+        flag: String,
+        /// What can be done instead.
+        instead: Option<&'static str>,
+    },
+    /// A word where only flags are expected, and no sub-command of this program or kaniko.
+    #[error("unknown command: {word}{}", did_you_mean(.suggestion.as_deref()))]
+    UnknownCommand {
+        /// As typed.
+        word: String,
+        /// A command that may have been meant.
+        suggestion: Option<String>,
+    },
+    /// `--flag true` instead of `--flag=true`.
+    #[error("unexpected word: {word} (a flag that is on or off takes its value with '=': --no-push={word})")]
+    DetachedBoolean {
+        /// `true` or `false`.
+        word: String,
+    },
+    /// The sub-command is kaniko's.
+    #[error("the {name} command is not supported yet")]
+    UnsupportedCommand {
+        /// Its name.
+        name: String,
+    },
+    /// The flag needs a value and has none.
+    #[error("{flag} needs a value")]
+    NoValue {
+        /// The flag.
+        flag: String,
+    },
+    /// The flag does not take this value.
+    #[error("{flag} cannot be {value:?}: {reason}{}", did_you_mean(.suggestion.as_deref()))]
+    Value {
+        /// The flag.
+        flag: String,
+        /// The value as typed.
+        value: String,
+        /// What it should have been.
+        reason: String,
+        /// A value that may have been meant.
+        suggestion: Option<String>,
+    },
+    /// Anything else the parser has to say.
+    #[error("{0}")]
+    Other(String),
+}
+
+fn did_you_mean(suggestion: Option<&str>) -> String {
+    suggestion.map(|word| format!(" (did you mean {word}?)")).unwrap_or_default()
+}
+
+fn alternative(way: Option<&'static str>) -> String {
+    way.map(|way| format!(": {way}")).unwrap_or_default()
+}
+
+/// Reads a command line, the program's name first.
+///
+/// # Errors
+/// The first thing that is not understood.
+pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Invocation, UsageError> {
+    let mut command = flags::command();
+    let parsed = command.try_get_matches_from_mut(arguments).and_then(|matches| Flags::from_arg_matches(&matches));
+    let mut flags = match parsed {
+        Ok(flags) => flags,
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            return Ok(Invocation::Print(error.render().to_string()));
+        }
+        Err(error) => return Err(explain(&error)),
+    };
+    match flags.command.take() {
+        None => Ok(Invocation::Build(Box::new(flags))),
+        Some(Word::Version) => Ok(Invocation::Print(command.render_version())),
+        Some(Word::Help) => Ok(Invocation::Print(command.render_long_help().to_string())),
+        Some(Word::Other(words)) => Err(unknown_command(words.into_iter().next().unwrap_or_default())),
+    }
+}
+
+fn unknown_command(word: String) -> UsageError {
+    if kaniko::MISSING_COMMANDS.contains(&word.as_str()) {
+        return UsageError::UnsupportedCommand { name: word };
+    }
+    if flags::boolean(&word).is_ok() {
+        return UsageError::DetachedBoolean { word };
+    }
+    let known = ["version", "help"].into_iter().chain(kaniko::MISSING_COMMANDS.iter().copied());
+    let suggestion = diag::suggest(&word, known);
+    UsageError::UnknownCommand { word, suggestion }
+}
+
+/// The same error in our words: the parser's own are a paragraph with a usage line, and know nothing of kaniko.
+fn explain(error: &clap::Error) -> UsageError {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let flag = || text(ContextKind::InvalidArg).map(|shown| typed(&shown)).unwrap_or_default();
+    match error.kind() {
+        ErrorKind::UnknownArgument => match flag() {
+            word if word.starts_with('-') => unknown_flag(word),
+            word => unknown_command(word),
+        },
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            let value = text(ContextKind::InvalidValue).unwrap_or_default();
+            let allowed = match error.get(ContextKind::ValidValue) {
+                Some(ContextValue::Strings(words)) => words.as_slice(),
+                _ => &[],
+            };
+            let cause = error.source().map(ToString::to_string);
+            match cause.or_else(|| (!allowed.is_empty()).then(|| format!("expected {}", allowed.join(", ")))) {
+                Some(reason) if !value.is_empty() || allowed.is_empty() => {
+                    let suggestion = diag::suggest(&value, allowed.iter().map(String::as_str));
+                    UsageError::Value { flag: flag(), value, reason, suggestion }
+                }
+                _ => UsageError::NoValue { flag: flag() },
+            }
+        }
+        ErrorKind::InvalidUtf8 => UsageError::Other("an argument is not valid UTF-8".to_owned()),
+        _ => {
+            let rendered = error.render().to_string();
+            let first = rendered.lines().next().unwrap_or_default();
+            UsageError::Other(first.trim_start_matches("error: ").to_owned())
+        }
+    }
+}
+
+/// `--flag <VALUE>` and `--flag[=<VALUE>]`, as the parser shows a flag, to `--flag`.
+fn typed(shown: &str) -> String {
+    let end = shown.find([' ', '=', '[', '<']).unwrap_or(shown.len());
+    shown[..end].to_owned()
+}
+
+fn unknown_flag(flag: String) -> UsageError {
+    if let Some(missing) = kaniko::missing_flag(&flag) {
+        let flag = match missing.short {
+            Some(letter) => format!("-{letter} (--{})", missing.name),
+            None => flag,
+        };
+        return UsageError::UnsupportedFlag { flag, instead: missing.instead };
+    }
+    let command = flags::command();
+    let ours = command.get_arguments().filter_map(clap::Arg::get_long).chain(["help", "version"]);
+    let theirs = kaniko::MISSING_FLAGS.iter().map(|missing| missing.name);
+    let suggestion = flag
+        .strip_prefix("--")
+        .and_then(|name| diag::suggest(name, ours.chain(theirs)))
+        .map(|name| format!("--{name}"));
+    UsageError::UnknownFlag { flag, suggestion }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Invocation, String> {
+        parse(std::iter::once("crabwright").chain(line.split(' ').filter(|word| !word.is_empty())))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_not_understood_is_named() {
+        for (line, message) in [
+            ("--destinaton x", "unknown flag: --destinaton (did you mean --destination?)"),
+            ("--Destination=x", "unknown flag: --Destination (did you mean --destination?)"),
+            ("--cach-repo x", "unknown flag: --cach-repo (did you mean --cache-repo?)"),
+            ("--frobnicate", "unknown flag: --frobnicate"),
+            ("-x", "unknown flag: -x"),
+            ("--cache", "--cache is not supported yet"),
+            ("--cache=false", "--cache is not supported yet"),
+            ("--cache-repo r/c -d x", "--cache-repo is not supported yet"),
+            ("--kaniko-dir=/k", "--kaniko-dir is not supported yet: use --work-dir"),
+            ("--tarPath x", "--tarPath is not supported yet: use --tar-path"),
+            ("-b x", "-b (--bucket) is not supported yet"),
+            ("--destination", "--destination needs a value"),
+            ("-d", "--destination needs a value"),
+            ("--dockerfile --no-push", "--dockerfile needs a value"),
+            ("--snapshot-mode fast", "--snapshot-mode cannot be \"fast\": expected full, redo, time"),
+            (
+                "--snapshot-mode ful",
+                "--snapshot-mode cannot be \"ful\": expected full, redo, time (did you mean full?)",
+            ),
+            ("--snapshot-mode=", "--snapshot-mode needs a value"),
+            ("--isolation chroot", "--isolation cannot be \"chroot\": expected auto, namespace, own-root"),
+            ("-v loud", "--verbosity cannot be \"loud\": expected trace, debug, info, warn, error, fatal, panic"),
+            ("--force=maybe", "--force cannot be \"maybe\": expected true or false"),
+            ("--force=", "--force cannot be \"\": expected true or false"),
+            (
+                "--no-push false",
+                "unexpected word: false (a flag that is on or off takes its value with '=': --no-push=false)",
+            ),
+            ("login -u me registry", "the login command is not supported yet"),
+            ("push a.tar", "the push command is not supported yet"),
+            ("completion bash", "the completion command is not supported yet"),
+            ("warmer --image x", "the warmer command is not supported yet"),
+            ("versoin", "unknown command: versoin (did you mean version?)"),
+            ("-d x .", "unknown command: ."),
+            ("help me", "unknown command: me"),
+        ] {
+            match parsed(line) {
+                Err(error) => assert_eq!(error, message, "{line}"),
+                Ok(other) => panic!("{line}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn help_and_version_are_texts() {
+        for line in ["version", "--version", "-V"] {
+            assert!(matches!(parsed(line), Ok(Invocation::Print(text)) if text.starts_with("crabwright ")), "{line}");
+        }
+        for line in ["help", "--help", "-h", "--no-push --help"] {
+            assert!(matches!(parsed(line), Ok(Invocation::Print(text)) if text.contains("--destination")), "{line}");
+        }
+    }
+}

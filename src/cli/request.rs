@@ -1,0 +1,352 @@
+//! Flags and environment to a validated [`BuildRequest`].
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::flags::{self, Flags, NotBoolean};
+use super::kaniko;
+use crate::builder::{BuildRequest, SnapshotMode};
+use crate::image::{Reference, ReferenceError};
+
+/// Where kaniko keeps its files.
+const DEFAULT_WORK_DIR: &str = "/kaniko";
+
+/// The years that a time in an image's configuration can be written with: four digits.
+const REPRESENTABLE: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+
+/// Flags that do not fit together, or a value that means nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// Nowhere to push to.
+    #[error("you must provide --destination, or use --no-push")]
+    NoDestination,
+    /// A file of image names without an image name.
+    #[error("you must provide --destination to use {flag}")]
+    NamesWithoutDestination {
+        /// The flag that asks for the file.
+        flag: &'static str,
+    },
+    /// A destination is no reference.
+    #[error("--destination {text:?} cannot be used")]
+    Destination {
+        /// As given.
+        text: String,
+        /// What is wrong with it.
+        #[source]
+        source: ReferenceError,
+    },
+    /// A destination has a digest.
+    #[error("--destination {text:?} has a digest: an image is pushed under a tag, its digest follows from its content")]
+    DestinationDigest {
+        /// As given.
+        text: String,
+    },
+    /// Several stages.
+    #[error("--target with more than one stage is not supported yet")]
+    Targets,
+    /// A label is no `key=value`.
+    #[error("--label {text:?} is not of the form key=value")]
+    Label {
+        /// As given.
+        text: String,
+    },
+    /// A build argument has no name.
+    #[error("--build-arg {text:?} has no name: it is NAME=VALUE, or NAME to take the value from the environment")]
+    BuildArgument {
+        /// As given.
+        text: String,
+    },
+    /// A variable of the environment is neither true nor false.
+    #[error("environment variable {name} cannot be {value:?}")]
+    NotBoolean {
+        /// The variable.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it should have been.
+        #[source]
+        source: NotBoolean,
+    },
+    /// A variable of the environment is not text.
+    #[error("environment variable {name} is not valid UTF-8")]
+    NotText {
+        /// The variable.
+        name: String,
+    },
+    /// `SOURCE_DATE_EPOCH` is no number.
+    #[error("SOURCE_DATE_EPOCH cannot be {value:?}: expected the seconds since 1970-01-01T00:00:00Z as a whole number")]
+    Epoch {
+        /// Its value.
+        value: String,
+        /// What is wrong with the number.
+        #[source]
+        source: std::num::ParseIntError,
+    },
+    /// `SOURCE_DATE_EPOCH` is too far away.
+    #[error("SOURCE_DATE_EPOCH cannot be {value}: it is not within the years 1 to 9999")]
+    EpochRange {
+        /// Its value.
+        value: i64,
+    },
+}
+
+/// Checks what was typed and fills in what the environment says. `environment` looks a variable up.
+///
+/// # Errors
+/// See [`RequestError`].
+pub fn request(flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<BuildRequest, RequestError> {
+    let no_push = match flags.no_push {
+        Some(typed) => typed,
+        None => boolean("KANIKO_NO_PUSH", environment)?.unwrap_or(false),
+    };
+    if flags.destination.is_empty() {
+        if !no_push {
+            return Err(RequestError::NoDestination);
+        }
+        for (flag, file) in [
+            ("--image-name-with-digest-file", &flags.image_name_with_digest_file),
+            ("--image-name-tag-with-digest-file", &flags.image_name_tag_with_digest_file),
+        ] {
+            if given(file.clone()).is_some() {
+                return Err(RequestError::NamesWithoutDestination { flag });
+            }
+        }
+    }
+    for name in kaniko::MISSING_VARIABLES {
+        if environment(name).is_some_and(|value| !value.is_empty()) {
+            tracing::warn!("environment variable {name} is not supported yet and has no effect");
+        }
+    }
+    if flags.snapshot_mode != SnapshotMode::Full {
+        tracing::debug!("--snapshot-mode has no effect: every change is found in any mode");
+    }
+    let build_args = build_arguments(&flags.build_arg, environment)?;
+    Ok(BuildRequest {
+        context: flags.context,
+        context_sub_path: flags.context_sub_path.filter(|path| !path.is_empty()),
+        dockerfile: flags.dockerfile,
+        destinations: flags.destination.into_iter().map(destination).collect::<Result<_, _>>()?,
+        push: !no_push,
+        tar_path: given(flags.tar_path),
+        oci_layout_path: given(flags.oci_layout_path),
+        digest_file: given(flags.digest_file),
+        image_name_with_digest_file: given(flags.image_name_with_digest_file),
+        image_name_tag_with_digest_file: given(flags.image_name_tag_with_digest_file),
+        source_date_epoch: source_date_epoch(&build_args, environment)?,
+        build_args,
+        target: target(flags.target)?,
+        labels: flags.label.iter().map(|text| label(text)).collect::<Result<_, _>>()?,
+        insecure: flags.insecure,
+        insecure_pull: flags.insecure_pull,
+        insecure_registries: flags.insecure_registry,
+        isolation: flags.isolation,
+        force: flags.force,
+        work_dir: given(flags.work_dir)
+            .or_else(|| given(environment("KANIKO_DIR").map(PathBuf::from)))
+            .unwrap_or_else(|| PathBuf::from(DEFAULT_WORK_DIR)),
+        reproducible: flags.reproducible,
+        snapshot_mode: flags.snapshot_mode,
+    })
+}
+
+/// A path, unless it is empty: scripts pass an empty value for a flag they do not want.
+fn given(path: Option<PathBuf>) -> Option<PathBuf> {
+    path.filter(|path| !path.as_os_str().is_empty())
+}
+
+fn destination(text: String) -> Result<Reference, RequestError> {
+    match Reference::parse(&text) {
+        Ok(reference) if reference.digest.is_some() => Err(RequestError::DestinationDigest { text }),
+        Ok(reference) => Ok(reference),
+        Err(source) => Err(RequestError::Destination { text, source }),
+    }
+}
+
+fn target(stages: Vec<String>) -> Result<Option<String>, RequestError> {
+    let mut stages = stages.into_iter().filter(|stage| !stage.is_empty());
+    let first = stages.next();
+    if stages.next().is_some() { Err(RequestError::Targets) } else { Ok(first) }
+}
+
+fn label(text: &str) -> Result<(String, String), RequestError> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(RequestError::Label { text: text.to_owned() }),
+    }
+}
+
+/// `NAME=VALUE`, or `NAME` with the value the environment has; a name it does not have stays without a value, as
+/// BuildKit has it (kaniko: empty).
+fn build_arguments(
+    arguments: &[String],
+    environment: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Vec<(String, Option<String>)>, RequestError> {
+    arguments
+        .iter()
+        .map(|text| match text.split_once('=') {
+            Some(("", _)) => Err(RequestError::BuildArgument { text: text.clone() }),
+            Some((name, value)) => Ok((name.to_owned(), Some(value.to_owned()))),
+            None if text.is_empty() => Err(RequestError::BuildArgument { text: text.clone() }),
+            None => Ok((text.clone(), variable(text, environment)?)),
+        })
+        .collect()
+}
+
+/// The build argument of that name, as for BuildKit, before the variable of the environment. Empty counts as unset: it
+/// is how a shell unsets a variable for one command.
+fn source_date_epoch(
+    build_args: &[(String, Option<String>)],
+    environment: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Option<i64>, RequestError> {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    let argument = build_args.iter().rev().find(|(name, _)| name == NAME).and_then(|(_, value)| value.clone());
+    let value = match argument {
+        Some(value) => Some(value),
+        None => variable(NAME, environment)?,
+    };
+    let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
+    match value.parse::<i64>() {
+        Ok(seconds) if REPRESENTABLE.contains(&seconds) => Ok(Some(seconds)),
+        Ok(seconds) => Err(RequestError::EpochRange { value: seconds }),
+        Err(source) => Err(RequestError::Epoch { value, source }),
+    }
+}
+
+fn boolean(name: &'static str, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Option<bool>, RequestError> {
+    let Some(value) = variable(name, environment)? else { return Ok(None) };
+    match flags::boolean(&value) {
+        Ok(on) => Ok(Some(on)),
+        Err(source) => Err(RequestError::NotBoolean { name, value, source }),
+    }
+}
+
+fn variable(name: &str, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Option<String>, RequestError> {
+    environment(name)
+        .map(|value| value.into_string().map_err(|_| RequestError::NotText { name: name.to_owned() }))
+        .transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+    use crate::cli::{Invocation, parse};
+
+    /// The request for a command line and an environment, both as one would type them.
+    fn asked(line: &str, environment: &[(&str, &str)]) -> Result<BuildRequest, String> {
+        let Invocation::Build(flags) = parse(std::iter::once("crabwright").chain(line.split_whitespace())).unwrap()
+        else {
+            panic!("{line} is no build")
+        };
+        request(*flags, &|name| {
+            environment.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
+        })
+        .map_err(|error| match error.source() {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        })
+    }
+
+    #[test]
+    fn defaults_are_kanikos() {
+        let request = asked("--no-push", &[]).unwrap();
+        assert_eq!(request.context, "/workspace/");
+        assert_eq!(request.dockerfile, "Dockerfile");
+        assert_eq!(request.work_dir, PathBuf::from("/kaniko"));
+        assert_eq!(request.snapshot_mode, SnapshotMode::Full);
+        assert!(!request.push && !request.force && !request.insecure && !request.insecure_pull);
+        assert_eq!((request.target, request.source_date_epoch), (None, None));
+    }
+
+    #[test]
+    fn destinations_are_references() {
+        let request = asked("-d app:1 -d 127.0.0.1:5000/team/app", &[]).unwrap();
+        let names: Vec<_> = request.destinations.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["docker.io/library/app:1", "127.0.0.1:5000/team/app"]);
+        assert!(request.push);
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused() {
+        let digest = format!("--destination app@sha256:{}", "a".repeat(64));
+        for (line, message) in [
+            ("", "you must provide --destination, or use --no-push"),
+            ("--no-push=false", "you must provide --destination, or use --no-push"),
+            (
+                "--no-push --image-name-with-digest-file f",
+                "you must provide --destination to use --image-name-with-digest-file",
+            ),
+            (
+                "--no-push --image-name-tag-with-digest-file f",
+                "you must provide --destination to use --image-name-tag-with-digest-file",
+            ),
+            ("-d App:1", "--destination \"App:1\" cannot be used: invalid image reference"),
+            (&digest, "has a digest"),
+            ("--no-push --target a --target b", "--target with more than one stage is not supported yet"),
+            ("--no-push --target a,b", "--target with more than one stage is not supported yet"),
+            ("--no-push --label x", "--label \"x\" is not of the form key=value"),
+            ("--no-push --label =x", "--label \"=x\" is not of the form key=value"),
+            ("--no-push --build-arg =x", "--build-arg \"=x\" has no name"),
+        ] {
+            let error = asked(line, &[]).unwrap_err();
+            assert!(error.contains(message), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_environment_fills_in_what_was_not_typed() {
+        assert_eq!(asked("--no-push", &[("KANIKO_DIR", "/k")]).unwrap().work_dir, PathBuf::from("/k"));
+        assert_eq!(asked("--no-push --work-dir /w", &[("KANIKO_DIR", "/k")]).unwrap().work_dir, PathBuf::from("/w"));
+        assert_eq!(asked("--no-push --work-dir=", &[("KANIKO_DIR", "")]).unwrap().work_dir, PathBuf::from("/kaniko"));
+        assert!(!asked("-d a", &[("KANIKO_NO_PUSH", "1")]).unwrap().push);
+        assert!(asked("-d a --no-push=false", &[("KANIKO_NO_PUSH", "1")]).unwrap().push);
+        for value in ["yes", ""] {
+            assert_eq!(
+                asked("-d a", &[("KANIKO_NO_PUSH", value)]).unwrap_err(),
+                format!("environment variable KANIKO_NO_PUSH cannot be {value:?}: expected true or false")
+            );
+        }
+    }
+
+    #[test]
+    fn build_arguments_without_a_value_take_it_from_the_environment() {
+        let line = "--no-push --build-arg A=1=2 --build-arg B --build-arg C --build-arg D=";
+        let pair = |name: &str, value: Option<&str>| (name.to_owned(), value.map(str::to_owned));
+        assert_eq!(
+            asked(line, &[("B", "from outside"), ("A", "unused")]).unwrap().build_args,
+            [pair("A", Some("1=2")), pair("B", Some("from outside")), pair("C", None), pair("D", Some(""))]
+        );
+    }
+
+    #[test]
+    fn labels_keep_their_order_and_target_may_be_empty() {
+        let request = asked("--no-push --label b=1 --label a=x=y --label c= --target=", &[]).unwrap();
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        assert_eq!(request.labels, [pair("b", "1"), pair("a", "x=y"), pair("c", "")]);
+        assert_eq!(request.target, None);
+        assert_eq!(asked("--no-push --target Build", &[]).unwrap().target.as_deref(), Some("Build"));
+    }
+
+    #[test]
+    fn empty_paths_are_not_given() {
+        let line = "--no-push --digest-file= --tar-path= --oci-layout-path= --context-sub-path= \
+                    --image-name-with-digest-file= --image-name-tag-with-digest-file=";
+        let request = asked(line, &[]).unwrap();
+        assert_eq!((request.digest_file, request.tar_path, request.oci_layout_path), (None, None, None));
+        assert_eq!((request.image_name_with_digest_file, request.image_name_tag_with_digest_file), (None, None));
+        assert_eq!(request.context_sub_path, None);
+    }
+
+    #[test]
+    fn source_date_epoch_is_a_time_an_image_can_have() {
+        let epoch = |line, value| asked(line, &[("SOURCE_DATE_EPOCH", value)]).map(|asked| asked.source_date_epoch);
+        assert_eq!(epoch("--no-push", "1700000000").unwrap(), Some(1_700_000_000));
+        assert_eq!(epoch("--no-push", "0").unwrap(), Some(0));
+        assert_eq!(epoch("--no-push", "").unwrap(), None);
+        assert_eq!(epoch("--no-push --build-arg SOURCE_DATE_EPOCH=5", "7").unwrap(), Some(5));
+        assert_eq!(epoch("--no-push --build-arg SOURCE_DATE_EPOCH", "7").unwrap(), Some(7));
+        assert!(epoch("--no-push", "yesterday").unwrap_err().contains("cannot be \"yesterday\": expected the seconds"));
+        assert!(epoch("--no-push", "253402300800").unwrap_err().contains("within the years 1 to 9999"));
+    }
+}

@@ -6,8 +6,16 @@
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the test runner shows what a failed test printed")]
 
+mod bad_input;
 mod cli;
+mod conformance;
+mod drop_in;
+mod floors;
+mod main_job;
+mod memory;
 mod registry;
 mod rootfs;
+mod sandbox;
+mod signals;
 mod snapshot;
 mod support;

@@ -1,0 +1,75 @@
+# make demo    the program at work with nothing but a Rust toolchain: no registry, no network
+# make image   the executor's image, built by the program itself: target/executor.tar (crabwright:dev)
+# make test    everything: unit, integration and end-to-end tests (root, Debian; starts its own peers)
+# make bench   side by side with Debian's buildah
+# make fmt, make lint, make clean-peers
+
+# PROFILE=dev makes `image` and `demo` quick to build and slow to run
+PROFILE ?= release
+TARGET  := x86_64-unknown-linux-gnu
+BUILT   := target/$(TARGET)/$(if $(filter dev,$(PROFILE)),debug,release)
+BINARY  := $(BUILT)/crabwright
+CARGO   ?= cargo
+# The CA bundle that goes into the image beside the roots inside the binary; none where the machine has none.
+CERTIFICATES ?= $(firstword $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem))
+# Files of the images carry the time of the last commit, so that the same sources give the same digest.
+EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 1700000000)
+
+.PHONY: all build demo image executor-tree test peers bench fmt lint clean-peers
+all: build
+
+build:
+	$(CARGO) build --locked --profile $(PROFILE) --bin crabwright
+
+# What Dockerfile.executor copies: owners and modes are said here, whatever the umask of the checkout.
+executor-tree: build
+	rm -rf target/executor
+	install -d -m 0755 target/executor target/executor/etc
+	install -d -m 0777 target/executor/kaniko
+	install -d -m 0755 target/executor/kaniko/.docker target/executor/kaniko/ssl target/executor/kaniko/ssl/certs
+	install -m 0755 $(BINARY) target/executor/kaniko/executor
+	printf 'hosts: files dns\n' > target/executor/etc/nsswitch.conf
+	chmod 0644 target/executor/etc/nsswitch.conf
+	$(if $(CERTIFICATES),install -m 0644 $(CERTIFICATES) target/executor/kaniko/ssl/certs/ca-certificates.crt)
+	find target/executor -exec touch -h -d @$(EPOCH) {} +
+
+image: executor-tree
+	$(BINARY) --context dir://$(CURDIR)/target/executor --dockerfile $(CURDIR)/Dockerfile.executor \
+	    --build-arg SOURCE_DATE_EPOCH=$(EPOCH) --work-dir target/work \
+	    --destination crabwright:dev --no-push --tar-path target/executor.tar
+
+demo: executor-tree
+	rm -rf target/demo
+	mkdir -p target/demo
+	cp -R testdata/demo target/demo/context
+	rustc --edition 2024 -O --target $(TARGET) -C target-feature=+crt-static -C strip=symbols \
+	    -o target/demo/context/worker testdata/demo/worker.rs
+	@echo "== the executor's image, built by the executor"
+	$(BINARY) --context dir://$(CURDIR)/target/executor --dockerfile $(CURDIR)/Dockerfile.executor --work-dir target/work \
+	    --build-arg SOURCE_DATE_EPOCH=$(EPOCH) --no-push --oci-layout-path target/demo/executor --digest-file target/demo/executor.digest
+	@echo "== an image whose RUN steps execute in the sandbox"
+	$(BINARY) --context dir://$(CURDIR)/target/demo/context --work-dir target/work \
+	    --no-push --oci-layout-path target/demo/app --digest-file target/demo/app.digest
+	@for image in executor app; do printf '\ntarget/demo/%s  %s\n' $$image "$$(cat target/demo/$$image.digest)"; \
+	    cat target/demo/$$image/index.json; echo; done
+
+peers:
+	tests/setup
+
+# Tests read target/executor.tar and the peers' addresses; nextest where it is installed, cargo's own runner elsewhere.
+test: peers image
+	if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --locked --no-fail-fast; \
+	    else $(CARGO) test --locked --no-fail-fast; fi
+
+bench: build
+	benches/run.sh $(BINARY)
+
+fmt:
+	$(CARGO) fmt
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+clean-peers:
+	tests/teardown --purge

@@ -1,0 +1,107 @@
+//! The addresses of what `tests/setup` started, and the clients that speak to it.
+
+use std::collections::BTreeMap;
+use std::net::{TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// The peers of this machine.
+pub(crate) struct Peers {
+    values: BTreeMap<String, String>,
+}
+
+/// The peers, or a panic that says how to get them.
+pub(crate) fn peers() -> &'static Peers {
+    static PEERS: OnceLock<Peers> = OnceLock::new();
+    PEERS.get_or_init(|| {
+        let state = std::env::var("CRABWRIGHT_TEST_STATE").unwrap_or_else(|_| "/var/tmp/crabwright-peers".to_owned());
+        let path = PathBuf::from(state).join("env");
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| {
+            panic!(
+                "the test peers are not set up ({}: {error}): run `tests/setup` as root, or `make test`",
+                path.display()
+            )
+        });
+        let values = text
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let peers = Peers { values };
+        for address in [peers.registry(), peers.registry_with_password()] {
+            let reached = address
+                .to_socket_addrs()
+                .ok()
+                .and_then(|mut found| found.next())
+                .map(|socket| TcpStream::connect_timeout(&socket, Duration::from_secs(5)));
+            assert!(
+                matches!(reached, Some(Ok(_))),
+                "the test registry {address} does not answer ({reached:?}): run `tests/setup` as root again"
+            );
+        }
+        peers
+    })
+}
+
+impl Peers {
+    fn value(&self, name: &str) -> &str {
+        self.values
+            .get(name)
+            .unwrap_or_else(|| panic!("{name} is missing from the peers' env file: run `tests/setup` again"))
+    }
+
+    /// Host and port of the registry that lets everyone in, over plain http.
+    pub(crate) fn registry(&self) -> &str {
+        self.value("CRABWRIGHT_TEST_REGISTRY")
+    }
+
+    /// Host and port of the registry that asks for a password (basic authentication), over plain http.
+    pub(crate) fn registry_with_password(&self) -> &str {
+        self.value("CRABWRIGHT_TEST_REGISTRY_AUTH")
+    }
+
+    /// A directory whose config.json holds the password, as `DOCKER_CONFIG` names it.
+    pub(crate) fn docker_config(&self) -> &str {
+        self.value("CRABWRIGHT_TEST_DOCKER_CONFIG")
+    }
+
+    /// The reference of Debian 12, whose apt works in a container on the host's network.
+    pub(crate) fn debian(&self) -> &str {
+        self.value("CRABWRIGHT_TEST_DEBIAN")
+    }
+
+    /// The reference of the conformance suite's small base image (busybox).
+    pub(crate) fn busybox(&self) -> String {
+        format!("{}/conformance/base:1", self.registry())
+    }
+
+    /// The OCI layout of the conformance suite's base images.
+    pub(crate) fn conformance_base(&self) -> &str {
+        self.value("CRABWRIGHT_TEST_CONFORMANCE_BASE")
+    }
+
+    /// The docker client, speaking to the tests' engine.
+    pub(crate) fn docker(&self) -> Command {
+        let mut command = Command::new("docker");
+        command.args(["-H", self.value("CRABWRIGHT_TEST_DOCKER")]);
+        command
+    }
+
+    /// podman with a storage of its own.
+    pub(crate) fn podman(&self) -> Command {
+        let root = self.value("CRABWRIGHT_TEST_PODMAN_ROOT");
+        let mut command = Command::new("podman");
+        command.args(["--root", root, "--runroot", &format!("{root}-run")]);
+        // No systemd here, and cgroups of either version: cgroupfs and runc work with both.
+        command.args(["--cgroup-manager=cgroupfs", "--runtime=runc"]);
+        command
+    }
+
+    /// A repository of this test run alone: runs side by side on one machine must not see each other's tags.
+    pub(crate) fn repository(&self, name: &str) -> String {
+        let moment = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        format!("{}/run-{}-{}/{name}", self.registry(), moment.as_millis(), std::process::id())
+    }
+}

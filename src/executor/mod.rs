@@ -166,6 +166,12 @@ pub enum StepError {
     /// The comparison with the baseline.
     #[error("find what the step changed")]
     Snapshot(#[source] SnapshotError),
+    /// The layer of a `--link` step, when it is laid over the files that are there.
+    #[error("read the step's layer")]
+    ReadLayer(#[source] LayerError),
+    /// And its files.
+    #[error("lay the step's layer over the stage's files")]
+    Overlay(#[source] RootfsError),
     /// The layer.
     #[error("write the step's layer")]
     Layer(#[source] LayerError),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::diag::{Phase, Step as StepLine};
 use crate::image::{BaseImage, Blob, BlobSource, LayerDescriptor};
-use crate::layer::{self, LayerOptions, VerifyingReader};
+use crate::layer::{self, Layer, LayerOptions, VerifyingReader};
 use crate::plan::{Action, Base, CopyFrom, Plan, Stage, Step};
 use crate::rootfs::Tree;
 use crate::snapshot;
@@ -103,6 +103,9 @@ impl Execution<'_, '_> {
             }
             Action::Copy(copy_step) => {
                 let _phase = self.resources.progress.phase(Phase::Copy);
+                if copy_step.link {
+                    return self.copy_linked(index, copy_step);
+                }
                 self.copy(index, copy_step)?;
             }
             Action::Run(command) => {
@@ -118,6 +121,27 @@ impl Execution<'_, '_> {
     fn copy(&mut self, index: usize, step: &crate::plan::Copy) -> Result<(), StepError> {
         // The source may be another stage's tree: the destination is taken out of the list meanwhile.
         let mut destination = self.stages[index].tree.take().ok_or(StepError::NoRoot)?;
+        let result = self.copy_into(step, &mut destination);
+        self.stages[index].tree = Some(destination);
+        result
+    }
+
+    /// Copies into an empty root directory, makes that a layer, and lays it over the stage's files.
+    fn copy_linked(&mut self, index: usize, step: &crate::plan::Copy) -> Result<(), StepError> {
+        let path = self.tree_path();
+        let mut apart = Tree::create(&path).map_err(StepError::Rootfs)?;
+        self.copy_into(step, &mut apart)?;
+        let layer = self.write_layer(&mut apart)?;
+        let opened = crate::fs::open(&layer.path).map_err(|error| StepError::ReadLayer(error.into()))?;
+        let reader = layer::reader(opened, &layer.descriptor.media_type).map_err(StepError::ReadLayer)?;
+        let reader = VerifyingReader::new(reader, &layer.diff_id);
+        self.tree(index)?.apply_layer(&layer.descriptor.digest.to_string(), reader).map_err(StepError::Overlay)?;
+        crate::fs::remove_dir_all(&path).map_err(|error| StepError::Rootfs(error.into()))?;
+        self.keep(index, layer);
+        Ok(())
+    }
+
+    fn copy_into(&self, step: &crate::plan::Copy, destination: &mut Tree) -> Result<(), StepError> {
         let result = match step.from {
             CopyFrom::Context => {
                 let context = self.resources.context;
@@ -128,27 +152,34 @@ impl Execution<'_, '_> {
                     reset_owner: true,
                     describe: &context.description,
                 };
-                copy(step, &source, &mut destination)
+                copy(step, &source, destination)
             }
             CopyFrom::Stage(from) => match &self.stages[from].tree {
-                Some(tree) => copy(step, &from_tree(tree, &self.plan.stages[from].name), &mut destination),
+                Some(tree) => copy(step, &from_tree(tree, &self.plan.stages[from].name), destination),
                 None => return Err(StepError::NoRoot),
             },
             CopyFrom::Image(image) => match self.image_trees.get(&image) {
                 Some(tree) => {
                     let name = self.plan.images[image].reference.to_string();
-                    copy(step, &from_tree(tree, &name), &mut destination)
+                    copy(step, &from_tree(tree, &name), destination)
                 }
                 None => return Err(StepError::NoRoot),
             },
         };
-        self.stages[index].tree = Some(destination);
         result.map_err(StepError::Copy)
     }
 
     /// Makes a layer of what the step changed.
     fn commit(&mut self, index: usize) -> Result<(), StepError> {
-        let tree = self.stages[index].tree.as_mut().ok_or(StepError::NoRoot)?;
+        let mut tree = self.stages[index].tree.take().ok_or(StepError::NoRoot)?;
+        let layer = self.write_layer(&mut tree);
+        self.stages[index].tree = Some(tree);
+        self.keep(index, layer?);
+        Ok(())
+    }
+
+    /// Writes the layer of everything that changed in `tree` since its baseline, and moves the baseline there.
+    fn write_layer(&mut self, tree: &mut Tree) -> Result<Layer, StepError> {
         let phase = self.resources.progress.phase(Phase::Snapshot);
         let changes = snapshot::compare(tree, &snapshot::Options::default()).map_err(StepError::Snapshot)?;
         drop(phase);
@@ -158,9 +189,12 @@ impl Execution<'_, '_> {
         let options = LayerOptions { clamp_mtime: self.resources.clamp_mtime, ..LayerOptions::default() };
         let layer = layer::write(tree, &changes, &spool, &options).map_err(StepError::Layer)?;
         tree.absorb(&changes, &layer.hashes).map_err(StepError::Rootfs)?;
+        Ok(layer)
+    }
+
+    fn keep(&mut self, index: usize, layer: Layer) {
         let blob = Blob { descriptor: layer.descriptor, source: BlobSource::File(layer.path) };
         self.stages[index].layers.push(BuiltLayer { blob, diff_id: layer.diff_id });
-        Ok(())
     }
 
     fn tree(&mut self, index: usize) -> Result<&mut Tree, StepError> {

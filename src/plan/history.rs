@@ -29,6 +29,7 @@ pub(super) fn run(arguments: &[String], build_arguments: &[(String, Option<Strin
 /// `COPY --chown=1:2 a b /dir/ # buildkit`.
 pub(super) fn copy(step: &Copy) -> String {
     let mut words = vec![if step.add { "ADD" } else { "COPY" }.to_owned()];
+    words.extend(step.parents.then(|| "--parents".to_owned()));
     words.extend(step.chown.iter().map(|owner| format!("--chown={owner}")));
     words.extend(step.chmod.iter().map(|mode| format!("--chmod={mode}")));
     words.extend(step.sources.iter().cloned());

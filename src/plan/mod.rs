@@ -123,7 +123,7 @@ pub struct TextFile {
 /// A `COPY` or `ADD` with its final words.
 #[derive(Debug, Clone, Default)]
 pub struct Copy {
-    /// `ADD`: archives are unpacked.
+    /// `ADD`.
     pub add: bool,
     /// Where the sources are.
     pub from: CopyFrom,
@@ -139,6 +139,15 @@ pub struct Copy {
     pub chown: Option<String>,
     /// `--chmod`, expanded.
     pub chmod: Option<String>,
+    /// Archives among the sources are unpacked: `ADD` without `--unpack=false`.
+    pub unpack: bool,
+    /// `--exclude`, never expanded.
+    pub excludes: Vec<String>,
+    /// `--parents`: the directories of a source come along.
+    pub parents: bool,
+    /// `--link`: the layer is made without looking at the files that are there, and laid over them. Never with
+    /// `--chmod`, which BuildKit does not do apart from the destination.
+    pub link: bool,
 }
 
 /// Where a `COPY` takes its sources from.

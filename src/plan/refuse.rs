@@ -82,25 +82,20 @@ fn run(run: &Run, instruction: &Instruction) -> Result<(), PlanError> {
 
 fn copy(step: &Copy, instruction: &Instruction) -> Result<(), PlanError> {
     let source = &instruction.source;
-    let keyword = if step.add { "ADD" } else { "COPY" };
-    let refused = |what: &str, span: &Span| Err(not_yet(&format!("{keyword} {what}"), source, span));
-    for (name, flag) in [
-        ("--link", &step.link),
-        ("--parents", &step.parents),
-        ("--keep-git-dir", &step.keep_git_dir),
-        ("--unpack", &step.unpack),
-    ] {
-        if let Some(flag) = flag.as_ref().filter(|flag| flag.value || name == "--unpack") {
-            return refused(name, &flag.span);
-        }
+    match step.keep_git_dir.as_ref().filter(|flag| flag.value) {
+        Some(flag) => Err(not_yet("ADD --keep-git-dir", source, &flag.span)),
+        None => Ok(()),
     }
-    if let Some(exclude) = step.excludes.first() {
-        return refused("--exclude", &exclude.span);
+}
+
+/// Refuses `--checksum` of what is no download: its content is part of the build already.
+pub(super) fn checksum(step: &Copy, source: &Arc<Source>, span: &Span) -> PlanError {
+    match step.sources.len() {
+        1 => PlanError::new("checksum requires HTTP(S) or git sources")
+            .at(source, span)
+            .hint("a file of the build context is what the context says; remove --checksum"),
+        _ => PlanError::new("checksum can't be specified for multiple sources").at(source, span),
     }
-    if let Some(checksum) = &step.checksum {
-        return refused("--checksum", &checksum.span);
-    }
-    Ok(())
 }
 
 /// Refuses a source that is not a path, after expansion.

@@ -1,6 +1,6 @@
 //! One stage's instructions: configuration, history, environment and the steps that have work to do.
 
-use crate::dockerfile::ast::{ArgDefinition, Command, Healthcheck, Instruction, Kind, Source, Word};
+use crate::dockerfile::ast::{ArgDefinition, Command, Flag, Healthcheck, Instruction, Kind, Source, Word};
 use crate::dockerfile::{expand, expose, parse_trigger, signal};
 use crate::image::{Empty, HealthConfig, ImageConfig, Platform};
 
@@ -293,6 +293,13 @@ impl State {
         }
         let scope = |name: &str| self.scope.get(name).map(str::to_owned);
         let texts = copy.heredocs.iter().map(|document| heredoc::file(document, instruction, &scope));
+        if let Some(word) = &copy.checksum
+            && !expand(word)?.is_empty()
+        {
+            return Err(refuse::checksum(copy, &instruction.source, &word.span));
+        }
+        let chmod = copy.chmod.as_ref().map(expand).transpose()?;
+        let is_set = |flag: Option<&Flag>| flag.is_some_and(|flag| flag.value);
         Ok(Copy {
             add: copy.add,
             from,
@@ -301,7 +308,11 @@ impl State {
             destination: expand(&copy.destination)?,
             working_directory: absolute("/", &self.config.config.working_dir),
             chown: copy.chown.as_ref().map(expand).transpose()?,
-            chmod: copy.chmod.as_ref().map(expand).transpose()?,
+            link: is_set(copy.link.as_ref()) && chmod.as_deref().unwrap_or_default().is_empty(),
+            chmod,
+            unpack: copy.unpack.as_ref().map_or(copy.add, |flag| flag.value),
+            excludes: copy.excludes.iter().map(|word| word.text.clone()).collect(),
+            parents: is_set(copy.parents.as_ref()),
         })
     }
 

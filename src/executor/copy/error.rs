@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::context::BadPattern;
+use crate::context::{BadPattern, IgnoreError};
 use crate::executor::directories::DirectoryError;
 use crate::executor::users::UserError;
 use crate::fs;
@@ -41,6 +41,24 @@ pub enum CopyError {
         /// What is wrong with it.
         #[source]
         source: BadPattern,
+    },
+    /// A pattern of `--exclude` is malformed.
+    #[error("bad pattern in --exclude: {patterns}")]
+    Exclude {
+        /// The patterns as written.
+        patterns: String,
+        /// What is wrong with one of them.
+        #[source]
+        source: IgnoreError,
+    },
+    /// A source of `--parents` is malformed.
+    #[error("bad pattern {pattern:?}")]
+    ParentsPattern {
+        /// The source as written.
+        pattern: String,
+        /// What is wrong with it.
+        #[source]
+        source: IgnoreError,
     },
     /// `--chmod` is malformed.
     #[error(transparent)]

@@ -2,7 +2,7 @@
 //!
 //! What becomes of an instruction depends on what its words lead to, so it is done in this order: every source is found
 //! (`source`: wildcards, links, ignored files), then each is placed (`place`) where the destination puts it
-//! (`destination`), archives that ADD unpacks by `unpack`. Owners and modes follow BuildKit: files of the context belong to
+//! (`destination`), less what `--exclude` and `--parents` leave out (`selection`), archives that ADD unpacks by `unpack`. Owners and modes follow BuildKit: files of the context belong to
 //! root, files of a stage keep their owner, `--chown` and `--chmod` (`mode`) go over both and over the directories made on
 //! the way.
 
@@ -11,6 +11,7 @@ mod destination;
 mod error;
 mod mode;
 mod place;
+mod selection;
 mod source;
 mod step;
 #[cfg(test)]

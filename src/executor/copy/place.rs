@@ -18,6 +18,7 @@ use super::archive;
 use super::destination::{Destination, shown};
 use super::error::{CopyError, is_kind};
 use super::mode::ModeChange;
+use super::selection::{Marks, Selection};
 use super::source::{Finder, Found};
 use super::unpack::Unpacking;
 
@@ -26,14 +27,42 @@ const WORKING_MODE: u32 = 0o700;
 /// Mode of a here-document.
 const TEXT_MODE: u32 = 0o644;
 
+/// Where the walk through a source directory is.
+struct Place {
+    /// The path below the source.
+    below: PathBuf,
+    /// What the ignore file says of it.
+    verdict: Verdict,
+    /// What the flags say of it.
+    marks: Marks,
+}
+
+/// A directory that comes along if something below it is copied.
+struct Pending {
+    to: PathBuf,
+    attributes: Attributes,
+    state: PendingState,
+}
+
+#[derive(PartialEq, Eq)]
+enum PendingState {
+    /// Nothing was copied into it yet.
+    Waiting,
+    /// It is there; made by us if `true`.
+    Present(bool),
+}
+
 /// One source on its way into the destination.
 pub(super) struct Placement<'a> {
     finder: &'a Finder<'a>,
     destination: &'a mut Tree,
     owner: Option<Owner>,
     mode: Option<&'a ModeChange>,
+    selection: &'a Selection,
     /// Where files with several names went, by their identity.
     links: HashMap<(u64, u64), PathBuf>,
+    /// Directories the walk is in that are not copied themselves, but with the first thing found below them.
+    pending: Vec<Pending>,
     /// The destination's own directory, which may lie within a context.
     itself: Option<(u64, u64)>,
 }
@@ -44,8 +73,9 @@ impl<'a> Placement<'a> {
         destination: &'a mut Tree,
         owner: Option<Owner>,
         mode: Option<&'a ModeChange>,
+        selection: &'a Selection,
     ) -> Self {
-        Self { finder, destination, owner, mode, links: HashMap::new(), itself: None }
+        Self { finder, destination, owner, mode, selection, links: HashMap::new(), pending: Vec::new(), itself: None }
     }
 
     /// Copies a directory's contents, unpacks an archive if `unpack`, or copies a file.
@@ -97,12 +127,19 @@ impl<'a> Placement<'a> {
     fn place_contents(&mut self, found: &Found, path: &Path) -> Result<(), CopyError> {
         self.create_directories(path)?;
         self.itself = self.destination.node(Path::new(""))?.map(|root| root.identity);
-        self.copy_contents(&found.path, found.verdict, path)?;
+        let top = Place { below: PathBuf::new(), verdict: found.verdict, marks: Marks::default() };
+        self.copy_contents(&found.path, &top, path)?;
         self.set_time(path, found.node.attributes.mtime)
     }
 
     fn place_file(&mut self, found: &Found, target: &Destination, mut path: PathBuf) -> Result<(), CopyError> {
         self.enter(target, &found.name, &mut path)?;
+        if !self.selection.takes(self.selection.marks(Path::new(&found.name), Marks::default())) {
+            tracing::warn!(
+                "{} is copied whatever --exclude says: as in BuildKit, it is about files below a source directory",
+                shown(&found.asked)
+            );
+        }
         self.copy_file(&found.path, &found.node, &path)
     }
 
@@ -123,35 +160,87 @@ impl<'a> Placement<'a> {
         Ok(create_directories(self.destination, path, NewDirectories { mode, owner: self.owner })?)
     }
 
-    fn copy_contents(&mut self, from: &Path, verdict: Verdict, to: &Path) -> Result<(), CopyError> {
+    fn copy_contents(&mut self, from: &Path, place: &Place, to: &Path) -> Result<(), CopyError> {
         for name in self.finder.tree().list(from)? {
             check_interrupt()?;
-            let (from, to) = (from.join(&name), to.join(&name));
-            let verdict = self.finder.ignore().verdict(&from, verdict);
+            let (from, to, below) = (from.join(&name), to.join(&name), place.below.join(&name));
+            let marks = self.selection.marks(&below, place.marks);
+            let selected = self.selection.takes(marks);
+            if !selected && !self.selection.may_take_below(&below, marks) {
+                continue;
+            }
+            let verdict = self.finder.ignore().verdict(&from, place.verdict);
             let Some(node) = self.finder.tree().node(&from)? else { continue };
             if !self.finder.is_seen(&from, node.attributes.kind, verdict)? || self.itself == Some(node.identity) {
                 continue;
             }
-            if node.attributes.kind == FileKind::Directory {
-                self.copy_directory(&from, &node, verdict, &to)?;
-            } else {
-                self.copy_file(&from, &node, &to)?;
+            let place = Place { below, verdict, marks };
+            match (node.attributes.kind, selected) {
+                (FileKind::Directory, true) => self.copy_directory(&from, &node, &place, &to)?,
+                (FileKind::Directory, false) => self.copy_below(&from, &node, &place, &to)?,
+                (_, true) => {
+                    self.create_pending()?;
+                    self.copy_file(&from, &node, &to)?;
+                }
+                (_, false) => {}
             }
         }
         Ok(())
     }
 
-    fn copy_directory(&mut self, from: &Path, node: &Node, verdict: Verdict, to: &Path) -> Result<(), CopyError> {
+    fn copy_directory(&mut self, from: &Path, node: &Node, place: &Place, to: &Path) -> Result<(), CopyError> {
+        self.create_pending()?;
         let attributes = self.attributes(node);
+        let made = self.make_directory(to, &attributes)?;
+        self.copy_contents(from, place, to)?;
+        if made { Ok(self.destination.set_attributes(to, &attributes)?) } else { self.set_time(to, attributes.mtime) }
+    }
+
+    /// Copies what is selected below a directory that is not.
+    fn copy_below(&mut self, from: &Path, node: &Node, place: &Place, to: &Path) -> Result<(), CopyError> {
+        let attributes = self.attributes(node);
+        self.pending.push(Pending { to: to.to_owned(), attributes, state: PendingState::Waiting });
+        self.copy_contents(from, place, to)?;
+        match self.pending.pop() {
+            // It keeps the time at which something was last put into it.
+            Some(Pending { attributes, state: PendingState::Present(true), .. }) => {
+                let now = self.destination.node(to)?.map_or(attributes.mtime, |node| node.attributes.mtime);
+                Ok(self.destination.set_attributes(to, &Attributes { mtime: now, ..attributes })?)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes the directories above what is about to be copied.
+    fn create_pending(&mut self) -> Result<(), CopyError> {
+        let mut pending = std::mem::take(&mut self.pending);
+        for directory in pending.iter_mut().filter(|directory| directory.state == PendingState::Waiting) {
+            let present = matches!(self.destination.node(&directory.to)?, Some(node) if node.attributes.kind == FileKind::Directory);
+            if !present {
+                self.make_directory(&directory.to, &directory.attributes)?;
+            }
+            directory.state = PendingState::Present(!present);
+        }
+        self.pending = pending;
+        Ok(())
+    }
+
+    /// Makes a directory the build can fill. `false`: there is one, and it is to keep its attributes.
+    fn make_directory(&mut self, path: &Path, attributes: &Attributes) -> Result<bool, CopyError> {
+        if self.selection.spares_directories()
+            && let Some(node) = self.destination.node(path)?
+            && node.attributes.kind == FileKind::Directory
+        {
+            return Ok(false);
+        }
         let working = Attributes { mode: attributes.mode | WORKING_MODE, ..attributes.clone() };
-        self.destination.create_directory(to, &working).or_else(|error| {
-            self.explain(error, to, |kind, path| match kind {
+        self.destination.create_directory(path, &working).or_else(|error| {
+            self.explain(error, path, |kind, path| match kind {
                 FileKind::Directory => None,
                 _ => Some(CopyError::NotDirectory { path }),
             })
         })?;
-        self.copy_contents(from, verdict, to)?;
-        Ok(self.destination.set_attributes(to, &attributes)?)
+        Ok(true)
     }
 
     /// Copies anything but a directory.

@@ -71,6 +71,11 @@ impl<'a> Finder<'a> {
         Ok(vec![self.follow_existing(clean(written))?])
     }
 
+    /// Complains if there is no such file.
+    pub(super) fn require(&self, asked: PathBuf) -> Result<(), CopyError> {
+        self.follow_existing(asked).map(drop)
+    }
+
     fn follow_existing(&self, asked: PathBuf) -> Result<Found, CopyError> {
         match self.follow(&asked)? {
             Sight::Seen { path, node, verdict } => {

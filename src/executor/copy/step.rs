@@ -9,7 +9,8 @@ use super::destination::Destination;
 use super::error::CopyError;
 use super::mode::ModeChange;
 use super::place::Placement;
-use super::source::Finder;
+use super::selection::{Pivoted, Selection};
+use super::source::{Finder, Found};
 
 /// Where the files come from.
 #[derive(Debug, Clone, Copy)]
@@ -37,17 +38,36 @@ pub fn copy(step: &plan::Copy, source: &CopySource<'_>, destination: &mut Tree) 
         None => None,
     };
     let finder = Finder::new(source);
-    let mut found = Vec::new();
+    let mut sources = Vec::new();
     for written in &step.sources {
-        found.extend(finder.find(written)?);
+        sources.push(find(step, &finder, written)?);
     }
     let target = Destination::new(&step.destination, &step.working_directory);
-    for item in found {
-        // Hard links are kept within a source, not between sources.
-        Placement::new(&finder, destination, owner, mode.as_ref()).place(&item, &target, step.add)?;
+    let everything = Selection::default();
+    for (found, selection) in &sources {
+        for item in found {
+            // Hard links are kept within a source, not between sources.
+            Placement::new(&finder, destination, owner, mode.as_ref(), selection).place(item, &target, step.unpack)?;
+        }
     }
     for text in &step.texts {
-        Placement::new(&finder, destination, owner, mode.as_ref()).place_text(text, &target)?;
+        Placement::new(&finder, destination, owner, mode.as_ref(), &everything).place_text(text, &target)?;
     }
     Ok(())
+}
+
+/// What a source leads to, and what of it is copied.
+fn find(step: &plan::Copy, finder: &Finder<'_>, written: &str) -> Result<(Vec<Found>, Selection), CopyError> {
+    let selection = Selection::new(step)?;
+    if !step.parents {
+        return Ok((finder.find(written)?, selection));
+    }
+    let pivoted = Pivoted::new(written);
+    let found = finder.find(pivoted.base)?;
+    if pivoted.is_required() {
+        for base in &found {
+            finder.require(base.asked.join(&pivoted.pattern))?;
+        }
+    }
+    Ok((found, selection.only(&pivoted.pattern, written)?))
 }

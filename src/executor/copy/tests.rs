@@ -88,12 +88,17 @@ impl Trees {
     }
 }
 
-/// `[ADD] [--chown=] [--chmod=] [<<NAME] SOURCE... DESTINATION`, in the working directory `/w`.
+/// `[ADD] [--parents] [--exclude=] [--chown=] [--chmod=] [<<NAME] SOURCE... DESTINATION`, in the working directory `/w`.
 fn step(words: &str) -> plan::Copy {
     let mut step = plan::Copy { working_directory: "/w".to_owned(), ..plan::Copy::default() };
     for word in words.split(' ') {
         if word == "ADD" {
             step.add = true;
+            step.unpack = true;
+        } else if word == "--parents" {
+            step.parents = true;
+        } else if let Some(pattern) = word.strip_prefix("--exclude=") {
+            step.excludes.push(pattern.to_owned());
         } else if let Some(chown) = word.strip_prefix("--chown=") {
             step.chown = Some(chown.to_owned());
         } else if let Some(chmod) = word.strip_prefix("--chmod=") {
@@ -583,4 +588,59 @@ fn here_documents_become_files() {
     trees.step("<<one /new/name").step("<<two /there").step("--chown=3:4 --chmod=u+x <<three a /many");
     assert_eq!(trees.listing(), "many=text 744 3:4\nnew/ 755\nnew/name=text 644\nthere/ 700\nthere/two=text 644\n");
     assert!(trees.refused("<<one /new/name/below").contains("/new/name"));
+}
+
+#[test]
+fn excluded_files_are_left_out_below_a_source_directory() {
+    let mut trees = trees().source(usual);
+    trees
+        .step("--exclude=d/e --exclude=a . /top")
+        .step("--exclude=e --exclude=!e/f d /kept")
+        .step("--exclude=* a d /all/");
+    assert_eq!(
+        trees.listing(),
+        "all/ 755\nall/a=a 644\n\
+         kept/ 755\nkept/c=c 644\nkept/e/ 711\nkept/e/f=f 644\n\
+         top/ 755\ntop/b=b 644\ntop/d/ 750\ntop/d/c=c 644\n"
+    );
+    assert_eq!(trees.refused("--exclude=[ . /x"), "bad pattern in --exclude: [: syntax error in pattern");
+}
+
+#[test]
+fn parents_come_along_up_to_the_pivot() {
+    let mut trees = trees().source(|tree| {
+        usual(tree);
+        directory(tree, "d/private", 0o700);
+        file(tree, "d/private/x", "x");
+        directory(tree, "empty", 0o711);
+    });
+    trees
+        .step("--parents --chown=5:6 d/private/x /one")
+        .step("--parents d/./e b /two/")
+        .step("--parents **/[fx] /three");
+    trees
+        .step("--parents --exclude=**/x d/** /four")
+        .step("--parents empty/ none* /five")
+        .step("--parents ./d/./c /two/");
+    assert_eq!(
+        trees.listing(),
+        "five/ 755\nfive/empty/ 711\n\
+         four/ 755\nfour/d/ 750\nfour/d/c=c 644\nfour/d/e/ 711\nfour/d/e/f=f 644\nfour/d/private/ 700\n\
+         one/ 755 5:6\none/d/ 750 5:6\none/d/private/ 700 5:6\none/d/private/x=x 644 5:6\n\
+         three/ 755\nthree/d/ 750\nthree/d/e/ 711\nthree/d/e/f=f 644\nthree/d/private/ 700\nthree/d/private/x=x 644\n\
+         two/ 755\ntwo/b=b 644\ntwo/c=c 644\ntwo/e/ 711\ntwo/e/f=f 644\n"
+    );
+    assert!(trees.refused("--parents d/./none /x").contains("\"/d/none\": not found"));
+    assert!(trees.refused("--parents none /x").contains("\"/none\": not found"));
+}
+
+#[test]
+fn parents_that_are_there_keep_their_attributes() {
+    let mut trees = trees().source(usual).destination(|tree| {
+        directory(tree, "p", 0o700);
+        directory(tree, "p/d", 0o711);
+    });
+    trees.step("--parents d/e/f /p").step("--parents d /p");
+    assert_eq!(trees.listing(), "p/ 700\np/d/ 711\np/d/c=c 644\np/d/e/ 711\np/d/e/f=f 644\n");
+    assert_eq!(trees.mtime("p/d"), THEN);
 }

@@ -6,7 +6,7 @@ use crate::diag::Step;
 use crate::fs::Timestamp;
 use crate::plan::Run;
 use crate::rootfs::Tree;
-use crate::sandbox::{Ids, Process, Sandbox, Script, Status};
+use crate::sandbox::{Ids, Network, Process, Sandbox, Script, Status};
 
 use super::StepError;
 use super::directories::{NewDirectories, create_directories};
@@ -29,6 +29,7 @@ pub(super) fn run(tree: &mut Tree, command: &Run, sandbox: &mut dyn Sandbox, lin
         environment,
         working_directory: command.working_directory.clone(),
         user: Ids { uid: user.uid, gid: user.gid, groups: user.groups },
+        network: if command.offline { Network::None } else { Network::Shared },
         script: command.script.as_ref().map(|text| Script { name: text.name.clone(), content: text.content.clone() }),
         ..Process::default()
     };

@@ -106,6 +106,8 @@ pub struct Run {
     /// The here-document that is a program of its own (`RUN <<EOF` and a `#!` line); `arguments` name it by
     /// [`SCRIPT_DIRECTORY`].
     pub script: Option<TextFile>,
+    /// `--network=none`: nothing but a loopback device.
+    pub offline: bool,
 }
 
 /// Where the here-document that is a program lies while it runs, as in BuildKit.

@@ -48,8 +48,7 @@ fn run(run: &Run, instruction: &Instruction) -> Result<(), PlanError> {
     }
     if let Some(network) = &run.network {
         match network.text.as_str() {
-            "default" => {}
-            "none" => return Err(not_yet("RUN --network=none", source, &network.span)),
+            "default" | "none" => {}
             "host" => {
                 return Err(PlanError::new("entitlement network.host is not allowed")
                     .at(source, &network.span)

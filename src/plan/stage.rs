@@ -110,7 +110,8 @@ impl State {
             Kind::Run(run) => {
                 let (command, script) = heredoc::command(run, instruction)?;
                 let arguments = self.command_line(&command);
-                action = Action::Run(self.run(arguments.clone(), script, options));
+                let offline = run.network.as_ref().is_some_and(|network| network.text == "none");
+                action = Action::Run(Run { script, offline, ..self.run(arguments.clone(), options) });
                 history::run(&arguments, &self.arguments, &self.scope)
             }
             Kind::Copy(copy) => {
@@ -262,7 +263,7 @@ impl State {
         }
     }
 
-    fn run(&self, arguments: Vec<String>, script: Option<TextFile>, options: &Options) -> Run {
+    fn run(&self, arguments: Vec<String>, options: &Options) -> Run {
         let mut environment = self.scope.clone();
         for name in PROXY_VARIABLES {
             if let (Some(value), None) = (options.build_arg(name), environment.get(name)) {
@@ -274,7 +275,8 @@ impl State {
             environment: environment.pairs().to_vec(),
             working_directory: absolute("/", &self.config.config.working_dir),
             user: self.config.config.user.clone(),
-            script,
+            script: None,
+            offline: false,
         }
     }
 

@@ -229,7 +229,7 @@ fn plan_options(request: &BuildRequest) -> plan::Options {
         target: request.target.clone(),
         labels: request.labels.clone(),
         build_platform: Platform::host(),
-        target_platform: Platform::host(),
+        target_platform: request.platform.clone().unwrap_or_else(Platform::host),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::image::Reference;
+use crate::image::{Platform, Reference};
 use crate::sandbox::Isolation;
 
 /// One build. Every field has been checked on its own; what depends on files or registries is checked by the build.
@@ -32,6 +32,8 @@ pub struct BuildRequest {
     pub build_args: Vec<(String, Option<String>)>,
     /// `--target`.
     pub target: Option<String>,
+    /// `--custom-platform`: the image's, if it is not that of this machine.
+    pub platform: Option<Platform>,
     /// `--label`.
     pub labels: Vec<(String, String)>,
     /// `--insecure`.

@@ -55,6 +55,10 @@ pub struct Flags {
     #[arg(long, value_name = "STAGE", value_delimiter = ',', action = ArgAction::Append, help_heading = "Input")]
     pub target: Vec<String>,
 
+    /// The platform of the image, such as linux/arm64; that of this machine if not given.
+    #[arg(long, visible_alias = "platform", value_name = "OS/ARCHITECTURE[/VARIANT]", help_heading = "Input")]
+    pub custom_platform: Option<String>,
+
     /// A name for the image, such as registry:5000/team/app:1.0. Repeatable.
     ///
     /// The image is pushed under each of them. Required unless --no-push is given.
@@ -324,6 +328,11 @@ mod tests {
         ("build_arg", "--build-arg -A=-O2", |flags| flags.build_arg == ["-A=-O2"]),
         ("target", "--target a", |flags| flags.target == ["a"]),
         ("target", "--target a,b --target c", |flags| flags.target == ["a", "b", "c"]),
+        ("custom_platform", "", |flags| flags.custom_platform.is_none()),
+        ("custom_platform", "--custom-platform linux/arm64", |flags| {
+            flags.custom_platform.as_deref() == Some("linux/arm64")
+        }),
+        ("custom_platform", "--platform=linux", |flags| flags.custom_platform.as_deref() == Some("linux")),
         ("destination", "--destination r/a:1 -d r/b:2", |flags| flags.destination == ["r/a:1", "r/b:2"]),
         ("destination", "-d=a -db", |flags| flags.destination == ["a", "b"]),
         ("no_push", "", |flags| flags.no_push.is_none()),

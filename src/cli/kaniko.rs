@@ -27,7 +27,6 @@ pub const MISSING_FLAGS: &[MissingFlag] = &[
     MissingFlag { name: "bucket", short: Some('b'), instead: None },
     replaced("git", "check the repository out and name its directory with --context"),
     missing("secret"),
-    replaced("custom-platform", "use FROM --platform in the Dockerfile"),
     // Output.
     missing("annotation"),
     missing("compression"),
@@ -71,7 +70,7 @@ pub const MISSING_FLAGS: &[MissingFlag] = &[
     missing("azure-container-registry-config"),
     // Spellings that kaniko keeps for old command lines.
     replaced("snapshotMode", "use --snapshot-mode"),
-    replaced("customPlatform", "use FROM --platform in the Dockerfile"),
+    replaced("customPlatform", "use --custom-platform"),
     replaced("tarPath", "use --tar-path"),
     replaced("whitelist-var-run", "leave it out, /var/run of the image is its own"),
     replaced("force-build-metadata", "leave it out, the configuration is always written"),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::flags::{self, Flags, NotBoolean};
 use super::kaniko;
 use crate::builder::{BuildRequest, SnapshotMode};
-use crate::image::{Reference, ReferenceError};
+use crate::image::{Platform, PlatformError, Reference, ReferenceError};
 
 /// Where kaniko keeps its files.
 const DEFAULT_WORK_DIR: &str = "/kaniko";
@@ -44,6 +44,15 @@ pub enum RequestError {
     /// Several stages.
     #[error("--target with more than one stage is not supported yet")]
     Targets,
+    /// A platform is none.
+    #[error("--custom-platform {text:?} cannot be used")]
+    Platform {
+        /// As given.
+        text: String,
+        /// What is wrong with it.
+        #[source]
+        source: PlatformError,
+    },
     /// A label is no `key=value`.
     #[error("--label {text:?} is not of the form key=value")]
     Label {
@@ -135,6 +144,7 @@ pub fn request(flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>) -> 
         source_date_epoch: source_date_epoch(&build_args, environment)?,
         build_args,
         target: target(flags.target)?,
+        platform: platform(flags.custom_platform)?,
         labels: flags.label.iter().map(|text| label(text)).collect::<Result<_, _>>()?,
         insecure: flags.insecure,
         insecure_pull: flags.insecure_pull,
@@ -166,6 +176,14 @@ fn target(stages: Vec<String>) -> Result<Option<String>, RequestError> {
     let mut stages = stages.into_iter().filter(|stage| !stage.is_empty());
     let first = stages.next();
     if stages.next().is_some() { Err(RequestError::Targets) } else { Ok(first) }
+}
+
+fn platform(text: Option<String>) -> Result<Option<Platform>, RequestError> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
+    match text.parse() {
+        Ok(platform) => Ok(Some(platform)),
+        Err(source) => Err(RequestError::Platform { text, source }),
+    }
 }
 
 fn label(text: &str) -> Result<(String, String), RequestError> {
@@ -283,6 +301,7 @@ mod tests {
             ),
             ("-d App:1", "--destination \"App:1\" cannot be used: invalid image reference"),
             (&digest, "has a digest"),
+            ("--no-push --platform a/b/c/d", "--custom-platform \"a/b/c/d\" cannot be used"),
             ("--no-push --target a --target b", "--target with more than one stage is not supported yet"),
             ("--no-push --target a,b", "--target with more than one stage is not supported yet"),
             ("--no-push --label x", "--label \"x\" is not of the form key=value"),

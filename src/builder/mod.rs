@@ -140,6 +140,7 @@ fn uninterrupted(
     let mut context = Context::open(&request.context, request.context_sub_path.as_deref())?;
     let (path, dockerfile) = read_dockerfile(request, &context)?;
     context.load_ignore(&path)?;
+    let named_contexts = open_named_contexts(request)?;
     for warning in &dockerfile.warnings {
         let (line, _) = dockerfile.source.location(warning.span.start);
         progress.line(format_args!("WARNING: {} ({}:{line})", warning.message, dockerfile.source.name));
@@ -176,6 +177,7 @@ fn uninterrupted(
 
     let mut resources = Resources {
         context: &context,
+        named_contexts: &named_contexts,
         base_layers: &registry,
         sandbox,
         directory,
@@ -219,6 +221,16 @@ fn read_dockerfile(request: &BuildRequest, context: &Context) -> Result<(PathBuf
     Ok((path, dockerfile))
 }
 
+/// The directories of `--build-context`; each has its own `.dockerignore`.
+fn open_named_contexts(request: &BuildRequest) -> Result<Vec<Context>, ContextError> {
+    let open = |location: &String| {
+        let mut context = Context::open(location, None)?;
+        context.load_own_ignore()?;
+        Ok(context)
+    };
+    request.context_directories.iter().map(open).collect()
+}
+
 fn plan_options(request: &BuildRequest) -> plan::Options {
     plan::Options {
         build_args: request
@@ -227,6 +239,7 @@ fn plan_options(request: &BuildRequest) -> plan::Options {
             .filter_map(|(name, value)| value.clone().map(|value| (name.clone(), value)))
             .collect(),
         target: request.target.clone(),
+        contexts: request.contexts.clone(),
         labels: request.labels.clone(),
         build_platform: Platform::host(),
         target_platform: request.platform.clone().unwrap_or_else(Platform::host),

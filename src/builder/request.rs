@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::image::{Platform, Reference};
+use crate::plan::NamedContext;
 use crate::sandbox::Isolation;
 
 /// One build. Every field has been checked on its own; what depends on files or registries is checked by the build.
@@ -10,6 +11,10 @@ use crate::sandbox::Isolation;
 pub struct BuildRequest {
     /// `--context`.
     pub context: String,
+    /// `--build-context`; directories have numbers in `context_directories`.
+    pub contexts: Vec<NamedContext>,
+    /// The directories of `--build-context`.
+    pub context_directories: Vec<String>,
     /// `--context-sub-path`.
     pub context_sub_path: Option<String>,
     /// `--dockerfile`: tried as given, then below the context.

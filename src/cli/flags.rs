@@ -39,6 +39,12 @@ pub struct Flags {
     #[arg(long, value_name = "PATH", help_heading = "Input")]
     pub context_sub_path: Option<String>,
 
+    /// A directory, or an image as docker-image://IMAGE, that FROM and COPY --from can name. Repeatable.
+    ///
+    /// It goes before a stage and before an image of that name. FROM takes images only.
+    #[arg(long, value_name = "NAME=LOCATION", action = ArgAction::Append, help_heading = "Input")]
+    pub build_context: Vec<String>,
+
     /// A value for ARG; a NAME alone takes its value from the environment. Repeatable.
     ///
     /// A NAME that the environment does not have either stays unset, so that the default in the Dockerfile applies.
@@ -323,6 +329,9 @@ mod tests {
         ("context", "-c .", |flags| flags.context == "."),
         ("context_sub_path", "", |flags| flags.context_sub_path.is_none()),
         ("context_sub_path", "--context-sub-path a/b", |flags| flags.context_sub_path.as_deref() == Some("a/b")),
+        ("build_context", "--build-context a=/d --build-context=b=dir://x=y", |flags| {
+            flags.build_context == ["a=/d", "b=dir://x=y"]
+        }),
         ("build_arg", "--build-arg A=1 --build-arg=B", |flags| flags.build_arg == ["A=1", "B"]),
         ("build_arg", "--build-arg A=1,2", |flags| flags.build_arg == ["A=1,2"]),
         ("build_arg", "--build-arg -A=-O2", |flags| flags.build_arg == ["-A=-O2"]),

@@ -7,6 +7,7 @@ use super::flags::{self, Flags, NotBoolean};
 use super::kaniko;
 use crate::builder::{BuildRequest, SnapshotMode};
 use crate::image::{Platform, PlatformError, Reference, ReferenceError};
+use crate::plan::{NamedContext, NamedSource};
 
 /// Where kaniko keeps its files.
 const DEFAULT_WORK_DIR: &str = "/kaniko";
@@ -44,6 +45,23 @@ pub enum RequestError {
     /// Several stages.
     #[error("--target with more than one stage is not supported yet")]
     Targets,
+    /// A named context has no name, no place, or a name that is taken.
+    #[error("--build-context {text:?} cannot be used: {reason}")]
+    BuildContext {
+        /// As given.
+        text: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The image of a named context is no reference.
+    #[error("--build-context {text:?} cannot be used")]
+    ContextImage {
+        /// As given.
+        text: String,
+        /// What is wrong with it.
+        #[source]
+        source: ReferenceError,
+    },
     /// A platform is none.
     #[error("--custom-platform {text:?} cannot be used")]
     Platform {
@@ -129,9 +147,12 @@ pub fn request(flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>) -> 
     if flags.snapshot_mode != SnapshotMode::Full {
         tracing::debug!("--snapshot-mode has no effect: every change is found in any mode");
     }
+    let (contexts, context_directories) = build_contexts(&flags.build_context)?;
     let build_args = build_arguments(&flags.build_arg, environment)?;
     Ok(BuildRequest {
         context: flags.context,
+        contexts,
+        context_directories,
         context_sub_path: flags.context_sub_path.filter(|path| !path.is_empty()),
         dockerfile: flags.dockerfile,
         destinations: flags.destination.into_iter().map(destination).collect::<Result<_, _>>()?,
@@ -176,6 +197,36 @@ fn target(stages: Vec<String>) -> Result<Option<String>, RequestError> {
     let mut stages = stages.into_iter().filter(|stage| !stage.is_empty());
     let first = stages.next();
     if stages.next().is_some() { Err(RequestError::Targets) } else { Ok(first) }
+}
+
+/// Named contexts, and the directories among them. Other places than directories and images are refused where directories
+/// are opened.
+fn build_contexts(arguments: &[String]) -> Result<(Vec<NamedContext>, Vec<String>), RequestError> {
+    let (mut contexts, mut directories) = (Vec::new(), Vec::new());
+    for text in arguments {
+        let refused = |reason| RequestError::BuildContext { text: text.clone(), reason };
+        let (name, location) = text
+            .split_once('=')
+            .filter(|(name, location)| !name.is_empty() && !location.is_empty())
+            .ok_or_else(|| refused("it is not of the form name=location"))?;
+        if name.contains("::") {
+            return Err(refused("contexts for one platform are not supported yet"));
+        }
+        if ["scratch", "context"].contains(&name.to_lowercase().as_str()) {
+            return Err(refused("the name is reserved"));
+        }
+        let source = if let Some(image) = location.strip_prefix("docker-image://") {
+            let image = Reference::parse(image);
+            NamedSource::Image(image.map_err(|source| RequestError::ContextImage { text: text.clone(), source })?)
+        } else if ["oci-layout://", "target:", "input:"].iter().any(|scheme| location.starts_with(scheme)) {
+            return Err(refused("only directories and docker-image:// are supported yet"));
+        } else {
+            directories.push(location.to_owned());
+            NamedSource::Directory(directories.len() - 1)
+        };
+        contexts.push(NamedContext { name: name.to_owned(), source });
+    }
+    Ok((contexts, directories))
 }
 
 fn platform(text: Option<String>) -> Result<Option<Platform>, RequestError> {
@@ -301,6 +352,12 @@ mod tests {
             ),
             ("-d App:1", "--destination \"App:1\" cannot be used: invalid image reference"),
             (&digest, "has a digest"),
+            ("--no-push --build-context a", "it is not of the form name=location"),
+            ("--no-push --build-context =/d", "it is not of the form name=location"),
+            ("--no-push --build-context scratch=/d", "the name is reserved"),
+            ("--no-push --build-context a=oci-layout:///d", "only directories and docker-image:// are supported yet"),
+            ("--no-push --build-context a::linux/arm64=/d", "not supported yet"),
+            ("--no-push --build-context a=docker-image://X", "--build-context \"a=docker-image://X\" cannot be used"),
             ("--no-push --platform a/b/c/d", "--custom-platform \"a/b/c/d\" cannot be used"),
             ("--no-push --target a --target b", "--target with more than one stage is not supported yet"),
             ("--no-push --target a,b", "--target with more than one stage is not supported yet"),

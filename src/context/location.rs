@@ -58,6 +58,15 @@ impl Context {
         self.ignore = load_ignore(dockerfile, &self.root)?;
         Ok(())
     }
+
+    /// Reads the context's own `.dockerignore`, for a context that no Dockerfile is the build of.
+    ///
+    /// # Errors
+    /// The file cannot be read, or holds a malformed pattern.
+    pub fn load_own_ignore(&mut self) -> Result<(), ContextError> {
+        self.ignore = read_ignore(&self.root.join(".dockerignore"))?.unwrap_or_default();
+        Ok(())
+    }
 }
 
 /// The patterns for a build of `dockerfile`: those of `<dockerfile>.dockerignore` beside it if there is such a file, else
@@ -69,17 +78,26 @@ pub fn load_ignore(dockerfile: &Path, context_root: &Path) -> Result<IgnoreMatch
     let mut beside = dockerfile.as_os_str().to_owned();
     beside.push(".dockerignore");
     for path in [PathBuf::from(beside), context_root.join(".dockerignore")] {
-        let size = match fs::metadata(&path) {
-            Ok(found) => found.len(),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        if size > MAX_IGNORE_FILE {
-            return Err(fs::Error::new("read", path, io::Error::from(io::ErrorKind::FileTooLarge)).into());
+        if let Some(patterns) = read_ignore(&path)? {
+            return Ok(patterns);
         }
-        return IgnoreMatcher::parse(&fs::read(&path)?, &path);
     }
     Ok(IgnoreMatcher::default())
+}
+
+/// The patterns of an ignore file, if it is there.
+fn read_ignore(path: &Path) -> Result<Option<IgnoreMatcher>, ContextError> {
+    let size = match fs::metadata(path) {
+        Ok(found) => found.len(),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if size > MAX_IGNORE_FILE {
+        return Err(fs::Error::new("read", path, io::Error::from(io::ErrorKind::FileTooLarge)).into());
+    }
+    IgnoreMatcher::parse(&fs::read(path)?, path).map(Some)
 }
 
 fn local_path(location: &str) -> Result<&str, ContextError> {

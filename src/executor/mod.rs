@@ -32,6 +32,8 @@ pub use users::UserError;
 pub struct Resources<'a> {
     /// The build context.
     pub context: &'a Context,
+    /// The directories given as `--build-context`, in the order of the plan's numbers.
+    pub named_contexts: &'a [Context],
     /// Where layers of base images come from.
     pub base_layers: &'a dyn BaseLayers,
     /// How a RUN is isolated; present if the plan has one.

@@ -143,8 +143,11 @@ impl Execution<'_, '_> {
 
     fn copy_into(&self, step: &crate::plan::Copy, destination: &mut Tree) -> Result<(), StepError> {
         let result = match step.from {
-            CopyFrom::Context => {
-                let context = self.resources.context;
+            CopyFrom::Context | CopyFrom::Directory(_) => {
+                let context = match step.from {
+                    CopyFrom::Directory(number) => &self.resources.named_contexts[number],
+                    _ => self.resources.context,
+                };
                 let tree = Tree::open(&context.root).map_err(StepError::Rootfs)?;
                 let source = CopySource {
                     tree: &tree,
@@ -234,7 +237,7 @@ impl Execution<'_, '_> {
         for step in &stage.steps {
             let Action::Copy(step) = &step.action else { continue };
             match step.from {
-                CopyFrom::Context => {}
+                CopyFrom::Context | CopyFrom::Directory(_) => {}
                 CopyFrom::Stage(from) => self.materialize(from)?,
                 CopyFrom::Image(image) => {
                     if !self.image_trees.contains_key(&image) {

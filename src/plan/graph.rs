@@ -13,6 +13,7 @@ use crate::dockerfile::ast::{Dockerfile, Instruction, Kind, Source, Span, Word};
 use crate::dockerfile::expand;
 use crate::image::{BaseImage, Platform, Reference};
 
+use super::contexts::{self, NamedSource};
 use super::environment::{Environment, platform_arguments};
 use super::stage::State;
 use super::{Base, CopyFrom, ImageError, ImageRequest, Images, Options, Plan, PlanError, Stage, Step, refuse};
@@ -23,12 +24,16 @@ struct Head {
     name: String,
     platform: Platform,
     base: HeadBase,
+    /// A `--build-context` of the stage's name stands in for the whole stage.
+    replaced: bool,
 }
 
 enum HeadBase {
     Scratch,
     Stage(usize),
     Image(Reference),
+    /// A directory given as `--build-context`.
+    Directory,
 }
 
 /// A planned stage, with the state its children start from.
@@ -131,6 +136,10 @@ impl<'a> Planner<'a> {
                 })?
             }
         };
+        let name = from.name.as_ref().map(|name| name.text.to_lowercase()).unwrap_or_default();
+        if let Some(context) = self.context(&name) {
+            return Ok(Head { name, platform, base: head_base(context), replaced: true });
+        }
         let text = self.expand_global(&from.image)?;
         if text.is_empty() {
             return Err(PlanError::new(format!("base name ({}) should not be blank", from.image.text))
@@ -138,16 +147,25 @@ impl<'a> Planner<'a> {
                 .hint("FROM sees only ARGs above the first FROM; give the ARG a default or pass --build-arg"));
         }
         let lower = text.to_lowercase();
-        let base = if let Some(stage) = self.heads.iter().rposition(|head| !head.name.is_empty() && head.name == lower)
-        {
+        let base = if let Some(context) = self.context(&text) {
+            head_base(context)
+        } else if let Some(stage) = self.heads.iter().rposition(|head| !head.name.is_empty() && head.name == lower) {
             HeadBase::Stage(stage)
         } else if text == "scratch" {
             HeadBase::Scratch
         } else {
             HeadBase::Image(parse_reference(&text, source, &from.image.span)?)
         };
-        let name = from.name.as_ref().map(|name| name.text.to_lowercase()).unwrap_or_default();
-        Ok(Head { name, platform, base })
+        Ok(Head { name, platform, base, replaced: false })
+    }
+
+    fn context(&self, name: &str) -> Option<&'a NamedSource> {
+        contexts::find(&self.options.contexts, name)
+    }
+
+    /// The instructions of a stage that count.
+    fn instructions(&self, index: usize) -> &'a [Instruction] {
+        if self.heads[index].replaced { &[] } else { &self.dockerfile.stages[index].instructions }
     }
 
     fn expand_global(&self, word: &Word) -> Result<String, PlanError> {
@@ -166,14 +184,22 @@ impl<'a> Planner<'a> {
             }
             let head = &self.heads[index];
             match &head.base {
-                HeadBase::Scratch => {}
+                HeadBase::Scratch | HeadBase::Directory => {}
                 HeadBase::Stage(stage) => open.push(*stage),
                 HeadBase::Image(reference) => {
                     wanted.push(ImageRequest { reference: reference.clone(), platform: head.platform.clone() });
                 }
             }
-            for instruction in &self.dockerfile.stages[index].instructions {
+            for instruction in self.instructions(index) {
                 let Some(word) = copy_from(instruction) else { continue };
+                match self.context(&word.text) {
+                    Some(NamedSource::Image(reference)) => {
+                        wanted.push(ImageRequest { reference: reference.clone(), platform: head.platform.clone() });
+                        continue;
+                    }
+                    Some(NamedSource::Directory(_)) => continue,
+                    None => {}
+                }
                 match self.find_stage(index, &word.text) {
                     Some(stage) if stage < index => open.push(stage),
                     Some(_) => {}
@@ -251,6 +277,11 @@ impl<'a> Planner<'a> {
         let platform = self.heads[index].platform.clone();
         let (base, mut state) = match &self.heads[index].base {
             HeadBase::Scratch => (Base::Scratch, State::scratch(&platform)),
+            HeadBase::Directory => {
+                return Err(PlanError::new("FROM a directory given with --build-context is not supported yet")
+                    .at(&dockerfile.source, &stage.from.image.span)
+                    .hint("COPY --from can take files from it"));
+            }
             HeadBase::Stage(parent) => {
                 let parent = *parent;
                 self.visit(parent, images)?;
@@ -265,7 +296,7 @@ impl<'a> Planner<'a> {
         };
         let triggers = state.take_triggers(&stage.from.image.text)?;
         let mut steps = Vec::new();
-        for instruction in triggers.iter().chain(&stage.instructions) {
+        for instruction in triggers.iter().chain(self.instructions(index)) {
             refuse::instruction(instruction)?;
             let from = match copy_from(instruction) {
                 Some(word) => self.copy_source(index, word, instruction, &platform, images)?,
@@ -303,8 +334,16 @@ impl<'a> Planner<'a> {
         images: &mut dyn Images,
     ) -> Result<CopyFrom, PlanError> {
         let place = (&instruction.source, &word.span);
-        let Some(stage) = self.find_stage(index, &word.text) else {
-            let reference = parse_reference(&word.text, place.0, place.1)?;
+        let named = self.context(&word.text);
+        if let Some(NamedSource::Directory(number)) = named {
+            return Ok(CopyFrom::Directory(*number));
+        }
+        let stage = if named.is_some() { None } else { self.find_stage(index, &word.text) };
+        let Some(stage) = stage else {
+            let reference = match named {
+                Some(NamedSource::Image(reference)) => reference.clone(),
+                _ => parse_reference(&word.text, place.0, place.1)?,
+            };
             let request = ImageRequest { reference, platform: platform.clone() };
             return Ok(CopyFrom::Image(self.image(&request, place, images)?));
         };
@@ -329,6 +368,11 @@ impl<'a> Planner<'a> {
             .at(place.0, place.1)
             .hint("move that stage up"));
         }
+        if self.heads[stage].replaced
+            && let Some(NamedSource::Directory(number)) = self.context(&self.heads[stage].name)
+        {
+            return Ok(CopyFrom::Directory(*number));
+        }
         self.visit(stage, images)?;
         Ok(CopyFrom::Stage(stage))
     }
@@ -347,10 +391,9 @@ impl<'a> Planner<'a> {
             if let HeadBase::Stage(parent) = &self.heads[index].base {
                 open.push(*parent);
             }
-            let instructions = &self.dockerfile.stages[index].instructions;
-            open.extend(
-                instructions.iter().filter_map(copy_from).filter_map(|word| self.find_stage(index, &word.text)),
-            );
+            let sources = self.instructions(index).iter().filter_map(copy_from);
+            let stages = sources.filter(|word| self.context(&word.text).is_none());
+            open.extend(stages.filter_map(|word| self.find_stage(index, &word.text)));
         }
         false
     }
@@ -391,6 +434,13 @@ impl<'a> Planner<'a> {
             .filter(|name| !name.starts_with("BUILDKIT_"))
             .map(|name| format!("--build-arg {name} was not used: no stage that is built declares ARG {name}"))
             .collect()
+    }
+}
+
+fn head_base(context: &NamedSource) -> HeadBase {
+    match context {
+        NamedSource::Image(reference) => HeadBase::Image(reference.clone()),
+        NamedSource::Directory(_) => HeadBase::Directory,
     }
 }
 

@@ -4,6 +4,7 @@
 //! configuration and history written. It needs the base images' configurations for that, and nothing else of them; they
 //! come through [`Images`], so that the plan itself knows no registry.
 
+mod contexts;
 mod environment;
 mod graph;
 mod heredoc;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use crate::dockerfile::ast::{Dockerfile, Source, Span};
 use crate::image::{BaseImage, History, ImageConfig, Platform, Reference};
 
+pub use contexts::{NamedContext, NamedSource};
 pub use environment::PROXY_VARIABLES;
 
 /// What is to be built, in the order in which it can be done.
@@ -158,6 +160,8 @@ pub enum CopyFrom {
     /// The build context.
     #[default]
     Context,
+    /// A directory given as `--build-context`, by its number.
+    Directory(usize),
     /// An earlier entry of [`Plan::stages`].
     Stage(usize),
     /// An entry of [`Plan::images`].
@@ -180,6 +184,8 @@ pub struct Options {
     pub build_args: Vec<(String, String)>,
     /// `--target`.
     pub target: Option<String>,
+    /// `--build-context`.
+    pub contexts: Vec<NamedContext>,
     /// `--label`, applied to the target stage last.
     pub labels: Vec<(String, String)>,
     /// The platform of the machine that builds.

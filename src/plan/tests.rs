@@ -45,6 +45,7 @@ fn options() -> Options {
     Options {
         build_args: Vec::new(),
         target: None,
+        contexts: Vec::new(),
         labels: Vec::new(),
         build_platform: platform.clone(),
         target_platform: platform,
@@ -224,6 +225,45 @@ fn an_error_in_a_here_document_points_at_its_line() {
     assert_eq!(error.message, "failed to process the here-document EOF: X: no");
     let (source, span) = error.place.expect("a place");
     assert_eq!(&source.text[span], "bad ${X:?no}");
+}
+
+#[test]
+fn named_contexts_go_before_stages_and_images() {
+    let named = |name: &str, source| NamedContext { name: name.to_owned(), source };
+    let image = NamedSource::Image(Reference::parse("registry.test/base:1").expect("a reference"));
+    let options = Options {
+        contexts: vec![
+            named("files", NamedSource::Directory(0)),
+            named("Src", NamedSource::Directory(1)),
+            named("alpine", image),
+        ],
+        ..options()
+    };
+    let plan = plan_with(
+        "FROM missing AS src\nRUN exit 1\nFROM alpine:latest\nCOPY --from=files a /\nCOPY --from=SRC b /\n\
+         COPY --from=0 b /\nCOPY --from=docker.io/library/alpine c /\n",
+        &options,
+    )
+    .expect("a plan");
+    assert_eq!((plan.stages.len(), plan.images.len()), (1, 1));
+    assert_eq!(target(&plan).base, Base::Image(0));
+    let from: Vec<CopyFrom> = target(&plan)
+        .steps
+        .iter()
+        .filter_map(|step| match &step.action {
+            Action::Copy(copy) => Some(copy.from),
+            _ => None,
+        })
+        .collect();
+    let directory = CopyFrom::Directory;
+    assert_eq!(from, [directory(0), directory(1), directory(1), CopyFrom::Image(0)]);
+    let plan = plan_with("FROM missing AS alpine\nRUN exit 1\nFROM alpine\nRUN b\n", &options).expect("a plan");
+    assert_eq!(history(&plan), ["RUN /bin/sh -c b # buildkit"]);
+    for text in ["FROM files\n", "FROM base AS src\nRUN a\n"] {
+        let error = plan_with(text, &options).expect_err(text);
+        assert!(error.message.contains("--build-context is not supported yet"), "{error}");
+        assert!(error.place.is_some());
+    }
 }
 
 #[test]

@@ -34,6 +34,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::diag::redact::Secret;
+
 pub use container::{ContainerCheck, container_check};
 pub use error::SandboxError;
 pub use init::{INIT_COMMAND, init_main};
@@ -131,6 +133,45 @@ pub struct Process {
     pub network: Network,
     /// A program that is there for this command only.
     pub script: Option<Script>,
+    /// Files that are there for this command only (`RUN --mount`), in the order they are laid over the root.
+    pub mounts: Vec<Mount>,
+}
+
+/// Files that are there for one command only and never in a layer.
+#[derive(Debug, Clone)]
+pub struct Mount {
+    /// Where: an absolute, clean path in the root, not `/`. Symbolic links in it are followed inside the root.
+    pub target: String,
+    /// What lies there.
+    pub content: MountContent,
+    /// The command must not change it. See [`Sandbox::enforces_read_only`].
+    pub read_only: bool,
+}
+
+/// What a [`Mount`] shows.
+#[derive(Debug, Clone)]
+pub enum MountContent {
+    /// A directory or file (a socket, too) of the caller's. What the command writes to it stays there.
+    Bind {
+        /// Absolute path, outside the root.
+        source: PathBuf,
+    },
+    /// An empty directory in memory, mode 1777 as with BuildKit, gone with the command.
+    Memory {
+        /// Most bytes it may hold.
+        size: Option<u64>,
+    },
+    /// A file that is on no disk where that can be avoided, gone with the command.
+    File {
+        /// What it says.
+        content: Secret<Vec<u8>>,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
 }
 
 /// A program given as text: it lies at `/dev/pipes/NAME` while the command runs, and anybody may execute it.
@@ -220,6 +261,9 @@ pub trait Sandbox: Send {
 
     /// Whether several commands may run at once, each with a sandbox of its own.
     fn is_concurrent(&self) -> bool;
+
+    /// Whether [`Mount::read_only`] is more than a wish. Where it is not, a caller gives a copy of what must not change.
+    fn enforces_read_only(&self) -> bool;
 }
 
 /// Opens the sandbox that [`probe`] chose.

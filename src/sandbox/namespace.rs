@@ -67,6 +67,9 @@ impl Sandbox for NamespaceSandbox {
         process: &Process,
         output: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Outcome, SandboxError> {
+        if !process.mounts.is_empty() {
+            return Err(SandboxError::Unsupported { feature: "RUN --mount", isolation: self.name(), hint: "" });
+        }
         let root = std::fs::canonicalize(root).map_err(SandboxError::io("resolve", root))?;
         let hostname = if process.hostname.is_empty() { HOSTNAME } else { &process.hostname };
         let [dev_target, proc_target, sys_target] = standard_files::create_lasting_directories(&root)?;
@@ -111,6 +114,10 @@ impl Sandbox for NamespaceSandbox {
     }
 
     fn is_concurrent(&self) -> bool {
+        true
+    }
+
+    fn enforces_read_only(&self) -> bool {
         true
     }
 }

@@ -146,6 +146,9 @@ impl Sandbox for OwnRoot {
                 hint: ": it needs a pod that allows user namespaces (seccompProfile: Unconfined)",
             });
         }
+        if !process.mounts.is_empty() {
+            return Err(SandboxError::Unsupported { feature: "RUN --mount", isolation: self.name(), hint: "" });
+        }
         let root = std::fs::canonicalize(root).map_err(SandboxError::io("resolve", root))?;
         standard_files::create_lasting_directories(&root)?;
         // Whatever happens to this process while the directory is swapped outlives it.
@@ -179,6 +182,10 @@ impl Sandbox for OwnRoot {
     }
 
     fn is_concurrent(&self) -> bool {
+        false
+    }
+
+    fn enforces_read_only(&self) -> bool {
         false
     }
 }

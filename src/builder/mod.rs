@@ -13,7 +13,6 @@ use crate::cache::{BlobStore, StoreError};
 use crate::context::{Context, ContextError};
 use crate::diag::progress::Progress;
 use crate::diag::{Phase, Summary, interrupt};
-use crate::dockerfile::ParseError;
 use crate::dockerfile::ast::{Dockerfile, Source};
 use crate::executor::{self, BuiltLayer, ExecutorError, Resources};
 use crate::image::{AssembleError, Digest, Image, Platform, Reference, rfc3339};
@@ -51,12 +50,9 @@ pub enum BuildError {
         /// Its path.
         path: PathBuf,
     },
-    /// The Dockerfile does not parse.
-    #[error("parse the Dockerfile: {} errors", .0.len())]
-    Parse(Vec<ParseError>),
-    /// The Dockerfile cannot be planned.
-    #[error(transparent)]
-    Plan(#[from] PlanError),
+    /// What is wrong with the Dockerfile: with its text, its meaning, or its base images. Never empty.
+    #[error("the Dockerfile has {} errors", .0.len())]
+    Dockerfile(Vec<PlanError>),
     /// A RUN needs a sandbox, and there is none.
     #[error("prepare the sandbox that RUN needs")]
     NoSandbox(#[source] SandboxError),
@@ -168,7 +164,7 @@ fn uninterrupted(
 
     let epoch = request.source_date_epoch;
     let options = plan_options(request);
-    let plan = plan::plan(&dockerfile, &options, &mut registry)?;
+    let plan = plan::plan(&dockerfile, &options, &mut registry).map_err(BuildError::Dockerfile)?;
     for warning in &plan.warnings {
         progress.line(format_args!("WARNING: {warning}"));
     }
@@ -217,7 +213,12 @@ fn read_dockerfile(request: &BuildRequest, context: &Context) -> Result<(PathBuf
     let bytes = crate::fs::read(&path)?;
     let text = String::from_utf8(bytes).map_err(|_| BuildError::NotText { path: path.clone() })?;
     let source = Source { name: path.display().to_string(), text };
-    let dockerfile = crate::dockerfile::parse(source).map_err(BuildError::Parse)?;
+    let dockerfile = crate::dockerfile::parse(source).map_err(|invalid| {
+        let more = invalid.rest.map(|rest| plan::check_rest(&rest, &plan_options(request))).unwrap_or_default();
+        let mut errors: Vec<PlanError> = invalid.errors.into_iter().map(PlanError::from).chain(more).collect();
+        errors.sort_by_key(|error| error.place.as_ref().map_or(usize::MAX, |(_, span)| span.start));
+        BuildError::Dockerfile(errors)
+    })?;
     Ok((path, dockerfile))
 }
 

@@ -16,7 +16,6 @@ use super::snippet::{Snippet, printable};
 use crate::builder::BuildError;
 use crate::diag::line::{LineFormat, Style};
 use crate::diag::progress::Progress;
-use crate::dockerfile::ParseError;
 use crate::dockerfile::ast::{Source, Span};
 use crate::executor::{ExecutorError, StepError};
 use crate::plan::PlanError;
@@ -161,8 +160,7 @@ impl From<RequestError> for Failure {
 impl From<BuildError> for Failure {
     fn from(error: BuildError) -> Self {
         match error {
-            BuildError::Parse(errors) => dockerfile(errors),
-            BuildError::Plan(error) => planning(&error),
+            BuildError::Dockerfile(errors) => dockerfile(errors),
             BuildError::Execute(ExecutorError::Step { text, source_file, span, cause }) => {
                 let place = Place { source: source_file, span };
                 step(&text, place, &cause)
@@ -190,26 +188,29 @@ struct Place {
     span: Span,
 }
 
-/// One error is the message itself; several are told at their places.
-fn dockerfile(mut errors: Vec<ParseError>) -> Failure {
+/// One error is the message itself; several are told at their places, in the order of the file.
+fn dockerfile(mut errors: Vec<PlanError>) -> Failure {
     if errors.len() == 1
         && let Some(only) = errors.pop()
     {
-        let mut failure = Failure::new(only.message);
-        failure.snippets.push(at(Place { source: only.source, span: only.span }, only.hint.unwrap_or_default()));
-        return failure;
+        return planning(&only);
     }
     let mut failure = Failure::new(format!("the Dockerfile has {} errors", errors.len()));
-    failure.snippets = errors
-        .into_iter()
-        .map(|error| {
-            let label = match error.hint {
-                Some(hint) => format!("{} ({hint})", error.message),
-                None => error.message,
-            };
-            at(Place { source: error.source, span: error.span }, label)
-        })
-        .collect();
+    for error in &errors {
+        let causes: String = chain(error.source()).iter().map(|cause| format!(": {cause}")).collect();
+        let message = match &error.hint {
+            Some(hint) => format!("{}{causes} ({hint})", error.message),
+            None => format!("{}{causes}", error.message),
+        };
+        match &error.place {
+            Some((source, span)) => {
+                failure.snippets.push(at(Place { source: Arc::clone(source), span: span.clone() }, message));
+            }
+            None => failure.causes.push(message),
+        }
+        failure.hints.extend(hints_below(error));
+    }
+    failure.hints.dedup();
     failure
 }
 
@@ -280,6 +281,8 @@ mod tests {
     use std::ops::Range;
     use std::sync::Mutex;
 
+    use crate::dockerfile::ParseError;
+
     use super::*;
 
     const DOCKERFILE: &str = "FORM scratch\nRUN make\nCOPPY a /b\n";
@@ -288,8 +291,8 @@ mod tests {
         Arc::new(Source { name: "Dockerfile".to_owned(), text: DOCKERFILE.to_owned() })
     }
 
-    fn problem(span: Range<usize>, message: &str, hint: Option<&str>) -> ParseError {
-        ParseError { source: source(), span, message: message.to_owned(), hint: hint.map(str::to_owned) }
+    fn problem(span: Range<usize>, message: &str, hint: Option<&str>) -> PlanError {
+        ParseError { source: source(), span, message: message.to_owned(), hint: hint.map(str::to_owned) }.into()
     }
 
     fn failed_step(cause: StepError) -> Failure {
@@ -333,7 +336,7 @@ mod tests {
 
     #[test]
     fn one_problem_in_the_dockerfile_is_the_message() {
-        let failure = Failure::from(BuildError::Parse(vec![problem(
+        let failure = Failure::from(BuildError::Dockerfile(vec![problem(
             0..4,
             "unknown instruction: FORM",
             Some("did you mean FROM?"),
@@ -349,7 +352,7 @@ mod tests {
 
     #[test]
     fn several_problems_are_told_where_they_are() {
-        let failure = Failure::from(BuildError::Parse(vec![
+        let failure = Failure::from(BuildError::Dockerfile(vec![
             problem(0..4, "unknown instruction: FORM", Some("did you mean FROM?")),
             problem(22..27, "unknown instruction: COPPY", None),
         ]));

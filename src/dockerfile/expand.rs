@@ -22,6 +22,8 @@ pub struct ExpandError {
     pub offset: usize,
     /// What is wrong.
     pub message: String,
+    /// It depends on the value of a variable (`${x:?message}`).
+    pub about_value: bool,
 }
 
 impl ExpandError {
@@ -129,10 +131,11 @@ enum Escapes {
 struct Fault {
     offset: usize,
     message: String,
+    about_value: bool,
 }
 
 fn fault<T>(offset: usize, message: impl Into<String>) -> Result<T, Fault> {
-    Err(Fault { offset, message: message.into() })
+    Err(Fault { offset, message: message.into(), about_value: false })
 }
 
 struct Lexer<'a> {
@@ -150,10 +153,11 @@ impl<'a> Lexer<'a> {
     }
 
     fn whole(mut self, words: Option<&mut Words>) -> Result<String, ExpandError> {
-        self.until(None, Escapes::Remove, words).map_err(|Fault { offset, message }| ExpandError {
+        self.until(None, Escapes::Remove, words).map_err(|Fault { offset, message, about_value }| ExpandError {
             word: self.text.to_owned(),
             offset,
             message,
+            about_value,
         })
     }
 
@@ -323,7 +327,7 @@ impl<'a> Lexer<'a> {
             ('?', None) => {
                 let state = if unset { "unset" } else { "empty" };
                 let message = if word.is_empty() { format!("is not allowed to be {state}") } else { word };
-                fault(start, format!("{name}: {message}"))
+                Err(Fault { offset: start, message: format!("{name}: {message}"), about_value: true })
             }
             (_, Some(value)) => Ok(value),
             (other, None) => unsupported(start, &other.to_string()),

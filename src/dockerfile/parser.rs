@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::ast::{Dockerfile, Instruction, Kind, Source, Span, Stage, Warning, Word};
 use super::directive::{self, foreign_syntax, text_start};
-use super::error::{ParseError, Problem};
+use super::error::{Invalid, ParseError, Problem};
 use super::heredoc::{self, Opening};
 use super::instruction::{Converted, PlacedHeredoc, check_trigger, convert};
 use super::keyword::Keyword;
@@ -15,17 +15,17 @@ use super::statement::Statement;
 ///
 /// # Errors
 /// Every error that does not follow from another one, in the order of the file.
-pub fn parse(source: Source) -> Result<Dockerfile, Vec<ParseError>> {
+pub fn parse(source: Source) -> Result<Dockerfile, Invalid> {
     let source = Arc::new(source);
     let mut file = File::new(&source);
     if source.text.is_empty() {
         file.error(0..0, "the Dockerfile cannot be empty", None);
-        return Err(file.errors);
+        return Err(Invalid { errors: file.errors, rest: None });
     }
     if let Some(frontend) = foreign_syntax(&source.text) {
         let hint = "only the Dockerfile language itself is built in; other frontends are not run".to_owned();
         file.error(frontend.span, format!("unsupported frontend {}", frontend.text), Some(hint));
-        return Err(file.errors);
+        return Err(Invalid { errors: file.errors, rest: None });
     }
     let directives = directive::read(&source.text);
     for (span, message, hint) in directives.errors {
@@ -46,16 +46,14 @@ pub fn parse(source: Source) -> Result<Dockerfile, Vec<ParseError>> {
     }
     if !found_any {
         file.error(0..0, "file with no instructions", Some("an image starts with FROM".to_owned()));
-    } else if stages.stages.is_empty() && !stages.found_from && file.errors.is_empty() {
+    } else if stages.stages.is_empty() && !stages.lost_from && file.errors.is_empty() {
         let hint = "add a FROM instruction: an image starts with it".to_owned();
         file.error(0..0, "dockerfile contains no stages to build", Some(hint));
     }
-    if !file.errors.is_empty() {
-        file.errors.sort_by_key(|error| error.span.start);
-        return Err(file.errors);
-    }
     warnings.extend(directives.syntax.as_ref().and_then(other_syntax));
-    Ok(Dockerfile {
+    let mut errors = file.errors;
+    let sorted = !stages.stages.is_empty() && !stages.lost_from;
+    let dockerfile = Dockerfile {
         escape: directives.escape,
         syntax: directives.syntax,
         check: directives.check,
@@ -63,7 +61,12 @@ pub fn parse(source: Source) -> Result<Dockerfile, Vec<ParseError>> {
         stages: stages.stages,
         warnings,
         source,
-    })
+    };
+    if errors.is_empty() {
+        return Ok(dockerfile);
+    }
+    errors.sort_by_key(|error| error.span.start);
+    Err(Invalid { errors, rest: sorted.then_some(dockerfile) })
 }
 
 /// Parses the text of one `ONBUILD` trigger, as [`super::ast::Onbuild`] stores it.
@@ -103,7 +106,8 @@ enum Parsed {
 struct Stages {
     global_args: Vec<Instruction>,
     stages: Vec<Stage>,
-    found_from: bool,
+    /// A `FROM` is wrong: what follows it belongs to no stage.
+    lost_from: bool,
     /// An instruction stood before the first `FROM`; more of them are the same mistake.
     orphan: bool,
 }
@@ -112,14 +116,13 @@ impl Stages {
     fn add(&mut self, parsed: Option<Parsed>, file: &mut File<'_>) {
         match parsed {
             Some(Parsed::From(from)) => {
-                self.found_from = true;
                 self.stages.push(Stage { from: *from, instructions: Vec::new() });
             }
-            Some(Parsed::Wrong { from }) => self.found_from |= from,
+            Some(Parsed::Wrong { from }) => self.lost_from |= from,
             Some(Parsed::Instruction(instruction)) => match self.stages.last_mut() {
                 Some(stage) => stage.instructions.push(*instruction),
                 None if matches!(instruction.kind, Kind::Arg(_)) => self.global_args.push(*instruction),
-                None if self.found_from || self.orphan => {}
+                None if self.lost_from || self.orphan => {}
                 None => {
                     self.orphan = true;
                     let hint = format!("only ARG may stand before the first FROM, not {}", instruction.keyword());

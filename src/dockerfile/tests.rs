@@ -14,7 +14,7 @@ fn parsed(text: &str) -> Dockerfile {
 }
 
 fn errors(text: &str) -> Vec<ParseError> {
-    parse(source(text)).err().unwrap_or_default()
+    parse(source(text)).err().map(|invalid| invalid.errors).unwrap_or_default()
 }
 
 /// The only instruction behind `FROM a`.
@@ -441,9 +441,10 @@ proptest! {
         let text = if stage { format!("FROM a\n{text}") } else { text };
         let spans = match parse(source(&text)) {
             Ok(file) => spans(&file),
-            Err(errors) => {
-                prop_assert!(!errors.is_empty());
-                errors.into_iter().map(|error| error.span).collect()
+            Err(invalid) => {
+                prop_assert!(!invalid.errors.is_empty());
+                let rest = invalid.rest.as_ref().map(spans).unwrap_or_default();
+                rest.into_iter().chain(invalid.errors.into_iter().map(|error| error.span)).collect()
             }
         };
         for span in spans {

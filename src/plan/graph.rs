@@ -26,6 +26,8 @@ struct Head {
     base: HeadBase,
     /// A `--build-context` of the stage's name stands in for the whole stage.
     replaced: bool,
+    /// The line itself was wrong: what follows from that is no further error.
+    wrong: bool,
 }
 
 enum HeadBase {
@@ -41,6 +43,8 @@ struct Planned {
     base: Base,
     steps: Vec<Step>,
     state: State,
+    /// Nothing that went wrong keeps values from the environment.
+    known: bool,
 }
 
 pub(super) struct Planner<'a> {
@@ -51,13 +55,16 @@ pub(super) struct Planner<'a> {
     /// By the stage's number in the file.
     planned: Vec<Option<Planned>>,
     images: Vec<BaseImage>,
-    resolved: HashMap<String, Result<usize, ImageError>>,
+    /// By [`key`]; an error is there until it has been told.
+    resolved: HashMap<String, Result<usize, Option<ImageError>>>,
+    errors: Vec<PlanError>,
+    /// Instructions of the file are missing, so that only what is wrong in itself is an error.
+    partial: bool,
 }
 
 impl<'a> Planner<'a> {
-    /// Reads global arguments and every `FROM` line.
-    pub(super) fn new(dockerfile: &'a Dockerfile, options: &'a Options) -> Result<Self, PlanError> {
-        refuse::directives(dockerfile)?;
+    /// Reads global arguments and every `FROM` line. `partial`: parts of the file could not be parsed.
+    pub(super) fn new(dockerfile: &'a Dockerfile, options: &'a Options, partial: bool) -> Self {
         let target_name = match &options.target {
             Some(target) => target.to_lowercase(),
             None => dockerfile
@@ -66,7 +73,10 @@ impl<'a> Planner<'a> {
                 .and_then(|stage| stage.from.name.as_ref())
                 .map_or_else(|| "default".to_owned(), |name| name.text.to_lowercase()),
         };
-        let globals = global_arguments(dockerfile, options, &target_name)?;
+        let mut errors: Vec<PlanError> = refuse::directives(dockerfile).err().into_iter().collect();
+        let (globals, wrong) = global_arguments(dockerfile, options, &target_name);
+        let globals_known = wrong.is_empty() && !partial;
+        errors.extend(wrong);
         let mut planner = Self {
             dockerfile,
             options,
@@ -75,20 +85,50 @@ impl<'a> Planner<'a> {
             planned: Vec::new(),
             images: Vec::new(),
             resolved: HashMap::new(),
+            errors,
+            partial,
         };
-        for index in 0..dockerfile.stages.len() {
-            let head = planner.head(index)?;
+        for (index, stage) in dockerfile.stages.iter().enumerate() {
+            let head = planner.head(index).unwrap_or_else(|error| {
+                if globals_known || error.stands_alone(&stage.from.text) {
+                    planner.errors.push(error);
+                }
+                Head {
+                    name: stage.from.name.as_ref().map(|name| name.text.to_lowercase()).unwrap_or_default(),
+                    platform: options.target_platform.clone(),
+                    base: HeadBase::Scratch,
+                    replaced: false,
+                    wrong: true,
+                }
+            });
             planner.heads.push(head);
             planner.planned.push(None);
         }
-        Ok(planner)
+        planner
     }
 
     /// Plans the target and everything it needs.
-    pub(super) fn plan(mut self, images: &mut dyn Images) -> Result<Plan, PlanError> {
-        let target = self.target()?;
+    ///
+    /// # Errors
+    /// Every error that does not follow from another one, in the order of the file.
+    pub(super) fn plan(mut self, images: &mut dyn Images) -> Result<Plan, Vec<PlanError>> {
+        let target = match self.target() {
+            Ok(target) => target,
+            Err(error) => {
+                self.errors.push(error);
+                self.heads.len() - 1
+            }
+        };
         self.fetch_ahead(target, images);
-        self.visit(target, images)?;
+        self.visit(target, images);
+        if !self.errors.is_empty() {
+            let position = |error: &PlanError| match &error.place {
+                Some((source, span)) if Arc::ptr_eq(source, &self.dockerfile.source) => span.start,
+                _ => usize::MAX,
+            };
+            self.errors.sort_by_key(position);
+            return Err(self.errors);
+        }
         let mut positions = HashMap::new();
         let mut stages = Vec::new();
         for (index, planned) in std::mem::take(&mut self.planned).into_iter().enumerate() {
@@ -138,7 +178,7 @@ impl<'a> Planner<'a> {
         };
         let name = from.name.as_ref().map(|name| name.text.to_lowercase()).unwrap_or_default();
         if let Some(context) = self.context(&name) {
-            return Ok(Head { name, platform, base: head_base(context), replaced: true });
+            return Ok(Head { name, platform, base: head_base(context), replaced: true, wrong: false });
         }
         let text = self.expand_global(&from.image)?;
         if text.is_empty() {
@@ -156,7 +196,7 @@ impl<'a> Planner<'a> {
         } else {
             HeadBase::Image(parse_reference(&text, source, &from.image.span)?)
         };
-        Ok(Head { name, platform, base, replaced: false })
+        Ok(Head { name, platform, base, replaced: false, wrong: false })
     }
 
     fn context(&self, name: &str) -> Option<&'a NamedSource> {
@@ -175,6 +215,9 @@ impl<'a> Planner<'a> {
     /// Asks for every image that is needed without looking at triggers, in one go. Errors are kept for whoever needs the
     /// image, who can say where.
     fn fetch_ahead(&mut self, target: usize, images: &mut dyn Images) {
+        if self.partial {
+            return;
+        }
         let mut wanted: Vec<ImageRequest> = Vec::new();
         let mut seen = vec![false; self.heads.len()];
         let mut open = vec![target];
@@ -230,30 +273,31 @@ impl<'a> Planner<'a> {
             self.images.push(image);
             self.images.len() - 1
         });
+        let answer = answer.map_err(Some);
         self.resolved.insert(key(request), answer);
     }
 
-    /// The number in [`Plan::images`] of an image that is needed at `span`.
+    /// The number in [`Plan::images`] of an image that is needed at `span`; that it cannot be had is told once.
     fn image(
         &mut self,
         request: &ImageRequest,
         (source, span): (&Arc<Source>, &Span),
         images: &mut dyn Images,
-    ) -> Result<usize, PlanError> {
+    ) -> Option<usize> {
+        if self.partial {
+            return None;
+        }
         let name = key(request);
         if !self.resolved.contains_key(&name) {
             for answer in images.resolve(std::slice::from_ref(request)) {
                 self.keep(request, answer);
             }
         }
-        let cause = match self.resolved.remove(&name) {
-            Some(Ok(index)) => {
-                self.resolved.insert(name, Ok(index));
-                return Ok(index);
-            }
-            Some(Err(cause)) => Some(cause),
-            None => None,
-        };
+        match self.resolved.get(&name)? {
+            Ok(index) => return Some(*index),
+            Err(None) => return None,
+            Err(Some(_)) => {}
+        }
         let reference = &request.reference;
         let mut error = PlanError::new(format!("failed to resolve the image {reference}")).at(source, span);
         let text = source.text.get(span.clone()).unwrap_or_default();
@@ -264,54 +308,86 @@ impl<'a> Planner<'a> {
         } else if let Some(stage) = suggest(text, stages()) {
             error = error.hint(format!("did you mean the stage {stage}?"));
         }
-        error.cause = cause;
-        Err(error)
+        if let Some(Err(cause)) = self.resolved.get_mut(&name) {
+            error.cause = cause.take();
+        }
+        self.errors.push(error);
+        None
     }
 
-    fn visit(&mut self, index: usize, images: &mut dyn Images) -> Result<(), PlanError> {
+    /// Plans a stage and what it needs; what is wrong with it is kept in `errors`.
+    fn visit(&mut self, index: usize, images: &mut dyn Images) {
         if self.planned[index].is_some() {
-            return Ok(());
+            return;
         }
         let dockerfile = self.dockerfile;
         let stage = &dockerfile.stages[index];
         let platform = self.heads[index].platform.clone();
-        let (base, mut state) = match &self.heads[index].base {
-            HeadBase::Scratch => (Base::Scratch, State::scratch(&platform)),
+        let (base, mut state) = self.start(index, images);
+        let mut known = state.is_some() && !self.heads[index].wrong && !self.partial;
+        let mut state = state.take().unwrap_or_else(|| State::scratch(&platform));
+        let (triggers, wrong) = state.take_triggers(&stage.from.image.text);
+        self.errors.extend(wrong);
+        let mut steps = Vec::new();
+        for instruction in triggers.iter().chain(self.instructions(index)) {
+            let action = refuse::instruction(instruction).and_then(|()| {
+                let from = match copy_from(instruction) {
+                    Some(word) => self.copy_source(index, word, instruction, &platform, images)?,
+                    None => Some(CopyFrom::Context),
+                };
+                // Without its source the rest of the instruction is still looked at.
+                let action = state.apply(instruction, from.unwrap_or_default(), self.options, &self.globals)?;
+                Ok(from.map(|_| action))
+            });
+            match action {
+                Ok(Some(action)) => steps.push(Step {
+                    text: instruction.text.split_whitespace().collect::<Vec<_>>().join(" "),
+                    source: Arc::clone(&instruction.source),
+                    span: instruction.span.clone(),
+                    action,
+                }),
+                Ok(None) => {}
+                Err(error) => {
+                    if known || error.stands_alone(&instruction.text) {
+                        self.errors.push(error);
+                    }
+                    // What it would have set is not set for those below.
+                    known &= !matches!(instruction.kind, Kind::Arg(_) | Kind::Env(_));
+                }
+            }
+        }
+        self.planned[index] = Some(Planned { base, steps, state, known });
+    }
+
+    /// What a stage starts from; without a state if that is not known.
+    fn start(&mut self, index: usize, images: &mut dyn Images) -> (Base, Option<State>) {
+        let dockerfile = self.dockerfile;
+        let stage = &dockerfile.stages[index];
+        let platform = self.heads[index].platform.clone();
+        match &self.heads[index].base {
+            HeadBase::Scratch => (Base::Scratch, Some(State::scratch(&platform))),
             HeadBase::Directory => {
-                return Err(PlanError::new("FROM a directory given with --build-context is not supported yet")
-                    .at(&dockerfile.source, &stage.from.image.span)
-                    .hint("COPY --from can take files from it"));
+                self.errors.push(
+                    PlanError::new("FROM a directory given with --build-context is not supported yet")
+                        .at(&dockerfile.source, &stage.from.image.span)
+                        .hint("COPY --from can take files from it"),
+                );
+                (Base::Scratch, None)
             }
             HeadBase::Stage(parent) => {
                 let parent = *parent;
-                self.visit(parent, images)?;
-                let state = self.planned[parent].as_ref().map(|planned| planned.state.child());
-                (Base::Stage(parent), state.unwrap_or_else(|| State::scratch(&platform)))
+                self.visit(parent, images);
+                let planned = self.planned[parent].as_ref().filter(|planned| planned.known);
+                (Base::Stage(parent), planned.map(|planned| planned.state.child()))
             }
             HeadBase::Image(reference) => {
-                let request = ImageRequest { reference: reference.clone(), platform: platform.clone() };
-                let image = self.image(&request, (&dockerfile.source, &stage.from.image.span), images)?;
-                (Base::Image(image), State::image(&self.images[image].config))
+                let request = ImageRequest { reference: reference.clone(), platform };
+                match self.image(&request, (&dockerfile.source, &stage.from.image.span), images) {
+                    Some(image) => (Base::Image(image), Some(State::image(&self.images[image].config))),
+                    None => (Base::Scratch, None),
+                }
             }
-        };
-        let triggers = state.take_triggers(&stage.from.image.text)?;
-        let mut steps = Vec::new();
-        for instruction in triggers.iter().chain(self.instructions(index)) {
-            refuse::instruction(instruction)?;
-            let from = match copy_from(instruction) {
-                Some(word) => self.copy_source(index, word, instruction, &platform, images)?,
-                None => CopyFrom::Context,
-            };
-            let action = state.apply(instruction, from, self.options, &self.globals)?;
-            steps.push(Step {
-                text: instruction.text.split_whitespace().collect::<Vec<_>>().join(" "),
-                source: Arc::clone(&instruction.source),
-                span: instruction.span.clone(),
-                action,
-            });
         }
-        self.planned[index] = Some(Planned { base, steps, state });
-        Ok(())
     }
 
     /// The stage `text` names when it stands in stage `index`: the nearest earlier one, else any; `None` for an image.
@@ -325,6 +401,7 @@ impl<'a> Planner<'a> {
             .or_else(|| text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit())))
     }
 
+    /// Where a COPY takes its files from; `None` if that is an image whose want has been told.
     fn copy_source(
         &mut self,
         index: usize,
@@ -332,11 +409,11 @@ impl<'a> Planner<'a> {
         instruction: &Instruction,
         platform: &Platform,
         images: &mut dyn Images,
-    ) -> Result<CopyFrom, PlanError> {
+    ) -> Result<Option<CopyFrom>, PlanError> {
         let place = (&instruction.source, &word.span);
         let named = self.context(&word.text);
         if let Some(NamedSource::Directory(number)) = named {
-            return Ok(CopyFrom::Directory(*number));
+            return Ok(Some(CopyFrom::Directory(*number)));
         }
         let stage = if named.is_some() { None } else { self.find_stage(index, &word.text) };
         let Some(stage) = stage else {
@@ -345,7 +422,7 @@ impl<'a> Planner<'a> {
                 _ => parse_reference(&word.text, place.0, place.1)?,
             };
             let request = ImageRequest { reference, platform: platform.clone() };
-            return Ok(CopyFrom::Image(self.image(&request, place, images)?));
+            return Ok(self.image(&request, place, images).map(CopyFrom::Image));
         };
         if stage >= self.heads.len() {
             let stages = match self.heads.len() {
@@ -371,10 +448,10 @@ impl<'a> Planner<'a> {
         if self.heads[stage].replaced
             && let Some(NamedSource::Directory(number)) = self.context(&self.heads[stage].name)
         {
-            return Ok(CopyFrom::Directory(*number));
+            return Ok(Some(CopyFrom::Directory(*number)));
         }
-        self.visit(stage, images)?;
-        Ok(CopyFrom::Stage(stage))
+        self.visit(stage, images);
+        Ok(Some(CopyFrom::Stage(stage)))
     }
 
     /// Whether building stage `index` needs stage `other`, as far as the file says.
@@ -406,7 +483,7 @@ impl<'a> Planner<'a> {
     }
 
     fn finish(&self, index: usize, planned: Planned, target: usize) -> (Stage, Vec<String>) {
-        let Planned { base, steps, state } = planned;
+        let Planned { base, steps, state, known: _ } = planned;
         let (mut config, used) = state.finish();
         if index == target {
             for (key, value) in &self.options.labels {
@@ -459,7 +536,7 @@ fn parse_reference(text: &str, source: &Arc<Source>, span: &Span) -> Result<Refe
     Reference::parse(text).map_err(|error| PlanError::new(error.to_string()).at(source, span))
 }
 
-/// Expands a word against `scope`; an error points at the word.
+/// Expands a word against `scope`; an error points into the word.
 pub(super) fn expand_in(
     scope: &Environment,
     word: &Word,
@@ -467,11 +544,13 @@ pub(super) fn expand_in(
     source: &Arc<Source>,
 ) -> Result<String, PlanError> {
     expand::expand(&word.text, escape, &mut |name| scope.get(name).map(str::to_owned))
-        .map_err(|error| PlanError::new(format!("failed to process \"{}\": {error}", word.text)).at(source, &word.span))
+        .map_err(|error| PlanError::expansion(&error, word, source))
 }
 
-fn global_arguments(dockerfile: &Dockerfile, options: &Options, target: &str) -> Result<Environment, PlanError> {
+/// The global arguments, and what is wrong with them.
+fn global_arguments(dockerfile: &Dockerfile, options: &Options, target: &str) -> (Environment, Vec<PlanError>) {
     let mut globals = platform_arguments(options, target);
+    let mut errors = Vec::new();
     for instruction in &dockerfile.global_args {
         let Kind::Arg(definitions) = &instruction.kind else { continue };
         for definition in definitions {
@@ -479,12 +558,14 @@ fn global_arguments(dockerfile: &Dockerfile, options: &Options, target: &str) ->
             if let Some(value) = options.build_arg(name) {
                 globals.set(name, value);
             } else if let Some(default) = &definition.default {
-                let value = expand_in(&globals, default, dockerfile.escape, &dockerfile.source)?;
-                globals.set(name, &value);
+                match expand_in(&globals, default, dockerfile.escape, &dockerfile.source) {
+                    Ok(value) => globals.set(name, &value),
+                    Err(error) => errors.push(error),
+                }
             }
         }
     }
-    Ok(globals)
+    (globals, errors)
 }
 
 /// Turns stage numbers of the file into positions of the plan.

@@ -16,7 +16,8 @@ mod tests;
 
 use std::sync::Arc;
 
-use crate::dockerfile::ast::{Dockerfile, Source, Span};
+use crate::dockerfile::ast::{Dockerfile, Source, Span, Word};
+use crate::dockerfile::{ExpandError, ParseError};
 use crate::image::{BaseImage, History, ImageConfig, Platform, Reference};
 
 pub use contexts::{NamedContext, NamedSource};
@@ -218,7 +219,7 @@ pub trait Images {
     fn resolve(&mut self, requests: &[ImageRequest]) -> Vec<Result<BaseImage, ImageError>>;
 }
 
-/// Why a Dockerfile cannot be planned.
+/// One reason why a Dockerfile cannot be planned.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct PlanError {
@@ -231,11 +232,23 @@ pub struct PlanError {
     /// What caused it, for images that could not be fetched.
     #[source]
     pub cause: Option<ImageError>,
+    /// It is wrong whatever values variables have.
+    whatever_values: bool,
 }
 
 impl PlanError {
     fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, place: None, cause: None }
+        Self { message: message.into(), hint: None, place: None, cause: None, whatever_values: false }
+    }
+
+    /// A word that cannot be expanded.
+    fn expansion(error: &ExpandError, word: &Word, source: &Arc<Source>) -> Self {
+        Self { whatever_values: !error.about_value, ..error.at(word, source).into() }
+    }
+
+    /// Whether it is an error also where the values of variables are not known, in an instruction written as `text`.
+    fn stands_alone(&self, text: &str) -> bool {
+        self.whatever_values || !text.contains('$')
     }
 
     fn at(mut self, source: &Arc<Source>, span: &Span) -> Self {
@@ -253,9 +266,30 @@ impl PlanError {
 ///
 /// # Errors
 /// What the Dockerfile reference forbids, an image that cannot be had, or something that is not supported yet; each with
-/// the place in the file.
-pub fn plan(dockerfile: &Dockerfile, options: &Options, images: &mut dyn Images) -> Result<Plan, PlanError> {
-    graph::Planner::new(dockerfile, options)?.plan(images)
+/// the place in the file, and every one that does not follow from another.
+pub fn plan(dockerfile: &Dockerfile, options: &Options, images: &mut dyn Images) -> Result<Plan, Vec<PlanError>> {
+    graph::Planner::new(dockerfile, options, false).plan(images)
+}
+
+/// What is wrong with a Dockerfile of which parts could not be parsed, besides those parts; no image is asked for.
+pub fn check_rest(rest: &Dockerfile, options: &Options) -> Vec<PlanError> {
+    graph::Planner::new(rest, options, true).plan(&mut NoImages).err().unwrap_or_default()
+}
+
+/// For a plan that asks for no images.
+struct NoImages;
+
+impl Images for NoImages {
+    fn resolve(&mut self, _requests: &[ImageRequest]) -> Vec<Result<BaseImage, ImageError>> {
+        Vec::new()
+    }
+}
+
+impl From<ParseError> for PlanError {
+    fn from(error: ParseError) -> Self {
+        let place = Self::new(error.message).at(&error.source, &error.span);
+        Self { hint: error.hint, ..place }
+    }
 }
 
 /// A history entry as BuildKit writes it, without its time.

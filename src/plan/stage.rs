@@ -56,24 +56,17 @@ impl State {
         Self { command_set: false, ..self.clone() }
     }
 
-    /// The base's `ONBUILD` triggers, parsed; the configuration forgets them.
-    pub(super) fn take_triggers(&mut self, base: &str) -> Result<Vec<Instruction>, PlanError> {
-        let mut instructions = Vec::new();
+    /// The base's `ONBUILD` triggers, parsed, and what is wrong with the others; the configuration forgets them.
+    pub(super) fn take_triggers(&mut self, base: &str) -> (Vec<Instruction>, Vec<PlanError>) {
+        let (mut instructions, mut errors) = (Vec::new(), Vec::new());
         for trigger in self.config.config.on_build.take().unwrap_or_default() {
             let source = Source { name: format!("ONBUILD trigger of {base}"), text: trigger };
-            let parsed = parse_trigger(source, '\\').map_err(|errors| {
-                let mut errors = errors.into_iter();
-                match errors.next() {
-                    Some(error) => {
-                        let place = PlanError::new(error.message.clone()).at(&error.source, &error.span);
-                        PlanError { hint: error.hint, ..place }
-                    }
-                    None => PlanError::new(format!("an ONBUILD trigger of {base} cannot be parsed")),
-                }
-            })?;
-            instructions.extend(parsed);
+            match parse_trigger(source, '\\') {
+                Ok(parsed) => instructions.extend(parsed),
+                Err(wrong) => errors.extend(wrong.into_iter().map(PlanError::from)),
+            }
         }
-        Ok(instructions)
+        (instructions, errors)
     }
 
     /// The final configuration and the names of the arguments declared.
@@ -324,10 +317,7 @@ impl State {
             let scope = &self.scope;
             let expanded =
                 expand::expand_words(&word.text, instruction.escape, &mut |name| scope.get(name).map(str::to_owned))
-                    .map_err(|error| {
-                        PlanError::new(format!("failed to process \"{}\": {error}", word.text))
-                            .at(&instruction.source, &word.span)
-                    })?;
+                    .map_err(|error| PlanError::expansion(&error, word, &instruction.source))?;
             for text in expanded {
                 let parsed = expose::parse_port(&text)
                     .map_err(|error| PlanError::new(error).at(&instruction.source, &word.span))?;

@@ -56,7 +56,21 @@ fn plan_with(text: &str, options: &Options) -> Result<Plan, PlanError> {
     let dockerfile = parse(Source { name: "Dockerfile".into(), text: text.into() }).expect("it parses");
     let mut triggering = base();
     triggering.config.on_build = Some(vec!["COPY --from=tools /t /t".into(), "LABEL fired=yes".into()]);
-    plan(&dockerfile, options, &mut Known(vec![("base", base()), ("triggering", triggering)]))
+    plan(&dockerfile, options, &mut Known(vec![("base", base()), ("triggering", triggering)])).map_err(|mut errors| {
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        errors.remove(0)
+    })
+}
+
+/// The messages of all errors, each with the line it points at.
+fn all_refused(text: &str) -> Vec<String> {
+    let dockerfile = parse(Source { name: "Dockerfile".into(), text: text.into() });
+    let errors = match dockerfile {
+        Ok(dockerfile) => plan(&dockerfile, &options(), &mut Known(vec![("base", base())])).expect_err("it is refused"),
+        Err(invalid) => check_rest(&invalid.rest.expect("stages"), &options()),
+    };
+    let line = |error: &PlanError| error.place.as_ref().map_or(0, |(source, span)| source.location(span.start).0);
+    errors.iter().map(|error| format!("{}: {}", line(error), error.message)).collect()
 }
 
 fn planned(text: &str) -> Plan {
@@ -303,4 +317,49 @@ fn what_is_not_supported_is_refused_with_its_place() {
     let plan = planned("FROM base\nRUN --network=default --security=sandbox true\nRUN --network=none true\n");
     let offline = |step: &Step| matches!(&step.action, Action::Run(run) if run.offline);
     assert_eq!(target(&plan).steps.iter().map(offline).collect::<Vec<_>>(), [false, true]);
+}
+
+#[test]
+fn every_independent_error_is_told() {
+    let text = "FROM gone AS one\nENV A=${A:?none}\nSTOPSIGNAL SIGNOPE\nCOPY --from=two /a /a\n\
+                FROM base AS two\nENV B=${B\nENV C=${B:?}\nRUN --security=insecure x\nEXPOSE 99999\n\
+                FROM also-gone\nCOPY --from=one / /one\nCOPY --from=two / /two\nCOPY --from=gone / /gone\n";
+    assert_eq!(
+        all_refused(text),
+        [
+            "1: failed to resolve the image docker.io/library/gone",
+            "3: invalid signal: SIGNOPE",
+            "4: cannot copy from stage \"two\", it needs to be defined before current stage \"one\"",
+            "6: failed to process \"${B\": syntax error: missing '}'",
+            "8: entitlement security.insecure is not allowed",
+            "9: invalid containerPort: 99999",
+            "10: failed to resolve the image docker.io/library/also-gone",
+        ]
+    );
+}
+
+#[test]
+fn what_follows_from_a_wrong_instruction_is_no_error() {
+    let text = "ARG BASE=${\nFROM $BASE AS one\nENV X=${\nWORKDIR ${X:?}\nFROM one\nWORKDIR ${X:?}\nLABEL $X=1\n";
+    assert_eq!(
+        all_refused(text),
+        [
+            "1: failed to process \"${\": syntax error: missing '}'",
+            "3: failed to process \"${\": syntax error: missing '}'",
+        ]
+    );
+}
+
+#[test]
+fn the_rest_of_a_file_with_errors_is_looked_at() {
+    let text = "FROM base AS one\nRUNN x\nENV A=1\nUSER ${A:?}\nUSER ${\nFROM gone\nCOPY --from=one / /\n\
+                COPY --from=three / /\nFROM base AS three\nCOPY --from=1 / /\nSTOPSIGNAL SIGNOPE\n";
+    assert_eq!(
+        all_refused(text),
+        [
+            "5: failed to process \"${\": syntax error: missing '}'",
+            "8: circular dependency detected on stage: three",
+            "11: invalid signal: SIGNOPE",
+        ]
+    );
 }

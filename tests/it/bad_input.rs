@@ -33,6 +33,23 @@ fn every_bad_instruction_is_told_in_one_run() {
 }
 
 #[test]
+fn what_is_wrong_with_text_and_meaning_is_told_in_one_run() {
+    let text = "FROM scratch AS build\nCPOY a /a\nENV A=${B\nFROM scratch\nCOPY --from=biuld /a /a\nEXPOSE 99999\n\
+                COPY --from=last / /\nFROM scratch AS last\nCOPY --from=1 / /\n";
+    let ended = build_dockerfile(text);
+    ended.refused(1, &["Dockerfile:2", "Dockerfile:6", "Dockerfile:7", "the Dockerfile has 3 errors"]);
+}
+
+#[test]
+fn a_base_image_that_is_not_there_hides_no_other_error() {
+    let registry = peers().registry();
+    let text = format!("FROM {registry}/no/such:1\nWORKDIR ${{HOME:?}}\nSTOPSIGNAL SIGNOPE\nLABEL a=${{\n");
+    let workspace = Workspace::new(&text);
+    let ended = build(&workspace, &["--insecure-pull"]);
+    ended.refused(1, &["Dockerfile:1", "no/such", "Dockerfile:3", "SIGNOPE", "Dockerfile:4", "has 3 errors"]);
+}
+
+#[test]
 fn unknown_flag_with_suggestion() {
     run(crabwright().arg("--destinaton=x")).refused(1, &["--destinaton", "--destination"]);
 }

@@ -8,6 +8,7 @@ mod request;
 mod work_directory;
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use crate::cache::{BlobStore, StoreError};
 use crate::context::{Context, ContextError};
@@ -168,19 +169,21 @@ fn uninterrupted(
     for warning in &plan.warnings {
         progress.line(format_args!("WARNING: {warning}"));
     }
-    let sandbox = open_sandbox(&plan, sandbox, &work_dir, &directory, progress)?;
+    let parallel = request.parallel.unwrap_or_else(default_parallel);
+    let sandboxes = open_sandboxes(&plan, sandbox, &work_dir, &directory, parallel, progress)?;
     registry.prefetch(&plan);
 
-    let mut resources = Resources {
+    let resources = Resources {
         context: &context,
         named_contexts: &named_contexts,
         base_layers: &registry,
-        sandbox,
+        sandboxes,
+        parallel,
         directory,
         clamp_mtime: request.reproducible.then(|| epoch.unwrap_or(0)),
         progress: progress.clone(),
     };
-    let layers = executor::execute(&plan, &mut resources)?;
+    let layers = executor::execute(&plan, &resources)?;
     let image = assemble(&plan, layers, epoch)?;
     let images = {
         let _phase = progress.phase(Phase::Push);
@@ -247,21 +250,37 @@ fn plan_options(request: &BuildRequest) -> plan::Options {
     }
 }
 
-/// The sandbox, if the plan has a RUN. What the probe said matters only then.
-fn open_sandbox(
+/// A sandbox for each stage that may run at a time, or one for all. What the probe said matters only if there is a RUN.
+fn open_sandboxes(
     plan: &Plan,
     chosen: Result<Chosen, SandboxError>,
     work_dir: &Path,
     directory: &Path,
+    parallel: usize,
     progress: &Progress,
-) -> Result<Option<Box<dyn Sandbox>>, BuildError> {
-    let mut steps = plan.stages.iter().flat_map(|stage| &stage.steps);
-    if !steps.any(|step| matches!(step.action, plan::Action::Run(_))) {
-        return Ok(None);
+) -> Result<Vec<Mutex<Box<dyn Sandbox>>>, BuildError> {
+    let is_run = |step: &plan::Step| matches!(step.action, plan::Action::Run(_));
+    let stages = plan.stages.iter().filter(|stage| stage.steps.iter().any(is_run)).count();
+    if stages == 0 {
+        return Ok(Vec::new());
     }
     let chosen = chosen.map_err(BuildError::NoSandbox)?;
     progress.line(&chosen);
-    crate::sandbox::open(&chosen, work_dir, directory, &[]).map(Some).map_err(BuildError::NoSandbox)
+    let mut sandboxes: Vec<Mutex<Box<dyn Sandbox>>> = Vec::new();
+    loop {
+        let sandbox = crate::sandbox::open(&chosen, work_dir, directory, &[]).map_err(BuildError::NoSandbox)?;
+        let alone = !sandbox.is_concurrent();
+        sandboxes.push(Mutex::new(sandbox));
+        if alone || sandboxes.len() >= parallel.min(plan.stages.len()) {
+            return Ok(sandboxes);
+        }
+    }
+}
+
+/// How many stages run at a time unless the user says. More than there are processors: stages also wait for disks,
+/// networks and each other.
+fn default_parallel() -> usize {
+    std::thread::available_parallelism().map_or(4, |count| (2 * count.get()).max(4))
 }
 
 /// Configuration and manifest of the target, as BuildKit writes them.

@@ -53,6 +53,8 @@ pub struct BuildRequest {
     pub force: bool,
     /// `--work-dir`: where blobs, stage roots and layers are kept while the build runs.
     pub work_dir: PathBuf,
+    /// `--parallel`: how many stages run at a time.
+    pub parallel: Option<usize>,
     /// `SOURCE_DATE_EPOCH`, in seconds since 1970.
     pub source_date_epoch: Option<i64>,
     /// `--reproducible`: file times in layers are at most `SOURCE_DATE_EPOCH`, or 0 without it.

@@ -3,6 +3,7 @@
 //! Nothing is looked up or checked against anything else here; that is [`super::request`]'s.
 
 use std::any::TypeId;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser as _};
@@ -138,6 +139,12 @@ pub struct Flags {
     /// Where everything but the outputs is kept while building [default: $KANIKO_DIR, or /kaniko].
     #[arg(long, value_name = "DIRECTORY", value_parser = path(), help_heading = "Build")]
     pub work_dir: Option<PathBuf>,
+
+    /// How many stages are built at a time [default: twice the processors, at least 4].
+    ///
+    /// Stages that need nothing of each other are built side by side. Their RUNs are, too, with the namespace isolation.
+    #[arg(long, value_name = "STAGES", help_heading = "Build")]
+    pub parallel: Option<NonZeroUsize>,
 
     /// full, redo or time: each finds every change.
     ///
@@ -372,6 +379,8 @@ mod tests {
         ("isolation", "--isolation=own-root", |flags| flags.isolation == Isolation::OwnRoot),
         ("work_dir", "", |flags| flags.work_dir.is_none()),
         ("work_dir", "--work-dir /w", |flags| flags.work_dir == Some("/w".into())),
+        ("parallel", "", |flags| flags.parallel.is_none()),
+        ("parallel", "--parallel=3", |flags| flags.parallel.map(NonZeroUsize::get) == Some(3)),
         ("snapshot_mode", "", |flags| flags.snapshot_mode == SnapshotMode::Full),
         ("snapshot_mode", "--snapshot-mode redo", |flags| flags.snapshot_mode == SnapshotMode::Redo),
         ("snapshot_mode", "--snapshot-mode=time", |flags| flags.snapshot_mode == SnapshotMode::Time),

@@ -1,6 +1,7 @@
 //! Flags and environment to a validated [`BuildRequest`].
 
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use super::flags::{self, Flags, NotBoolean};
@@ -171,6 +172,7 @@ pub fn request(flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>) -> 
         insecure_pull: flags.insecure_pull,
         insecure_registries: flags.insecure_registry,
         isolation: flags.isolation,
+        parallel: flags.parallel.map(NonZeroUsize::get),
         force: flags.force,
         work_dir: given(flags.work_dir)
             .or_else(|| given(environment("KANIKO_DIR").map(PathBuf::from)))

@@ -1,10 +1,13 @@
 //! One step of a build as the user sees it: its instruction when it starts working, its output, its end.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use super::progress::{Progress, Seconds};
 
+/// A longer line of output is passed on in pieces where lines are marked: so much waits for its end.
+const LINE_LIMIT: usize = 16 * 1024;
 /// Longer instructions are cut; the Dockerfile has the rest.
 const INSTRUCTION_WIDTH: usize = 120;
 
@@ -24,13 +27,21 @@ pub struct Step {
     started: Instant,
     announced: AtomicBool,
     ended: bool,
+    /// The start of a line, where whole lines are printed with the step before them.
+    marked: Option<Mutex<Vec<u8>>>,
 }
 
 impl Step {
     pub(super) fn new(progress: Progress, id: u64, position: String, instruction: &str) -> Self {
         let instruction = shortened(instruction);
         let announced = AtomicBool::new(false);
-        Self { progress, id, position, instruction, started: Instant::now(), announced, ended: false }
+        Self { progress, id, position, instruction, started: Instant::now(), announced, ended: false, marked: None }
+    }
+
+    /// Puts the step before each line of its output, for builds in which several steps print at once.
+    pub fn with_marked_output(mut self) -> Self {
+        self.marked = Some(Mutex::default());
+        self
     }
 
     /// Says that the step is at work, so that nobody wonders what takes so long.
@@ -40,10 +51,32 @@ impl Step {
         }
     }
 
-    /// Passes on what the step's command printed, as it is.
+    /// Passes on what the step's command printed: as it is, or line by line with the step before it.
     pub fn output(&self, bytes: &[u8]) {
         self.working();
-        self.progress.output(self.id, bytes);
+        let Some(waiting) = &self.marked else { return self.progress.output(self.id, bytes) };
+        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.extend_from_slice(bytes);
+        let whole = match waiting.iter().rposition(|byte| *byte == b'\n') {
+            _ if waiting.len() > LINE_LIMIT => waiting.len(),
+            Some(feed) => feed + 1,
+            None => return,
+        };
+        let lines: Vec<u8> = waiting.drain(..whole).collect();
+        self.marked_lines(&lines);
+    }
+
+    fn marked_lines(&self, lines: &[u8]) {
+        let mut text = Vec::with_capacity(2 * lines.len());
+        for line in lines.split_inclusive(|byte| *byte == b'\n') {
+            text.extend_from_slice(self.position.as_bytes());
+            text.push(b' ');
+            text.extend_from_slice(line);
+        }
+        if text.last() != Some(&b'\n') {
+            text.push(b'\n');
+        }
+        self.progress.output(self.id, &text);
     }
 
     /// The step was carried out.
@@ -58,6 +91,10 @@ impl Step {
 
     fn end(&mut self, word: &str, timed: bool) {
         self.ended = true;
+        let waiting = self.marked.take().map(|waiting| waiting.into_inner().unwrap_or_else(PoisonError::into_inner));
+        if let Some(waiting) = waiting.filter(|waiting| !waiting.is_empty()) {
+            self.marked_lines(&waiting);
+        }
         let mut line = self.position.clone();
         if !self.announced.load(Ordering::Relaxed) {
             line = format!("{line} {}", self.instruction);
@@ -139,6 +176,30 @@ mod tests {
         });
         let lines = ["[one 1/1] RUN a", "half", "[two 1/1] RUN b", "other", "rest", "[one 1/1] DONE 0.0s"];
         assert_eq!(text, format!("{}\n[two 1/1] DONE 0.0s\n", lines.join("\n")));
+    }
+
+    #[test]
+    fn marked_output_is_whole_lines_with_their_step() {
+        let text = recorded(|progress| {
+            let one = progress.step("one", 1, 1, "RUN a").with_marked_output();
+            let two = progress.step("two", 1, 1, "RUN b").with_marked_output();
+            one.output(b"half");
+            two.output(b"x\ny\nz");
+            one.output(b" a line\n");
+            one.done();
+            two.done();
+        });
+        let lines = [
+            "[one 1/1] RUN a",
+            "[two 1/1] RUN b",
+            "[two 1/1] x",
+            "[two 1/1] y",
+            "[one 1/1] half a line",
+            "[one 1/1] DONE 0.0s",
+            "[two 1/1] z",
+            "[two 1/1] DONE 0.0s",
+        ];
+        assert_eq!(text, format!("{}\n", lines.join("\n")));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Runs a plan: stage by stage, step by step, each step's changes becoming a layer.
+//! Runs a plan: stages beside each other as far as they do not need each other, each step's changes becoming a layer.
 //!
 //! Every stage has a private root directory. Nothing is unpacked until a step needs the files: a stage whose steps only
 //! configure, and which nobody copies from, never has a directory at all. The executor speaks to no registry; layers of
@@ -7,18 +7,20 @@
 pub mod copy;
 mod directories;
 mod run;
+mod schedule;
+mod stage;
 mod stages;
 pub mod users;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::context::{Context, ContextError};
 use crate::diag::progress::Progress;
 use crate::dockerfile::ast::{Source, Span};
 use crate::image::{BaseImage, Blob, Digest};
 use crate::layer::LayerError;
-use crate::plan::{ImageError, Plan};
+use crate::plan::ImageError;
 use crate::rootfs::RootfsError;
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::snapshot::SnapshotError;
@@ -36,8 +38,11 @@ pub struct Resources<'a> {
     pub named_contexts: &'a [Context],
     /// Where layers of base images come from.
     pub base_layers: &'a dyn BaseLayers,
-    /// How a RUN is isolated; present if the plan has one.
-    pub sandbox: Option<Box<dyn Sandbox>>,
+    /// How a RUN is isolated: one for each stage that may run at a time, or a single one that they share. None if the plan
+    /// has no RUN.
+    pub sandboxes: Vec<Mutex<Box<dyn Sandbox>>>,
+    /// How many stages may run at a time.
+    pub parallel: usize,
     /// An empty directory on the file system that is to hold the stages; the caller removes it.
     pub directory: PathBuf,
     /// Upper bound of file times in layers, in seconds since 1970.
@@ -47,7 +52,7 @@ pub struct Resources<'a> {
 }
 
 /// Hands out the layers of base images.
-pub trait BaseLayers {
+pub trait BaseLayers: Sync {
     /// The blob of layer `index` of `image`, as a local file, complete and verified.
     ///
     /// # Errors
@@ -177,23 +182,4 @@ pub enum StepError {
     /// The layer.
     #[error("write the step's layer")]
     Layer(#[source] LayerError),
-}
-
-/// Counts what has to be kept until when.
-fn uses(plan: &Plan) -> Vec<usize> {
-    use crate::plan::{Action, Base, CopyFrom};
-    let mut uses = vec![0; plan.stages.len()];
-    for stage in &plan.stages {
-        if let Base::Stage(parent) = stage.base {
-            uses[parent] += 1;
-        }
-        for step in &stage.steps {
-            if let Action::Copy(copy) = &step.action
-                && let CopyFrom::Stage(source) = copy.from
-            {
-                uses[source] += 1;
-            }
-        }
-    }
-    uses
 }

@@ -1,261 +1,138 @@
-//! The order of things: unpack a base when a step first needs it, run the steps, write what they changed.
+//! The build's stages beside each other, and the files they share: trees of finished stages and of images.
+//!
+//! A stage owns its tree while it runs; once it is done the tree is only read, by every stage that needs it at once. A base
+//! is unpacked when a step first needs its files, and a tree goes as soon as nobody needs it any more.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use crate::diag::{Phase, Step as StepLine};
-use crate::image::{BaseImage, Blob, BlobSource, LayerDescriptor};
-use crate::layer::{self, Layer, LayerOptions, VerifyingReader};
-use crate::plan::{Action, Base, CopyFrom, Plan, Stage, Step};
-use crate::rootfs::Tree;
-use crate::snapshot;
+use crate::diag::Phase;
+use crate::image::LayerDescriptor;
+use crate::layer::{self, VerifyingReader};
+use crate::plan::{Base, Plan, Stage};
+use crate::rootfs::{RootfsError, Tree};
 
-use super::copy::{CopySource, copy};
-use super::users::{Owner, resolve_user};
-use super::{BuiltLayer, ExecutorError, Resources, StepError, run, uses};
+use super::stage::StageRun;
+use super::{BuiltLayer, ExecutorError, Resources, schedule};
 
 /// Runs every stage of `plan` and gives the target's layers, the base's included, lowest first.
 ///
 /// # Errors
 /// The first thing that goes wrong, with the step it went wrong in.
-pub fn execute(plan: &Plan, resources: &mut Resources<'_>) -> Result<Vec<BuiltLayer>, ExecutorError> {
-    let mut execution = Execution {
+pub fn execute(plan: &Plan, resources: &Resources<'_>) -> Result<Vec<BuiltLayer>, ExecutorError> {
+    let needs: Vec<Vec<usize>> = plan.stages.iter().map(|stage| stage.needs().collect()).collect();
+    let uses = |stage: usize| needs.iter().flatten().filter(|needed| **needed == stage).count();
+    let execution = Execution {
         plan,
-        uses: uses(plan),
-        stages: plan.stages.iter().map(|_| StageState::default()).collect(),
-        image_trees: HashMap::new(),
-        trees_made: 0,
-        layers_made: 0,
         resources,
+        stages: (0..plan.stages.len())
+            .map(|stage| Finished { uses: AtomicUsize::new(uses(stage)), ..Finished::default() })
+            .collect(),
+        images: plan.images.iter().map(|_| Mutex::default()).collect(),
+        outside: RwLock::new(()),
+        trees_made: AtomicUsize::new(0),
+        layers_made: AtomicUsize::new(0),
     };
-    for index in 0..plan.stages.len() {
-        execution.stage(index)?;
-    }
-    Ok(std::mem::take(&mut execution.stages[plan.target].layers))
+    let bases: Vec<Option<usize>> = plan.stages.iter().map(Stage::parent).collect();
+    schedule::run(&bases, resources.parallel, |stage, thread, board| {
+        StageRun::new(&execution, stage, thread).run(board)
+    })?;
+    Ok(execution.layers(plan.target))
 }
 
+/// What a stage leaves to those that need it.
 #[derive(Default)]
-struct StageState {
-    layers: Vec<BuiltLayer>,
+struct Finished {
+    /// How many steps and stages still need it.
+    uses: AtomicUsize,
+    layers: Mutex<Vec<BuiltLayer>>,
     /// Present once something needed the files.
-    tree: Option<Tree>,
+    tree: Mutex<Option<Arc<Tree>>>,
 }
 
-struct Execution<'a, 'r> {
-    plan: &'a Plan,
-    resources: &'a mut Resources<'r>,
-    /// How many steps and stages still need each stage.
-    uses: Vec<usize>,
-    stages: Vec<StageState>,
-    /// Roots of images that a `COPY --from` reads.
-    image_trees: HashMap<usize, Tree>,
-    trees_made: usize,
-    layers_made: usize,
+/// What the threads share.
+pub(super) struct Execution<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) resources: &'a Resources<'a>,
+    stages: Vec<Finished>,
+    /// Trees of images that a `COPY --from` reads.
+    images: Vec<Mutex<Option<Arc<Tree>>>>,
+    /// Held for reading by whoever looks at files outside the work directory, for writing while a sandbox has put other
+    /// files in their place.
+    pub(super) outside: RwLock<()>,
+    trees_made: AtomicUsize,
+    layers_made: AtomicUsize,
 }
 
-impl Execution<'_, '_> {
-    fn stage(&mut self, index: usize) -> Result<(), ExecutorError> {
-        let stage = &self.plan.stages[index];
-        self.stages[index].layers = match stage.base {
-            Base::Scratch => Vec::new(),
-            Base::Image(image) => base_layers(&self.plan.images[image]),
-            Base::Stage(parent) => self.stages[parent].layers.clone(),
-        };
-        let total = stage.steps.len() + 1;
-        self.resources.progress.step(&stage.name, 1, total, &stage.from_text).done();
-        for (number, step) in stage.steps.iter().enumerate() {
-            let line = self.resources.progress.step(&stage.name, number + 2, total, &step.text);
-            if step.action.makes_layer() {
-                line.working();
-                self.materialize(index)?;
-            }
-            self.step(index, step, &line).map_err(|cause| ExecutorError::Step {
-                text: step.text.clone(),
-                source_file: Arc::clone(&step.source),
-                span: step.span.clone(),
-                cause,
-            })?;
-            line.done();
-            if let Action::Copy(copy) = &step.action
-                && let CopyFrom::Stage(from) = copy.from
-            {
-                self.release(from)?;
-            }
+impl Execution<'_> {
+    /// The layers of a stage that is done.
+    pub(super) fn layers(&self, stage: usize) -> Vec<BuiltLayer> {
+        lock(&self.stages[stage].layers).clone()
+    }
+
+    /// Takes what a stage made; its files are kept if somebody will need them.
+    pub(super) fn finish(
+        &self,
+        stage: usize,
+        layers: Vec<BuiltLayer>,
+        tree: Option<Tree>,
+    ) -> Result<(), ExecutorError> {
+        let finished = &self.stages[stage];
+        *lock(&finished.layers) = layers;
+        *lock(&finished.tree) = tree.map(Arc::new);
+        if finished.uses.load(Ordering::Acquire) == 0 { self.discard(stage) } else { Ok(()) }
+    }
+
+    /// The files of a stage that is done: for reading.
+    pub(super) fn files(&self, stage: usize) -> Result<Arc<Tree>, ExecutorError> {
+        let mut slot = lock(&self.stages[stage].tree);
+        if let Some(tree) = &*slot {
+            return Ok(Arc::clone(tree));
         }
-        if let Base::Stage(parent) = stage.base {
-            self.release(parent)?;
+        // Nothing in the stage made a file: it has those of its base.
+        let tree = Arc::new(self.start(stage)?);
+        *slot = Some(Arc::clone(&tree));
+        Ok(tree)
+    }
+
+    /// The files of an image: for reading.
+    pub(super) fn image_files(&self, image: usize) -> Result<Arc<Tree>, ExecutorError> {
+        let mut slot = lock(&self.images[image]);
+        if let Some(tree) = &*slot {
+            return Ok(Arc::clone(tree));
         }
-        if self.uses[index] == 0 {
-            self.discard(index)?;
-        }
-        Ok(())
+        let tree = Arc::new(self.unpack(image)?);
+        *slot = Some(Arc::clone(&tree));
+        Ok(tree)
     }
 
-    fn step(&mut self, index: usize, step: &Step, line: &StepLine) -> Result<(), StepError> {
-        match &step.action {
-            Action::Configure => return Ok(()),
-            Action::Workdir(workdir) => {
-                let _phase = self.resources.progress.phase(Phase::Copy);
-                let tree = self.tree(index)?;
-                let user = resolve_user(tree, &workdir.user).map_err(StepError::User)?;
-                run::working_directory(tree, &workdir.path, Owner { uid: user.uid, gid: user.gid })?;
-            }
-            Action::Copy(copy_step) => {
-                let _phase = self.resources.progress.phase(Phase::Copy);
-                if copy_step.link {
-                    return self.copy_linked(index, copy_step);
-                }
-                self.copy(index, copy_step)?;
-            }
-            Action::Run(command) => {
-                let _phase = self.resources.progress.phase(Phase::Run);
-                let tree = self.stages[index].tree.as_mut().ok_or(StepError::NoRoot)?;
-                let sandbox = self.resources.sandbox.as_mut().ok_or(StepError::NoSandbox)?;
-                run::run(tree, command, sandbox.as_mut(), line)?;
-            }
-        }
-        self.commit(index)
-    }
-
-    fn copy(&mut self, index: usize, step: &crate::plan::Copy) -> Result<(), StepError> {
-        // The source may be another stage's tree: the destination is taken out of the list meanwhile.
-        let mut destination = self.stages[index].tree.take().ok_or(StepError::NoRoot)?;
-        let result = self.copy_into(step, &mut destination);
-        self.stages[index].tree = Some(destination);
-        result
-    }
-
-    /// Copies into an empty root directory, makes that a layer, and lays it over the stage's files.
-    fn copy_linked(&mut self, index: usize, step: &crate::plan::Copy) -> Result<(), StepError> {
-        let path = self.tree_path();
-        let mut apart = Tree::create(&path).map_err(StepError::Rootfs)?;
-        self.copy_into(step, &mut apart)?;
-        let layer = self.write_layer(&mut apart)?;
-        let opened = crate::fs::open(&layer.path).map_err(|error| StepError::ReadLayer(error.into()))?;
-        let reader = layer::reader(opened, &layer.descriptor.media_type).map_err(StepError::ReadLayer)?;
-        let reader = VerifyingReader::new(reader, &layer.diff_id);
-        self.tree(index)?.apply_layer(&layer.descriptor.digest.to_string(), reader).map_err(StepError::Overlay)?;
-        crate::fs::remove_dir_all(&path).map_err(|error| StepError::Rootfs(error.into()))?;
-        self.keep(index, layer);
-        Ok(())
-    }
-
-    fn copy_into(&self, step: &crate::plan::Copy, destination: &mut Tree) -> Result<(), StepError> {
-        let result = match step.from {
-            CopyFrom::Context | CopyFrom::Directory(_) => {
-                let context = match step.from {
-                    CopyFrom::Directory(number) => &self.resources.named_contexts[number],
-                    _ => self.resources.context,
-                };
-                let tree = Tree::open(&context.root).map_err(StepError::Rootfs)?;
-                let source = CopySource {
-                    tree: &tree,
-                    ignore: Some(&context.ignore),
-                    reset_owner: true,
-                    describe: &context.description,
-                };
-                copy(step, &source, destination)
-            }
-            CopyFrom::Stage(from) => match &self.stages[from].tree {
-                Some(tree) => copy(step, &from_tree(tree, &self.plan.stages[from].name), destination),
-                None => return Err(StepError::NoRoot),
-            },
-            CopyFrom::Image(image) => match self.image_trees.get(&image) {
-                Some(tree) => {
-                    let name = self.plan.images[image].reference.to_string();
-                    copy(step, &from_tree(tree, &name), destination)
-                }
-                None => return Err(StepError::NoRoot),
-            },
-        };
-        result.map_err(StepError::Copy)
-    }
-
-    /// Makes a layer of what the step changed.
-    fn commit(&mut self, index: usize) -> Result<(), StepError> {
-        let mut tree = self.stages[index].tree.take().ok_or(StepError::NoRoot)?;
-        let layer = self.write_layer(&mut tree);
-        self.stages[index].tree = Some(tree);
-        self.keep(index, layer?);
-        Ok(())
-    }
-
-    /// Writes the layer of everything that changed in `tree` since its baseline, and moves the baseline there.
-    fn write_layer(&mut self, tree: &mut Tree) -> Result<Layer, StepError> {
-        let phase = self.resources.progress.phase(Phase::Snapshot);
-        let changes = snapshot::compare(tree, &snapshot::Options::default()).map_err(StepError::Snapshot)?;
-        drop(phase);
-        let _phase = self.resources.progress.phase(Phase::Layer);
-        let spool = self.resources.directory.join(format!("layer-{}", self.layers_made));
-        self.layers_made += 1;
-        let options = LayerOptions { clamp_mtime: self.resources.clamp_mtime, ..LayerOptions::default() };
-        let layer = layer::write(tree, &changes, &spool, &options).map_err(StepError::Layer)?;
-        tree.absorb(&changes, &layer.hashes).map_err(StepError::Rootfs)?;
-        Ok(layer)
-    }
-
-    fn keep(&mut self, index: usize, layer: Layer) {
-        let blob = Blob { descriptor: layer.descriptor, source: BlobSource::File(layer.path) };
-        self.stages[index].layers.push(BuiltLayer { blob, diff_id: layer.diff_id });
-    }
-
-    fn tree(&mut self, index: usize) -> Result<&mut Tree, StepError> {
-        self.stages[index].tree.as_mut().ok_or(StepError::NoRoot)
-    }
-
-    /// Makes the stage's root directory, and those its steps copy from, if they are not there yet.
-    fn materialize(&mut self, index: usize) -> Result<(), ExecutorError> {
-        if self.stages[index].tree.is_some() {
-            return Ok(());
-        }
-        let stage = &self.plan.stages[index];
-        let tree = match stage.base {
-            Base::Scratch => {
-                let path = self.tree_path();
-                Tree::create(&path).map_err(|cause| prepare(stage, cause))?
-            }
-            Base::Image(image) => self.unpack(image)?,
+    /// A tree of its own for a stage, as its `FROM` says.
+    pub(super) fn start(&self, stage: usize) -> Result<Tree, ExecutorError> {
+        let stage = &self.plan.stages[stage];
+        match stage.base {
+            Base::Scratch => Tree::create(self.tree_path()).map_err(|cause| prepare(stage, cause)),
+            Base::Image(image) => self.unpack(image),
             Base::Stage(parent) => {
-                self.materialize(parent)?;
-                let path = self.tree_path();
-                if self.uses[parent] == 1 {
+                let tree = self.files(parent)?;
+                if self.stages[parent].uses.load(Ordering::Acquire) == 1 {
                     // Nobody else needs the parent's files: they are taken over instead of copied.
-                    match self.stages[parent].tree.take() {
-                        Some(tree) => tree,
-                        None => Tree::create(&path).map_err(|cause| prepare(stage, cause))?,
-                    }
-                } else {
-                    match &self.stages[parent].tree {
-                        Some(tree) => tree.copy_to(&path).map_err(|cause| prepare(stage, cause))?,
-                        None => Tree::create(&path).map_err(|cause| prepare(stage, cause))?,
+                    drop(tree);
+                    let mut slot = lock(&self.stages[parent].tree);
+                    match slot.take().map(Arc::try_unwrap) {
+                        Some(Ok(tree)) => return Ok(tree),
+                        Some(Err(shared)) => *slot = Some(shared),
+                        None => {}
                     }
                 }
-            }
-        };
-        self.stages[index].tree = Some(tree);
-        for step in &stage.steps {
-            let Action::Copy(step) = &step.action else { continue };
-            match step.from {
-                CopyFrom::Context | CopyFrom::Directory(_) => {}
-                CopyFrom::Stage(from) => self.materialize(from)?,
-                CopyFrom::Image(image) => {
-                    if !self.image_trees.contains_key(&image) {
-                        let tree = self.unpack(image)?;
-                        self.image_trees.insert(image, tree);
-                    }
-                }
+                let tree = self.files(parent)?;
+                let _phase = self.resources.progress.phase(Phase::Unpack);
+                tree.copy_to(self.tree_path()).map_err(|cause| prepare(stage, cause))
             }
         }
-        Ok(())
     }
 
-    fn tree_path(&mut self) -> PathBuf {
-        self.trees_made += 1;
-        self.resources.directory.join(format!("root-{}", self.trees_made))
-    }
-
-    fn unpack(&mut self, index: usize) -> Result<Tree, ExecutorError> {
+    fn unpack(&self, index: usize) -> Result<Tree, ExecutorError> {
         let image = &self.plan.images[index];
         let name = image.reference.to_string();
         let path = self.tree_path();
@@ -270,63 +147,58 @@ impl Execution<'_, '_> {
             })?;
             drop(waiting);
             let _phase = self.resources.progress.phase(Phase::Unpack);
-            self.unpack_layer(&mut tree, &file, &name, layer)?;
+            unpack_layer(&mut tree, &file, &name, layer)?;
         }
         Ok(tree)
     }
 
-    fn unpack_layer(
-        &self,
-        tree: &mut Tree,
-        file: &Path,
-        image: &str,
-        layer: &LayerDescriptor,
-    ) -> Result<(), ExecutorError> {
-        let digest = &layer.descriptor.digest;
-        let unreadable = |cause| ExecutorError::ReadLayer { image: image.to_owned(), digest: digest.clone(), cause };
-        let opened = crate::fs::open(file).map_err(|error| unreadable(error.into()))?;
-        let reader = layer::reader(opened, &layer.descriptor.media_type).map_err(unreadable)?;
-        let reader = VerifyingReader::new(reader, &layer.diff_id);
-        tree.apply_layer(&digest.to_string(), reader).map_err(|cause| ExecutorError::Unpack {
-            image: image.to_owned(),
-            digest: digest.clone(),
-            directory: tree.path().to_owned(),
-            cause,
-        })?;
-        Ok(())
+    /// Where a new tree may be made.
+    pub(super) fn tree_path(&self) -> PathBuf {
+        let number = self.trees_made.fetch_add(1, Ordering::Relaxed) + 1;
+        self.resources.directory.join(format!("root-{number}"))
+    }
+
+    /// Where a new layer may be written.
+    pub(super) fn layer_path(&self) -> PathBuf {
+        let number = self.layers_made.fetch_add(1, Ordering::Relaxed);
+        self.resources.directory.join(format!("layer-{number}"))
     }
 
     /// One use of a stage is over.
-    fn release(&mut self, index: usize) -> Result<(), ExecutorError> {
-        self.uses[index] = self.uses[index].saturating_sub(1);
-        if self.uses[index] == 0 { self.discard(index) } else { Ok(()) }
+    pub(super) fn release(&self, stage: usize) -> Result<(), ExecutorError> {
+        let before = self.stages[stage].uses.fetch_sub(1, Ordering::AcqRel);
+        if before == 1 { self.discard(stage) } else { Ok(()) }
     }
 
-    fn discard(&mut self, index: usize) -> Result<(), ExecutorError> {
-        match self.stages[index].tree.take() {
+    fn discard(&self, stage: usize) -> Result<(), ExecutorError> {
+        match lock(&self.stages[stage].tree).take() {
             Some(tree) => {
-                crate::fs::remove_dir_all(tree.path()).map_err(|cause| prepare(&self.plan.stages[index], cause.into()))
+                crate::fs::remove_dir_all(tree.path()).map_err(|cause| prepare(&self.plan.stages[stage], cause.into()))
             }
             None => Ok(()),
         }
     }
 }
 
-fn from_tree<'t>(tree: &'t Tree, describe: &'t str) -> CopySource<'t> {
-    CopySource { tree, ignore: None, reset_owner: false, describe }
+fn unpack_layer(tree: &mut Tree, file: &Path, image: &str, layer: &LayerDescriptor) -> Result<(), ExecutorError> {
+    let digest = &layer.descriptor.digest;
+    let unreadable = |cause| ExecutorError::ReadLayer { image: image.to_owned(), digest: digest.clone(), cause };
+    let opened = crate::fs::open(file).map_err(|error| unreadable(error.into()))?;
+    let reader = layer::reader(opened, &layer.descriptor.media_type).map_err(unreadable)?;
+    let reader = VerifyingReader::new(reader, &layer.diff_id);
+    tree.apply_layer(&digest.to_string(), reader).map_err(|cause| ExecutorError::Unpack {
+        image: image.to_owned(),
+        digest: digest.clone(),
+        directory: tree.path().to_owned(),
+        cause,
+    })?;
+    Ok(())
 }
 
-fn base_layers(image: &BaseImage) -> Vec<BuiltLayer> {
-    image
-        .layers
-        .iter()
-        .map(|layer| BuiltLayer {
-            blob: Blob { descriptor: layer.descriptor.clone(), source: BlobSource::Registry(image.reference.clone()) },
-            diff_id: layer.diff_id.clone(),
-        })
-        .collect()
-}
-
-fn prepare(stage: &Stage, cause: crate::rootfs::RootfsError) -> ExecutorError {
+fn prepare(stage: &Stage, cause: RootfsError) -> ExecutorError {
     ExecutorError::Prepare { stage: stage.name.clone(), cause }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -51,6 +51,21 @@ pub struct Stage {
     pub config: ImageConfig,
 }
 
+impl Stage {
+    /// The stages whose files it needs, once for each time it does.
+    pub fn needs(&self) -> impl Iterator<Item = usize> {
+        self.parent().into_iter().chain(self.steps.iter().flat_map(|step| step.action.needs()))
+    }
+
+    /// The stage it starts from, if it is one.
+    pub fn parent(&self) -> Option<usize> {
+        match self.base {
+            Base::Stage(stage) => Some(stage),
+            Base::Scratch | Base::Image(_) => None,
+        }
+    }
+}
+
 /// What a stage starts from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Base {
@@ -92,6 +107,18 @@ impl Action {
     /// Whether the step makes a layer.
     pub fn makes_layer(&self) -> bool {
         !matches!(self, Self::Configure)
+    }
+
+    /// The stages whose files it needs, once for each time it does.
+    pub fn needs(&self) -> impl Iterator<Item = usize> {
+        let from = match self {
+            Self::Copy(copy) => Some(copy.from),
+            Self::Configure | Self::Run(_) | Self::Workdir(_) => None,
+        };
+        from.into_iter().filter_map(|from| match from {
+            CopyFrom::Stage(stage) => Some(stage),
+            CopyFrom::Context | CopyFrom::Directory(_) | CopyFrom::Image(_) => None,
+        })
     }
 }
 

@@ -1,0 +1,199 @@
+//! Which stage runs when: each after the one it starts from, as many at once as there are threads.
+//!
+//! What a stage copies from others it waits for only when it gets there, so that the runtime stage of a Dockerfile is
+//! prepared while the compiler of another works. Threads take the first stage that can begin. A stage waits only for
+//! those above it, and the topmost unfinished one has nothing to wait for, so the threads never all wait. With one thread
+//! the order is that of the file.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Open,
+    Taken,
+    Done,
+}
+
+struct State<E> {
+    stages: Vec<Progress>,
+    error: Option<E>,
+    /// A thread panicked: nobody may wait for its stage.
+    broken: bool,
+}
+
+/// What the threads know of each other.
+pub(super) struct Board<E> {
+    state: Mutex<State<E>>,
+    changed: Condvar,
+}
+
+impl<E> Board<E> {
+    /// Whether something failed, so that no stage's result is wanted any more.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.lock().is_given_up()
+    }
+
+    /// Waits until `stage` is done; false if it never will be.
+    pub(super) fn wait_for(&self, stage: usize) -> bool {
+        let mut state = self.lock();
+        while !state.is_given_up() && state.stages[stage] != Progress::Done {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        !state.is_given_up()
+    }
+
+    /// Takes the first stage that can begin, waiting for one; `None` when there will be no more.
+    fn next(&self, bases: &[Option<usize>]) -> Option<usize> {
+        let mut state = self.lock();
+        loop {
+            let is_open = |stage: &usize| state.stages[*stage] == Progress::Open;
+            if state.is_given_up() || !(0..bases.len()).any(|stage| is_open(&stage)) {
+                return None;
+            }
+            let can_begin =
+                |stage: &usize| is_open(stage) && bases[*stage].is_none_or(|base| state.stages[base] == Progress::Done);
+            if let Some(stage) = (0..bases.len()).find(can_begin) {
+                state.stages[stage] = Progress::Taken;
+                return Some(stage);
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<E>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<E> State<E> {
+    fn is_given_up(&self) -> bool {
+        self.error.is_some() || self.broken
+    }
+}
+
+/// Wakes the others when a thread leaves its stage, in whatever way.
+struct Leaving<'a, E>(&'a Board<E>);
+
+impl<E> Drop for Leaving<'_, E> {
+    fn drop(&mut self) {
+        self.0.lock().broken |= std::thread::panicking();
+        self.0.changed.notify_all();
+    }
+}
+
+/// Calls `work` for every stage with its number and that of the thread, on up to `threads` threads, one of them the
+/// caller's. `bases[stage]` is the stage that must be done before it, one with a lower number.
+///
+/// # Errors
+/// The first error of `work`. No stage is begun after it, and those under way are waited for.
+pub(super) fn run<E: Send>(
+    bases: &[Option<usize>],
+    threads: usize,
+    work: impl Fn(usize, usize, &Board<E>) -> Result<(), E> + Sync,
+) -> Result<(), E> {
+    let state = State { stages: vec![Progress::Open; bases.len()], error: None, broken: false };
+    let board = Board { state: Mutex::new(state), changed: Condvar::new() };
+    let worker = |number: usize| {
+        while let Some(stage) = board.next(bases) {
+            let _leaving = Leaving(&board);
+            match work(stage, number, &board) {
+                Ok(()) => board.lock().stages[stage] = Progress::Done,
+                Err(error) => drop(board.lock().error.get_or_insert(error)),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for number in 1..threads.min(bases.len()) {
+            let worker = &worker;
+            let thread = std::thread::Builder::new().name(format!("stage-{number}"));
+            if let Err(error) = thread.spawn_scoped(scope, move || worker(number)) {
+                // Fewer do the same.
+                tracing::debug!("cannot start a thread: {error}");
+                break;
+            }
+        }
+        worker(0);
+    });
+    let state = board.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    state.error.map_or(Ok(()), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn one_thread_goes_in_order() {
+        let order = Mutex::new(Vec::new());
+        let done = run(&[None, None, Some(0), None], 1, |stage, thread, _| {
+            assert_eq!(thread, 0);
+            order.lock().unwrap().push(stage);
+            Ok::<(), ()>(())
+        });
+        assert_eq!((done, order.into_inner().unwrap()), (Ok(()), vec![0, 1, 2, 3]));
+    }
+
+    #[test]
+    fn independent_stages_run_at_once() {
+        // Each waits for the others: one after the other they would wait for ever.
+        let barrier = Barrier::new(3);
+        let done = run(&[None, None, None, Some(2)], 3, |stage, _, board| {
+            if stage < 3 {
+                barrier.wait();
+            } else {
+                assert!(board.wait_for(0) && board.wait_for(1));
+            }
+            Ok::<(), ()>(())
+        });
+        assert_eq!(done, Ok(()));
+    }
+
+    #[test]
+    fn the_first_error_stops_the_rest() {
+        let begun = AtomicUsize::new(0);
+        let barrier = Barrier::new(2);
+        let result = run(&[None, None, Some(0), None], 2, |stage, _, board| {
+            begun.fetch_add(1, Ordering::Relaxed);
+            barrier.wait();
+            if stage == 0 {
+                return Err(stage);
+            }
+            assert!(!board.wait_for(0) && board.is_given_up());
+            Ok(())
+        });
+        assert_eq!((result, begun.into_inner()), (Err(0), 2));
+    }
+
+    proptest! {
+        #[test]
+        fn every_stage_runs_once_and_nobody_waits_for_ever(
+            needs in prop::collection::vec(prop::collection::vec(any::<prop::sample::Index>(), 0..4), 1..12),
+            threads in 1_usize..5,
+        ) {
+            // The first is the base, the others are waited for on the way.
+            let needs: Vec<Vec<usize>> = needs
+                .iter()
+                .enumerate()
+                .map(|(stage, needed)| match stage {
+                    0 => Vec::new(),
+                    _ => needed.iter().map(|index| index.index(stage)).collect(),
+                })
+                .collect();
+            let bases: Vec<Option<usize>> = needs.iter().map(|needed| needed.first().copied()).collect();
+            let done = Mutex::new(vec![0; needs.len()]);
+            let result = run(&bases, threads, |stage, _, board| {
+                let base_done = bases[stage].is_none_or(|base| done.lock().unwrap()[base] == 1);
+                let others_done = needs[stage].iter().all(|needed| board.wait_for(*needed));
+                done.lock().unwrap()[stage] += 1;
+                if base_done && others_done { Ok(()) } else { Err(stage) }
+            });
+            prop_assert_eq!(result, Ok(()));
+            prop_assert!(done.into_inner().unwrap().into_iter().all(|times| times == 1));
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! One stage: its steps in order, each step's changes becoming a layer.
+
+use std::sync::{Arc, PoisonError};
+
+use crate::diag::{Phase, Step as StepLine};
+use crate::image::{BaseImage, Blob, BlobSource};
+use crate::layer::{self, Layer, LayerOptions, VerifyingReader};
+use crate::plan::{Action, Base, Copy, CopyFrom, Run, Step};
+use crate::rootfs::Tree;
+use crate::snapshot;
+
+use super::copy::{CopySource, copy};
+use super::schedule::Board;
+use super::stages::Execution;
+use super::users::{Owner, resolve_user};
+use super::{BuiltLayer, ExecutorError, StepError, run};
+
+/// A stage under way.
+pub(super) struct StageRun<'e> {
+    execution: &'e Execution<'e>,
+    index: usize,
+    /// Says which of the sandboxes is this thread's.
+    thread: usize,
+    layers: Vec<BuiltLayer>,
+    /// Present once something needed the files.
+    tree: Option<Tree>,
+}
+
+impl<'e> StageRun<'e> {
+    pub(super) fn new(execution: &'e Execution<'e>, index: usize, thread: usize) -> Self {
+        Self { execution, index, thread, layers: Vec::new(), tree: None }
+    }
+
+    /// Runs the stage to its end, or until nobody wants it any more.
+    pub(super) fn run(mut self, board: &Board<ExecutorError>) -> Result<(), ExecutorError> {
+        let execution = self.execution;
+        let (plan, progress) = (execution.plan, &execution.resources.progress);
+        let stage = &plan.stages[self.index];
+        self.layers = match stage.base {
+            Base::Scratch => Vec::new(),
+            Base::Image(image) => base_layers(&plan.images[image]),
+            Base::Stage(parent) => execution.layers(parent),
+        };
+        let total = stage.steps.len() + 1;
+        progress.step(&stage.name, 1, total, &stage.from_text).done();
+        for (number, step) in stage.steps.iter().enumerate() {
+            if board.is_given_up() {
+                return Ok(());
+            }
+            if step.action.makes_layer() && self.tree.is_none() {
+                self.tree = Some(execution.start(self.index)?);
+            }
+            if !step.action.needs().all(|needed| board.wait_for(needed)) {
+                return Ok(());
+            }
+            let mut line = progress.step(&stage.name, number + 2, total, &step.text);
+            if execution.resources.sandboxes.len() > 1 {
+                line = line.with_marked_output();
+            }
+            if step.action.makes_layer() {
+                line.working();
+            }
+            self.step(step, &line)?;
+            line.done();
+            for needed in step.action.needs() {
+                execution.release(needed)?;
+            }
+        }
+        if let Base::Stage(parent) = stage.base {
+            execution.release(parent)?;
+        }
+        execution.finish(self.index, self.layers, self.tree)
+    }
+
+    fn step(&mut self, step: &Step, line: &StepLine) -> Result<(), ExecutorError> {
+        let source = self.source(&step.action)?;
+        self.act(&step.action, source.as_deref(), line).map_err(|cause| ExecutorError::Step {
+            text: step.text.clone(),
+            source_file: Arc::clone(&step.source),
+            span: step.span.clone(),
+            cause,
+        })
+    }
+
+    /// The tree a COPY takes its files from, if that is a stage's or an image's.
+    fn source(&self, action: &Action) -> Result<Option<Arc<Tree>>, ExecutorError> {
+        let Action::Copy(copy) = action else { return Ok(None) };
+        match copy.from {
+            CopyFrom::Context | CopyFrom::Directory(_) => Ok(None),
+            CopyFrom::Stage(stage) => self.execution.files(stage).map(Some),
+            CopyFrom::Image(image) => self.execution.image_files(image).map(Some),
+        }
+    }
+
+    fn act(&mut self, action: &Action, source: Option<&Tree>, line: &StepLine) -> Result<(), StepError> {
+        let progress = &self.execution.resources.progress;
+        match action {
+            Action::Configure => return Ok(()),
+            Action::Workdir(workdir) => {
+                let _phase = progress.phase(Phase::Copy);
+                let tree = self.tree()?;
+                let user = resolve_user(tree, &workdir.user).map_err(StepError::User)?;
+                run::working_directory(tree, &workdir.path, Owner { uid: user.uid, gid: user.gid })?;
+            }
+            Action::Copy(step) => {
+                let _phase = progress.phase(Phase::Copy);
+                if step.link {
+                    return self.copy_linked(step, source);
+                }
+                let execution = self.execution;
+                copy_into(execution, step, source, self.tree()?)?;
+            }
+            Action::Run(command) => self.command(command, line)?,
+        }
+        self.commit()
+    }
+
+    fn command(&mut self, command: &Run, line: &StepLine) -> Result<(), StepError> {
+        let execution = self.execution;
+        let resources = execution.resources;
+        let number = self.thread.checked_rem(resources.sandboxes.len()).ok_or(StepError::NoSandbox)?;
+        let mut sandbox = resources.sandboxes[number].lock().unwrap_or_else(PoisonError::into_inner);
+        // A sandbox that works on `/` itself is alone with it.
+        let alone =
+            (!sandbox.is_concurrent()).then(|| execution.outside.write().unwrap_or_else(PoisonError::into_inner));
+        let _phase = resources.progress.phase(Phase::Run);
+        run::run(self.tree()?, command, sandbox.as_mut(), line)?;
+        drop(alone);
+        Ok(())
+    }
+
+    /// Copies into an empty root directory, makes that a layer, and lays it over the stage's files.
+    fn copy_linked(&mut self, step: &Copy, source: Option<&Tree>) -> Result<(), StepError> {
+        let path = self.execution.tree_path();
+        let mut apart = Tree::create(&path).map_err(StepError::Rootfs)?;
+        copy_into(self.execution, step, source, &mut apart)?;
+        let layer = self.write_layer(&mut apart)?;
+        let opened = crate::fs::open(&layer.path).map_err(|error| StepError::ReadLayer(error.into()))?;
+        let reader = layer::reader(opened, &layer.descriptor.media_type).map_err(StepError::ReadLayer)?;
+        let reader = VerifyingReader::new(reader, &layer.diff_id);
+        self.tree()?.apply_layer(&layer.descriptor.digest.to_string(), reader).map_err(StepError::Overlay)?;
+        crate::fs::remove_dir_all(&path).map_err(|error| StepError::Rootfs(error.into()))?;
+        self.keep(layer);
+        Ok(())
+    }
+
+    /// Makes a layer of what the step changed.
+    fn commit(&mut self) -> Result<(), StepError> {
+        let mut tree = self.tree.take().ok_or(StepError::NoRoot)?;
+        let layer = self.write_layer(&mut tree);
+        self.tree = Some(tree);
+        self.keep(layer?);
+        Ok(())
+    }
+
+    /// Writes the layer of everything that changed in `tree` since its baseline, and moves the baseline there.
+    fn write_layer(&self, tree: &mut Tree) -> Result<Layer, StepError> {
+        let resources = self.execution.resources;
+        let phase = resources.progress.phase(Phase::Snapshot);
+        let changes = snapshot::compare(tree, &snapshot::Options::default()).map_err(StepError::Snapshot)?;
+        drop(phase);
+        let _phase = resources.progress.phase(Phase::Layer);
+        let options = LayerOptions { clamp_mtime: resources.clamp_mtime, ..LayerOptions::default() };
+        let layer = layer::write(tree, &changes, &self.execution.layer_path(), &options).map_err(StepError::Layer)?;
+        tree.absorb(&changes, &layer.hashes).map_err(StepError::Rootfs)?;
+        Ok(layer)
+    }
+
+    fn keep(&mut self, layer: Layer) {
+        let blob = Blob { descriptor: layer.descriptor, source: BlobSource::File(layer.path) };
+        self.layers.push(BuiltLayer { blob, diff_id: layer.diff_id });
+    }
+
+    fn tree(&mut self) -> Result<&mut Tree, StepError> {
+        self.tree.as_mut().ok_or(StepError::NoRoot)
+    }
+}
+
+fn copy_into(
+    execution: &Execution<'_>,
+    step: &Copy,
+    source: Option<&Tree>,
+    destination: &mut Tree,
+) -> Result<(), StepError> {
+    let (plan, resources) = (execution.plan, execution.resources);
+    let result = match step.from {
+        CopyFrom::Context | CopyFrom::Directory(_) => {
+            let context = match step.from {
+                CopyFrom::Directory(number) => &resources.named_contexts[number],
+                _ => resources.context,
+            };
+            let _outside = execution.outside.read().unwrap_or_else(PoisonError::into_inner);
+            let tree = Tree::open(&context.root).map_err(StepError::Rootfs)?;
+            let ignore = Some(&context.ignore);
+            let source = CopySource { tree: &tree, ignore, reset_owner: true, describe: &context.description };
+            copy(step, &source, destination)
+        }
+        CopyFrom::Stage(stage) => copy(step, &from_tree(source, &plan.stages[stage].name)?, destination),
+        CopyFrom::Image(image) => {
+            let name = plan.images[image].reference.to_string();
+            copy(step, &from_tree(source, &name)?, destination)
+        }
+    };
+    result.map_err(StepError::Copy)
+}
+
+fn from_tree<'t>(tree: Option<&'t Tree>, describe: &'t str) -> Result<CopySource<'t>, StepError> {
+    Ok(CopySource { tree: tree.ok_or(StepError::NoRoot)?, ignore: None, reset_owner: false, describe })
+}
+
+fn base_layers(image: &BaseImage) -> Vec<BuiltLayer> {
+    image
+        .layers
+        .iter()
+        .map(|layer| BuiltLayer {
+            blob: Blob { descriptor: layer.descriptor.clone(), source: BlobSource::Registry(image.reference.clone()) },
+            diff_id: layer.diff_id.clone(),
+        })
+        .collect()
+}

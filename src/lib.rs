@@ -3,7 +3,7 @@
 //! The modules follow the way of the data: a `context` and a `dockerfile` make a `plan`, the `executor` runs its
 //! steps in a `sandbox` over a `rootfs`, a `snapshot` turns what a step left behind into changes, `layer` turns the
 //! changes into a blob, `image` describes the result, and `push` hands it to a registry, an OCI layout or an archive.
-//! `registry` is the one client for every registry, `cache` keeps blobs within and between builds, and `builder`
+//! `registry` is the one client for every registry, `remote` fetches what `location`s name besides images, `cache` keeps blobs within and between builds, and `builder`
 //! joins the arrows. No module imports from a floor above its own; `tests/it/floors.rs` keeps it so.
 
 pub mod builder;
@@ -14,11 +14,14 @@ pub mod diag;
 pub mod dockerfile;
 pub mod executor;
 pub mod fs;
+pub mod http;
 pub mod image;
 pub mod layer;
+pub mod location;
 pub mod plan;
 pub mod push;
 pub mod registry;
+pub mod remote;
 pub mod rootfs;
 pub mod sandbox;
 pub mod snapshot;

@@ -14,8 +14,9 @@ use serde::Deserialize;
 use super::challenge;
 use super::credentials::{Keychain, Login, Lookup};
 use super::error::{Refusal, RegistryError};
-use super::transport::{HttpOrigin, error_body, is_loopback, read_bounded, retry_after};
+use super::transport::{HttpOrigin, error_body, read_bounded};
 use crate::diag::redact::{self, Secret};
+use crate::http::{is_loopback, retry_after};
 
 /// What a token lives if the server does not say (Docker's token specification).
 const DEFAULT_LIFE: Duration = Duration::from_secs(60);
@@ -247,7 +248,7 @@ impl Authenticator {
         }
         tracing::debug!(realm = %shown_realm, ?scopes, "fetch a token");
         let token_host = realm.authority().rsplit('@').next().unwrap_or_default().to_owned();
-        let mut request = origin.http_for(&realm).request(Method::GET, realm);
+        let mut request = origin.clients.for_url(&realm).request(Method::GET, realm);
         if let Some(header) = lookup.login().and_then(basic) {
             request = request.header(AUTHORIZATION, header);
         }

@@ -10,10 +10,9 @@ use tokio::sync::{OnceCell, Semaphore};
 use super::authentication::Authenticator;
 use super::credentials::Keychain;
 use super::error::RegistryError;
-use super::retry::{self, RetryPolicy};
-use super::tls::HttpClients;
-use super::transport::{Endpoint, HttpOrigin, is_loopback, ping};
+use super::transport::{Endpoint, HttpOrigin, ping};
 use crate::diag::progress::Progress;
+use crate::http::{self, HttpClients, RetryPolicy, is_loopback};
 use crate::image::Reference;
 
 /// How many blobs move at the same time.
@@ -42,7 +41,7 @@ impl Default for ClientConfig {
             insecure: false,
             insecure_pull: false,
             insecure_registries: Vec::new(),
-            user_agent: concat!("crabwright/", env!("CARGO_PKG_VERSION")).to_owned(),
+            user_agent: http::USER_AGENT.to_owned(),
             retry: RetryPolicy::default(),
             progress: Progress::hidden(),
         }
@@ -103,7 +102,7 @@ impl Client {
     /// # Errors
     /// The HTTP client cannot be made.
     pub fn with_keychain(config: ClientConfig, keychain: Keychain) -> Result<Self, RegistryError> {
-        let http = HttpClients::new(&config.user_agent)?;
+        let http = HttpClients::new(&config.user_agent).map_err(|source| RegistryError::Setup { source })?;
         Ok(Self {
             inner: Arc::new(Inner {
                 config,
@@ -200,7 +199,7 @@ impl Client {
         })?;
         let origin = HttpOrigin { host: host.to_owned(), base, clients: self.inner.http.clone() };
         let authenticator = Authenticator::new(registry, Arc::clone(&self.inner.keychain));
-        // Not retried here: each request that needs the endpoint runs inside `retry::run`.
+        // Not retried here: each request that needs the endpoint runs inside `http::run`.
         ping(origin, authenticator, operation).await
     }
 
@@ -216,7 +215,7 @@ impl Client {
         A: Fn(Arc<Endpoint>) -> F,
         F: Future<Output = Result<T, RegistryError>>,
     {
-        retry::run(self.policy(), operation, || async {
+        http::run(self.policy(), operation, || async {
             let endpoint = self.endpoint(reference, purpose, operation).await?;
             attempt(endpoint).await
         })

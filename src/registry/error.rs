@@ -8,6 +8,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 
 use super::credentials::CredentialsError;
+use crate::http::{HttpError, Interrupted, Transient};
 use crate::image::{Digest, Platform};
 
 /// An error of the registry's own, from the body of its answer (OCI distribution spec, "Error codes").
@@ -28,24 +29,6 @@ impl fmt::Display for RemoteError {
         }
     }
 }
-
-/// An error of the HTTP library, told by its innermost cause: what stands above it only repeats that a request failed.
-#[derive(Debug)]
-pub struct HttpError(pub(super) reqwest::Error);
-
-impl fmt::Display for HttpError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut innermost: &dyn std::error::Error = &self.0;
-        while let Some(cause) = innermost.source() {
-            innermost = cause;
-        }
-        let text = innermost.to_string();
-        // The name library shows its query as a Rust value; the name itself is in the message above.
-        formatter.write_str(text.split(" for Query {").next().unwrap_or(&text))
-    }
-}
-
-impl std::error::Error for HttpError {}
 
 /// What went wrong with a request.
 #[derive(Debug, thiserror::Error)]
@@ -189,13 +172,8 @@ pub enum RegistryError {
         source: io::Error,
     },
     /// The build was asked to stop.
-    #[error("{operation}: interrupted by signal {signal}")]
-    Interrupted {
-        /// What was going on.
-        operation: String,
-        /// The signal's number.
-        signal: i32,
-    },
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
 }
 
 /// An answer with a status that says no.
@@ -243,28 +221,17 @@ fn platforms(available: &[Platform]) -> String {
     shown.join(", ")
 }
 
-/// The kind of the first IO error among the causes.
-fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<io::ErrorKind> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            // A TLS error travels inside an IO error of kind InvalidData or Other.
-            return Some(error.kind());
+impl Transient for RegistryError {
+    fn transient(&self) -> Option<Option<Duration>> {
+        match self {
+            Self::Refused(refusal) => {
+                matches!(refusal.status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504).then_some(refusal.retry_after)
+            }
+            Self::Transport { source, .. } | Self::Connect { source, .. } => source.is_transient().then_some(None),
+            Self::Truncated { .. } => Some(None),
+            _ => None,
         }
-        cause = error.source();
     }
-    None
-}
-
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = String::new();
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        text.push_str(&error.to_string());
-        text.push('\n');
-        cause = error.source();
-    }
-    text
 }
 
 impl RegistryError {
@@ -272,27 +239,11 @@ impl RegistryError {
     pub(super) fn from_http(operation: &str, host: &str, error: reqwest::Error) -> Self {
         let operation = operation.to_owned();
         let host = host.to_owned();
-        let source = HttpError(error.without_url());
-        if source.0.is_connect() {
+        let source = HttpError::new(error);
+        if source.is_connect() {
             Self::Connect { operation, host, source }
         } else {
             Self::Transport { operation, host, source }
-        }
-    }
-
-    /// Whether the same request may succeed in a moment, and how long the registry asked to wait for it.
-    pub fn transient(&self) -> Option<Option<Duration>> {
-        match self {
-            Self::Refused(refusal) => {
-                matches!(refusal.status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504).then_some(refusal.retry_after)
-            }
-            Self::Transport { source, .. } => (!source.0.is_builder() && !source.0.is_decode()).then_some(None),
-            Self::Connect { source, .. } => {
-                matches!(io_kind(&source.0), Some(io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted))
-                    .then_some(None)
-            }
-            Self::Truncated { .. } => Some(None),
-            _ => None,
         }
     }
 
@@ -303,7 +254,7 @@ impl RegistryError {
 
     /// Whether TLS itself works, and only the certificate does not.
     pub(super) fn blames_certificate(&self) -> bool {
-        matches!(self, Self::Connect { source, .. } if causes(&source.0).contains("certificate"))
+        matches!(self, Self::Connect { source, .. } if source.causes().contains("certificate"))
     }
 
     /// The HTTP status, if the registry answered.
@@ -317,7 +268,7 @@ impl RegistryError {
     /// The signal that ended the request, if one did.
     pub fn interrupted(&self) -> Option<i32> {
         match self {
-            Self::Interrupted { signal, .. } => Some(*signal),
+            Self::Interrupted(interrupted) => Some(interrupted.signal),
             _ => None,
         }
     }
@@ -365,7 +316,7 @@ fn connect_hint(host: &str, source: &HttpError) -> String {
     let plain =
         format!("if it speaks plain http, allow that with --insecure-registry={host} (or --insecure, --insecure-pull)");
     // The TLS and DNS libraries' own types are not reachable from here, only their words are.
-    let causes = causes(&source.0);
+    let causes = source.causes();
     if causes.contains("certificate") {
         return format!(
             "the certificate of {host} is not trusted here: add its authority to SSL_CERT_FILE or SSL_CERT_DIR"
@@ -377,10 +328,10 @@ fn connect_hint(host: &str, source: &HttpError) -> String {
     if causes.contains("dns error") {
         return format!("the name {host} could not be resolved: check it, and /etc/resolv.conf");
     }
-    if source.0.is_timeout() {
+    if source.is_timeout() {
         return format!("{host} does not answer: check the address, the network and its policies");
     }
-    match io_kind(&source.0) {
+    match source.io_kind() {
         Some(io::ErrorKind::ConnectionRefused) => format!("is the registry running at {host}? {plain}"),
         _ => format!("check that {host} can be reached from here; {plain}"),
     }

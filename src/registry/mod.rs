@@ -1,7 +1,7 @@
 //! The one client for every registry (OCI distribution spec; Docker's token authentication).
 //!
 //! Its shape is that of go-containerregistry's transport: a ping tells how to authenticate, tokens are fetched for scopes
-//! that grow, a 401 is answered once with what its challenge asks for. Retries happen in one place (`retry`),
+//! that grow, a 401 is answered once with what its challenge asks for. Retries happen in one place (`http::run`),
 //! and credentials go to the registry they were meant for and nowhere else: not to where a blob is redirected, not to
 //! where an upload continues on another host, and into no message.
 
@@ -13,8 +13,6 @@ pub mod credentials;
 mod error;
 mod local;
 mod pull;
-mod retry;
-mod tls;
 mod transport;
 mod upload;
 
@@ -22,5 +20,4 @@ pub use client::{Client, ClientConfig};
 pub use credentials::Keychain;
 pub use error::{Refusal, RegistryError, RemoteError};
 pub use local::LocalBlobs;
-pub use retry::RetryPolicy;
 pub use upload::{Mount, UploadSession};

@@ -11,7 +11,8 @@ use super::authentication::Access;
 use super::body::Payload;
 use super::client::{Client, Purpose};
 use super::error::RegistryError;
-use super::transport::{Endpoint, Request, host_of, next_chunk, read_bounded};
+use super::transport::{Endpoint, Request, next_chunk, read_bounded};
+use crate::http::host_of;
 use crate::image::{
     BaseImage, Descriptor, Digest, ImageConfig, Index, LayerDescriptor, Manifest, Platform, Reference, media_type,
 };

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Method, Response, StatusCode, Url};
 
 use super::authentication::{Access, Authenticator, Sent};
 use super::body::{Activity, Payload};
 use super::error::{Refusal, RegistryError, RemoteError};
-use super::tls::HttpClients;
 use crate::diag::redact;
+use crate::http::{HttpClients, host_of, retry_after};
 
 /// How long a response may take after the last byte of the request; registries that move an upload to an object store
 /// answer late.
@@ -34,23 +34,10 @@ pub(super) struct HttpOrigin {
 }
 
 impl HttpOrigin {
-    /// The client for `url`: this machine itself is never behind a proxy.
-    pub(super) fn http_for(&self, url: &Url) -> &reqwest::Client {
-        if is_loopback(url.host_str().unwrap_or_default()) { &self.clients.direct } else { &self.clients.proxied }
-    }
-
     /// Whether credentials for this registry may go to `url`.
     fn owns(&self, url: &Url) -> bool {
         url.origin() == self.base.origin()
     }
-}
-
-/// Whether `host` (without port) is this machine.
-pub(super) fn is_loopback(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost"
-        || host.ends_with(".localhost")
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// A registry that answered our ping.
@@ -158,7 +145,7 @@ impl Endpoint {
         let owns = self.origin.owns(&url);
         tracing::debug!(method = %request.method, url = %redact::url(url.as_str()), authorized = owns && sent.header.is_some(), "request");
         let mut builder =
-            self.origin.http_for(&url).request(request.method.clone(), url).headers(request.headers.clone());
+            self.origin.clients.for_url(&url).request(request.method.clone(), url).headers(request.headers.clone());
         if owns && let Some(header) = &sent.header {
             builder = builder.header(AUTHORIZATION, header);
         }
@@ -247,20 +234,6 @@ pub(super) async fn ping(
         status => tracing::debug!(status, host = %endpoint.origin.host, "ping"),
     }
     Ok(Arc::new(endpoint))
-}
-
-/// `host[:port]` of a URL, for messages.
-pub(super) fn host_of(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    }
-}
-
-/// `Retry-After` in seconds; the form with a date is left to our own pauses.
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// The next piece of a body, within the time limit.
@@ -353,15 +326,5 @@ mod tests {
         assert_eq!(shown("<html>413</html>"), "");
         assert_eq!(shown(""), "");
         assert_eq!(shown("\u{1b}[31mred"), "[31mred");
-    }
-
-    #[test]
-    fn loopback_is_this_machine_only() {
-        for host in ["localhost", "127.0.0.1", "127.1.2.3", "::1", "[::1]", "r.localhost"] {
-            assert!(is_loopback(host), "{host}");
-        }
-        for host in ["localhost.example.com", "10.0.0.1", "127.example.com", "::2", ""] {
-            assert!(!is_loopback(host), "{host}");
-        }
     }
 }

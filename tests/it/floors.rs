@@ -10,8 +10,8 @@ use crate::support::program::source_directory;
 /// From the ground up. Modules on one floor do not know each other.
 const FLOORS: &[&[&str]] = &[
     &["diag"],
-    &["fs", "image", "dockerfile"],
-    &["rootfs", "sandbox", "context", "plan", "registry"],
+    &["fs", "image", "dockerfile", "http", "location"],
+    &["rootfs", "sandbox", "context", "plan", "registry", "remote"],
     &["snapshot", "cache", "push"],
     &["layer"],
     &["executor"],

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use crabwright::cache::BlobStore;
 use crabwright::diag::progress::Progress;
+use crabwright::http::RetryPolicy;
 use crabwright::image::layout::LayoutReader;
 use crabwright::image::{
     Blob, BlobSource, Descriptor, Digest, Image, ImageConfig, Index, Manifest, Platform, Reference, RootFs, media_type,
 };
 use crabwright::push::{PushError, PushSummary, check_destinations, push, write_archive, write_layout};
-use crabwright::registry::{Client, ClientConfig, Keychain, RegistryError, RetryPolicy};
+use crabwright::registry::{Client, ClientConfig, Keychain, RegistryError};
 
 use crate::support::fake_registry::{Authentication, FakeRegistry, Fault, Habits};
 

@@ -1,13 +1,13 @@
 //! The one place that tries again, waits, and notices that the build was asked to stop.
 //!
-//! Every request to a registry runs inside [`run`]; whether an error is worth another attempt is the error's own knowledge
-//! ([`RegistryError::transient`]). Nothing inside an attempt retries by itself, so that attempts do not multiply.
+//! Every request runs inside [`run`]; whether an error is worth another attempt is the error's own knowledge
+//! ([`Transient`]). Nothing inside an attempt retries by itself, so that attempts do not multiply.
 
+use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use super::error::RegistryError;
 use crate::diag::interrupt;
 
 /// How often a signal is looked for.
@@ -20,7 +20,7 @@ pub struct RetryPolicy {
     pub attempts: u32,
     /// The pause after the first attempt; it doubles each time.
     pub first_pause: Duration,
-    /// The longest pause, also where the registry asks for a longer one.
+    /// The longest pause, also where the server asks for a longer one.
     pub longest_pause: Duration,
 }
 
@@ -31,7 +31,7 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The pause after attempt number `attempt` (from 1), when the registry asked for `asked`.
+    /// The pause after attempt number `attempt` (from 1), when the server asked for `asked`.
     fn pause(&self, attempt: u32, asked: Option<Duration>) -> Duration {
         if let Some(asked) = asked {
             return asked.min(self.longest_pause);
@@ -43,14 +43,31 @@ impl RetryPolicy {
     }
 }
 
+/// The build was asked to stop.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{operation}: interrupted by signal {signal}")]
+pub struct Interrupted {
+    /// What was going on.
+    pub operation: String,
+    /// The signal's number.
+    pub signal: i32,
+}
+
+/// An error that knows whether it may pass.
+pub trait Transient: fmt::Display + From<Interrupted> {
+    /// Whether the same request may succeed in a moment, and how long the server asked to wait for it.
+    fn transient(&self) -> Option<Option<Duration>>;
+}
+
 /// Runs `attempt` until it succeeds, fails for good, or has been tried often enough.
 ///
 /// # Errors
-/// The last attempt's error, or [`RegistryError::Interrupted`].
-pub(super) async fn run<T, A, F>(policy: &RetryPolicy, operation: &str, mut attempt: A) -> Result<T, RegistryError>
+/// The last attempt's error, or [`Interrupted`].
+pub async fn run<T, E, A, F>(policy: &RetryPolicy, operation: &str, mut attempt: A) -> Result<T, E>
 where
+    E: Transient,
     A: FnMut() -> F,
-    F: Future<Output = Result<T, RegistryError>>,
+    F: Future<Output = Result<T, E>>,
 {
     let mut number = 1;
     loop {
@@ -78,11 +95,11 @@ async fn interruptible<F: Future>(
     operation: &str,
     requested: impl Fn() -> Option<i32>,
     future: F,
-) -> Result<F::Output, RegistryError> {
+) -> Result<F::Output, Interrupted> {
     let mut future = std::pin::pin!(future);
     loop {
         if let Some(signal) = requested() {
-            return Err(RegistryError::Interrupted { operation: operation.to_owned(), signal });
+            return Err(Interrupted { operation: operation.to_owned(), signal });
         }
         match tokio::time::timeout(INTERRUPT_POLL, future.as_mut()).await {
             Ok(output) => return Ok(output),
@@ -95,29 +112,31 @@ async fn interruptible<F: Future>(
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use super::super::error::Refusal;
     use super::*;
+
+    /// A status that some server answered.
+    #[derive(Debug, PartialEq, Eq, thiserror::Error)]
+    enum Answer {
+        #[error("{0}")]
+        Status(u16),
+        #[error(transparent)]
+        Interrupted(#[from] Interrupted),
+    }
+
+    impl Transient for Answer {
+        fn transient(&self) -> Option<Option<Duration>> {
+            matches!(self, Self::Status(429 | 500..)).then_some(None)
+        }
+    }
 
     fn policy() -> RetryPolicy {
         RetryPolicy { attempts: 3, first_pause: Duration::from_millis(1), longest_pause: Duration::from_millis(8) }
     }
 
-    fn status(code: u16) -> RegistryError {
-        RegistryError::Refused(Box::new(Refusal {
-            operation: "test".to_owned(),
-            host: "h".to_owned(),
-            token_server: None,
-            status: reqwest::StatusCode::from_u16(code).unwrap(),
-            remote: Vec::new(),
-            credentials: String::new(),
-            retry_after: None,
-        }))
-    }
-
-    async fn attempts_until(code: u16, succeed_at: u32) -> (u32, Result<(), RegistryError>) {
+    async fn attempts_until(code: u16, succeed_at: u32) -> (u32, Result<(), Answer>) {
         let count = AtomicU32::new(0);
         let result = run(&policy(), "test", || async {
-            if count.fetch_add(1, Ordering::Relaxed) + 1 >= succeed_at { Ok(()) } else { Err(status(code)) }
+            if count.fetch_add(1, Ordering::Relaxed) + 1 >= succeed_at { Ok(()) } else { Err(Answer::Status(code)) }
         })
         .await;
         (count.into_inner(), result)
@@ -147,7 +166,7 @@ mod tests {
         let signal = || (polls.fetch_add(1, Ordering::Relaxed) > 1).then_some(15);
         let started = std::time::Instant::now();
         let result = interruptible("pull", signal, std::future::pending::<()>()).await;
-        assert!(matches!(result, Err(RegistryError::Interrupted { signal: 15, .. })));
+        assert!(matches!(result, Err(Interrupted { signal: 15, .. })));
         assert!(started.elapsed() < Duration::from_secs(5));
     }
 }

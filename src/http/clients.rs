@@ -5,35 +5,44 @@
 
 use std::time::Duration;
 
-use super::error::RegistryError;
+use reqwest::Url;
+
+use super::origin::is_loopback;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One client for what lies behind the environment's proxies, and one for this machine itself.
 #[derive(Debug, Clone)]
-pub(super) struct HttpClients {
-    pub(super) proxied: reqwest::Client,
-    pub(super) direct: reqwest::Client,
+pub struct HttpClients {
+    proxied: reqwest::Client,
+    direct: reqwest::Client,
 }
 
 impl HttpClients {
-    pub(super) fn new(user_agent: &str) -> Result<Self, RegistryError> {
+    /// Reads the machine's certificate authorities and the environment's proxies, once.
+    ///
+    /// # Errors
+    /// The HTTP library cannot start.
+    pub fn new(user_agent: &str) -> Result<Self, reqwest::Error> {
         let build = |builder: reqwest::ClientBuilder| builder.build();
         let roots = machine_roots();
         let clients = build(builder(user_agent, &roots))
             .and_then(|proxied| Ok(Self { proxied, direct: build(builder(user_agent, &roots).no_proxy())? }));
         match clients {
             Ok(clients) => Ok(clients),
-            Err(source) if roots.is_empty() => Err(RegistryError::Setup { source }),
+            Err(error) if roots.is_empty() => Err(error),
             Err(error) => {
-                // One malformed file among the machine's authorities must not cost us all registries.
+                // One malformed file among the machine's authorities must not cost us all servers.
                 tracing::warn!(%error, "the certificate authorities of this machine are not usable, only the built-in ones are used");
-                let proxied = build(builder(user_agent, &[])).map_err(|source| RegistryError::Setup { source })?;
-                let direct =
-                    build(builder(user_agent, &[]).no_proxy()).map_err(|source| RegistryError::Setup { source })?;
-                Ok(Self { proxied, direct })
+                let proxied = build(builder(user_agent, &[]))?;
+                Ok(Self { proxied, direct: build(builder(user_agent, &[]).no_proxy())? })
             }
         }
+    }
+
+    /// The client for `url`: this machine itself is never behind a proxy.
+    pub fn for_url(&self, url: &Url) -> &reqwest::Client {
+        if is_loopback(url.host_str().unwrap_or_default()) { &self.direct } else { &self.proxied }
     }
 }
 
@@ -58,7 +67,7 @@ fn builder(user_agent: &str, machine_roots: &[reqwest::Certificate]) -> reqwest:
         .user_agent(user_agent)
         .tls_certs_only(bundled.chain(machine_roots.iter().cloned()))
         .connect_timeout(CONNECT_TIMEOUT)
-        // Redirects are followed by `transport`, which knows when credentials have to stay behind.
+        // Redirects are followed by who asks, who knows when credentials have to stay behind.
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .retry(reqwest::retry::never())

@@ -1,0 +1,17 @@
+//! What everything that speaks HTTP shares: one set-up of TLS, proxies and time limits, and one way of trying again.
+//!
+//! Registries and downloads differ in what they send and in what an answer means, which is their own knowledge; how a connection
+//! comes about and when a request is repeated must not differ.
+
+mod clients;
+mod error;
+mod origin;
+mod retry;
+
+pub use clients::HttpClients;
+pub use error::HttpError;
+pub use origin::{host_of, is_loopback, retry_after};
+pub use retry::{Interrupted, RetryPolicy, Transient, run};
+
+/// How this program names itself to servers.
+pub const USER_AGENT: &str = concat!("crabwright/", env!("CARGO_PKG_VERSION"));

@@ -1,0 +1,91 @@
+//! What the text of a URL names: a file to download, or a git repository with a commit in it.
+//!
+//! Nothing is fetched here. A Dockerfile's `ADD` and the command line's contexts are read by the same rules, before anything
+//! runs, so that a mistyped key of a git URL is told at its place in the file.
+
+mod git;
+mod http;
+
+pub use git::{FileTimes, GitLocation};
+pub use http::HttpLocation;
+
+use std::fmt;
+
+/// Something on the network that files come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// A file.
+    Http(HttpLocation),
+    /// A directory of a commit.
+    Git(GitLocation),
+}
+
+/// What is wrong with a URL.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
+pub struct LocationError {
+    problem: String,
+}
+
+impl LocationError {
+    fn new(problem: impl Into<String>) -> Self {
+        Self { problem: problem.into() }
+    }
+}
+
+impl Location {
+    /// Reads a source of `ADD`, by BuildKit's rules: `git://`, `ssh://` and `user@host:path` name repositories, and so does
+    /// `http(s)://` with a path that ends in `.git`; any other `http(s)://` names a file. `None` for a path.
+    ///
+    /// # Errors
+    /// The text is meant as a URL and cannot be one, or asks a repository for something unknown or contradictory.
+    pub fn parse(text: &str) -> Result<Option<Self>, LocationError> {
+        if let Some(location) = GitLocation::parse(text)? {
+            return Ok(Some(Self::Git(location)));
+        }
+        Ok(HttpLocation::parse(text)?.map(Self::Http))
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(location) => location.fmt(f),
+            Self::Git(location) => location.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repositories_and_files_are_told_apart_from_paths() {
+        let kind = |text: &str| match Location::parse(text) {
+            Ok(Some(Location::Git(_))) => "git",
+            Ok(Some(Location::Http(_))) => "file",
+            Ok(None) => "path",
+            Err(_) => "error",
+        };
+        for (text, expected) in [
+            ("git://host/x", "git"),
+            ("ssh://git@host:22/x", "git"),
+            ("git@github.com:docker/buildx.git", "git"),
+            ("https://github.com/docker/buildx.git", "git"),
+            ("https://github.com/docker/buildx.git#v1:sub", "git"),
+            ("HTTPS://github.com/docker/buildx.git?tag=v1", "git"),
+            ("https://github.com/docker/buildx", "file"),
+            ("http://host/a.git/b", "file"),
+            ("http://host/?x=a.git", "file"),
+            ("github.com/docker/buildx", "path"),
+            ("a@b/c:d", "path"),
+            ("a:b", "path"),
+            ("http://", "error"),
+            ("git://", "error"),
+            ("https://host/x.git?nonsense=1", "error"),
+        ] {
+            assert_eq!(kind(text), expected, "{text}");
+        }
+    }
+}

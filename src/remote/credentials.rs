@@ -1,0 +1,139 @@
+//! Which secrets of the build go to which server.
+//!
+//! The names are BuildKit's. A secret for a host goes to that host alone; the one without a host goes to the server that the build
+//! itself names, not to those of its submodules.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::diag::redact::Secret;
+use crate::http::host_of;
+use crate::location::HttpLocation;
+
+/// The user name that git hosts expect beside a token.
+const TOKEN_USER: &str = "x-access-token";
+
+/// Looks a secret of the build up by its id.
+pub type Lookup = Arc<dyn Fn(&str) -> Option<Secret<String>> + Send + Sync>;
+
+/// How to log in to ssh servers.
+#[derive(Debug, Clone, Default)]
+pub struct SshAccess {
+    /// Private keys in OpenSSH or PEM form, tried in order.
+    pub keys: Vec<Secret<String>>,
+    /// Whether the agent that `SSH_AUTH_SOCK` names is asked.
+    pub agent: bool,
+}
+
+/// What a git server is told over HTTP.
+#[derive(Debug, Clone)]
+pub enum GitAuthorization {
+    /// A user and a password, where the server asks for them.
+    Basic {
+        /// The user.
+        user: String,
+        /// The password or token.
+        password: Secret<String>,
+    },
+    /// The value of an `Authorization` header of another scheme.
+    Header(Secret<String>),
+}
+
+/// The value of the `Authorization` header for a file: the secret `HTTP_AUTH_HEADER_<host>`, or `HTTP_AUTH_TOKEN_<host>` as a
+/// bearer token. The host is tried with its port first.
+pub fn http_authorization(lookup: &Lookup, location: &HttpLocation) -> Option<Secret<String>> {
+    let name = location.url().host_str().unwrap_or_default();
+    let host = host_of(location.url());
+    let hosts = if host == name { vec![name] } else { vec![host.as_str(), name] };
+    hosts.into_iter().find_map(|host| {
+        let header = lookup(&format!("HTTP_AUTH_HEADER_{host}")).map(|secret| trimmed(&secret));
+        header.or_else(|| {
+            let token = lookup(&format!("HTTP_AUTH_TOKEN_{host}"))?;
+            Some(Secret::new(format!("Bearer {}", token.reveal().trim())))
+        })
+    })
+}
+
+/// What a git server is told: the secret `GIT_AUTH_HEADER.<host>` or `GIT_AUTH_TOKEN.<host>`, and for the build's own server
+/// (`is_main`) also those without a host.
+pub fn git_authorization(lookup: &Lookup, host: &str, is_main: bool) -> Option<GitAuthorization> {
+    let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
+    let mut suffixes = vec![format!(".{host}")];
+    if name != host {
+        suffixes.push(format!(".{name}"));
+    }
+    if is_main {
+        suffixes.push(String::new());
+    }
+    suffixes.into_iter().find_map(|suffix| {
+        let header = lookup(&format!("GIT_AUTH_HEADER{suffix}")).map(|secret| from_header(&trimmed(&secret)));
+        header.or_else(|| {
+            let token = lookup(&format!("GIT_AUTH_TOKEN{suffix}"))?;
+            Some(GitAuthorization::Basic { user: TOKEN_USER.to_owned(), password: trimmed(&token) })
+        })
+    })
+}
+
+/// A file of a secret mostly ends with a line end, which is not part of it.
+fn trimmed(secret: &Secret<String>) -> Secret<String> {
+    Secret::new(secret.reveal().trim().to_owned())
+}
+
+fn from_header(header: &Secret<String>) -> GitAuthorization {
+    let basic = || {
+        let (scheme, encoded) = header.reveal().split_once(' ')?;
+        let decoded = STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
+        let text = String::from_utf8(decoded).ok()?;
+        let (user, password) = text.split_once(':')?;
+        Some(GitAuthorization::Basic { user: user.to_owned(), password: Secret::new(password.to_owned()) })
+    };
+    basic().unwrap_or_else(|| GitAuthorization::Header(header.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lookup(secrets: &[(&str, &str)]) -> Lookup {
+        let secrets: Vec<(String, String)> =
+            secrets.iter().map(|(id, value)| ((*id).to_owned(), (*value).to_owned())).collect();
+        Arc::new(move |id| secrets.iter().find(|(known, _)| known == id).map(|(_, value)| Secret::new(value.clone())))
+    }
+
+    #[test]
+    fn files_get_the_secret_of_their_host() {
+        let secrets = lookup(&[
+            ("HTTP_AUTH_TOKEN_a.example", "t\n"),
+            ("HTTP_AUTH_HEADER_b.example:81", "Basic x"),
+            ("HTTP_AUTH_TOKEN_b.example", "u"),
+        ]);
+        let asked = |url: &str| {
+            let location = HttpLocation::parse(url).unwrap().unwrap();
+            http_authorization(&secrets, &location).map(|secret| secret.reveal().clone())
+        };
+        assert_eq!(asked("https://a.example/x").as_deref(), Some("Bearer t"));
+        assert_eq!(asked("https://a.example:444/x").as_deref(), Some("Bearer t"));
+        assert_eq!(asked("http://b.example:81/x").as_deref(), Some("Basic x"));
+        assert_eq!(asked("http://b.example/x").as_deref(), Some("Bearer u"));
+        assert_eq!(asked("http://c.example/a.example"), None);
+    }
+
+    #[test]
+    fn the_general_git_secret_is_for_the_main_server() {
+        let secrets = lookup(&[("GIT_AUTH_TOKEN", "general"), ("GIT_AUTH_HEADER.h.example", "basic dTpw")]);
+        let asked = |host: &str, is_main| match git_authorization(&secrets, host, is_main) {
+            Some(GitAuthorization::Basic { user, password }) => format!("{user}:{}", password.reveal()),
+            Some(GitAuthorization::Header(header)) => header.reveal().clone(),
+            None => "nothing".to_owned(),
+        };
+        assert_eq!(asked("x.example", true), "x-access-token:general");
+        assert_eq!(asked("x.example", false), "nothing");
+        assert_eq!(asked("h.example:8443", false), "u:p");
+        let other = lookup(&[("GIT_AUTH_HEADER", "Bearer abc")]);
+        assert!(
+            matches!(git_authorization(&other, "h", true), Some(GitAuthorization::Header(value)) if value.reveal() == "Bearer abc")
+        );
+    }
+}

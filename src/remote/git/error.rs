@@ -1,0 +1,168 @@
+//! Why a repository could not be checked out.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::fs;
+use crate::http::{Interrupted, Transient};
+
+/// A checkout that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum GitError {
+    /// The server cannot be reached, refuses, or sends something that makes no sense.
+    #[error("fetch {url}")]
+    Fetch {
+        /// The repository, without credentials.
+        url: String,
+        /// What the git library says.
+        #[source]
+        source: git2::Error,
+    },
+    /// Nothing came for too long.
+    #[error("fetch {url}: nothing came for {} seconds", idle.as_secs())]
+    Stalled {
+        /// The repository, without credentials.
+        url: String,
+        /// How long.
+        idle: Duration,
+    },
+    /// More came than a repository should have.
+    #[error("fetch {url}: more than {limit} bytes")]
+    TooLarge {
+        /// The repository, without credentials.
+        url: String,
+        /// The limit.
+        limit: usize,
+    },
+    /// There is no such branch, tag or commit.
+    #[error("repository {url} does not contain ref {reference}")]
+    Reference {
+        /// The repository, without credentials.
+        url: String,
+        /// What was asked for.
+        reference: String,
+    },
+    /// The commit is another one than was asked for. In BuildKit's words.
+    #[error("expected checksum to match {expected}, got {found}")]
+    Checksum {
+        /// What the commit's hash should start with.
+        expected: String,
+        /// The commit's hash.
+        found: String,
+    },
+    /// An object of the repository cannot be read.
+    #[error("read {what} of commit {commit}")]
+    Object {
+        /// What was to be read.
+        what: String,
+        /// The commit.
+        commit: String,
+        /// What the git library says.
+        #[source]
+        source: git2::Error,
+    },
+    /// A name in a commit that no file system should get.
+    #[error("commit {commit} has an entry {path:?}: {problem}")]
+    Entry {
+        /// The commit.
+        commit: String,
+        /// The entry's path, as far as it is text.
+        path: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// There is no such directory in the commit.
+    #[error("commit {commit} has no directory {subdir:?}")]
+    Subdir {
+        /// The commit.
+        commit: String,
+        /// What was asked for.
+        subdir: String,
+    },
+    /// A submodule could not be had.
+    #[error("check out the submodule {path}")]
+    Submodule {
+        /// Where it belongs.
+        path: String,
+        /// Why.
+        #[source]
+        source: Box<GitError>,
+    },
+    /// A submodule that cannot be fetched from anywhere.
+    #[error("commit {commit} has a submodule at {path:?}: {problem}")]
+    SubmoduleUrl {
+        /// The commit.
+        commit: String,
+        /// Where it belongs.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The repository that is kept could not be put in order.
+    #[error("keep the repository in {}", path.display())]
+    Keep {
+        /// Where it is.
+        path: PathBuf,
+        /// What the git library says.
+        #[source]
+        source: git2::Error,
+    },
+    /// A file could not be written.
+    #[error(transparent)]
+    File(#[from] fs::Error),
+    /// The thread that does the work could not be started, or ended without a word.
+    #[error("start the checkout of {url}")]
+    Thread {
+        /// The repository, without credentials.
+        url: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The build was asked to stop.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+}
+
+impl Transient for GitError {
+    fn transient(&self) -> Option<Option<Duration>> {
+        match self {
+            // The library tells answers of a server by words alone; most of those that say no are of the class Http.
+            Self::Fetch { source, .. } => {
+                let network = matches!(source.class(), git2::ErrorClass::Net | git2::ErrorClass::Os);
+                let busy = ["status code: 429", "status code: 50"].iter().any(|words| source.message().contains(words));
+                (network || busy).then_some(None)
+            }
+            Self::Submodule { source, .. } => source.transient(),
+            _ => None,
+        }
+    }
+}
+
+impl GitError {
+    /// What the user may look at.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Fetch { source, .. } => match (source.code(), source.class()) {
+                (git2::ErrorCode::Auth, git2::ErrorClass::Ssh) => {
+                    Some("give the build a key for this server with --ssh default".to_owned())
+                }
+                (git2::ErrorCode::Auth, _) => Some(
+                    "give the credentials as --secret id=GIT_AUTH_TOKEN (or GIT_AUTH_HEADER); GIT_AUTH_TOKEN.HOST for one host"
+                        .to_owned(),
+                ),
+                (git2::ErrorCode::Certificate, git2::ErrorClass::Ssh) => Some(
+                    "the server's key must be in ~/.ssh/known_hosts of the user who builds (ssh-keyscan HOST); it is not \
+                     trusted unseen"
+                        .to_owned(),
+                ),
+                (git2::ErrorCode::Certificate, _) => {
+                    Some("name a bundle with the server's certificate authority in SSL_CERT_FILE".to_owned())
+                }
+                _ => None,
+            },
+            Self::SubmoduleUrl { .. } => Some("leave submodules out with ?submodules=false".to_owned()),
+            _ => None,
+        }
+    }
+}

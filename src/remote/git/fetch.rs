@@ -1,0 +1,278 @@
+//! From a server to a commit in a local object store: the reference looked up, and as little fetched as the server allows.
+
+use std::path::Path;
+
+use git2::{
+    AutotagOption, Config, Cred, CredentialType, FetchOptions, Oid, ProxyOptions, RemoteCallbacks, RemoteRedirect,
+    Repository, RepositoryInitOptions,
+};
+
+use super::error::GitError;
+use super::{GitRequest, Watch};
+use crate::diag::redact;
+use crate::location::GitLocation;
+use crate::remote::credentials::{GitAuthorization, git_authorization};
+
+/// Bytes that one repository may send.
+const MAX_PACK: usize = 16 << 30;
+/// Matches nothing: a fetch of it only asks for the server's references.
+const NO_REFERENCE: &str = "refs/crabwright/none";
+/// Where a reference that is neither branch nor tag comes to lie.
+const FETCHED: &str = "refs/crabwright/fetched";
+/// How often a server may ask for credentials during one fetch before it has refused them.
+const MAX_LOGINS: usize = 8;
+
+/// Who asks, and for whom.
+pub(super) struct Access<'a> {
+    pub(super) request: &'a GitRequest,
+    pub(super) watch: &'a Watch,
+    /// Whether the repository is the one the build names, rather than a submodule of it.
+    pub(super) is_main: bool,
+}
+
+/// A repository that has the commit and its files.
+pub(super) struct Fetched {
+    pub(super) repository: Repository,
+    pub(super) commit: Oid,
+}
+
+impl Fetched {
+    /// In seconds since 1970.
+    pub(super) fn commit_time(&self) -> Result<i64, GitError> {
+        let commit = self.repository.find_commit(self.commit).map_err(|source| self.unreadable("the time", source))?;
+        Ok(commit.time().seconds())
+    }
+
+    pub(super) fn unreadable(&self, what: impl Into<String>, source: git2::Error) -> GitError {
+        GitError::Object { what: what.into(), commit: self.commit.to_string(), source }
+    }
+}
+
+/// A reference of the server.
+struct Head {
+    name: String,
+    oid: Oid,
+}
+
+/// Fetches the commit that `location` names into a new repository at `place`.
+pub(super) fn fetch(access: &Access<'_>, location: &GitLocation, place: &Path) -> Result<Fetched, GitError> {
+    let fetcher = Fetcher { access, location, repository: create(place).map_err(|error| failed(location, error))? };
+    let commit = fetcher.commit()?;
+    let found = commit.to_string();
+    if let Some(expected) = &location.checksum
+        && !found.starts_with(expected.as_str())
+    {
+        return Err(GitError::Checksum { expected: expected.clone(), found });
+    }
+    Ok(Fetched { repository: fetcher.repository, commit })
+}
+
+/// An empty repository whose settings are its own alone. The library reads those of the user and the machine when it opens one,
+/// and only lets go of them afterwards: the calls that would keep it from looking are not thread-safe (and `unsafe` for it).
+fn create(place: &Path) -> Result<Repository, git2::Error> {
+    let mut options = RepositoryInitOptions::new();
+    options.bare(true).no_reinit(true).mkpath(true).external_template(false).initial_head("main");
+    let repository = Repository::init_opts(place, &options)?;
+    repository.set_config(&Config::open(&place.join("config"))?)?;
+    Ok(repository)
+}
+
+fn failed(location: &GitLocation, source: git2::Error) -> GitError {
+    GitError::Fetch { url: redact::url(&location.remote), source }
+}
+
+struct Fetcher<'a> {
+    access: &'a Access<'a>,
+    location: &'a GitLocation,
+    repository: Repository,
+}
+
+impl Fetcher<'_> {
+    fn commit(&self) -> Result<Oid, GitError> {
+        let location = self.location;
+        if location.fetch_by_commit
+            && let Some(checksum) = &location.checksum
+        {
+            return self.by_hash(checksum);
+        }
+        let wanted = location.reference.as_deref().unwrap_or("HEAD");
+        if is_full_hash(wanted) {
+            return self.by_hash(wanted);
+        }
+        let heads = self.heads()?;
+        match find(&heads, wanted) {
+            Some(head) => self.by_head(head),
+            None if is_hash(wanted) => self.by_hash(wanted),
+            None => Err(self.no_such(wanted)),
+        }
+    }
+
+    fn no_such(&self, reference: &str) -> GitError {
+        GitError::Reference { url: redact::url(&self.location.remote), reference: reference.to_owned() }
+    }
+
+    /// The server's references.
+    fn heads(&self) -> Result<Vec<Head>, GitError> {
+        self.fetch_references(&[format!("{NO_REFERENCE}:{NO_REFERENCE}")], 0)
+    }
+
+    fn by_head(&self, head: &Head) -> Result<Oid, GitError> {
+        let here = match (head.name.strip_prefix("refs/heads/"), head.name.starts_with("refs/tags/")) {
+            (Some(branch), _) => format!("refs/remotes/origin/{branch}"),
+            (None, true) => head.name.clone(),
+            (None, false) => FETCHED.to_owned(),
+        };
+        let refspec = [format!("+{}:{here}", head.name)];
+        if let Err(error) = self.fetch_references(&refspec, 1) {
+            // Servers that know nothing but whole histories.
+            if !is_refusal_of_depth(&error) {
+                return Err(error);
+            }
+            self.fetch_references(&refspec, 0)?;
+        }
+        self.peel(&here)
+    }
+
+    /// A commit by its hash, or by the start of it.
+    fn by_hash(&self, hash: &str) -> Result<Oid, GitError> {
+        let heads = self.heads()?;
+        if let Some(head) = heads.iter().find(|head| head.oid.to_string() == hash) {
+            return self.by_head(head);
+        }
+        if is_full_hash(hash) {
+            match self.fetch_references(&[format!("+{hash}:{FETCHED}")], 1) {
+                Ok(_heads) => {
+                    if let Ok(commit) = self.peel(hash) {
+                        return Ok(commit);
+                    }
+                }
+                Err(error @ (GitError::Interrupted(_) | GitError::TooLarge { .. })) => return Err(error),
+                Err(error) => tracing::debug!("{hash} cannot be fetched by itself: {error}"),
+            }
+        }
+        let everything = ["+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"].map(str::to_owned);
+        self.fetch_references(&everything, 0)?;
+        self.peel(hash)
+    }
+
+    /// The commit behind a name or hash that has been fetched.
+    fn peel(&self, name: &str) -> Result<Oid, GitError> {
+        let object = self.repository.revparse_single(name).and_then(|object| object.peel_to_commit());
+        object.map(|commit| commit.id()).map_err(|error| {
+            tracing::debug!("{name} is no commit: {error}");
+            self.no_such(self.location.reference.as_deref().unwrap_or(name))
+        })
+    }
+
+    /// Fetches references, with `depth` commits of each or (0) all of them; gives the server's own list.
+    fn fetch_references(&self, refspecs: &[String], depth: i32) -> Result<Vec<Head>, GitError> {
+        let host = self.location.host();
+        let authorization = git_authorization(&self.access.request.secrets, host, self.access.is_main);
+        let authorization = authorization.filter(|_| !self.location.is_ssh());
+        let mut options = FetchOptions::new();
+        let mut proxy = ProxyOptions::new();
+        proxy.auto();
+        options.proxy_options(proxy).download_tags(AutotagOption::None).update_fetchhead(false);
+        if depth > 0 {
+            options.depth(depth);
+        }
+        if authorization.is_some() {
+            // The library would answer whoever it is led to.
+            options.follow_redirects(RemoteRedirect::None);
+        }
+        if let Some(GitAuthorization::Header(value)) = &authorization {
+            options.custom_headers(&[&format!("Authorization: {}", value.reveal())]);
+        }
+        options.remote_callbacks(self.callbacks(authorization.as_ref()));
+        tracing::debug!(url = %redact::url(&self.location.remote), ?refspecs, depth, "git fetch");
+        let mut remote = self.repository.remote_anonymous(&self.location.remote).map_err(|error| self.failed(error))?;
+        remote.fetch(refspecs, Some(&mut options), None).map_err(|error| self.failed(error))?;
+        let heads = remote.list().map_err(|error| self.failed(error))?;
+        Ok(heads.iter().map(|head| Head { name: head.name().to_owned(), oid: head.oid() }).collect())
+    }
+
+    fn failed(&self, error: git2::Error) -> GitError {
+        match self.access.watch.too_large() {
+            Some(limit) => GitError::TooLarge { url: redact::url(&self.location.remote), limit },
+            None => failed(self.location, error),
+        }
+    }
+
+    fn callbacks<'c>(&'c self, authorization: Option<&'c GitAuthorization>) -> RemoteCallbacks<'c> {
+        let watch = self.access.watch;
+        let ssh = &self.access.request.ssh;
+        let mut logins = 0;
+        let mut callbacks = RemoteCallbacks::new();
+        callbacks.transfer_progress(move |progress| watch.received(progress.received_bytes(), MAX_PACK));
+        callbacks.sideband_progress(move |_text| watch.touch());
+        callbacks.credentials(move |_url, user, allowed| {
+            let refused =
+                || git2::Error::new(git2::ErrorCode::Auth, git2::ErrorClass::Net, "the server wants credentials");
+            logins += 1;
+            if logins > MAX_LOGINS {
+                return Err(refused());
+            }
+            let user = user.unwrap_or("git");
+            if allowed.contains(CredentialType::USERNAME) {
+                return Cred::username(user);
+            }
+            if allowed.contains(CredentialType::USER_PASS_PLAINTEXT)
+                && let Some(GitAuthorization::Basic { user, password }) = authorization
+                && logins == 1
+            {
+                return Cred::userpass_plaintext(user, password.reveal());
+            }
+            if allowed.contains(CredentialType::SSH_MEMORY)
+                && let Some(key) = ssh.keys.get(logins.saturating_sub(2))
+            {
+                return Cred::ssh_key_from_memory(user, None, key.reveal(), None);
+            }
+            if allowed.contains(CredentialType::SSH_KEY) && ssh.agent && logins == ssh.keys.len() + 2 {
+                return Cred::ssh_key_from_agent(user);
+            }
+            Err(refused())
+        });
+        callbacks
+    }
+}
+
+/// The reference a name means: itself, below `refs/`, a branch before a tag.
+fn find<'h>(heads: &'h [Head], name: &str) -> Option<&'h Head> {
+    ["", "refs/", "refs/heads/", "refs/tags/"]
+        .iter()
+        .find_map(|prefix| heads.iter().find(|head| head.name.strip_prefix(prefix) == Some(name)))
+}
+
+fn is_full_hash(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && is_hash(text)
+}
+
+fn is_hash(text: &str) -> bool {
+    text.len() >= 4 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Whether a fetch failed for being shallow.
+fn is_refusal_of_depth(error: &GitError) -> bool {
+    matches!(error, GitError::Fetch { source, .. } if source.message().contains("shallow"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn branches_go_before_tags_and_whole_names_before_both() {
+        let names =
+            ["HEAD", "refs/heads/v1", "refs/tags/v1", "refs/tags/v2", "refs/pull/7/head", "refs/heads/refs/tags/v2"];
+        let heads: Vec<Head> =
+            names.iter().map(|name| Head { name: (*name).to_owned(), oid: Oid::ZERO_SHA1 }).collect();
+        let found = |name: &str| find(&heads, name).map(|head| head.name.as_str());
+        assert_eq!(found("HEAD"), Some("HEAD"));
+        assert_eq!(found("v1"), Some("refs/heads/v1"));
+        assert_eq!(found("refs/tags/v1"), Some("refs/tags/v1"));
+        assert_eq!(found("tags/v1"), Some("refs/tags/v1"));
+        assert_eq!(found("refs/tags/v2"), Some("refs/tags/v2"));
+        assert_eq!(found("pull/7/head"), Some("refs/pull/7/head"));
+        assert_eq!(found("v3"), None);
+    }
+}

@@ -1,0 +1,194 @@
+//! A commit of a git repository as a directory.
+//!
+//! The work is libgit2's as far as the network and the object store go: no hook, filter, alias or credential program of anybody
+//! ever runs. Files are written here (`files`), not by the library's checkout, so that every name is checked and every
+//! file made in an open directory; what attributes and settings would change in them stays as it was committed.
+//!
+//! The library can only be interrupted where it reports progress. It runs on a thread of its own, which is left behind when the
+//! server falls silent: it ends with the next byte that comes, or with the process.
+
+mod error;
+mod fetch;
+mod files;
+mod repository;
+mod submodules;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+pub use error::GitError;
+
+use super::credentials::{Lookup, SshAccess};
+use crate::diag::progress::{Progress, Transfer};
+use crate::fs::{self, Timestamp};
+use crate::http::{self, RetryPolicy};
+use crate::location::{FileTimes, GitLocation};
+
+/// How long a server may be silent.
+const SILENCE_LIMIT: Duration = Duration::from_secs(120);
+/// How often the worker's state is looked at.
+const POLL: Duration = Duration::from_millis(50);
+
+/// What a checkout needs besides the location.
+#[derive(Clone)]
+pub struct GitRequest {
+    /// What to check out.
+    pub location: GitLocation,
+    /// Where the build's secrets are.
+    pub secrets: Lookup,
+    /// How to log in to ssh servers.
+    pub ssh: SshAccess,
+    /// How often a fetch is tried again.
+    pub retry: RetryPolicy,
+    /// Where the transfer reports.
+    pub progress: Progress,
+}
+
+/// A commit's files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkout {
+    /// The directory asked for: files have mode 0644 or 0755.
+    pub directory: PathBuf,
+    /// The commit's hash.
+    pub commit: String,
+    /// The commit's time, in seconds since 1970.
+    pub commit_time: i64,
+}
+
+/// Checks a commit out below `directory`, which is empty or does not exist.
+///
+/// # Errors
+/// The repository cannot be fetched, has no such commit or directory, or holds names that no file system should get.
+pub async fn checkout(request: &GitRequest, directory: &Path) -> Result<Checkout, GitError> {
+    let operation = format!("fetch {}", request.location);
+    http::run(&request.retry, &operation, || attempt(request.clone(), directory.to_owned())).await
+}
+
+async fn attempt(request: GitRequest, directory: PathBuf) -> Result<Checkout, GitError> {
+    let url = request.location.to_string();
+    if directory.exists() {
+        fs::remove_dir_all(&directory)?;
+    }
+    fs::create_dir_all(&directory)?;
+    let watch = Watch::new(request.progress.transfer(format!("fetch {url}"), None));
+    // Whoever stops waiting, for a signal or for an error, ends the worker with this.
+    let _given_up = GivesUp(watch.clone());
+    let (sender, mut receiver) = tokio::sync::oneshot::channel();
+    let worker = watch.clone();
+    let started = std::thread::Builder::new().name("git".to_owned()).spawn(move || {
+        // The receiver is gone where nobody waits any more.
+        drop(sender.send(work(&request, &directory, &worker)));
+    });
+    started.map_err(|source| GitError::Thread { url: url.clone(), source })?;
+    loop {
+        match tokio::time::timeout(POLL, &mut receiver).await {
+            Ok(Ok(result)) => return result,
+            Ok(Err(_closed)) => {
+                let source = std::io::Error::other("it ended without a result");
+                return Err(GitError::Thread { url, source });
+            }
+            Err(_elapsed) if watch.silence() > SILENCE_LIMIT => {
+                return Err(GitError::Stalled { url, idle: SILENCE_LIMIT });
+            }
+            Err(_elapsed) => {}
+        }
+    }
+}
+
+fn work(request: &GitRequest, directory: &Path, watch: &Watch) -> Result<Checkout, GitError> {
+    let location = &request.location;
+    let files = directory.join("files");
+    fs::create_dir_all(&files)?;
+    let keep = location.keep_git_dir == Some(true);
+    let place = if keep { files.join(".git") } else { directory.join("repository") };
+    let access = fetch::Access { request, watch, is_main: true };
+    let fetched = fetch::fetch(&access, location, &place)?;
+    let mut submodules = submodules::Submodules::new(request, watch, directory);
+    files::write(&fetched, &files, location, &mut submodules)?;
+    let commit_time = fetched.commit_time()?;
+    let times = match location.times {
+        FileTimes::Checkout => None,
+        FileTimes::Commit => Some(Timestamp::from_seconds(commit_time)),
+    };
+    if keep {
+        repository::tidy(&fetched, location)?;
+    } else {
+        fs::remove_dir_all(&place)?;
+    }
+    if let Some(time) = times {
+        files::set_times(&files, time)?;
+    }
+    let commit = fetched.commit.to_string();
+    let directory = files::subdirectory(&files, &location.subdir, &commit)?;
+    Ok(Checkout { directory, commit, commit_time })
+}
+
+/// What the worker and who waits for it know of each other.
+#[derive(Clone)]
+pub(super) struct Watch {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    started: Instant,
+    /// Milliseconds after the start at which something last came.
+    last: AtomicU64,
+    given_up: AtomicBool,
+    too_large: OnceLock<usize>,
+    received: AtomicU64,
+    transfer: Transfer,
+}
+
+impl Watch {
+    fn new(transfer: Transfer) -> Self {
+        let shared = Shared {
+            started: Instant::now(),
+            last: AtomicU64::new(0),
+            given_up: AtomicBool::new(false),
+            too_large: OnceLock::new(),
+            received: AtomicU64::new(0),
+            transfer,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Something moved. `false`: nobody waits for it any more.
+    fn touch(&self) -> bool {
+        let now = u64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.shared.last.store(now, Ordering::Relaxed);
+        !self.shared.given_up.load(Ordering::Relaxed)
+    }
+
+    /// So many bytes of one fetch have come. `false`: stop.
+    fn received(&self, bytes: usize, limit: usize) -> bool {
+        let total = bytes as u64;
+        let before = self.shared.received.swap(total, Ordering::Relaxed);
+        self.shared.transfer.add(total.saturating_sub(before));
+        if bytes > limit {
+            // The first limit that was passed is the one that is told.
+            self.shared.too_large.get_or_init(|| limit);
+            return false;
+        }
+        self.touch()
+    }
+
+    fn too_large(&self) -> Option<usize> {
+        self.shared.too_large.get().copied()
+    }
+
+    fn silence(&self) -> Duration {
+        let last = Duration::from_millis(self.shared.last.load(Ordering::Relaxed));
+        self.shared.started.elapsed().saturating_sub(last)
+    }
+}
+
+/// Tells the worker to stop when it is dropped.
+struct GivesUp(Watch);
+
+impl Drop for GivesUp {
+    fn drop(&mut self) {
+        self.0.shared.given_up.store(true, Ordering::Relaxed);
+    }
+}

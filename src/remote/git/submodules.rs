@@ -1,0 +1,209 @@
+//! Repositories within a repository: where their commits come from is written in `.gitmodules`.
+
+use std::path::Path;
+
+use git2::{Config, ObjectType, Oid};
+
+use super::error::GitError;
+use super::fetch::{Access, Fetched, fetch};
+use super::{GitRequest, Watch, files};
+use crate::fs;
+use crate::location::GitLocation;
+
+/// Repositories in repositories.
+const MAX_DEPTH: usize = 16;
+/// Submodules of one checkout.
+const MAX_SUBMODULES: usize = 1000;
+/// Bytes of `.gitmodules`.
+const MAX_SETTINGS: usize = 1 << 20;
+
+/// The submodules of one checkout.
+pub(super) struct Submodules<'a> {
+    request: &'a GitRequest,
+    watch: &'a Watch,
+    /// Where their object stores are kept while the checkout runs.
+    directory: &'a Path,
+    depth: usize,
+    count: usize,
+}
+
+impl<'a> Submodules<'a> {
+    pub(super) fn new(request: &'a GitRequest, watch: &'a Watch, directory: &'a Path) -> Self {
+        Self { request, watch, directory, depth: 0, count: 0 }
+    }
+
+    pub(super) fn watch(&self) -> &Watch {
+        self.watch
+    }
+
+    /// Writes the files of a submodule into `place`, an empty directory; leaves it empty where submodules are not wanted.
+    pub(super) fn check_out(
+        &mut self,
+        parent: &Fetched,
+        location: &GitLocation,
+        path: &Path,
+        commit: Oid,
+        place: &Path,
+    ) -> Result<(), GitError> {
+        if !self.request.location.submodules {
+            return Ok(());
+        }
+        let shown = path.to_string_lossy().into_owned();
+        let refused = |problem: String| GitError::SubmoduleUrl {
+            commit: parent.commit.to_string(),
+            path: shown.clone(),
+            problem,
+        };
+        self.count += 1;
+        if self.depth >= MAX_DEPTH || self.count > MAX_SUBMODULES {
+            return Err(refused("too many submodules".to_owned()));
+        }
+        let store = self.directory.join(format!("submodule-{}", self.count));
+        let Some(url) = self.url(parent, path, &store)? else { return Ok(()) };
+        let url = resolve(&location.remote, &url).map_err(refused)?;
+        let module = GitLocation::parse(&url).map_err(|error| refused(error.to_string()))?;
+        // Only the server: what else a URL can ask for is not a submodule's to say.
+        let remote = module.map(|module| module.remote).or_else(|| without_suffix(&url));
+        let Some(remote) = remote else {
+            return Err(refused(format!(
+                "its URL {} is not one of git, ssh, http or https",
+                crate::diag::redact::url(&url)
+            )));
+        };
+        let module =
+            GitLocation { remote, reference: Some(commit.to_string()), submodules: true, ..GitLocation::default() };
+        let below = |source| GitError::Submodule { path: shown.clone(), source: Box::new(source) };
+        let is_main = module.host() == self.request.location.host();
+        let access = Access { request: self.request, watch: self.watch, is_main };
+        let fetched = fetch(&access, &module, &store).map_err(below)?;
+        self.depth += 1;
+        files::write(&fetched, place, &module, self).map_err(below)?;
+        self.depth -= 1;
+        drop(fetched);
+        Ok(fs::remove_dir_all(&store)?)
+    }
+
+    /// What `.gitmodules` says of a path; `None` for a submodule that is not to be checked out.
+    fn url(&self, parent: &Fetched, path: &Path, store: &Path) -> Result<Option<String>, GitError> {
+        let unreadable = |source| parent.unreadable(".gitmodules", source);
+        let refused = |problem: &str| GitError::SubmoduleUrl {
+            commit: parent.commit.to_string(),
+            path: path.to_string_lossy().into_owned(),
+            problem: problem.to_owned(),
+        };
+        let tree = parent.repository.find_commit(parent.commit).and_then(|commit| commit.tree()).map_err(unreadable)?;
+        let Some(entry) = tree.get_name(".gitmodules").filter(|entry| entry.kind() == Some(ObjectType::Blob)) else {
+            return Err(refused("there is no .gitmodules that says where it comes from"));
+        };
+        let blob = parent.repository.find_blob(entry.id()).map_err(unreadable)?;
+        let content = blob.content();
+        // Settings can name further files to be read.
+        if content.len() > MAX_SETTINGS || contains_include(content) {
+            return Err(refused(".gitmodules is too large, or includes other files"));
+        }
+        let settings = store.with_extension("gitmodules");
+        fs::write(&settings, content)?;
+        let found = setting_for(&settings, path).map_err(unreadable);
+        fs::remove_file(&settings)?;
+        match found? {
+            Some(Setting { skipped: true, .. }) => Ok(None),
+            Some(Setting { url: Some(url), .. }) => Ok(Some(url)),
+            _ => Err(refused(".gitmodules does not say where it comes from")),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Setting {
+    url: Option<String>,
+    /// `update = none`
+    skipped: bool,
+}
+
+fn contains_include(content: &[u8]) -> bool {
+    String::from_utf8_lossy(content).to_ascii_lowercase().contains("[include")
+}
+
+fn setting_for(settings: &Path, path: &Path) -> Result<Option<Setting>, git2::Error> {
+    let config = Config::open(settings)?;
+    let mut names = Vec::new();
+    config.entries(Some("submodule\\..*\\.path"))?.for_each(|entry| {
+        if let (Ok(name), Ok(value)) = (entry.name(), entry.value())
+            && Path::new(value.trim_end_matches('/')) == path
+        {
+            names.push(name.trim_end_matches(".path").to_owned());
+        }
+    })?;
+    let Some(name) = names.pop() else { return Ok(None) };
+    let url = config.get_string(&format!("{name}.url")).ok();
+    let skipped = config.get_string(&format!("{name}.update")).is_ok_and(|update| update == "none");
+    Ok(Some(Setting { url, skipped }))
+}
+
+/// A URL over http needs no `.git` at its end where git itself reads it.
+fn without_suffix(url: &str) -> Option<String> {
+    let clean = !url.contains(['#', '?']);
+    (clean && (url.starts_with("http://") || url.starts_with("https://"))).then(|| url.to_owned())
+}
+
+/// A URL as `.gitmodules` has it: one that starts with `./` or `../` is relative to the repository it stands in.
+fn resolve(parent: &str, url: &str) -> Result<String, String> {
+    if !url.starts_with("./") && !url.starts_with("../") {
+        return Ok(url.to_owned());
+    }
+    let mut base = parent.trim_end_matches('/').to_owned();
+    let mut rest = url;
+    loop {
+        if let Some(after) = rest.strip_prefix("./") {
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix("../") {
+            let start = base.find("://").map_or(0, |at| at + 3);
+            let cut = base.rfind('/').filter(|at| *at >= start).or_else(|| base.rfind(':').filter(|_| start == 0));
+            let Some(cut) = cut else { return Err(format!("{url} leads above the server")) };
+            let separator = base.as_bytes().get(cut).copied();
+            base.truncate(if separator == Some(b':') { cut + 1 } else { cut });
+            rest = after;
+        } else {
+            let joint = if base.ends_with(':') { "" } else { "/" };
+            return Ok(format!("{base}{joint}{rest}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relative_urls_start_at_the_repository() {
+        for (parent, url, expected) in [
+            ("https://h/a/b.git", "../c.git", "https://h/a/c.git"),
+            ("https://h/a/b.git", "../../c.git", "https://h/c.git"),
+            ("https://h/a/b.git/", "./c.git", "https://h/a/b.git/c.git"),
+            ("git@h:a/b.git", "../c.git", "git@h:a/c.git"),
+            ("git@h:b.git", "../c.git", "git@h:c.git"),
+            ("https://h/a", "https://other/c", "https://other/c"),
+            ("https://h/a", "/etc", "/etc"),
+        ] {
+            assert_eq!(resolve(parent, url).as_deref(), Ok(expected), "{parent} {url}");
+        }
+        assert!(resolve("https://h/a.git", "../../../c").is_err());
+    }
+
+    #[test]
+    fn settings_are_found_by_path() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("gitmodules");
+        std::fs::write(
+            &file,
+            "[submodule \"one.path\"]\n\tpath = lib/one/\n\turl = ../one.git\n\
+             [submodule \"two\"]\n\tpath = two\n\tupdate = none\n\turl = https://h/two.git\n",
+        )
+        .unwrap();
+        let one = setting_for(&file, Path::new("lib/one")).unwrap().unwrap();
+        assert_eq!((one.url.as_deref(), one.skipped), (Some("../one.git"), false));
+        assert!(setting_for(&file, Path::new("two")).unwrap().unwrap().skipped);
+        assert!(setting_for(&file, Path::new("three")).unwrap().is_none());
+        assert!(contains_include(b"[Include]\npath = /etc/passwd\n"));
+    }
+}

@@ -1,0 +1,377 @@
+//! One file behind a URL.
+
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use reqwest::header::{AUTHORIZATION, ETAG, HeaderMap, HeaderValue, LAST_MODIFIED, LOCATION};
+use reqwest::{Response, StatusCode, Url};
+
+use crate::diag::progress::Progress;
+use crate::diag::redact::{self, Secret};
+use crate::http::{self, HttpClients, HttpError, Interrupted, RetryPolicy, Transient, host_of, retry_after};
+use crate::image::Digest;
+use crate::location::HttpLocation;
+
+/// How long a server may take to begin its answer.
+const RESPONSE_LIMIT: Duration = Duration::from_secs(120);
+/// How long a server may be silent between two pieces of the file.
+const BODY_LIMIT: Duration = Duration::from_secs(60);
+const MAX_REDIRECTS: usize = 10;
+/// Bytes a file may have: more than any layer a registry takes.
+const MAX_SIZE: u64 = 64 << 30;
+/// As in BuildKit: what was fetched is root's alone.
+const MODE: u32 = 0o600;
+
+/// A file that was fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Downloaded {
+    /// Where it lies, with mode 0600 and the time of `last_modified`.
+    pub path: PathBuf,
+    /// What the URL calls it: one path component.
+    pub file_name: String,
+    /// When the server says it was changed; 1970 where it says nothing, as in BuildKit.
+    pub last_modified: SystemTime,
+    /// The server's name for this version.
+    pub etag: Option<String>,
+    /// The SHA-256 digest of its content, or the one asked for.
+    pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Why a file could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum DownloadError {
+    /// The HTTP client could not be made.
+    #[error("set up the HTTP client")]
+    Setup(#[source] reqwest::Error),
+    /// No connection to the host came about, or it broke.
+    #[error("fetch {url}: {} {host}", if source.is_connect() { "cannot connect to" } else { "lost the connection to" })]
+    Transport {
+        /// The file, without credentials.
+        url: String,
+        /// `host[:port]`.
+        host: String,
+        /// The cause.
+        #[source]
+        source: HttpError,
+    },
+    /// Nothing came for too long.
+    #[error("fetch {url}: nothing came from {host} for {} seconds", idle.as_secs())]
+    Stalled {
+        /// The file, without credentials.
+        url: String,
+        /// `host[:port]`.
+        host: String,
+        /// How long.
+        idle: Duration,
+    },
+    /// The server refused.
+    #[error("fetch {url}: invalid response status {status} from {host}")]
+    Status {
+        /// The file, without credentials.
+        url: String,
+        /// `host[:port]`.
+        host: String,
+        /// The HTTP status.
+        status: StatusCode,
+        /// Whether credentials were sent.
+        authorized: bool,
+        /// What `Retry-After` asked for.
+        retry_after: Option<Duration>,
+    },
+    /// The server redirects to nowhere, or without end.
+    #[error("fetch {url}: {host} {problem}")]
+    Redirect {
+        /// The file, without credentials.
+        url: String,
+        /// `host[:port]`.
+        host: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The file is too large.
+    #[error("fetch {url}: more than {limit} bytes")]
+    TooLarge {
+        /// The file, without credentials.
+        url: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// The content is not what was asked for. In BuildKit's words.
+    #[error("fetch {url}: digest mismatch {found}: {expected}")]
+    Digest {
+        /// The file, without credentials.
+        url: String,
+        /// The digest asked for.
+        expected: Digest,
+        /// The content's digest.
+        found: Digest,
+    },
+    /// A secret cannot be sent as a header.
+    #[error("fetch {url}: the secret with its credentials is not one line of text")]
+    Authorization {
+        /// The file, without credentials.
+        url: String,
+    },
+    /// The file could not be written.
+    #[error("{verb} {}", path.display())]
+    File {
+        /// What was tried.
+        verb: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The build was asked to stop.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+}
+
+impl Transient for DownloadError {
+    fn transient(&self) -> Option<Option<Duration>> {
+        match self {
+            Self::Transport { source, .. } => source.is_transient().then_some(None),
+            Self::Status { status, retry_after, .. } => {
+                matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504).then_some(*retry_after)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl DownloadError {
+    /// What the user may look at.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Status { status, host, authorized: false, .. } if matches!(status.as_u16(), 401 | 403 | 404) => {
+                Some(format!(
+                    "if it wants credentials, give them as --secret id=HTTP_AUTH_TOKEN_{host} (or HTTP_AUTH_HEADER_{host})"
+                ))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Fetches files; cheap to clone, and safe to use from several tasks.
+#[derive(Debug, Clone)]
+pub struct Downloader {
+    clients: HttpClients,
+    policy: RetryPolicy,
+    progress: Progress,
+}
+
+impl Downloader {
+    /// Reads the machine's certificate authorities and proxies.
+    ///
+    /// # Errors
+    /// The HTTP library cannot start.
+    pub fn new(policy: RetryPolicy, progress: Progress) -> Result<Self, DownloadError> {
+        let clients = HttpClients::new(http::USER_AGENT).map_err(DownloadError::Setup)?;
+        Ok(Self { clients, policy, progress })
+    }
+
+    /// Fetches a file into `directory`, under its own name. `authorization` is sent to the URL's own scheme, host and port and to
+    /// nobody it redirects to.
+    ///
+    /// # Errors
+    /// It cannot be had, is not what `checksum` says, or cannot be written.
+    pub async fn fetch(
+        &self,
+        location: &HttpLocation,
+        checksum: Option<&Digest>,
+        authorization: Option<&Secret<String>>,
+        directory: &Path,
+    ) -> Result<Downloaded, DownloadError> {
+        let shown = location.to_string();
+        let authorization = authorization.map(|secret| header(secret, &shown)).transpose()?;
+        let path = directory.join(location.file_name());
+        let transfer = Transfer { downloader: self, location, authorization, shown: &shown, checksum, path: &path };
+        http::run(&self.policy, &format!("fetch {shown}"), || transfer.attempt()).await
+    }
+}
+
+/// The value of `Authorization`, marked so that no log shows it.
+fn header(secret: &Secret<String>, shown: &str) -> Result<HeaderValue, DownloadError> {
+    let mut value = HeaderValue::from_str(secret.reveal().trim())
+        .map_err(|_invalid| DownloadError::Authorization { url: shown.to_owned() })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// One file on its way.
+struct Transfer<'a> {
+    downloader: &'a Downloader,
+    location: &'a HttpLocation,
+    authorization: Option<HeaderValue>,
+    shown: &'a str,
+    checksum: Option<&'a Digest>,
+    path: &'a Path,
+}
+
+impl Transfer<'_> {
+    async fn attempt(&self) -> Result<Downloaded, DownloadError> {
+        let mut response = self.follow().await?;
+        let last_modified = last_modified(response.headers());
+        let etag = response.headers().get(ETAG).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let mut spool = Spool::create(self.path)?;
+        let progress = self
+            .downloader
+            .progress
+            .transfer(format!("fetch {}", self.location.file_name()), response.content_length());
+        let (mut hasher, host) = (self.hasher(), host_of(response.url()));
+        while let Some(piece) = self.next_piece(&mut response, &host).await? {
+            hasher.update(&piece);
+            if hasher.bytes() > MAX_SIZE {
+                return Err(DownloadError::TooLarge { url: self.shown.to_owned(), limit: MAX_SIZE });
+            }
+            spool.write(&piece)?;
+            progress.add(piece.len() as u64);
+        }
+        let size = hasher.bytes();
+        let digest = hasher.finish();
+        if let Some(expected) = self.checksum
+            && *expected != digest
+        {
+            let (expected, found) = (expected.clone(), digest);
+            return Err(DownloadError::Digest { url: self.shown.to_owned(), expected, found });
+        }
+        spool.finish(last_modified)?;
+        progress.done();
+        let (path, file_name) = (self.path.to_owned(), self.location.file_name());
+        Ok(Downloaded { path, file_name, last_modified, etag, digest, size })
+    }
+
+    fn hasher(&self) -> crate::image::Hasher {
+        self.checksum.map_or_else(crate::image::Hasher::new, Digest::hasher)
+    }
+
+    /// The answer with the file, behind all redirects.
+    async fn follow(&self) -> Result<Response, DownloadError> {
+        let mut url = self.location.url().clone();
+        let origin = url.origin();
+        for _ in 0..=MAX_REDIRECTS {
+            let ours = url.origin() == origin;
+            let response = self.exchange(&url, ours).await?;
+            let status = response.status();
+            match status.as_u16() {
+                200 => return Ok(response),
+                301..=303 | 307 | 308 => url = self.redirect(&response)?,
+                _ => {
+                    return Err(DownloadError::Status {
+                        url: self.shown.to_owned(),
+                        host: host_of(&url),
+                        status,
+                        authorized: ours && self.authorization.is_some(),
+                        retry_after: retry_after(response.headers()),
+                    });
+                }
+            }
+        }
+        let problem = format!("redirects more than {MAX_REDIRECTS} times");
+        Err(DownloadError::Redirect { url: self.shown.to_owned(), host: host_of(&url), problem })
+    }
+
+    async fn exchange(&self, url: &Url, ours: bool) -> Result<Response, DownloadError> {
+        let mut request = self.downloader.clients.for_url(url).get(url.clone());
+        if ours && let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        tracing::debug!(url = %redact::url(url.as_str()), authorized = ours && self.authorization.is_some(), "fetch");
+        let host = host_of(url);
+        match tokio::time::timeout(RESPONSE_LIMIT, request.send()).await {
+            Ok(answer) => answer.map_err(|error| self.transport(error, &host)),
+            Err(_elapsed) => Err(self.stalled(&host, RESPONSE_LIMIT)),
+        }
+    }
+
+    fn redirect(&self, response: &Response) -> Result<Url, DownloadError> {
+        let problem = |problem: String| DownloadError::Redirect {
+            url: self.shown.to_owned(),
+            host: host_of(response.url()),
+            problem,
+        };
+        let text = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+        let text = text.ok_or_else(|| problem("redirects without a Location".to_owned()))?;
+        let shown = || redact::url(text);
+        let url = response
+            .url()
+            .join(text)
+            .map_err(|_invalid| problem(format!("redirects to {}, which is no URL", shown())))?;
+        match (response.url().scheme(), url.scheme()) {
+            ("https", "http") => {
+                tracing::warn!("{} leads from https to plain http: {}", self.shown, shown());
+            }
+            (_, "http" | "https") => tracing::debug!(to = %shown(), "redirected"),
+            _ => return Err(problem(format!("redirects to {}: refused", shown()))),
+        }
+        Ok(url)
+    }
+
+    async fn next_piece(&self, response: &mut Response, host: &str) -> Result<Option<bytes::Bytes>, DownloadError> {
+        match tokio::time::timeout(BODY_LIMIT, response.chunk()).await {
+            Ok(piece) => piece.map_err(|error| self.transport(error, host)),
+            Err(_elapsed) => Err(self.stalled(host, BODY_LIMIT)),
+        }
+    }
+
+    fn transport(&self, error: reqwest::Error, host: &str) -> DownloadError {
+        let source = HttpError::new(error);
+        DownloadError::Transport { url: self.shown.to_owned(), host: host.to_owned(), source }
+    }
+
+    fn stalled(&self, host: &str, idle: Duration) -> DownloadError {
+        DownloadError::Stalled { url: self.shown.to_owned(), host: host.to_owned(), idle }
+    }
+}
+
+/// `Last-Modified`; without one, or with a malformed one, the beginning of 1970.
+fn last_modified(headers: &HeaderMap) -> SystemTime {
+    let text = headers.get(LAST_MODIFIED).and_then(|value| value.to_str().ok());
+    text.and_then(|text| httpdate::parse_http_date(text).ok()).unwrap_or(UNIX_EPOCH)
+}
+
+/// The file while it grows; removed unless it is finished.
+struct Spool<'a> {
+    file: std::fs::File,
+    path: &'a Path,
+    finished: bool,
+}
+
+impl<'a> Spool<'a> {
+    fn create(path: &'a Path) -> Result<Self, DownloadError> {
+        let mut options = std::fs::OpenOptions::new();
+        match options.write(true).create(true).truncate(true).mode(MODE).open(path) {
+            Ok(file) => Ok(Self { file, path, finished: false }),
+            Err(source) => Err(DownloadError::File { verb: "create", path: path.to_owned(), source }),
+        }
+    }
+
+    // Written by the task itself: pieces go to the page cache, as those of a registry's blobs.
+    fn write(&mut self, piece: &[u8]) -> Result<(), DownloadError> {
+        let written = self.file.write_all(piece);
+        written.map_err(|source| DownloadError::File { verb: "write", path: self.path.to_owned(), source })
+    }
+
+    fn finish(mut self, modified: SystemTime) -> Result<(), DownloadError> {
+        let set = self.file.set_modified(modified);
+        set.map_err(|source| DownloadError::File { verb: "set the time of", path: self.path.to_owned(), source })?;
+        self.finished = true;
+        Ok(())
+    }
+}
+
+impl Drop for Spool<'_> {
+    fn drop(&mut self) {
+        if !self.finished
+            && let Err(error) = std::fs::remove_file(self.path)
+        {
+            tracing::debug!("left {}: {error}", self.path.display());
+        }
+    }
+}

@@ -4,11 +4,12 @@
 //! runs on.
 
 mod images;
+mod remotes;
 mod request;
 mod work_directory;
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use crate::cache::{BlobStore, StoreError};
 use crate::context::{Context, ContextError};
@@ -20,9 +21,11 @@ use crate::image::{AssembleError, Digest, Image, Platform, Reference, rfc3339};
 use crate::plan::{self, Plan, PlanError};
 use crate::push::{self, DigestFiles, PushError};
 use crate::registry::{Client, ClientConfig, RegistryError};
+use crate::remote::{DownloadError, GitError};
 use crate::sandbox::{Chosen, Sandbox, SandboxError};
 
 use images::Registry;
+use remotes::Remotes;
 use work_directory::WorkDirectory;
 
 pub use request::{BuildRequest, SnapshotMode};
@@ -69,6 +72,12 @@ pub enum BuildError {
     /// The place where blobs are kept during the build.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A file on the network.
+    #[error(transparent)]
+    Download(#[from] DownloadError),
+    /// A repository on the network.
+    #[error(transparent)]
+    Repository(#[from] GitError),
     /// An output.
     #[error(transparent)]
     Push(#[from] PushError),
@@ -162,6 +171,8 @@ fn uninterrupted(
     let directory = work.insert(created).path().to_owned();
     let store = BlobStore::open(directory.join("blobs"))?;
     let mut registry = Registry::new(runtime.handle().clone(), client.clone(), store.clone());
+    // No secrets are given to a build so far.
+    let remotes = Remotes::new(runtime.handle().clone(), directory.join("remote"), Arc::new(|_id| None), progress)?;
 
     let epoch = request.source_date_epoch;
     let options = plan_options(request);
@@ -172,11 +183,13 @@ fn uninterrupted(
     let parallel = request.parallel.unwrap_or_else(default_parallel);
     let sandboxes = open_sandboxes(&plan, sandbox, &work_dir, &directory, parallel, progress)?;
     registry.prefetch(&plan);
+    remotes.prefetch(&plan);
 
     let resources = Resources {
         context: &context,
         named_contexts: &named_contexts,
         base_layers: &registry,
+        remote_sources: &remotes,
         sandboxes,
         parallel,
         directory,

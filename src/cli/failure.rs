@@ -20,6 +20,7 @@ use crate::dockerfile::ast::{Source, Span};
 use crate::executor::{ExecutorError, StepError};
 use crate::plan::PlanError;
 use crate::registry::RegistryError;
+use crate::remote::{DownloadError, GitError};
 use crate::sandbox::SandboxError;
 
 /// The exit code of everything that has no code of its own.
@@ -259,6 +260,8 @@ fn hints_below(error: &(dyn Error + 'static)) -> Vec<String> {
     let mut next = Some(error);
     while let Some(current) = next {
         hints.extend(current.downcast_ref::<RegistryError>().and_then(RegistryError::hint));
+        hints.extend(current.downcast_ref::<DownloadError>().and_then(DownloadError::hint));
+        hints.extend(current.downcast_ref::<GitError>().and_then(GitError::hint));
         hints.extend(current.downcast_ref::<SandboxError>().and_then(SandboxError::hint));
         if current.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::StorageFull) {
             hints.push("the file system is full; --work-dir names the directory that everything is kept in".to_owned());

@@ -1,8 +1,8 @@
 //! Runs a plan: stages beside each other as far as they do not need each other, each step's changes becoming a layer.
 //!
 //! Every stage has a private root directory. Nothing is unpacked until a step needs the files: a stage whose steps only
-//! configure, and which nobody copies from, never has a directory at all. The executor speaks to no registry; layers of
-//! base images are handed to it as files through [`BaseLayers`].
+//! configure, and which nobody copies from, never has a directory at all. The executor speaks to no server: layers of base
+//! images are handed to it as files through [`BaseLayers`], and what ADD takes from the network through [`RemoteSources`].
 
 pub mod copy;
 mod directories;
@@ -20,7 +20,7 @@ use crate::diag::progress::Progress;
 use crate::dockerfile::ast::{Source, Span};
 use crate::image::{BaseImage, Blob, Digest};
 use crate::layer::LayerError;
-use crate::plan::ImageError;
+use crate::plan::{ImageError, RemoteSource};
 use crate::rootfs::RootfsError;
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::snapshot::SnapshotError;
@@ -38,6 +38,8 @@ pub struct Resources<'a> {
     pub named_contexts: &'a [Context],
     /// Where layers of base images come from.
     pub base_layers: &'a dyn BaseLayers,
+    /// Where sources of ADD come from that are not in the build context.
+    pub remote_sources: &'a dyn RemoteSources,
     /// How a RUN is isolated: one for each stage that may run at a time, or a single one that they share. None if the plan
     /// has no RUN.
     pub sandboxes: Vec<Mutex<Box<dyn Sandbox>>>,
@@ -58,6 +60,27 @@ pub trait BaseLayers: Sync {
     /// # Errors
     /// It could not be fetched.
     fn file(&self, image: &BaseImage, index: usize) -> Result<PathBuf, ImageError>;
+}
+
+/// Fetches what ADD takes from the network.
+pub trait RemoteSources: Sync {
+    /// The source, complete and verified, in a directory of its own.
+    ///
+    /// # Errors
+    /// It could not be fetched, or is not what its checksum says.
+    fn fetch(&self, source: &RemoteSource) -> Result<FetchedFiles, FetchError>;
+}
+
+/// Why a source could not be fetched.
+pub type FetchError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What [`RemoteSources`] brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchedFiles {
+    /// A directory.
+    pub directory: PathBuf,
+    /// The file in it that was asked for; empty for all of them.
+    pub name: String,
 }
 
 /// A layer of the image that is being built.
@@ -149,6 +172,15 @@ pub enum StepError {
     /// The copy.
     #[error(transparent)]
     Copy(CopyError),
+    /// A source on the network.
+    #[error("fetch the source {location}")]
+    Fetch {
+        /// Where it is, without credentials.
+        location: String,
+        /// Why.
+        #[source]
+        cause: FetchError,
+    },
     /// The build context.
     #[error("read the build context")]
     Context(#[source] ContextError),

@@ -1,19 +1,20 @@
 //! One stage: its steps in order, each step's changes becoming a layer.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use crate::diag::{Phase, Step as StepLine};
 use crate::image::{BaseImage, Blob, BlobSource};
 use crate::layer::{self, Layer, LayerOptions, VerifyingReader};
-use crate::plan::{Action, Base, Copy, CopyFrom, Run, Step};
+use crate::plan::{Action, Base, Copy, CopyFrom, RemoteSource, Run, Step};
 use crate::rootfs::Tree;
 use crate::snapshot;
 
-use super::copy::{CopySource, copy};
+use super::copy::{CopySource, Fetched, copy};
 use super::schedule::Board;
 use super::stages::Execution;
 use super::users::{Owner, resolve_user};
-use super::{BuiltLayer, ExecutorError, StepError, run};
+use super::{BuiltLayer, ExecutorError, FetchedFiles, StepError, run};
 
 /// A stage under way.
 pub(super) struct StageRun<'e> {
@@ -183,6 +184,7 @@ fn copy_into(
     destination: &mut Tree,
 ) -> Result<(), StepError> {
     let (plan, resources) = (execution.plan, execution.resources);
+    let fetched = fetch(execution, step)?;
     let result = match step.from {
         CopyFrom::Context | CopyFrom::Directory(_) => {
             let context = match step.from {
@@ -193,15 +195,35 @@ fn copy_into(
             let tree = Tree::open(&context.root).map_err(StepError::Rootfs)?;
             let ignore = Some(&context.ignore);
             let source = CopySource { tree: &tree, ignore, reset_owner: true, describe: &context.description };
-            copy(step, &source, destination)
+            copy(step, &source, &fetched, destination)
         }
-        CopyFrom::Stage(stage) => copy(step, &from_tree(source, &plan.stages[stage].name)?, destination),
+        CopyFrom::Stage(stage) => copy(step, &from_tree(source, &plan.stages[stage].name)?, &fetched, destination),
         CopyFrom::Image(image) => {
             let name = plan.images[image].reference.to_string();
-            copy(step, &from_tree(source, &name)?, destination)
+            copy(step, &from_tree(source, &name)?, &fetched, destination)
         }
     };
     result.map_err(StepError::Copy)
+}
+
+/// Brings the sources of a step that are on the network.
+fn fetch(execution: &Execution<'_>, step: &Copy) -> Result<BTreeMap<usize, Fetched>, StepError> {
+    let mut fetched = BTreeMap::new();
+    for (position, source) in &step.remotes {
+        let (location, unpack) = match source {
+            RemoteSource::File { location, unpack, .. } => (location.to_string(), *unpack),
+            RemoteSource::Repository(location) => (location.to_string(), false),
+        };
+        // Known hosts, certificate authorities and the like must not be those of the image.
+        let outside = execution.outside.read().unwrap_or_else(PoisonError::into_inner);
+        let files = execution.resources.remote_sources.fetch(source);
+        drop(outside);
+        let FetchedFiles { directory, name } =
+            files.map_err(|cause| StepError::Fetch { location: location.clone(), cause })?;
+        let tree = Tree::open(directory).map_err(StepError::Rootfs)?;
+        fetched.insert(*position, Fetched { tree, name, describe: location, unpack });
+    }
+    Ok(fetched)
 }
 
 fn from_tree<'t>(tree: Option<&'t Tree>, describe: &'t str) -> Result<CopySource<'t>, StepError> {

@@ -10,10 +10,12 @@ mod graph;
 mod heredoc;
 mod history;
 mod refuse;
+mod remote;
 mod stage;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::dockerfile::ast::{Dockerfile, Source, Span, Word};
@@ -22,6 +24,7 @@ use crate::image::{BaseImage, History, ImageConfig, Platform, Reference};
 
 pub use contexts::{NamedContext, NamedSource};
 pub use environment::PROXY_VARIABLES;
+pub use remote::RemoteSource;
 
 /// What is to be built, in the order in which it can be done.
 #[derive(Debug)]
@@ -159,8 +162,10 @@ pub struct Copy {
     pub add: bool,
     /// Where the sources are.
     pub from: CopyFrom,
-    /// Source paths, expanded.
+    /// Sources, expanded: paths, and URLs as written.
     pub sources: Vec<String>,
+    /// Those of [`Copy::sources`] that are fetched, by their position.
+    pub remotes: BTreeMap<usize, RemoteSource>,
     /// Here-documents, copied after the sources.
     pub texts: Vec<TextFile>,
     /// Destination as written, expanded: a trailing slash has a meaning.

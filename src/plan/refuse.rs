@@ -33,7 +33,6 @@ pub(super) fn directives(dockerfile: &Dockerfile) -> Result<(), PlanError> {
 pub(super) fn instruction(instruction: &Instruction) -> Result<(), PlanError> {
     match &instruction.kind {
         Kind::Run(command) => run(command, instruction),
-        Kind::Copy(step) => copy(step, instruction),
         _ => Ok(()),
     }
 }
@@ -79,38 +78,19 @@ fn run(run: &Run, instruction: &Instruction) -> Result<(), PlanError> {
     Ok(())
 }
 
-fn copy(step: &Copy, instruction: &Instruction) -> Result<(), PlanError> {
-    let source = &instruction.source;
-    match step.keep_git_dir.as_ref().filter(|flag| flag.value) {
-        Some(flag) => Err(not_yet("ADD --keep-git-dir", source, &flag.span)),
-        None => Ok(()),
-    }
+/// Refuses `--keep-git-dir` of what is in no repository of its own.
+pub(super) fn keep_git_dir(source: &Arc<Source>, span: &Span) -> PlanError {
+    PlanError::new("--keep-git-dir requires a git source").at(source, span)
 }
 
 /// Refuses `--checksum` of what is no download: its content is part of the build already.
 pub(super) fn checksum(step: &Copy, source: &Arc<Source>, span: &Span) -> PlanError {
     match step.sources.len() {
-        1 => PlanError::new("checksum requires HTTP(S) or git sources")
+        0 | 1 => PlanError::new("checksum requires HTTP(S) or git sources")
             .at(source, span)
             .hint("a file of the build context is what the context says; remove --checksum"),
         _ => PlanError::new("checksum can't be specified for multiple sources").at(source, span),
     }
-}
-
-/// Refuses a source that is not a path, after expansion.
-pub(super) fn remote_source(text: &str, add: bool, source: &Arc<Source>, span: &Span) -> Result<(), PlanError> {
-    let lower = text.to_ascii_lowercase();
-    let url = ["http://", "https://", "git://", "ssh://"].iter().any(|scheme| lower.starts_with(scheme));
-    let remote_shell = lower.split_once(':').is_some_and(|(host, _)| host.contains('@') && !host.contains('/'));
-    if url && !add {
-        return Err(PlanError::new(format!("source can't be a URL for COPY: {text}")).at(source, span).hint("use ADD"));
-    }
-    if url || (remote_shell && add) {
-        return Err(
-            not_yet("ADD from a URL", source, span).hint("fetch it in a RUN step, or put the file into the context")
-        );
-    }
-    Ok(())
 }
 
 fn not_yet(what: &str, source: &Arc<Source>, span: &Span) -> PlanError {

@@ -1,5 +1,7 @@
 //! One stage's instructions: configuration, history, environment and the steps that have work to do.
 
+use std::collections::BTreeMap;
+
 use crate::dockerfile::ast::{ArgDefinition, Command, Flag, Healthcheck, Instruction, Kind, Source, Word};
 use crate::dockerfile::{expand, expose, parse_trigger, signal};
 use crate::image::{Empty, HealthConfig, ImageConfig, Platform};
@@ -8,7 +10,7 @@ use super::environment::{DEFAULT_PATH, Environment};
 use super::graph::expand_in;
 use super::{
     Action, Copy, CopyFrom, Options, PROXY_VARIABLES, PlanError, Run, TextFile, Workdir, heredoc, history,
-    history_entry, refuse,
+    history_entry, refuse, remote,
 };
 
 /// What the instructions so far have led to.
@@ -280,25 +282,32 @@ impl State {
         instruction: &Instruction,
     ) -> Result<Copy, PlanError> {
         let expand = |word: &Word| self.expand(word, instruction);
-        let mut sources = Vec::new();
-        for word in &copy.sources {
+        let checksum = copy.checksum.as_ref().map(expand).transpose()?.filter(|checksum| !checksum.is_empty());
+        let (mut sources, mut remotes) = (Vec::new(), BTreeMap::new());
+        for (position, word) in copy.sources.iter().enumerate() {
             let text = expand(word)?;
-            refuse::remote_source(&text, copy.add, &instruction.source, &word.span)?;
+            if let Some(source) = remote::source(&text, copy, checksum.as_deref(), (word, &instruction.source))? {
+                remotes.insert(position, source);
+            }
             sources.push(text);
         }
-        let scope = |name: &str| self.scope.get(name).map(str::to_owned);
-        let texts = copy.heredocs.iter().map(|document| heredoc::file(document, instruction, &scope));
-        if let Some(word) = &copy.checksum
-            && !expand(word)?.is_empty()
+        if let (Some(word), Some(_)) = (&copy.checksum, checksum)
+            && (remotes.len() != 1 || sources.len() != 1 || !copy.heredocs.is_empty())
         {
             return Err(refuse::checksum(copy, &instruction.source, &word.span));
         }
+        if let Some(flag) = copy.keep_git_dir.as_ref().filter(|flag| flag.value && remotes.is_empty()) {
+            return Err(refuse::keep_git_dir(&instruction.source, &flag.span));
+        }
+        let scope = |name: &str| self.scope.get(name).map(str::to_owned);
+        let texts = copy.heredocs.iter().map(|document| heredoc::file(document, instruction, &scope));
         let chmod = copy.chmod.as_ref().map(expand).transpose()?;
         let is_set = |flag: Option<&Flag>| flag.is_some_and(|flag| flag.value);
         Ok(Copy {
             add: copy.add,
             from,
             sources,
+            remotes,
             texts: texts.collect::<Result<Vec<TextFile>, PlanError>>()?,
             destination: expand(&copy.destination)?,
             working_directory: absolute("/", &self.config.config.working_dir),

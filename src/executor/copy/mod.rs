@@ -20,4 +20,4 @@ mod unpack;
 
 pub use error::{CopyError, MemberError};
 pub use mode::{ModeChange, ModeError};
-pub use step::{CopySource, copy};
+pub use step::{CopySource, Fetched, copy};

@@ -71,6 +71,11 @@ impl<'a> Finder<'a> {
         Ok(vec![self.follow_existing(clean(written))?])
     }
 
+    /// What a name without wildcards leads to, whatever characters it has.
+    pub(super) fn find_exactly(&self, name: &str) -> Result<Found, CopyError> {
+        self.follow_existing(clean(name))
+    }
+
     /// Complains if there is no such file.
     pub(super) fn require(&self, asked: PathBuf) -> Result<(), CopyError> {
         self.follow_existing(asked).map(drop)

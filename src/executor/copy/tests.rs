@@ -2,6 +2,7 @@
 //!
 //! A tree records what the file system refuses, so that the tests need no root.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::net::UnixListener;
@@ -57,7 +58,7 @@ impl Trees {
         let describe = if self.is_context { "the build context" } else { "stage s" };
         let ignore = self.is_context.then_some(&self.ignore);
         let source = CopySource { tree: &self.source, ignore, reset_owner: self.is_context, describe };
-        copy(step, &source, &mut self.destination)
+        copy(step, &source, &BTreeMap::new(), &mut self.destination)
     }
 
     fn step(&mut self, words: &str) -> &mut Self {

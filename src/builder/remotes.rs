@@ -1,0 +1,167 @@
+//! What ADD and contexts take from the network, each fetched once.
+//!
+//! Files start to come when the plan is known, while earlier steps run. Repositories are fetched when their step needs them: the
+//! git library reads its settings from the root directory, which a RUN may have changed places with meanwhile.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::runtime::Handle;
+use tokio::sync::{OnceCell, Semaphore};
+
+use crate::diag::progress::Progress;
+use crate::executor::{FetchError, FetchedFiles, RemoteSources};
+use crate::http::RetryPolicy;
+use crate::image::Digest;
+use crate::location::{GitLocation, HttpLocation};
+use crate::plan::{Action, Plan, RemoteSource};
+use crate::remote::{
+    Checkout, DownloadError, Downloaded, Downloader, GitError, GitRequest, Lookup, SshAccess, checkout,
+    http_authorization,
+};
+
+/// How many files are fetched at once.
+const PARALLEL_FETCHES: usize = 4;
+
+/// The network's files, as the synchronous core sees them.
+pub(super) struct Remotes {
+    runtime: Handle,
+    fetcher: Arc<Fetcher>,
+}
+
+/// What tasks share.
+struct Fetcher {
+    downloader: Downloader,
+    secrets: Lookup,
+    ssh: SshAccess,
+    progress: Progress,
+    /// Below it every source has a directory of its own.
+    directory: PathBuf,
+    slots: Mutex<Vec<Arc<Slot>>>,
+    permits: Semaphore,
+}
+
+/// A file, fetched by the first who asks for it.
+struct Slot {
+    location: HttpLocation,
+    checksum: Option<Digest>,
+    directory: PathBuf,
+    file: OnceCell<Downloaded>,
+}
+
+impl Remotes {
+    /// Fetches below `directory`, with the build's secrets.
+    pub(super) fn new(
+        runtime: Handle,
+        directory: PathBuf,
+        secrets: Lookup,
+        progress: &Progress,
+    ) -> Result<Self, DownloadError> {
+        let fetcher = Fetcher {
+            downloader: Downloader::new(RetryPolicy::default(), progress.clone())?,
+            secrets,
+            ssh: SshAccess { keys: Vec::new(), agent: true },
+            progress: progress.clone(),
+            directory,
+            slots: Mutex::default(),
+            permits: Semaphore::new(PARALLEL_FETCHES),
+        };
+        Ok(Self { runtime, fetcher: Arc::new(fetcher) })
+    }
+
+    /// Starts fetching every file that a step is going to add. A fetch that fails here is tried again, and reported, when
+    /// its step asks for it.
+    pub(super) fn prefetch(&self, plan: &Plan) {
+        for step in plan.stages.iter().flat_map(|stage| &stage.steps) {
+            let Action::Copy(copy) = &step.action else { continue };
+            for source in copy.remotes.values() {
+                let RemoteSource::File { location, checksum, .. } = source else { continue };
+                let (fetcher, location, checksum) = (Arc::clone(&self.fetcher), location.clone(), checksum.clone());
+                self.runtime.spawn(async move {
+                    if let Err(error) = fetcher.file(&location, checksum.as_ref()).await {
+                        tracing::debug!("prefetch: {error}");
+                    }
+                });
+            }
+        }
+    }
+
+    /// A file, in a directory of its own.
+    pub(super) fn file(&self, location: &HttpLocation, checksum: Option<&Digest>) -> Result<Downloaded, DownloadError> {
+        self.runtime.block_on(self.fetcher.file(location, checksum))
+    }
+
+    /// A directory of a commit.
+    pub(super) fn repository(&self, location: &GitLocation) -> Result<Checkout, GitError> {
+        let request = GitRequest {
+            location: location.clone(),
+            secrets: Arc::clone(&self.fetcher.secrets),
+            ssh: self.fetcher.ssh.clone(),
+            retry: RetryPolicy::default(),
+            progress: self.fetcher.progress.clone(),
+        };
+        self.runtime.block_on(checkout(&request, &self.fetcher.new_directory("git")))
+    }
+}
+
+impl Fetcher {
+    async fn file(&self, location: &HttpLocation, checksum: Option<&Digest>) -> Result<Downloaded, DownloadError> {
+        let slot = self.slot(location, checksum);
+        let fetched = slot.file.get_or_try_init(|| async {
+            // The semaphore is never closed.
+            let _permit = self.permits.acquire().await.ok();
+            let authorization = http_authorization(&self.secrets, location);
+            let directory = &slot.directory;
+            std::fs::create_dir_all(directory).map_err(|source| DownloadError::File {
+                verb: "create directory",
+                path: directory.clone(),
+                source,
+            })?;
+            self.downloader.fetch(location, checksum, authorization.as_ref(), directory).await
+        });
+        fetched.await.cloned()
+    }
+
+    fn slot(&self, location: &HttpLocation, checksum: Option<&Digest>) -> Arc<Slot> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = slots.iter().find(|slot| slot.location == *location && slot.checksum.as_ref() == checksum);
+        if let Some(slot) = known {
+            return Arc::clone(slot);
+        }
+        let slot = Arc::new(Slot {
+            location: location.clone(),
+            checksum: checksum.cloned(),
+            directory: self.directory.join(format!("file-{}", slots.len() + 1)),
+            file: OnceCell::new(),
+        });
+        slots.push(Arc::clone(&slot));
+        slot
+    }
+
+    fn new_directory(&self, kind: &str) -> PathBuf {
+        let mut number = 1;
+        loop {
+            let path = self.directory.join(format!("{kind}-{number}"));
+            if !path.exists() {
+                return path;
+            }
+            number += 1;
+        }
+    }
+}
+
+impl RemoteSources for Remotes {
+    fn fetch(&self, source: &RemoteSource) -> Result<FetchedFiles, FetchError> {
+        match source {
+            RemoteSource::File { location, checksum, .. } => {
+                let Downloaded { path, file_name, .. } = self.file(location, checksum.as_ref())?;
+                let directory = path.parent().map_or_else(PathBuf::new, ToOwned::to_owned);
+                Ok(FetchedFiles { directory, name: file_name })
+            }
+            RemoteSource::Repository(location) => {
+                let Checkout { directory, .. } = self.repository(location)?;
+                Ok(FetchedFiles { directory, name: String::new() })
+            }
+        }
+    }
+}

@@ -117,12 +117,14 @@ impl Fetcher<'_> {
     }
 
     fn by_head(&self, head: &Head) -> Result<Oid, GitError> {
-        let here = match (head.name.strip_prefix("refs/heads/"), head.name.starts_with("refs/tags/")) {
+        // What an annotated tag leads to is listed beside it; only the tag itself can be asked for.
+        let name = head.name.trim_end_matches("^{}");
+        let here = match (name.strip_prefix("refs/heads/"), name.starts_with("refs/tags/")) {
             (Some(branch), _) => format!("refs/remotes/origin/{branch}"),
-            (None, true) => head.name.clone(),
+            (None, true) => name.to_owned(),
             (None, false) => FETCHED.to_owned(),
         };
-        let refspec = [format!("+{}:{here}", head.name)];
+        let refspec = [format!("+{name}:{here}")];
         if let Err(error) = self.fetch_references(&refspec, 1) {
             // Servers that know nothing but whole histories.
             if !is_refusal_of_depth(&error) {
@@ -177,7 +179,7 @@ impl Fetcher<'_> {
             options.depth(depth);
         }
         if authorization.is_some() {
-            // The library would answer whoever it is led to.
+            // The library would give the credentials to whichever host it is led to.
             options.follow_redirects(RemoteRedirect::None);
         }
         if let Some(GitAuthorization::Header(value)) = &authorization {
@@ -201,11 +203,12 @@ impl Fetcher<'_> {
     fn callbacks<'c>(&'c self, authorization: Option<&'c GitAuthorization>) -> RemoteCallbacks<'c> {
         let watch = self.access.watch;
         let ssh = &self.access.request.ssh;
+        let remote = self.location.remote.as_str();
         let mut logins = 0;
         let mut callbacks = RemoteCallbacks::new();
         callbacks.transfer_progress(move |progress| watch.received(progress.received_bytes(), MAX_PACK));
         callbacks.sideband_progress(move |_text| watch.touch());
-        callbacks.credentials(move |_url, user, allowed| {
+        callbacks.credentials(move |url, user, allowed| {
             let refused =
                 || git2::Error::new(git2::ErrorCode::Auth, git2::ErrorClass::Net, "the server wants credentials");
             logins += 1;
@@ -219,6 +222,7 @@ impl Fetcher<'_> {
             if allowed.contains(CredentialType::USER_PASS_PLAINTEXT)
                 && let Some(GitAuthorization::Basic { user, password }) = authorization
                 && logins == 1
+                && is_same_server(url, remote)
             {
                 return Cred::userpass_plaintext(user, password.reveal());
             }
@@ -243,6 +247,13 @@ fn find<'h>(heads: &'h [Head], name: &str) -> Option<&'h Head> {
         .find_map(|prefix| heads.iter().find(|head| head.name.strip_prefix(prefix) == Some(name)))
 }
 
+/// Whether two URLs lead to one host and port.
+fn is_same_server(one: &str, other: &str) -> bool {
+    let origin = |text: &str| reqwest::Url::parse(text).ok().map(|url| url.origin());
+    // Opaque origins, those of other schemes than the web's, equal nothing.
+    matches!((origin(one), origin(other)), (Some(one), Some(other)) if one == other)
+}
+
 fn is_full_hash(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && is_hash(text)
 }
@@ -259,6 +270,14 @@ fn is_refusal_of_depth(error: &GitError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_is_its_scheme_host_and_port() {
+        assert!(is_same_server("https://h:443/a", "https://u:p@h/b.git"));
+        for other in ["http://h/a", "https://h:444/a", "https://h.example/a", "ssh://h/a", "nothing"] {
+            assert!(!is_same_server(other, "https://h/a"), "{other}");
+        }
+    }
 
     #[test]
     fn branches_go_before_tags_and_whole_names_before_both() {

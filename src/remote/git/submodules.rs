@@ -131,7 +131,7 @@ fn setting_for(settings: &Path, path: &Path) -> Result<Option<Setting>, git2::Er
         if let (Ok(name), Ok(value)) = (entry.name(), entry.value())
             && Path::new(value.trim_end_matches('/')) == path
         {
-            names.push(name.trim_end_matches(".path").to_owned());
+            names.push(name.strip_suffix(".path").unwrap_or(name).to_owned());
         }
     })?;
     let Some(name) = names.pop() else { return Ok(None) };

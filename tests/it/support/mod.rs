@@ -1,8 +1,10 @@
 //! What the tests stand on: the peers and their addresses, pods that run the executor, readers that are not ours.
 
 pub(crate) mod fake_registry;
+pub(crate) mod git;
 pub(crate) mod images;
 pub(crate) mod peers;
 pub(crate) mod pod;
 pub(crate) mod program;
 pub(crate) mod scripted_registry;
+pub(crate) mod web;

@@ -1,4 +1,4 @@
-//! The plan's images and the executor's base layers, out of registries.
+//! The plan's images and the executor's base layers, out of registries and layouts.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,9 +7,11 @@ use tokio::runtime::Handle;
 
 use crate::cache::BlobStore;
 use crate::executor::BaseLayers;
-use crate::image::BaseImage;
+use crate::image::{BaseImage, BlobSource};
 use crate::plan::{Base, CopyFrom, ImageError, ImageRequest, Images, Plan};
 use crate::registry::Client;
+
+use super::layouts;
 
 /// How many blobs are fetched at once.
 const PARALLEL_FETCHES: usize = 4;
@@ -32,6 +34,9 @@ impl Registry {
         let permits = Arc::new(tokio::sync::Semaphore::new(PARALLEL_FETCHES));
         for image in unpacked_images(plan) {
             let image = &plan.images[image];
+            if image.reference.layout_directory().is_some() {
+                continue;
+            }
             for layer in &image.layers {
                 let (client, store) = (self.client.clone(), self.store.clone());
                 let (reference, descriptor) = (image.reference.clone(), layer.descriptor.clone());
@@ -53,13 +58,20 @@ impl Images for Registry {
             .iter()
             .map(|request| {
                 let (client, request) = (self.client.clone(), request.clone());
-                self.runtime.spawn(async move { client.resolve(&request.reference, &request.platform).await })
+                self.runtime.spawn(async move {
+                    match request.reference.layout_directory() {
+                        Some(directory) => {
+                            layouts::resolve(&request.reference, directory, &request.platform).map_err(ImageError::from)
+                        }
+                        None => client.resolve(&request.reference, &request.platform).await.map_err(ImageError::from),
+                    }
+                })
             })
             .collect();
         fetches
             .into_iter()
             .map(|fetch| match self.runtime.block_on(fetch) {
-                Ok(answer) => answer.map_err(ImageError::from),
+                Ok(answer) => answer,
                 Err(panicked) => Err(ImageError::from(panicked)),
             })
             .collect()
@@ -69,7 +81,17 @@ impl Images for Registry {
 impl BaseLayers for Registry {
     fn file(&self, image: &BaseImage, index: usize) -> Result<PathBuf, ImageError> {
         let descriptor = &image.layers[index].descriptor;
+        if let Some(directory) = image.reference.layout_directory() {
+            return layouts::layer(directory, descriptor).map_err(ImageError::from);
+        }
         self.runtime.block_on(self.store.ensure(&self.client, &image.reference, descriptor)).map_err(ImageError::from)
+    }
+
+    fn source(&self, image: &BaseImage, index: usize) -> BlobSource {
+        match image.reference.layout_directory() {
+            Some(directory) => BlobSource::File(layouts::layer_path(directory, &image.layers[index].descriptor.digest)),
+            None => BlobSource::Registry(image.reference.clone()),
+        }
     }
 }
 

@@ -4,6 +4,8 @@
 //! runs on.
 
 mod images;
+mod inputs;
+mod layouts;
 mod remotes;
 mod request;
 mod work_directory;
@@ -15,9 +17,9 @@ use crate::cache::{BlobStore, StoreError};
 use crate::context::{Context, ContextError};
 use crate::diag::progress::Progress;
 use crate::diag::{Phase, Summary, interrupt};
-use crate::dockerfile::ast::{Dockerfile, Source};
-use crate::executor::{self, BuiltLayer, ExecutorError, Resources};
+use crate::executor::{self, BuiltLayer, CopyError, ExecutorError, Resources};
 use crate::image::{AssembleError, Digest, Image, Platform, Reference, rfc3339};
+use crate::location::LocationError;
 use crate::plan::{self, Plan, PlanError};
 use crate::push::{self, DigestFiles, PushError};
 use crate::registry::{Client, ClientConfig, RegistryError};
@@ -78,6 +80,24 @@ pub enum BuildError {
     /// A repository on the network.
     #[error(transparent)]
     Repository(#[from] GitError),
+    /// A URL of the command line makes no sense.
+    #[error("{flag} cannot be used")]
+    Location {
+        /// Where it was given.
+        flag: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: LocationError,
+    },
+    /// An archive that is a context cannot be unpacked.
+    #[error("unpack the build context {location}")]
+    Unpack {
+        /// Where it came from, without credentials.
+        location: String,
+        /// Why.
+        #[source]
+        source: CopyError,
+    },
     /// An output.
     #[error(transparent)]
     Push(#[from] PushError),
@@ -144,14 +164,6 @@ fn uninterrupted(
     work: &mut Option<WorkDirectory>,
 ) -> Result<Summary, BuildError> {
     let mut context = Context::open(&request.context, request.context_sub_path.as_deref())?;
-    let (path, dockerfile) = read_dockerfile(request, &context)?;
-    context.load_ignore(&path)?;
-    let named_contexts = open_named_contexts(request)?;
-    for warning in &dockerfile.warnings {
-        let (line, _) = dockerfile.source.location(warning.span.start);
-        progress.line(format_args!("WARNING: {} ({}:{line})", warning.message, dockerfile.source.name));
-    }
-
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -173,6 +185,12 @@ fn uninterrupted(
     let mut registry = Registry::new(runtime.handle().clone(), client.clone(), store.clone());
     // No secrets are given to a build so far.
     let remotes = Remotes::new(runtime.handle().clone(), directory.join("remote"), Arc::new(|_id| None), progress)?;
+    let dockerfile = inputs::dockerfile(request, &mut context, &remotes)?;
+    for warning in &dockerfile.warnings {
+        let (line, _) = dockerfile.source.location(warning.span.start);
+        progress.line(format_args!("WARNING: {} ({}:{line})", warning.message, dockerfile.source.name));
+    }
+    let named_contexts = inputs::named_contexts(request, &remotes, &directory)?;
 
     let epoch = request.source_date_epoch;
     let options = plan_options(request);
@@ -210,42 +228,6 @@ fn uninterrupted(
         elapsed: progress.elapsed(),
         phases: progress.phases(),
     })
-}
-
-/// The Dockerfile: as named, else below the context (kaniko's order); a name in capitals may be in small letters.
-fn read_dockerfile(request: &BuildRequest, context: &Context) -> Result<(PathBuf, Dockerfile), BuildError> {
-    let named = Path::new(&request.dockerfile);
-    let in_context = context.root.join(named);
-    let lower = in_context.with_file_name("dockerfile");
-    let mut candidates = vec![named.to_owned(), in_context];
-    if named.file_name().is_some_and(|name| name == "Dockerfile") {
-        candidates.push(lower);
-    }
-    candidates.dedup();
-    let Some(path) = candidates.iter().find(|path| path.is_file()).cloned() else {
-        let tried = candidates.iter().map(|path| path.display().to_string()).collect();
-        return Err(BuildError::NoDockerfile { tried });
-    };
-    let bytes = crate::fs::read(&path)?;
-    let text = String::from_utf8(bytes).map_err(|_| BuildError::NotText { path: path.clone() })?;
-    let source = Source { name: path.display().to_string(), text };
-    let dockerfile = crate::dockerfile::parse(source).map_err(|invalid| {
-        let more = invalid.rest.map(|rest| plan::check_rest(&rest, &plan_options(request))).unwrap_or_default();
-        let mut errors: Vec<PlanError> = invalid.errors.into_iter().map(PlanError::from).chain(more).collect();
-        errors.sort_by_key(|error| error.place.as_ref().map_or(usize::MAX, |(_, span)| span.start));
-        BuildError::Dockerfile(errors)
-    })?;
-    Ok((path, dockerfile))
-}
-
-/// The directories of `--build-context`; each has its own `.dockerignore`.
-fn open_named_contexts(request: &BuildRequest) -> Result<Vec<Context>, ContextError> {
-    let open = |location: &String| {
-        let mut context = Context::open(location, None)?;
-        context.load_own_ignore()?;
-        Ok(context)
-    };
-    request.context_directories.iter().map(open).collect()
 }
 
 fn plan_options(request: &BuildRequest) -> plan::Options {

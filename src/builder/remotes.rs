@@ -38,6 +38,7 @@ struct Fetcher {
     /// Below it every source has a directory of its own.
     directory: PathBuf,
     slots: Mutex<Vec<Arc<Slot>>>,
+    checkouts: Mutex<Vec<(GitLocation, Checkout)>>,
     permits: Semaphore,
 }
 
@@ -64,6 +65,7 @@ impl Remotes {
             progress: progress.clone(),
             directory,
             slots: Mutex::default(),
+            checkouts: Mutex::default(),
             permits: Semaphore::new(PARALLEL_FETCHES),
         };
         Ok(Self { runtime, fetcher: Arc::new(fetcher) })
@@ -93,6 +95,11 @@ impl Remotes {
 
     /// A directory of a commit.
     pub(super) fn repository(&self, location: &GitLocation) -> Result<Checkout, GitError> {
+        // Held meanwhile: steps ask one after the other.
+        let mut checkouts = self.fetcher.checkouts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, checkout)) = checkouts.iter().find(|(known, _)| known == location) {
+            return Ok(checkout.clone());
+        }
         let request = GitRequest {
             location: location.clone(),
             secrets: Arc::clone(&self.fetcher.secrets),
@@ -100,7 +107,10 @@ impl Remotes {
             retry: RetryPolicy::default(),
             progress: self.fetcher.progress.clone(),
         };
-        self.runtime.block_on(checkout(&request, &self.fetcher.new_directory("git")))
+        let directory = self.fetcher.directory.join(format!("git-{}", checkouts.len() + 1));
+        let checkout = self.runtime.block_on(checkout(&request, &directory))?;
+        checkouts.push((location.clone(), checkout.clone()));
+        Ok(checkout)
     }
 }
 
@@ -136,17 +146,6 @@ impl Fetcher {
         });
         slots.push(Arc::clone(&slot));
         slot
-    }
-
-    fn new_directory(&self, kind: &str) -> PathBuf {
-        let mut number = 1;
-        loop {
-            let path = self.directory.join(format!("{kind}-{number}"));
-            if !path.exists() {
-                return path;
-            }
-            number += 1;
-        }
     }
 }
 

@@ -25,7 +25,7 @@ use crate::sandbox::Isolation;
     after_help = ENVIRONMENT
 )]
 pub struct Flags {
-    /// The Dockerfile; looked for as given, then in the context.
+    /// The Dockerfile; looked for as given, then in the context. "-" is standard input; a URL is fetched.
     ///
     /// A relative path is tried from the current directory first. PATH.dockerignore is used instead of .dockerignore if
     /// it exists.
@@ -40,9 +40,10 @@ pub struct Flags {
     #[arg(long, value_name = "PATH", help_heading = "Input")]
     pub context_sub_path: Option<String>,
 
-    /// A directory, or an image as docker-image://IMAGE, that FROM and COPY --from can name. Repeatable.
+    /// A directory, image, OCI layout or URL that FROM and COPY --from can name. Repeatable.
     ///
-    /// It goes before a stage and before an image of that name. FROM takes images only.
+    /// LOCATION is a path, docker-image://IMAGE, oci-layout://DIRECTORY[:NAME][@DIGEST], or the URL of a git repository or
+    /// an archive. It goes before a stage and before an image of that name.
     #[arg(long, value_name = "NAME=LOCATION", action = ArgAction::Append, help_heading = "Input")]
     pub build_context: Vec<String>,
 

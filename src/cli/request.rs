@@ -201,8 +201,7 @@ fn target(stages: Vec<String>) -> Result<Option<String>, RequestError> {
     if stages.next().is_some() { Err(RequestError::Targets) } else { Ok(first) }
 }
 
-/// Named contexts, and the directories among them. Other places than directories and images are refused where directories
-/// are opened.
+/// Named contexts, and the directories among them, here or behind a URL. Other places are refused where directories are opened.
 fn build_contexts(arguments: &[String]) -> Result<(Vec<NamedContext>, Vec<String>), RequestError> {
     let (mut contexts, mut directories) = (Vec::new(), Vec::new());
     for text in arguments {
@@ -212,7 +211,7 @@ fn build_contexts(arguments: &[String]) -> Result<(Vec<NamedContext>, Vec<String
             .filter(|(name, location)| !name.is_empty() && !location.is_empty())
             .ok_or_else(|| refused("it is not of the form name=location"))?;
         if name.contains("::") {
-            return Err(refused("contexts for one platform are not supported yet"));
+            return Err(refused("contexts for one platform are not supported yet; leave out :: and what follows"));
         }
         if ["scratch", "context"].contains(&name.to_lowercase().as_str()) {
             return Err(refused("the name is reserved"));
@@ -220,8 +219,11 @@ fn build_contexts(arguments: &[String]) -> Result<(Vec<NamedContext>, Vec<String
         let source = if let Some(image) = location.strip_prefix("docker-image://") {
             let image = Reference::parse(image);
             NamedSource::Image(image.map_err(|source| RequestError::ContextImage { text: text.clone(), source })?)
-        } else if ["oci-layout://", "target:", "input:"].iter().any(|scheme| location.starts_with(scheme)) {
-            return Err(refused("only directories and docker-image:// are supported yet"));
+        } else if let Some(image) = location.strip_prefix("oci-layout://") {
+            let image = Reference::parse_layout(image);
+            NamedSource::Image(image.map_err(|source| RequestError::ContextImage { text: text.clone(), source })?)
+        } else if ["target:", "input:"].iter().any(|scheme| location.starts_with(scheme)) {
+            return Err(refused("only bake files know other targets; name a directory, an image, a layout or a URL"));
         } else {
             directories.push(location.to_owned());
             NamedSource::Directory(directories.len() - 1)
@@ -357,7 +359,8 @@ mod tests {
             ("--no-push --build-context a", "it is not of the form name=location"),
             ("--no-push --build-context =/d", "it is not of the form name=location"),
             ("--no-push --build-context scratch=/d", "the name is reserved"),
-            ("--no-push --build-context a=oci-layout:///d", "only directories and docker-image:// are supported yet"),
+            ("--no-push --build-context a=target:d", "only bake files know other targets"),
+            ("--no-push --build-context a=oci-layout://", "--build-context \"a=oci-layout://\" cannot be used"),
             ("--no-push --build-context a::linux/arm64=/d", "not supported yet"),
             ("--no-push --build-context a=docker-image://X", "--build-context \"a=docker-image://X\" cannot be used"),
             ("--no-push --platform a/b/c/d", "--custom-platform \"a/b/c/d\" cannot be used"),

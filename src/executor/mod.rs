@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use crate::context::{Context, ContextError};
 use crate::diag::progress::Progress;
 use crate::dockerfile::ast::{Source, Span};
-use crate::image::{BaseImage, Blob, Digest};
+use crate::image::{BaseImage, Blob, BlobSource, Digest};
 use crate::layer::LayerError;
 use crate::plan::{ImageError, RemoteSource};
 use crate::rootfs::RootfsError;
@@ -60,6 +60,9 @@ pub trait BaseLayers: Sync {
     /// # Errors
     /// It could not be fetched.
     fn file(&self, image: &BaseImage, index: usize) -> Result<PathBuf, ImageError>;
+
+    /// Where an output finds the blob of layer `index` of `image`, whether it has been fetched or not.
+    fn source(&self, image: &BaseImage, index: usize) -> BlobSource;
 }
 
 /// Fetches what ADD takes from the network.

@@ -14,7 +14,7 @@ use super::copy::{CopySource, Fetched, copy};
 use super::schedule::Board;
 use super::stages::Execution;
 use super::users::{Owner, resolve_user};
-use super::{BuiltLayer, ExecutorError, FetchedFiles, StepError, run};
+use super::{BaseLayers, BuiltLayer, ExecutorError, FetchedFiles, StepError, run};
 
 /// A stage under way.
 pub(super) struct StageRun<'e> {
@@ -39,7 +39,7 @@ impl<'e> StageRun<'e> {
         let stage = &plan.stages[self.index];
         self.layers = match stage.base {
             Base::Scratch => Vec::new(),
-            Base::Image(image) => base_layers(&plan.images[image]),
+            Base::Image(image) => base_layers(&plan.images[image], execution.resources.base_layers),
             Base::Stage(parent) => execution.layers(parent),
         };
         let total = stage.steps.len() + 1;
@@ -230,12 +230,13 @@ fn from_tree<'t>(tree: Option<&'t Tree>, describe: &'t str) -> Result<CopySource
     Ok(CopySource { tree: tree.ok_or(StepError::NoRoot)?, ignore: None, reset_owner: false, describe })
 }
 
-fn base_layers(image: &BaseImage) -> Vec<BuiltLayer> {
+fn base_layers(image: &BaseImage, sources: &dyn BaseLayers) -> Vec<BuiltLayer> {
     image
         .layers
         .iter()
-        .map(|layer| BuiltLayer {
-            blob: Blob { descriptor: layer.descriptor.clone(), source: BlobSource::Registry(image.reference.clone()) },
+        .enumerate()
+        .map(|(index, layer)| BuiltLayer {
+            blob: Blob { descriptor: layer.descriptor.clone(), source: sources.source(image, index) },
             diff_id: layer.diff_id.clone(),
         })
         .collect()

@@ -139,6 +139,8 @@ impl Execution<'_> {
         let mut tree = Tree::create(&path).map_err(|cause| ExecutorError::Prepare { stage: name.clone(), cause })?;
         for (number, layer) in image.layers.iter().enumerate() {
             let digest = layer.descriptor.digest.clone();
+            // Layers of a layout stay where the user has them.
+            let _outside = image.reference.layout_directory().map(|_| self.outside.read());
             let waiting = self.resources.progress.phase(Phase::Pull);
             let file = self.resources.base_layers.file(image, number).map_err(|cause| ExecutorError::Fetch {
                 image: name.clone(),

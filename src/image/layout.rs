@@ -255,6 +255,20 @@ impl LayoutReader {
         blob_path(&self.directory, digest)
     }
 
+    /// The file of a blob, once its content has been verified.
+    ///
+    /// # Errors
+    /// It is not there, or is not what the descriptor says.
+    pub fn verified_blob(&self, descriptor: &Descriptor) -> Result<PathBuf, LayoutError> {
+        let path = self.blob_path(&descriptor.digest);
+        let file = File::open(&path).map_err(io_error("open", &path))?;
+        let mut reader = HashingReader::verifying(file.take(descriptor.size + 1), &descriptor.digest);
+        io::copy(&mut reader, &mut io::sink()).map_err(io_error("read", &path))?;
+        let (_, found, size) = reader.finish();
+        check_content(&self.directory, descriptor, &found, size)?;
+        Ok(path)
+    }
+
     /// A manifest or config, verified.
     ///
     /// # Errors

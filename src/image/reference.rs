@@ -1,6 +1,7 @@
 //! Names of images, by the rules of Docker (distribution's `reference` package).
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use super::Digest;
@@ -102,7 +103,45 @@ pub struct Reference {
     pub digest: Option<Digest>,
 }
 
+/// Stands where the registry is for an image of a layout. No registry can be called so: a colon is followed by a port.
+const LAYOUT: &str = "oci-layout:";
+
 impl Reference {
+    /// Reads `DIRECTORY[:NAME][@DIGEST]`, an image in an OCI layout on this machine; it prints with `oci-layout://` before it.
+    ///
+    /// # Errors
+    /// There is no directory, or the name or the digest is malformed.
+    pub fn parse_layout(text: &str) -> Result<Self, ReferenceError> {
+        let (place, digest) = match text.split_once('@') {
+            Some((place, digest)) => {
+                let digest =
+                    digest.parse().map_err(|source| ReferenceError::Digest { text: text.to_owned(), source })?;
+                (place, Some(digest))
+            }
+            None => (text, None),
+        };
+        let (directory, tag) = match place.rsplit_once(':') {
+            Some((directory, tag)) if !tag.contains('/') => (directory, Some(tag)),
+            _ => (place, None),
+        };
+        if let Some(tag) = tag
+            && !is_tag(tag)
+        {
+            return Err(ReferenceError::Tag { text: text.to_owned(), tag: tag.to_owned() });
+        }
+        if directory.is_empty() {
+            return Err(ReferenceError::Empty);
+        }
+        let repository = format!("/{directory}");
+        Ok(Self { registry: LAYOUT.to_owned(), repository, tag: tag.map(str::to_owned), digest })
+    }
+
+    /// The directory of the OCI layout that the image is in, if it is in one.
+    pub fn layout_directory(&self) -> Option<&Path> {
+        let directory = self.repository.strip_prefix('/')?;
+        (self.registry == LAYOUT).then_some(Path::new(directory))
+    }
+
     /// Reads `[registry/]repository[:tag][@digest]`.
     ///
     /// # Errors

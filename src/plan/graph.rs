@@ -34,8 +34,8 @@ enum HeadBase {
     Scratch,
     Stage(usize),
     Image(Reference),
-    /// A directory given as `--build-context`.
-    Directory,
+    /// A directory given as `--build-context`, by its number.
+    Directory(usize),
 }
 
 /// A planned stage, with the state its children start from.
@@ -227,7 +227,7 @@ impl<'a> Planner<'a> {
             }
             let head = &self.heads[index];
             match &head.base {
-                HeadBase::Scratch | HeadBase::Directory => {}
+                HeadBase::Scratch | HeadBase::Directory(_) => {}
                 HeadBase::Stage(stage) => open.push(*stage),
                 HeadBase::Image(reference) => {
                     wanted.push(ImageRequest { reference: reference.clone(), platform: head.platform.clone() });
@@ -328,7 +328,7 @@ impl<'a> Planner<'a> {
         let mut state = state.take().unwrap_or_else(|| State::scratch(&platform));
         let (triggers, wrong) = state.take_triggers(&stage.from.image.text);
         self.errors.extend(wrong);
-        let mut steps = Vec::new();
+        let mut steps: Vec<Step> = self.import(index, &mut state).into_iter().collect();
         for instruction in triggers.iter().chain(self.instructions(index)) {
             let action = refuse::instruction(instruction).and_then(|()| {
                 let from = match copy_from(instruction) {
@@ -359,21 +359,30 @@ impl<'a> Planner<'a> {
         self.planned[index] = Some(Planned { base, steps, state, known });
     }
 
+    /// The step that makes a directory's files those of a stage that starts from it.
+    fn import(&self, index: usize, state: &mut State) -> Option<Step> {
+        let HeadBase::Directory(number) = self.heads[index].base else { return None };
+        let from = &self.dockerfile.stages[index].from;
+        let text = from.text.split_whitespace().collect::<Vec<_>>().join(" ");
+        state.record_import(&text);
+        let copy = super::Copy {
+            from: CopyFrom::Directory(number),
+            sources: vec![".".to_owned()],
+            destination: "/".to_owned(),
+            working_directory: "/".to_owned(),
+            ..super::Copy::default()
+        };
+        let (source, span) = (Arc::clone(&self.dockerfile.source), from.image.span.clone());
+        Some(Step { text, source, span, action: super::Action::Copy(copy) })
+    }
+
     /// What a stage starts from; without a state if that is not known.
     fn start(&mut self, index: usize, images: &mut dyn Images) -> (Base, Option<State>) {
         let dockerfile = self.dockerfile;
         let stage = &dockerfile.stages[index];
         let platform = self.heads[index].platform.clone();
         match &self.heads[index].base {
-            HeadBase::Scratch => (Base::Scratch, Some(State::scratch(&platform))),
-            HeadBase::Directory => {
-                self.errors.push(
-                    PlanError::new("FROM a directory given with --build-context is not supported yet")
-                        .at(&dockerfile.source, &stage.from.image.span)
-                        .hint("COPY --from can take files from it"),
-                );
-                (Base::Scratch, None)
-            }
+            HeadBase::Scratch | HeadBase::Directory(_) => (Base::Scratch, Some(State::scratch(&platform))),
             HeadBase::Stage(parent) => {
                 let parent = *parent;
                 self.visit(parent, images);
@@ -517,7 +526,7 @@ impl<'a> Planner<'a> {
 fn head_base(context: &NamedSource) -> HeadBase {
     match context {
         NamedSource::Image(reference) => HeadBase::Image(reference.clone()),
-        NamedSource::Directory(_) => HeadBase::Directory,
+        NamedSource::Directory(number) => HeadBase::Directory(*number),
     }
 }
 

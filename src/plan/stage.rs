@@ -76,6 +76,11 @@ impl State {
         (self.config, self.arguments.into_iter().map(|(name, _)| name).collect())
     }
 
+    /// A layer whose files no instruction names.
+    pub(super) fn record_import(&mut self, text: &str) {
+        self.config.history.push(history_entry(text.to_owned(), false));
+    }
+
     /// Applies one instruction; `from` is where a COPY takes its sources.
     pub(super) fn apply(
         &mut self,
@@ -283,6 +288,11 @@ impl State {
     ) -> Result<Copy, PlanError> {
         let expand = |word: &Word| self.expand(word, instruction);
         let checksum = copy.checksum.as_ref().map(expand).transpose()?.filter(|checksum| !checksum.is_empty());
+        if let (Some(word), Some(_)) = (&copy.checksum, &checksum)
+            && (copy.sources.len() != 1 || !copy.heredocs.is_empty())
+        {
+            return Err(refuse::checksum(copy, &instruction.source, &word.span));
+        }
         let (mut sources, mut remotes) = (Vec::new(), BTreeMap::new());
         for (position, word) in copy.sources.iter().enumerate() {
             let text = expand(word)?;
@@ -291,9 +301,7 @@ impl State {
             }
             sources.push(text);
         }
-        if let (Some(word), Some(_)) = (&copy.checksum, checksum)
-            && (remotes.len() != 1 || sources.len() != 1 || !copy.heredocs.is_empty())
-        {
+        if let (Some(word), Some(_), true) = (&copy.checksum, &checksum, remotes.is_empty()) {
             return Err(refuse::checksum(copy, &instruction.source, &word.span));
         }
         if let Some(flag) = copy.keep_git_dir.as_ref().filter(|flag| flag.value && remotes.is_empty()) {

@@ -273,11 +273,68 @@ fn named_contexts_go_before_stages_and_images() {
     assert_eq!(from, [directory(0), directory(1), directory(1), CopyFrom::Image(0)]);
     let plan = plan_with("FROM missing AS alpine\nRUN exit 1\nFROM alpine\nRUN b\n", &options).expect("a plan");
     assert_eq!(history(&plan), ["RUN /bin/sh -c b # buildkit"]);
-    for text in ["FROM files\n", "FROM base AS src\nRUN a\n"] {
-        let error = plan_with(text, &options).expect_err(text);
-        assert!(error.message.contains("--build-context is not supported yet"), "{error}");
-        assert!(error.place.is_some());
+}
+
+#[test]
+fn a_directory_can_be_what_a_stage_starts_from() {
+    let named = |name: &str, number| NamedContext { name: name.to_owned(), source: NamedSource::Directory(number) };
+    let options = Options { contexts: vec![named("files", 0), named("src", 1)], ..options() };
+    for (text, number, entries) in [
+        ("FROM files\nUSER 1\n", 0, &["FROM files", "USER 1 (empty)"][..]),
+        ("FROM base AS src\nRUN a\n", 1, &["FROM base AS src"]),
+        ("FROM base AS src\nRUN a\nFROM src\nUSER 2\n", 1, &["FROM src", "USER 2 (empty)"]),
+    ] {
+        let plan = plan_with(text, &options).expect(text);
+        assert!(plan.images.is_empty(), "{text}");
+        assert_eq!(history(&plan), entries, "{text}");
+        let Action::Copy(copy) = &plan.stages[0].steps[0].action else { panic!("{text}: no copy") };
+        assert_eq!((plan.stages[0].base, copy.from), (Base::Scratch, CopyFrom::Directory(number)), "{text}");
+        assert_eq!((copy.sources.as_slice(), copy.destination.as_str()), (&[".".to_owned()][..], "/"), "{text}");
     }
+}
+
+#[test]
+fn sources_on_the_network_keep_their_place_among_the_others() {
+    let plan = planned(
+        "FROM base\nARG V=1\nADD a http://h/$V.tar git@h:x.git#v$V b /d/\n\
+         ADD --unpack --checksum=sha256:0000000000000000000000000000000000000000000000000000000000000000 http://h/x /\n\
+         ADD --keep-git-dir --checksum=abcd https://h/x.git /\n",
+    );
+    let copies: Vec<&Copy> = target(&plan)
+        .steps
+        .iter()
+        .filter_map(|step| match &step.action {
+            Action::Copy(copy) => Some(copy),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(copies[0].sources, ["a", "http://h/1.tar", "git@h:x.git#v1", "b"]);
+    assert_eq!(copies[0].remotes.keys().copied().collect::<Vec<_>>(), [1, 2]);
+    assert!(matches!(&copies[0].remotes[&1], RemoteSource::File { unpack: false, checksum: None, .. }));
+    assert!(matches!(&copies[0].remotes[&2], RemoteSource::Repository(git) if git.reference.as_deref() == Some("v1")));
+    assert!(matches!(&copies[1].remotes[&0], RemoteSource::File { unpack: true, checksum: Some(_), .. }));
+    let RemoteSource::Repository(git) = &copies[2].remotes[&0] else { panic!("no repository") };
+    assert_eq!((git.keep_git_dir, git.checksum.as_deref()), (Some(true), Some("abcd")));
+    assert_eq!(history(&plan)[1], "ADD a http://h/1.tar git@h:x.git#v1 b /d/ # buildkit");
+}
+
+#[test]
+fn sources_on_the_network_that_make_no_sense_are_refused() {
+    for (line, message) in [
+        ("COPY http://h/a /", "source can't be a URL for COPY"),
+        ("ADD --keep-git-dir http://h/a /", "--keep-git-dir requires a git source"),
+        ("ADD --keep-git-dir a /", "--keep-git-dir requires a git source"),
+        ("ADD --keep-git-dir=false https://h/x.git?keep-git-dir=1 /", "--keep-git-dir contradicts"),
+        ("ADD --checksum=abcd http://h/a /", "invalid checksum"),
+        ("ADD --checksum=sha256:00 https://h/x.git /", "is not the start of a commit's hash"),
+        ("ADD --checksum=abcd http://h/a http://h/b /", "checksum can't be specified for multiple"),
+        ("ADD https://h/x.git?nonsense=1 /", "unexpected query"),
+        ("ADD http:// /", "is not a URL"),
+    ] {
+        assert!(refused(&format!("FROM base\n{line}\n")).contains(message), "{line}");
+    }
+    // To COPY it is a file with an odd name.
+    planned("FROM base\nCOPY git@h:x.git /\n");
 }
 
 #[test]
@@ -307,8 +364,7 @@ fn flags_of_a_copy() {
 
 #[test]
 fn what_is_not_supported_is_refused_with_its_place() {
-    for text in ["RUN --mount=type=cache,target=/c true", "ADD https://example.test/x /", "ADD --keep-git-dir=true a /"]
-    {
+    for text in ["RUN --mount=type=cache,target=/c true", "RUN --device=x true"] {
         let error = plan_with(&format!("FROM base\n{text}\n"), &options()).expect_err(text);
         assert!(error.message.contains("not supported yet"), "{text}: {error}");
         let (_, span) = error.place.expect("a place");

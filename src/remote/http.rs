@@ -58,6 +58,17 @@ pub enum DownloadError {
         #[source]
         source: HttpError,
     },
+    /// The file did not come whole.
+    #[error("fetch {url}: lost the connection to {host} in the middle of it")]
+    Truncated {
+        /// The file, without credentials.
+        url: String,
+        /// `host[:port]`.
+        host: String,
+        /// The cause.
+        #[source]
+        source: HttpError,
+    },
     /// Nothing came for too long.
     #[error("fetch {url}: nothing came from {host} for {} seconds", idle.as_secs())]
     Stalled {
@@ -136,6 +147,7 @@ impl Transient for DownloadError {
     fn transient(&self) -> Option<Option<Duration>> {
         match self {
             Self::Transport { source, .. } => source.is_transient().then_some(None),
+            Self::Truncated { .. } => Some(None),
             Self::Status { status, retry_after, .. } => {
                 matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504).then_some(*retry_after)
             }
@@ -315,7 +327,11 @@ impl Transfer<'_> {
 
     async fn next_piece(&self, response: &mut Response, host: &str) -> Result<Option<bytes::Bytes>, DownloadError> {
         match tokio::time::timeout(BODY_LIMIT, response.chunk()).await {
-            Ok(piece) => piece.map_err(|error| self.transport(error, host)),
+            Ok(piece) => piece.map_err(|error| DownloadError::Truncated {
+                url: self.shown.to_owned(),
+                host: host.to_owned(),
+                source: HttpError::new(error),
+            }),
             Err(_elapsed) => Err(self.stalled(host, BODY_LIMIT)),
         }
     }

@@ -14,6 +14,7 @@ mod floors;
 mod main_job;
 mod memory;
 mod registry;
+mod remote;
 mod remote_git;
 mod rootfs;
 mod sandbox;

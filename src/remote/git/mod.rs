@@ -28,6 +28,8 @@ use crate::location::{FileTimes, GitLocation};
 
 /// How long a server may be silent.
 const SILENCE_LIMIT: Duration = Duration::from_secs(120);
+/// How long a worker that is no longer wanted is waited for.
+const PARTING: Duration = Duration::from_secs(2);
 /// How often the worker's state is looked at.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -73,15 +75,15 @@ async fn attempt(request: GitRequest, directory: PathBuf) -> Result<Checkout, Gi
     }
     fs::create_dir_all(&directory)?;
     let watch = Watch::new(request.progress.transfer(format!("fetch {url}"), None));
-    // Whoever stops waiting, for a signal or for an error, ends the worker with this.
-    let _given_up = GivesUp(watch.clone());
     let (sender, mut receiver) = tokio::sync::oneshot::channel();
     let worker = watch.clone();
     let started = std::thread::Builder::new().name("git".to_owned()).spawn(move || {
         // The receiver is gone where nobody waits any more.
         drop(sender.send(work(&request, &directory, &worker)));
     });
-    started.map_err(|source| GitError::Thread { url: url.clone(), source })?;
+    let thread = started.map_err(|source| GitError::Thread { url: url.clone(), source })?;
+    // Whoever stops waiting, for a signal or for an error, ends the worker with this.
+    let _worker = Worker { watch: watch.clone(), thread };
     loop {
         match tokio::time::timeout(POLL, &mut receiver).await {
             Ok(Ok(result)) => return result,
@@ -184,11 +186,19 @@ impl Watch {
     }
 }
 
-/// Tells the worker to stop when it is dropped.
-struct GivesUp(Watch);
+/// The thread that does the work; it is told to stop when this is dropped, and has a moment to do so, in which it lets go of the
+/// directory it writes to.
+struct Worker {
+    watch: Watch,
+    thread: std::thread::JoinHandle<()>,
+}
 
-impl Drop for GivesUp {
+impl Drop for Worker {
     fn drop(&mut self) {
-        self.0.shared.given_up.store(true, Ordering::Relaxed);
+        self.watch.shared.given_up.store(true, Ordering::Relaxed);
+        let told = Instant::now();
+        while !self.thread.is_finished() && told.elapsed() < PARTING {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }

@@ -1,0 +1,124 @@
+//! Base images out of OCI layouts on this machine.
+
+use std::path::{Path, PathBuf};
+
+use crate::image::layout::{LayoutError, LayoutReader};
+use crate::image::{
+    BaseImage, Descriptor, Digest, ImageConfig, Index, LayerDescriptor, Manifest, Platform, Reference, media_type,
+};
+
+/// How deep indexes may lie in indexes.
+const MAX_INDEX_DEPTH: usize = 4;
+/// The image that a name without a tag means where there are several.
+const DEFAULT_NAME: &str = "latest";
+
+/// Why a layout has no such image.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LayoutImageError {
+    /// The layout cannot be read.
+    #[error("read {reference}")]
+    Layout {
+        /// The image.
+        reference: Reference,
+        /// Why.
+        #[source]
+        source: LayoutError,
+    },
+    /// No image of it has that name or digest, or is for that platform.
+    #[error("{reference}: {problem}")]
+    Missing {
+        /// The image.
+        reference: Reference,
+        /// What there is not.
+        problem: String,
+    },
+    /// A document is not the JSON it should be.
+    #[error("read {digest} of {reference} as JSON")]
+    Json {
+        /// The image.
+        reference: Reference,
+        /// The document.
+        digest: Digest,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// Reads manifest and configuration of the image that `reference` names in the layout at `directory`.
+pub(super) fn resolve(
+    reference: &Reference,
+    directory: &Path,
+    platform: &Platform,
+) -> Result<BaseImage, LayoutImageError> {
+    let unreadable = |source| LayoutImageError::Layout { reference: reference.clone(), source };
+    let missing = |problem: String| LayoutImageError::Missing { reference: reference.clone(), problem };
+    let reader = LayoutReader::open(directory).map_err(unreadable)?;
+    let mut descriptor = named(&reader.index().map_err(unreadable)?, reference).map_err(missing)?;
+    for _ in 0..MAX_INDEX_DEPTH {
+        let bytes = reader.read_document(&descriptor).map_err(unreadable)?;
+        if media_type::is_index(&descriptor.media_type) {
+            let index: Index = parse(&bytes, reference, &descriptor)?;
+            descriptor = for_platform(&index, platform).map_err(missing)?;
+            continue;
+        }
+        let manifest: Manifest = parse(&bytes, reference, &descriptor)?;
+        let config = reader.read_document(&manifest.config).map_err(unreadable)?;
+        let config: ImageConfig = parse(&config, reference, &manifest.config)?;
+        if manifest.layers.len() != config.rootfs.diff_ids.len() {
+            return Err(missing("is not an image: manifest and config differ in their layers".to_owned()));
+        }
+        let pairs = manifest.layers.iter().zip(&config.rootfs.diff_ids);
+        let layers = pairs
+            .map(|(descriptor, diff_id)| LayerDescriptor { descriptor: descriptor.clone(), diff_id: diff_id.clone() })
+            .collect();
+        return Ok(BaseImage { reference: reference.clone(), digest: descriptor.digest, manifest, config, layers });
+    }
+    Err(missing(format!("indexes lie more than {MAX_INDEX_DEPTH} deep in each other")))
+}
+
+/// The file of a layer, verified.
+pub(super) fn layer(directory: &Path, descriptor: &Descriptor) -> Result<PathBuf, LayoutError> {
+    LayoutReader::open(directory)?.verified_blob(descriptor)
+}
+
+/// Where the file of a layer is.
+pub(super) fn layer_path(directory: &Path, digest: &Digest) -> PathBuf {
+    directory.join("blobs").join(digest.algorithm()).join(digest.hex())
+}
+
+fn parse<T: serde::de::DeserializeOwned>(
+    bytes: &[u8],
+    reference: &Reference,
+    descriptor: &Descriptor,
+) -> Result<T, LayoutImageError> {
+    serde_json::from_slice(bytes).map_err(|source| LayoutImageError::Json {
+        reference: reference.clone(),
+        digest: descriptor.digest.clone(),
+        source,
+    })
+}
+
+/// The image by its digest or name; without either, the only one, or the one called `latest`.
+fn named(index: &Index, reference: &Reference) -> Result<Descriptor, String> {
+    let manifests = &index.manifests;
+    if let Some(digest) = &reference.digest {
+        let found = manifests.iter().find(|descriptor| descriptor.digest == *digest);
+        return found.cloned().ok_or_else(|| "the layout has no such digest".to_owned());
+    }
+    if let (None, [only]) = (&reference.tag, manifests.as_slice()) {
+        return Ok(only.clone());
+    }
+    let name = reference.tag.as_deref().unwrap_or(DEFAULT_NAME);
+    let is_named = |descriptor: &&Descriptor| {
+        descriptor.annotations.get(crate::image::layout::REF_NAME).map(String::as_str) == Some(name)
+    };
+    manifests.iter().find(is_named).cloned().ok_or_else(|| format!("the layout has no image called {name:?}"))
+}
+
+fn for_platform(index: &Index, platform: &Platform) -> Result<Descriptor, String> {
+    let distance = |descriptor: &Descriptor| platform.distance(descriptor.platform.as_ref()?);
+    let best = index.manifests.iter().filter_map(|descriptor| Some((distance(descriptor)?, descriptor)));
+    let best = best.min_by_key(|(distance, _)| *distance).map(|(_, descriptor)| descriptor.clone());
+    best.ok_or_else(|| format!("the layout has no image for {platform}"))
+}

@@ -66,7 +66,28 @@ impl GitLocation {
         if location.fetch_by_commit && location.checksum.is_none() {
             return Err(LocationError::new("fetch-by-commit needs the commit: add checksum=COMMIT"));
         }
+        if let Some(keep) = location.keep_git_dir {
+            location.keep_git_dir(keep)?;
+        }
         Ok(Some(location))
+    }
+
+    /// Says whether `.git` comes along, as `ADD --keep-git-dir` does.
+    ///
+    /// # Errors
+    /// The URL says otherwise, or wants a sub-directory, which has no `.git`.
+    pub fn keep_git_dir(&mut self, keep: bool) -> Result<(), LocationError> {
+        if self.keep_git_dir.is_some_and(|wanted| wanted != keep) {
+            return Err(LocationError::new("--keep-git-dir contradicts keep-git-dir of the URL"));
+        }
+        if keep && !self.subdir.is_empty() {
+            return Err(LocationError::new(format!(
+                "the repository cannot be kept for a sub-directory ({}): .git is at the top",
+                self.subdir
+            )));
+        }
+        self.keep_git_dir = Some(keep);
+        Ok(())
     }
 
     /// Demands that the commit's hash starts with `checksum`, as `ADD --checksum` does.
@@ -331,6 +352,7 @@ mod tests {
             ("#a..b", "cannot be the name"),
             ("#--upload-pack=x", "cannot be the name"),
             ("?ref=a:b", "cannot be the name"),
+            ("?subdir=a&keep-git-dir=true", "cannot be kept for a sub-directory"),
             ("?subdir=a/../../b", "leads out of the repository"),
         ] {
             let text = refused(&format!("https://h/x.git{query}"));

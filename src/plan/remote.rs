@@ -70,10 +70,7 @@ fn repository(
     file: &Arc<Source>,
 ) -> Result<RemoteSource, PlanError> {
     if let Some(flag) = &step.keep_git_dir {
-        if location.keep_git_dir.is_some_and(|wanted| wanted != flag.value) {
-            return Err(PlanError::new("--keep-git-dir contradicts keep-git-dir of the URL").at(file, &flag.span));
-        }
-        location.keep_git_dir = Some(flag.value);
+        location.keep_git_dir(flag.value).map_err(|error| PlanError::new(error.to_string()).at(file, &flag.span))?;
     }
     if let (Some(text), Some(word)) = (checksum, &step.checksum) {
         location.require(text).map_err(|error| {

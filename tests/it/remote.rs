@@ -15,6 +15,7 @@ use crabwright::remote::{DownloadError, Downloaded, Downloader, Lookup, http_aut
 
 use crate::support::git::Repository;
 use crate::support::peers::peers;
+use crate::support::pod::Pod;
 use crate::support::program::{Ended, Workspace, run};
 use crate::support::web::{Answer, Web};
 
@@ -232,6 +233,21 @@ fn a_build_adds_files_archives_and_repositories() {
     assert_eq!(build(&workspace, &[]), expected);
     let fetched = web.asked().iter().filter(|asked| asked.path == "/one").count();
     assert_eq!(fetched, 1, "a file is fetched once");
+}
+
+#[test]
+fn a_default_pod_fetches_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::new(directory.path(), "app");
+    repository.file("main", "m\n");
+    repository.commit("main");
+    let git = Web::serve_git(directory.path().to_owned(), |_asked| None);
+    let web = Web::serve(|_asked, _before| Answer::ok("w\n"));
+    let workspace =
+        Workspace::new(&format!("FROM scratch\nADD {} /w\nADD {} /git/\n", web.url("/w"), git.url("/app.git")));
+    let arguments = ["--context=dir:///workspace", "--no-push", "--oci-layout-path=/out/layout"];
+    Pod::for_workspace(&workspace).run(&arguments).success();
+    assert_eq!(layer_files(&workspace.out().join("layout")), files(&[("w", "w"), ("git/main", "m")]));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crabwright::remote::{Checkout, GitError, GitRequest, Lookup, SshAccess, chec
 use tempfile::TempDir;
 
 use crate::support::git::{COMMIT_TIME, Repository};
-use crate::support::program::stdout;
+use crate::support::program::{run, stdout};
 use crate::support::web::{Answer, Asked, Web};
 
 /// Repositories and a server of them.
@@ -59,7 +59,7 @@ impl Server {
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let checkout = runtime.block_on(checkout(&request, &directory.path().join("checkout")))?;
-        Ok(Files { checkout, _directory: directory })
+        Ok(Files { checkout, place: directory })
     }
 
     fn refused(&self, rest: &str) -> String {
@@ -86,7 +86,7 @@ fn lookup(secrets: &[(&str, &str)]) -> Lookup {
 /// A checkout, there until it is dropped.
 struct Files {
     checkout: Checkout,
-    _directory: TempDir,
+    place: TempDir,
 }
 
 impl Files {
@@ -334,6 +334,12 @@ fn tokens_open_private_repositories() {
     ] {
         let files = server.check_out_with("/app.git#main", &secrets).unwrap_or_else(|error| panic!("{error:?}"));
         assert_eq!(files.read("version"), "2\n");
+    }
+    let kept = server.check_out_with("/app.git?keep-git-dir=1", &[("GIT_AUTH_TOKEN", "hunter2")]).unwrap();
+    for needle in ["hunter2", "aHVudGVyMg"] {
+        let mut grep = std::process::Command::new("grep");
+        let found = run(grep.args(["--recursive", "--text", needle]).arg(kept.place.path()));
+        assert_eq!((found.code, found.said.as_str()), (1, ""));
     }
     for secrets in [vec![], vec![("GIT_AUTH_TOKEN", "wrong")], vec![("GIT_AUTH_TOKEN.other.example", "hunter2")]] {
         let error = server.check_out_with("/app.git#main", &secrets).err().unwrap();

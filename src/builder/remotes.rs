@@ -1,7 +1,7 @@
 //! What ADD and contexts take from the network, each fetched once.
 //!
-//! Files start to come when the plan is known, while earlier steps run. Repositories are fetched when their step needs them: the
-//! git library reads its settings from the root directory, which a RUN may have changed places with meanwhile.
+//! Files start to come when the plan is known, while earlier steps run. Repositories are fetched when their step needs them, and
+//! the executor keeps a RUN from changing the root directory meanwhile: the git library reads settings and known hosts there.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -95,7 +95,7 @@ impl Remotes {
 
     /// A directory of a commit.
     pub(super) fn repository(&self, location: &GitLocation) -> Result<Checkout, GitError> {
-        // Held meanwhile: steps ask one after the other.
+        // Held meanwhile: of two stages that ask for one repository, the second finds it.
         let mut checkouts = self.fetcher.checkouts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, checkout)) = checkouts.iter().find(|(known, _)| known == location) {
             return Ok(checkout.clone());

@@ -140,7 +140,8 @@ impl Execution<'_> {
         for (number, layer) in image.layers.iter().enumerate() {
             let digest = layer.descriptor.digest.clone();
             // Layers of a layout stay where the user has them.
-            let _outside = image.reference.layout_directory().map(|_| self.outside.read());
+            let is_outside = image.reference.layout_directory().is_some();
+            let _outside = is_outside.then(|| self.outside.read().unwrap_or_else(PoisonError::into_inner));
             let waiting = self.resources.progress.phase(Phase::Pull);
             let file = self.resources.base_layers.file(image, number).map_err(|cause| ExecutorError::Fetch {
                 image: name.clone(),

@@ -186,10 +186,6 @@ fn uninterrupted(
     // No secrets are given to a build so far.
     let remotes = Remotes::new(runtime.handle().clone(), directory.join("remote"), Arc::new(|_id| None), progress)?;
     let dockerfile = inputs::dockerfile(request, &mut context, &remotes)?;
-    for warning in &dockerfile.warnings {
-        let (line, _) = dockerfile.source.location(warning.span.start);
-        progress.line(format_args!("WARNING: {} ({}:{line})", warning.message, dockerfile.source.name));
-    }
     let named_contexts = inputs::named_contexts(request, &remotes, &directory)?;
 
     let epoch = request.source_date_epoch;

@@ -33,17 +33,17 @@ pub struct Dockerfile {
     pub global_args: Vec<Instruction>,
     /// The stages in file order; never empty.
     pub stages: Vec<Stage>,
-    /// What is accepted but worth telling, such as an empty continuation line.
-    pub warnings: Vec<Warning>,
 }
 
-/// Something accepted that the user should know of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Warning {
-    /// Where it stands.
-    pub span: Span,
-    /// What it is, in one line.
-    pub message: String,
+/// What does not change the meaning of an instruction, and what its style is judged by.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Written {
+    /// The keyword, in the case it has in the file.
+    pub keyword: String,
+    /// The comment lines directly above, without the `#` and the blanks around the text. Parser directives are none.
+    pub comments: Vec<String>,
+    /// The first blank line among its continuation lines.
+    pub blank_line: Option<Span>,
 }
 
 /// A `FROM` and the instructions up to the next one.
@@ -68,6 +68,10 @@ pub struct From {
     pub image: Word,
     /// The stage's name in lower case.
     pub name: Option<Word>,
+    /// `AS` and the name, in the case they have in the file.
+    pub as_written: Option<(String, String)>,
+    /// How the instruction is written.
+    pub written: Written,
 }
 
 /// A word as it is written, and where.
@@ -92,6 +96,8 @@ pub struct Instruction {
     pub source: Arc<Source>,
     /// The escape character in force, needed for expansion.
     pub escape: char,
+    /// How it is written.
+    pub written: Written,
     /// What it does.
     pub kind: Kind,
 }

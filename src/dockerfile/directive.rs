@@ -9,6 +9,8 @@ pub(super) struct Directives {
     pub(super) escape: char,
     pub(super) syntax: Option<Word>,
     pub(super) check: Option<Word>,
+    /// Offset behind the last of them.
+    pub(super) end: usize,
     /// Errors: where, message, hint.
     pub(super) errors: Vec<(Span, String, Option<String>)>,
 }
@@ -20,7 +22,7 @@ pub(super) fn text_start(text: &str) -> usize {
 
 /// Reads the directives. The first line that is none ends them, be it an ordinary comment or a blank line.
 pub(super) fn read(text: &str) -> Directives {
-    let mut directives = Directives { escape: '\\', syntax: None, check: None, errors: Vec::new() };
+    let mut directives = Directives { escape: '\\', syntax: None, check: None, end: 0, errors: Vec::new() };
     let mut reader = LineReader::new(text, text_start(text), '\\');
     let mut escape: Option<Word> = None;
     let mut after_shebang = false;
@@ -45,6 +47,7 @@ pub(super) fn read(text: &str) -> Directives {
         } else {
             *slot = Some(word);
         }
+        directives.end = reader.position();
     }
     if let Some(word) = escape {
         match word.text.as_str() {

@@ -2,6 +2,9 @@
 //!
 //! The rules are those of "Environment replacement" in the Dockerfile reference; the messages are BuildKit's.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use super::ast::{Source, Word};
@@ -59,6 +62,32 @@ pub fn expand_words(word: &str, escape: char, lookup: Lookup<'_>) -> Result<Vec<
     Ok(words.finish())
 }
 
+/// What a word expands to, and what it lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Expanded {
+    /// The text.
+    pub text: String,
+    /// The unset variables whose value the word takes, each once. `${name-word}`, `${name+word}` and `${name?message}`
+    /// say themselves what an unset variable means, and do not count.
+    pub unset: Vec<String>,
+}
+
+/// Expands a word and tells which variables it misses.
+///
+/// # Errors
+/// As [`expand`].
+pub fn expand_and_find_unset(word: &str, escape: char, lookup: Lookup<'_>) -> Result<Expanded, ExpandError> {
+    Lexer::new(word, escape, Quotes::Remove, lookup).expanded()
+}
+
+/// As [`expand_and_find_unset`], for the body of a here-document: see [`expand_heredoc`].
+///
+/// # Errors
+/// As [`expand`].
+pub fn expand_heredoc_and_find_unset(body: &str, lookup: Lookup<'_>) -> Result<Expanded, ExpandError> {
+    Lexer::new(body, '\\', Quotes::Keep, lookup).expanded()
+}
+
 /// Expands the body of a here-document whose name is not quoted: quotes are text, and the escape character is always a
 /// backslash.
 ///
@@ -69,7 +98,7 @@ pub fn expand_heredoc(body: &str, lookup: Lookup<'_>) -> Result<String, ExpandEr
 }
 
 /// Whether a word names a variable, for words that may not.
-pub(super) fn has_variable(word: &str, escape: char) -> bool {
+pub fn has_variable(word: &str, escape: char) -> bool {
     let mut characters = word.chars().peekable();
     while let Some(c) = characters.next() {
         if c == escape {
@@ -145,14 +174,30 @@ struct Lexer<'a> {
     quotes: Quotes,
     lookup: Lookup<'a>,
     depth: usize,
+    unset: Vec<String>,
 }
 
 impl<'a> Lexer<'a> {
     fn new(text: &'a str, escape: char, quotes: Quotes, lookup: Lookup<'a>) -> Self {
-        Self { text, position: 0, escape, quotes, lookup, depth: 0 }
+        Self { text, position: 0, escape, quotes, lookup, depth: 0, unset: Vec::new() }
     }
 
-    fn whole(mut self, words: Option<&mut Words>) -> Result<String, ExpandError> {
+    fn expanded(mut self) -> Result<Expanded, ExpandError> {
+        let text = self.whole(None)?;
+        Ok(Expanded { text, unset: self.unset })
+    }
+
+    /// The value of a variable that is expected to have one.
+    fn value(&mut self, name: &str) -> String {
+        (self.lookup)(name).unwrap_or_else(|| {
+            if !self.unset.iter().any(|known| known == name) {
+                self.unset.push(name.to_owned());
+            }
+            String::new()
+        })
+    }
+
+    fn whole(&mut self, words: Option<&mut Words>) -> Result<String, ExpandError> {
         self.until(None, Escapes::Remove, words).map_err(|Fault { offset, message, about_value }| ExpandError {
             word: self.text.to_owned(),
             offset,
@@ -279,7 +324,7 @@ impl<'a> Lexer<'a> {
         self.next();
         if self.peek() != Some('{') {
             let name = self.name();
-            return Ok(if name.is_empty() { "$".to_owned() } else { (self.lookup)(&name).unwrap_or_default() });
+            return Ok(if name.is_empty() { "$".to_owned() } else { self.value(&name) });
         }
         if self.depth == NESTING_LIMIT {
             return fault(start, "syntax error: substitutions are nested too deeply");
@@ -302,7 +347,7 @@ impl<'a> Lexer<'a> {
         let modifier_start = self.position;
         match self.next() {
             None => fault(start, MISSING_BRACE),
-            Some('}') => Ok((self.lookup)(&name).unwrap_or_default()),
+            Some('}') => Ok(self.value(&name)),
             Some(':') => match self.next() {
                 None => fault(start, MISSING_BRACE),
                 Some(modifier @ ('-' | '+' | '?')) => self.alternative(&name, modifier, true, start),
@@ -342,7 +387,7 @@ impl<'a> Lexer<'a> {
             None => (text.as_str(), Extent::Shortest),
         };
         let pattern = Pattern::new(pattern, self.escape);
-        let value = (self.lookup)(name).unwrap_or_default();
+        let value = self.value(name);
         Ok(if end == '#' { pattern.trim_prefix(&value, extent) } else { pattern.trim_suffix(&value, extent) })
     }
 
@@ -354,7 +399,7 @@ impl<'a> Lexer<'a> {
         }
         let pattern = self.part('/', Escapes::Keep, start, "syntax error: missing '/' in ${}")?;
         let replacement = self.part('}', Escapes::Keep, start, MISSING_BRACE)?;
-        let value = (self.lookup)(name).unwrap_or_default();
+        let value = self.value(name);
         Ok(Pattern::new(&pattern, self.escape).replace(&value, &replacement, all))
     }
 
@@ -385,210 +430,4 @@ fn unsupported<T>(offset: usize, modifier: &str) -> Result<T, Fault> {
 
 fn prefix_length(text: &str, belongs: impl Fn(char) -> bool) -> usize {
     text.find(|c| !belongs(c)).unwrap_or(text.len())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{ExpandError, expand, expand_heredoc, expand_words, has_variable};
-
-    fn variable(name: &str) -> Option<String> {
-        let value = match name {
-            "V" | "SET" => "val",
-            "EMPTY" => "",
-            "P" => "/usr/lib/lib.so.1",
-            "F" => "foo/bar/foo",
-            "STAR" => "a*b*c",
-            "PORTS" => "80 90/udp  ",
-            "é" => "accent",
-            "QUOTED" => "'x' \"y\" \\z $V",
-            _ => return None,
-        };
-        Some(value.to_owned())
-    }
-
-    fn expanded(word: &str) -> Result<String, ExpandError> {
-        expand(word, '\\', &mut |name| variable(name))
-    }
-
-    #[test]
-    fn quotes_and_escapes() {
-        for (word, expected) in [
-            ("plain", "plain"),
-            ("'$V'", "$V"),
-            ("\"$V\"", "val"),
-            ("\\$V", "$V"),
-            ("\"\\$V\"", "$V"),
-            ("'\\$V'", "\\$V"),
-            ("\"'$V'\"", "'val'"),
-            ("'\"$V\"'", "\"$V\""),
-            ("\\\\$V", "\\val"),
-            ("\"\\\\$V\"", "\\val"),
-            ("pre\"mid\"'post'", "premidpost"),
-            ("in\\\"ner", "in\"ner"),
-            ("four\\ words", "four words"),
-            ("\"a\\nb\"", "a\\nb"),
-            ("a\\nb", "anb"),
-            ("end\\", "end"),
-            ("\"end\\", "unexpected end of statement while looking for matching double-quote"),
-            ("$QUOTED", "'x' \"y\" \\z $V"),
-            ("'open", "unexpected end of statement while looking for matching single-quote"),
-            ("\"open", "unexpected end of statement while looking for matching double-quote"),
-        ] {
-            assert_eq!(expanded(word).unwrap_or_else(|error| error.message), expected, "{word}");
-        }
-        assert_eq!(expand("c:\\x`$V\"a`\"b\"", '`', &mut |name| variable(name)).as_deref(), Ok("c:\\x$Va\"b"));
-        assert_eq!(expand("\"c:\\\\x\"", '`', &mut |name| variable(name)).as_deref(), Ok("c:\\\\x"));
-    }
-
-    #[test]
-    fn names() {
-        for (word, expected) in [
-            ("$V", "val"),
-            ("${V}x", "valx"),
-            ("x$UNDEFINEDy", "x"),
-            ("${UNDEFINED}z", "z"),
-            ("a$", "a$"),
-            ("\"a$\"", "a$"),
-            ("$ V", "$ V"),
-            ("$1x", "x"),
-            ("$12x", "x"),
-            ("$$", ""),
-            ("$@$*$#$?$-$!$0", ""),
-            ("$é", "accent"),
-            ("${é}", "accent"),
-            ("$V.$V-$V/$V", "val.val-val/val"),
-            ("${1}${@}", ""),
-        ] {
-            assert_eq!(expanded(word).as_deref(), Ok(expected), "{word}");
-        }
-    }
-
-    #[test]
-    fn alternatives() {
-        for (word, expected) in [
-            ("${SET:-d}", "val"),
-            ("${EMPTY:-d}", "d"),
-            ("${NONE:-d}", "d"),
-            ("${SET-d}", "val"),
-            ("[${EMPTY-d}]", "[]"),
-            ("${NONE-d}", "d"),
-            ("${SET:+p}", "p"),
-            ("[${EMPTY:+p}]", "[]"),
-            ("[${NONE:+p}]", "[]"),
-            ("${SET+p}", "p"),
-            ("${EMPTY+p}", "p"),
-            ("[${NONE+p}]", "[]"),
-            ("${SET:?m}", "val"),
-            ("[${EMPTY?m}]", "[]"),
-            ("${X:-${Y:-${V}z}}", "valz"),
-            ("${V:+<${V}>}", "<val>"),
-            ("${X:-\"q q\"}", "q q"),
-            ("${X:-'$A'}", "$A"),
-            ("${X:-\\}}", "}"),
-            ("\"${X:-a b}\"", "a b"),
-            ("${X:-}", ""),
-            ("${NONE?}", "NONE: is not allowed to be unset"),
-            ("${NONE:?}", "NONE: is not allowed to be unset"),
-            ("${EMPTY:?}", "EMPTY: is not allowed to be empty"),
-            ("${NONE:?must be $V}", "NONE: must be val"),
-        ] {
-            assert_eq!(expanded(word).unwrap_or_else(|error| error.message), expected, "{word}");
-        }
-    }
-
-    #[test]
-    fn trimming_and_replacing() {
-        for (word, expected) in [
-            ("${P#*/}", "usr/lib/lib.so.1"),
-            ("${P##*/}", "lib.so.1"),
-            ("${P%.*}", "/usr/lib/lib.so"),
-            ("${P%%.*}", "/usr/lib/lib"),
-            ("${P#zzz}", "/usr/lib/lib.so.1"),
-            ("${P#?usr}", "/lib/lib.so.1"),
-            ("${STAR#*\\*}", "b*c"),
-            ("[${P##*}]", "[]"),
-            ("${F/foo/X}", "X/bar/foo"),
-            ("${F//foo/X}", "X/bar/X"),
-            ("${F//foo/}", "/bar/"),
-            ("${F/o*r/-}", "f-/foo"),
-            ("${F//\\//_}", "foo_bar_foo"),
-            ("${F/zip/zap}", "foo/bar/foo"),
-            ("${F/bar/$F}", "foo/foo/bar/foo/foo"),
-            ("${NONE#x}${NONE/x/y}", ""),
-        ] {
-            assert_eq!(expanded(word).as_deref(), Ok(expected), "{word}");
-        }
-    }
-
-    #[test]
-    fn errors_say_what_and_where() {
-        for (word, offset, message) in [
-            ("a${}", 1, "syntax error: bad substitution"),
-            ("${:x}", 0, "syntax error: bad substitution"),
-            ("${{x}", 0, "syntax error: bad substitution"),
-            ("${OPEN", 0, "syntax error: missing '}'"),
-            ("${", 0, "syntax error: missing '}'"),
-            ("${X:", 0, "syntax error: missing '}'"),
-            ("${X:-a", 0, "syntax error: missing '}'"),
-            ("${X:-${Y", 0, "syntax error: missing '}'"),
-            ("${P//foo}", 0, "syntax error: missing '/' in ${}"),
-            ("${P/a/b", 0, "syntax error: missing '}'"),
-            ("x${V:=x}", 4, "unsupported modifier (:=) in substitution"),
-            ("${V:#x}", 3, "unsupported modifier (:#) in substitution"),
-            ("${V,,}", 3, "unsupported modifier (,) in substitution"),
-            ("${V x}", 3, "unsupported modifier ( ) in substitution"),
-            ("${V:-${N?no}}", 5, "N: no"),
-            ("a 'b", 2, "unexpected end of statement while looking for matching single-quote"),
-        ] {
-            let error = expanded(word).expect_err(word);
-            assert_eq!((error.offset, error.message.as_str()), (offset, message), "{word}");
-        }
-        assert_eq!(
-            expanded("${OPEN").expect_err("open").to_string(),
-            "failed to process \"${OPEN\": syntax error: missing '}'"
-        );
-    }
-
-    #[test]
-    fn nesting_is_bounded() {
-        let nested = |depth: usize| format!("{}x{}", "${N:-".repeat(depth), "}".repeat(depth));
-        assert_eq!(expanded(&nested(100)).as_deref(), Ok("x"));
-        assert_eq!(
-            expanded(&nested(20_000)).expect_err("deep").message,
-            "syntax error: substitutions are nested too deeply"
-        );
-    }
-
-    #[test]
-    fn words_split_where_white_space_was_not_quoted() {
-        for (word, expected) in [
-            ("$PORTS", &["80", "90/udp"][..]),
-            ("\"$PORTS\"", &["80 90/udp  "]),
-            ("a$PORTS", &["a80", "90/udp"]),
-            ("1${NONE}2", &["12"]),
-            ("$NONE", &[]),
-            ("\"\"", &[]),
-            ("a\\ b c", &["a b", "c"]),
-        ] {
-            assert_eq!(expand_words(word, '\\', &mut |name| variable(name)).expect(word), expected, "{word}");
-        }
-    }
-
-    #[test]
-    fn heredoc_bodies_keep_their_quotes() {
-        let body = "$V ${X:-x} \\$V\n  \"q\" 'single $V' it's a\\b\n";
-        assert_eq!(
-            expand_heredoc(body, &mut |name| variable(name)).as_deref(),
-            Ok("val x $V\n  \"q\" 'single val' it's ab\n")
-        );
-    }
-
-    #[test]
-    fn variables_are_recognised_without_expanding() {
-        for (word, expected) in
-            [("$S", true), ("a${S}", true), ("\\$S", false), ("a$", false), ("stage", false), ("a$/b", false)]
-        {
-            assert_eq!(has_variable(word, '\\'), expected, "{word}");
-        }
-    }
 }

@@ -1,6 +1,15 @@
-//! Two notations of Go that Dockerfiles and image histories inherit: durations and quoted strings.
+//! Notations of Go that Dockerfiles, image histories and command lines inherit: durations, quoted strings, true and false.
 
 use std::fmt::Write as _;
+
+/// True or false in the spellings of Go's `strconv.ParseBool`.
+pub fn parse_go_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
 
 /// A string as Go's `%q` prints it, as image histories hold it: `CMD ["/bin/sh" "-c" "x"]`.
 pub fn go_quote(text: &str) -> String {

@@ -374,9 +374,11 @@ impl Converter<'_> {
     fn from(mut self) -> Result<From, Vec<Problem>> {
         let flags = self.flags(&[("platform", Takes::Value)]);
         let tokens = self.statement.blanks();
-        let (image, name) = match tokens.as_slice() {
-            [image] => (image, None),
-            [image, keyword, name] if keyword.text.eq_ignore_ascii_case("as") => (image, Some(name)),
+        let (image, name, as_written) = match tokens.as_slice() {
+            [image] => (image, None, None),
+            [image, keyword, name] if keyword.text.eq_ignore_ascii_case("as") => {
+                (image, Some(name), Some((keyword.text.clone(), name.text.clone())))
+            }
             _ => {
                 let hint = match tokens.as_slice() {
                     [] => "write FROM IMAGE or FROM IMAGE AS NAME",
@@ -413,6 +415,8 @@ impl Converter<'_> {
             platform: flags.value("platform"),
             image,
             name,
+            as_written,
+            written: self.statement.written(),
         };
         self.finish(from)
     }

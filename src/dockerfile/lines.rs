@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::ast::{Span, Warning, Word};
+use super::ast::{Span, Word};
 
 /// Longest physical line in bytes, line end excluded; what BuildKit's scanner takes.
 pub(super) const LINE_LIMIT: usize = 65_535;
@@ -32,6 +32,10 @@ pub(super) struct LogicalLine {
     pub(super) text: String,
     /// (offset in `text`, offset in the source) where each run of unbroken text starts.
     pieces: Vec<(usize, usize)>,
+    /// The comment lines directly above, without `#` and blanks.
+    pub(super) comments: Vec<String>,
+    /// The first blank line inside.
+    pub(super) blank_line: Option<Span>,
 }
 
 impl LogicalLine {
@@ -74,13 +78,13 @@ pub(super) struct LineReader<'a> {
     escape: char,
     /// Lines over [`LINE_LIMIT`] met so far.
     pub(super) too_long: Vec<Span>,
-    /// What was accepted but is worth telling.
-    pub(super) warnings: Vec<Warning>,
+    /// Lines before this offset are no comments, though they look like them: they are parser directives.
+    pub(super) comments_from: usize,
 }
 
 impl<'a> LineReader<'a> {
     pub(super) fn new(text: &'a str, position: usize, escape: char) -> Self {
-        Self { text, position, escape, too_long: Vec::new(), warnings: Vec::new() }
+        Self { text, position, escape, too_long: Vec::new(), comments_from: 0 }
     }
 
     /// Offset of the next line to read.
@@ -109,33 +113,34 @@ impl<'a> LineReader<'a> {
 
     /// The next instruction's text, without leading blanks; comments and blank lines are skipped.
     pub(super) fn logical(&mut self) -> Option<LogicalLine> {
+        let mut comments = Vec::new();
         loop {
-            let mut line = LogicalLine::default();
             let first = self.physical()?;
             let text = first.text.trim_start();
-            if text.is_empty() || text.starts_with('#') {
+            if let Some(comment) = text.strip_prefix('#') {
+                if first.start >= self.comments_from {
+                    comments.push(comment.trim().to_owned());
+                }
                 continue;
             }
+            if text.is_empty() {
+                comments.clear();
+                continue;
+            }
+            let mut line = LogicalLine { comments: std::mem::take(&mut comments), ..LogicalLine::default() };
             let (text, mut continues) = trim_continuation(text, self.escape);
             line.push(text, first.start + (first.text.len() - first.text.trim_start().len()));
-            let mut blank = None;
             while continues && let Some(next) = self.physical() {
                 if is_comment(next.text) {
                     continue;
                 }
                 if next.text.trim_start().is_empty() {
-                    blank.get_or_insert_with(|| next.span());
+                    line.blank_line.get_or_insert_with(|| next.span());
                     continue;
                 }
                 let (text, more) = trim_continuation(next.text, self.escape);
                 line.push(text, next.start);
                 continues = more;
-            }
-            if let Some(span) = blank {
-                self.warnings.push(Warning {
-                    span,
-                    message: "empty continuation line: the instruction goes on below it".to_owned(),
-                });
             }
             // Nothing but escape characters and comments.
             if !line.text.trim().is_empty() {
@@ -198,11 +203,20 @@ mod tests {
     }
 
     #[test]
-    fn blank_lines_inside_a_continuation_are_skipped_with_one_warning() {
-        let mut reader = LineReader::new("RUN a \\\n\n  \n b\n", 0, '\\');
-        assert_eq!(reader.logical().map(|line| line.text).as_deref(), Some("RUN a  b"));
-        assert_eq!(reader.warnings.len(), 1);
-        assert_eq!(reader.warnings[0].span, 8..8);
+    fn blank_lines_inside_a_continuation_are_skipped_and_the_first_is_kept() {
+        let line = LineReader::new("RUN a \\\n\n  \n b\n", 0, '\\').logical().expect("a line");
+        assert_eq!((line.text.as_str(), line.blank_line), ("RUN a  b", Some(8..8)));
+    }
+
+    #[test]
+    fn comments_belong_to_the_line_directly_below_them() {
+        let mut reader = LineReader::new("# escape=x\n# far\n\n# one\n\t#two \nRUN a\nRUN b\n", 0, '\\');
+        reader.comments_from = 11;
+        assert_eq!(reader.logical().map(|line| line.comments), Some(vec!["one".to_owned(), "two".to_owned()]));
+        assert_eq!(reader.logical().map(|line| line.comments), Some(Vec::new()));
+        let mut reader = LineReader::new("# check=skip=all\n# far\nRUN a\n", 0, '\\');
+        reader.comments_from = 17;
+        assert_eq!(reader.logical().map(|line| line.comments), Some(vec!["far".to_owned()]));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::ast::{Dockerfile, Instruction, Kind, Source, Span, Stage, Warning, Word};
+use super::ast::{Dockerfile, Instruction, Kind, Source, Span, Stage};
 use super::directive::{self, foreign_syntax, text_start};
 use super::error::{Invalid, ParseError, Problem};
 use super::heredoc::{self, Opening};
@@ -33,13 +33,13 @@ pub fn parse(source: Source) -> Result<Dockerfile, Invalid> {
     }
     let mut stages = Stages::default();
     let mut reader = LineReader::new(&source.text, text_start(&source.text), directives.escape);
+    reader.comments_from = directives.end;
     let mut found_any = false;
     while let Some(line) = reader.logical() {
         found_any = true;
         let outcome = file.read_instruction(&mut reader, &line, directives.escape, false);
         stages.add(outcome, &mut file);
     }
-    let mut warnings = reader.warnings;
     for span in reader.too_long {
         let hint = "break it with continuation lines, or copy a file instead".to_owned();
         file.error(span, format!("dockerfile line greater than max allowed size of {LINE_LIMIT}"), Some(hint));
@@ -50,7 +50,6 @@ pub fn parse(source: Source) -> Result<Dockerfile, Invalid> {
         let hint = "add a FROM instruction: an image starts with it".to_owned();
         file.error(0..0, "dockerfile contains no stages to build", Some(hint));
     }
-    warnings.extend(directives.syntax.as_ref().and_then(other_syntax));
     let mut errors = file.errors;
     let sorted = !stages.stages.is_empty() && !stages.lost_from;
     let dockerfile = Dockerfile {
@@ -59,7 +58,6 @@ pub fn parse(source: Source) -> Result<Dockerfile, Invalid> {
         check: directives.check,
         global_args: stages.global_args,
         stages: stages.stages,
-        warnings,
         source,
     };
     if errors.is_empty() {
@@ -200,6 +198,7 @@ impl<'a> File<'a> {
                 text: line.text.trim().to_owned(),
                 source: Arc::clone(self.source),
                 escape,
+                written: statement.written(),
                 kind: *kind,
             }))),
             Err(problems) => {
@@ -225,21 +224,4 @@ impl<'a> File<'a> {
 /// The keyword that a misspelt one was probably meant to be.
 fn problem_keyword(line: &LogicalLine, problem: &Problem) -> Option<Keyword> {
     Keyword::find(&Keyword::suggest(&line.text[problem.range.clone()])?)
-}
-
-/// `syntax=` names another frontend than the Dockerfile's own.
-fn other_syntax(syntax: &Word) -> Option<Warning> {
-    let name = syntax.text.split_whitespace().next().unwrap_or_default();
-    let name = name.strip_prefix("docker.io/").unwrap_or(name);
-    let repository = name.split(['@', ':']).next().unwrap_or_default();
-    if matches!(repository, "docker/dockerfile" | "docker/dockerfile-upstream" | "dockerfile.v0") {
-        return None;
-    }
-    Some(Warning {
-        span: syntax.span.clone(),
-        message: format!(
-            "the frontend {} is not run; the file is read as the built-in Dockerfile language",
-            syntax.text
-        ),
-    })
 }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::ast::Written;
 use super::error::Problem;
 use super::flags::{self, RawFlag};
 use super::json;
@@ -42,6 +43,15 @@ impl<'a> Statement<'a> {
         let (flags, arguments) = flags::extract(&line.text, rest);
         let arguments = trim(&line.text, arguments);
         Ok(Self { line, escape, keyword, keyword_range, flags, arguments })
+    }
+
+    /// How it is written.
+    pub(super) fn written(&self) -> Written {
+        Written {
+            keyword: self.line.text[self.keyword_range.clone()].to_owned(),
+            comments: self.line.comments.clone(),
+            blank_line: self.line.blank_line.clone(),
+        }
     }
 
     /// The arguments' text.

@@ -43,7 +43,6 @@ fn a_whole_file() {
     assert_eq!(file.escape, '\\');
     assert_eq!(file.syntax.as_ref().map(|word| word.text.as_str()), Some("docker/dockerfile:1"));
     assert_eq!(file.global_args.len(), 1);
-    assert_eq!(file.warnings, []);
     let [build, last] = file.stages.as_slice() else { panic!("two stages") };
     assert_eq!(build.from.text, "from --platform=$P a:$V as Build");
     assert_eq!(build.from.image.text, "a:$V");
@@ -347,18 +346,6 @@ fn all_independent_errors_come_in_one_run_and_in_order() {
 }
 
 #[test]
-fn other_frontends_are_told_of() {
-    for (syntax, warnings) in [
-        ("docker/dockerfile:1", 0),
-        ("docker.io/docker/dockerfile-upstream:master-labs", 0),
-        ("docker/dockerfile@sha256:0", 0),
-        ("some/buildpack", 1),
-    ] {
-        assert_eq!(parsed(&format!("# syntax={syntax}\nFROM a")).warnings.len(), warnings, "{syntax}");
-    }
-}
-
-#[test]
 fn the_byte_order_mark_and_the_shebang_are_no_text() {
     assert_eq!(&parsed("\u{feff}FROM a").stages[0].from.span, &(3..9));
     let file = parsed("#!/usr/bin/env x\n# syntax=docker/dockerfile:1\nFROM a");
@@ -376,7 +363,7 @@ fn the_escape_directive_moves_continuations_and_quoting() {
 
 /// Every span of a file that parses.
 fn spans(file: &Dockerfile) -> Vec<Span> {
-    let mut spans: Vec<Span> = file.warnings.iter().map(|warning| warning.span.clone()).collect();
+    let mut spans: Vec<Span> = Vec::new();
     let mut word = |word: &Word| spans.push(word.span.clone());
     [&file.syntax, &file.check].into_iter().flatten().for_each(&mut word);
     for stage in &file.stages {
@@ -407,8 +394,10 @@ fn spans(file: &Dockerfile) -> Vec<Span> {
         }
     }
     spans.extend(file.stages.iter().map(|stage| stage.from.span.clone()));
+    spans.extend(file.stages.iter().filter_map(|stage| stage.from.written.blank_line.clone()));
     for instruction in instructions() {
         spans.push(instruction.span.clone());
+        spans.extend(instruction.written.blank_line.clone());
         let (Kind::Copy(super::ast::Copy { heredocs, .. }) | Kind::Run(super::ast::Run { heredocs, .. })) =
             &instruction.kind
         else {

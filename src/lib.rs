@@ -17,6 +17,7 @@ pub mod fs;
 pub mod http;
 pub mod image;
 pub mod layer;
+pub mod lint;
 pub mod location;
 pub mod plan;
 pub mod push;

@@ -82,6 +82,16 @@ impl IgnoreMatcher {
         self.origin.as_deref()
     }
 
+    /// Whether a pattern brings files back (`!`).
+    pub fn has_exceptions(&self) -> bool {
+        self.rules.iter().any(|rule| rule.negated)
+    }
+
+    /// Whether a pattern matches every file of the context: `*`, `**` or `**/*`.
+    pub fn ignores_everything(&self) -> bool {
+        self.rules.iter().any(|rule| !rule.negated && ["*", "**", "**/*"].contains(&rule.text()))
+    }
+
     /// Whether nothing can be ignored.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()

@@ -2,6 +2,7 @@
 //!
 //! Errors themselves stay typed in their modules; one place, `cli`, turns them into text and an exit code.
 
+mod causes;
 pub mod interrupt;
 pub mod line;
 pub mod progress;
@@ -10,6 +11,7 @@ mod step;
 mod suggestion;
 mod summary;
 
+pub use causes::with_causes;
 pub use step::Step;
 pub use suggestion::suggest;
 pub use summary::{Phase, Summary};

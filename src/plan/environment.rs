@@ -20,15 +20,15 @@ pub const PROXY_VARIABLES: [&str; 10] = [
 ];
 
 /// The `PATH` of an image that has none.
-pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Names and values in the order in which they were first set, as an image configuration keeps them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Environment(Vec<(String, String)>);
+pub struct Environment(Vec<(String, String)>);
 
 impl Environment {
     /// From `NAME=value` entries; an entry without `=` has an empty value.
-    pub(super) fn from_entries(entries: &[String]) -> Self {
+    pub fn from_entries(entries: &[String]) -> Self {
         let mut environment = Self::default();
         for entry in entries {
             let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
@@ -38,29 +38,31 @@ impl Environment {
     }
 
     /// Sets a value, in place when the name is there already.
-    pub(super) fn set(&mut self, name: &str, value: &str) {
+    pub fn set(&mut self, name: &str, value: &str) {
         match self.0.iter_mut().find(|(key, _)| key == name) {
             Some((_, old)) => value.clone_into(old),
             None => self.0.push((name.to_owned(), value.to_owned())),
         }
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    /// The value of a name that is set.
+    pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    pub(super) fn pairs(&self) -> &[(String, String)] {
+    /// Names and values.
+    pub fn pairs(&self) -> &[(String, String)] {
         &self.0
     }
 
     /// As `NAME=value` entries.
-    pub(super) fn entries(&self) -> Vec<String> {
+    pub fn entries(&self) -> Vec<String> {
         self.0.iter().map(|(name, value)| format!("{name}={value}")).collect()
     }
 }
 
 /// The platform arguments (Dockerfile reference, "Automatic platform ARGs in the global scope").
-pub(super) fn platform_arguments(options: &Options, target_stage: &str) -> Environment {
+pub fn platform_arguments(options: &Options, target_stage: &str) -> Environment {
     let mut arguments = Environment::default();
     let mut describe = |prefix: &str, platform: &Platform| {
         arguments.set(&format!("{prefix}PLATFORM"), &platform.to_string());

@@ -23,7 +23,7 @@ use crate::dockerfile::{ExpandError, ParseError};
 use crate::image::{BaseImage, History, ImageConfig, Platform, Reference};
 
 pub use contexts::{NamedContext, NamedSource};
-pub use environment::PROXY_VARIABLES;
+pub use environment::{DEFAULT_PATH, Environment, PROXY_VARIABLES, platform_arguments};
 pub use remote::RemoteSource;
 
 /// What is to be built, in the order in which it can be done.
@@ -228,8 +228,14 @@ pub struct Options {
 }
 
 impl Options {
-    fn build_arg(&self, name: &str) -> Option<&str> {
+    /// The value given with `--build-arg`, the last one if there are several.
+    pub fn build_arg(&self, name: &str) -> Option<&str> {
         self.build_args.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// What the Dockerfile's word `name` means by `--build-context`, if anything.
+    pub fn context(&self, name: &str) -> Option<&NamedSource> {
+        contexts::find(&self.contexts, name)
     }
 }
 

@@ -12,7 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["diag"],
     &["fs", "image", "dockerfile", "http", "location"],
     &["rootfs", "sandbox", "context", "plan", "registry", "remote"],
-    &["snapshot", "cache", "push"],
+    &["snapshot", "cache", "push", "lint"],
     &["layer"],
     &["executor"],
     &["builder"],

@@ -1,0 +1,34 @@
+//! An error and its causes on one line.
+
+use std::error::Error;
+
+/// The messages of an error and of everything below it, separated by colons. A message that a wrapper only repeats is
+/// left out.
+pub fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut messages = vec![error.to_string()];
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let message = cause.to_string();
+        if messages.last() != Some(&message) {
+            messages.push(message);
+        }
+        next = cause.source();
+    }
+    messages.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_causes;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Layer(&'static str, #[source] Option<Box<Layer>>);
+
+    #[test]
+    fn causes_follow_and_repetitions_do_not() {
+        let below = Layer("wet", None);
+        let wrapper = Layer("it rains", Some(Box::new(Layer("it rains", Some(Box::new(below))))));
+        assert_eq!(with_causes(&wrapper), "it rains: wet");
+    }
+}

@@ -1,0 +1,261 @@
+//! Docker's build checks: what is allowed in a Dockerfile, and better written otherwise.
+//!
+//! [`check`] looks at a syntax tree once and gives every warning in the order of the file; [`Findings`] asks the settings
+//! (`# check=…`) whether a rule counts. Rules about the text look at the whole file, rules about what instructions do at
+//! the stages that are built. The names, texts and pages of the rules are Docker's, so that they can be looked up.
+//!
+//! Some rules need to know a base image's environment. Images are asked for through [`Images`], as for a plan; where one
+//! cannot be had, [`Report::unchecked`] says so.
+
+mod casing;
+mod form;
+mod instructions;
+mod naming;
+mod platform;
+pub mod report;
+mod rule;
+mod scope;
+mod settings;
+pub mod stages;
+#[cfg(test)]
+mod tests;
+mod variables;
+
+use std::collections::HashMap;
+
+use crate::context::IgnoreMatcher;
+use crate::dockerfile::ast::{Dockerfile, Span, Word, Written};
+use crate::image::ImageConfig;
+use crate::plan::{ImageError, ImageRequest, Images, Options};
+
+use settings::Settings;
+use stages::{Base, Stages};
+
+pub use rule::Rule;
+pub use scope::Scope;
+pub use settings::{BUILD_ARGUMENT, SettingsError};
+
+/// One warning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// What it is about.
+    pub rule: Rule,
+    /// What is wrong, in one line.
+    pub detail: String,
+    /// Where, in the Dockerfile.
+    pub span: Span,
+}
+
+/// A base image that could not be looked at.
+#[derive(Debug)]
+pub struct Unchecked {
+    /// Which, and for which platform.
+    pub request: ImageRequest,
+    /// Why; `None` if nobody was asked.
+    pub cause: Option<ImageError>,
+}
+
+/// What there is to say about a file.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// In the order of the file.
+    pub warnings: Vec<Warning>,
+    /// Images without which undefined variables and platforms were not checked.
+    pub unchecked: Vec<Unchecked>,
+    /// Settings that have no effect, ready to print.
+    pub remarks: Vec<String>,
+    /// `error=true`: a build with warnings fails.
+    pub warnings_are_errors: bool,
+}
+
+impl Report {
+    /// Whether the settings make an error of the warnings.
+    ///
+    /// # Errors
+    /// They do, and there are some.
+    pub fn verdict(&self) -> Result<(), Violation> {
+        if !self.warnings_are_errors || self.warnings.is_empty() {
+            return Ok(());
+        }
+        let mut rules: Vec<Rule> = Vec::new();
+        for warning in &self.warnings {
+            if !rules.contains(&warning.rule) {
+                rules.push(warning.rule);
+            }
+        }
+        Err(Violation { rules })
+    }
+}
+
+/// Warnings where the settings want none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("lint violation found for rules: {}", .rules.iter().map(|rule| rule.name()).collect::<Vec<_>>().join(", "))]
+pub struct Violation {
+    /// The rules, each once.
+    pub rules: Vec<Rule>,
+}
+
+/// Which stages are looked at where no target is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Those that a build needs.
+    Build,
+    /// All.
+    File,
+}
+
+/// Checks a file. `ignore` is the `.dockerignore` of its context, if it has one; without `images` no image is asked for.
+///
+/// # Errors
+/// The settings cannot be understood.
+pub fn check(
+    dockerfile: &Dockerfile,
+    options: &Options,
+    extent: Extent,
+    ignore: Option<&IgnoreMatcher>,
+    images: Option<&mut dyn Images>,
+) -> Result<Report, SettingsError> {
+    let settings = Settings::of(dockerfile, options)?;
+    let stages = Stages::new(dockerfile, options);
+    let mut findings = Findings { settings: &settings, warnings: Vec::new() };
+    file(&stages, &mut findings);
+    let checked = match (extent, &options.target, stages.target()) {
+        (Extent::File, None, _) => (0..stages.heads.len()).collect(),
+        (_, _, Some(target)) => stages.needed(target),
+        // A target that does not exist is an error of the plan.
+        (_, _, None) => Vec::new(),
+    };
+    let mut bases = Bases::fetch(&stages, &checked, images);
+    meaning(&stages, &checked, ignore, &bases, &mut findings);
+    let mut warnings = findings.warnings;
+    warnings.sort_by_key(|warning| warning.span.start);
+    Ok(Report {
+        warnings,
+        unchecked: std::mem::take(&mut bases.unchecked),
+        remarks: settings.unknown_rules(),
+        warnings_are_errors: settings.error,
+    })
+}
+
+/// Where warnings are collected.
+struct Findings<'a> {
+    settings: &'a Settings,
+    warnings: Vec<Warning>,
+}
+
+impl Findings<'_> {
+    /// Adds a warning about an instruction, unless its rule is skipped there.
+    fn add(&mut self, rule: Rule, written: &Written, span: &Span, detail: String) {
+        if self.settings.checks(rule, &written.comments) {
+            self.warnings.push(Warning { rule, detail, span: span.clone() });
+        }
+    }
+}
+
+/// The rules about the text.
+fn file(stages: &Stages<'_>, findings: &mut Findings<'_>) {
+    let dockerfile = stages.dockerfile;
+    let in_stages = dockerfile.stages.iter().flat_map(|stage| &stage.instructions);
+    let instructions = || dockerfile.global_args.iter().chain(in_stages.clone());
+    let written = instructions().map(|instruction| (&instruction.written, &instruction.span));
+    let froms = dockerfile.stages.iter().map(|stage| (&stage.from.written, &stage.from.span));
+    let all: Vec<(&Written, &Span)> = written.chain(froms).collect();
+    casing::keywords(&all, findings);
+    for (written, _) in &all {
+        form::continuation(written, findings);
+    }
+    for instruction in instructions() {
+        form::old_forms(instruction, findings);
+        naming::argument(instruction, findings);
+    }
+    for instruction in &dockerfile.global_args {
+        form::secrets(instruction, findings);
+    }
+    naming::stages(dockerfile, findings);
+    for (stage, head) in dockerfile.stages.iter().zip(&stages.heads) {
+        casing::stage(&stage.from, findings);
+        platform::flag(&stage.from, head, dockerfile.escape, findings);
+        variables::from_line(&stage.from, stages, findings);
+    }
+    variables::defaults(stages, findings);
+}
+
+/// The rules about what the instructions of some stages do.
+fn meaning(
+    stages: &Stages<'_>,
+    checked: &[usize],
+    ignore: Option<&IgnoreMatcher>,
+    bases: &Bases,
+    findings: &mut Findings<'_>,
+) {
+    let mut ends: HashMap<usize, Scope> = HashMap::new();
+    for index in checked {
+        let (stage, head) = (&stages.dockerfile.stages[*index], &stages.heads[*index]);
+        let mut scope = match &head.base {
+            Base::Scratch => Scope::scratch(),
+            // A stage comes after the one it starts from.
+            Base::Stage(parent) => ends.get(parent).cloned().unwrap_or_else(Scope::unknown),
+            Base::Image(request) => match bases.config(request) {
+                Some(config) => {
+                    platform::base_image(&stage.from, head, &request.platform, &config.platform(), findings);
+                    Scope::image(config)
+                }
+                None => Scope::unknown(),
+            },
+            Base::Unknown => Scope::unknown(),
+        };
+        if !head.replaced {
+            form::repeated(&stage.instructions, findings);
+            for instruction in &stage.instructions {
+                form::secrets(instruction, findings);
+                variables::undefined(instruction, &scope, &stages.globals, findings);
+                instructions::instruction(instruction, &scope, ignore, findings);
+                scope.apply(instruction, stages.options, &stages.globals);
+            }
+        }
+        ends.insert(*index, scope);
+    }
+}
+
+/// The configurations of base images.
+struct Bases {
+    known: Vec<(ImageRequest, ImageConfig)>,
+    unchecked: Vec<Unchecked>,
+}
+
+impl Bases {
+    /// Asks for the images that the stages start from, all at once.
+    fn fetch(stages: &Stages<'_>, checked: &[usize], images: Option<&mut dyn Images>) -> Self {
+        let mut requests: Vec<ImageRequest> = Vec::new();
+        for index in checked {
+            if let Base::Image(request) = &stages.heads[*index].base
+                && !requests.contains(request)
+            {
+                requests.push(ImageRequest::clone(request));
+            }
+        }
+        let mut bases = Self { known: Vec::new(), unchecked: Vec::new() };
+        let Some(images) = images.filter(|_| !requests.is_empty()) else {
+            bases.unchecked = requests.into_iter().map(|request| Unchecked { request, cause: None }).collect();
+            return bases;
+        };
+        let answers = images.resolve(&requests);
+        for (request, answer) in requests.into_iter().zip(answers) {
+            match answer {
+                Ok(image) => bases.known.push((request, image.config)),
+                Err(cause) => bases.unchecked.push(Unchecked { request, cause: Some(cause) }),
+            }
+        }
+        bases
+    }
+
+    fn config(&self, request: &ImageRequest) -> Option<&ImageConfig> {
+        self.known.iter().find(|(known, _)| known == request).map(|(_, config)| config)
+    }
+}
+
+/// The value of an option of `RUN --mount`, not expanded.
+pub fn mount_option(mount: &Word, wanted: &str) -> Option<String> {
+    let mut options = mount.text.split(',').filter_map(|option| option.split_once('='));
+    options.find(|(key, _)| key.trim().eq_ignore_ascii_case(wanted)).map(|(_, value)| value.to_owned())
+}

@@ -19,6 +19,7 @@ pub mod image;
 pub mod layer;
 pub mod lint;
 pub mod location;
+pub mod outline;
 pub mod plan;
 pub mod push;
 pub mod registry;

@@ -13,7 +13,7 @@ const FLOORS: &[&[&str]] = &[
     &["fs", "image", "dockerfile", "http", "location"],
     &["rootfs", "sandbox", "context", "plan", "registry", "remote"],
     &["snapshot", "cache", "push", "lint"],
-    &["layer"],
+    &["layer", "outline"],
     &["executor"],
     &["builder"],
     &["cli"],

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
         return sandbox::init_main();
     }
     match run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err((failure, progress)) => {
             failure.report(&progress);
             ExitCode::from(failure.exit_code)
@@ -24,19 +24,33 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<(), (Failure, Progress)> {
+fn run() -> Result<ExitCode, (Failure, Progress)> {
     let plain = |failure: Failure| (failure, Progress::stderr());
     let flags = match cli::parse(std::env::args_os()).map_err(|error| plain(error.into()))? {
         Invocation::Build(flags) => flags,
-        Invocation::Print(text) => return print(&text).map_err(plain),
+        Invocation::Print(text) => return print(&text).map(|()| ExitCode::SUCCESS).map_err(plain),
     };
     let progress = cli::start_logging(&flags.log).map_err(|error| plain(Failure::from_error(&error)))?;
     build(*flags, &progress).map_err(|failure| (failure, progress))
 }
 
-fn build(flags: cli::flags::Flags, progress: &Progress) -> Result<(), Failure> {
+/// Builds, or answers what is asked for instead.
+fn build(flags: cli::flags::Flags, progress: &Progress) -> Result<ExitCode, Failure> {
     interrupt::install().map_err(|error| unwatched(&error))?;
     let request = cli::request(flags, &|name| std::env::var_os(name))?;
+    if request.call != builder::Call::Build {
+        interrupt::end_at_second_signal().map_err(|error| unwatched(&error))?;
+        let answer = builder::call(&request, progress).map_err(Failure::from);
+        if let Some(signal) = interrupt::requested() {
+            return Err(answer
+                .err()
+                .unwrap_or_else(|| Failure::new("the answer is not complete"))
+                .interrupted_by(signal));
+        }
+        let answer = answer?;
+        print(&answer.text)?;
+        return Ok(if answer.found_something { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+    }
     // No thread exists yet: the only time at which the process can move into a user namespace.
     let chosen = sandbox::probe(request.isolation, request.force)
         .and_then(|chosen| sandbox::enter_user_namespace(&chosen).map(|()| chosen));
@@ -44,7 +58,7 @@ fn build(flags: cli::flags::Flags, progress: &Progress) -> Result<(), Failure> {
     match builder::build(&request, chosen, progress) {
         Ok(summary) => {
             progress.summary(&summary);
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
             let failure = Failure::from(error);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use crate::cache::BlobStore;
+use crate::diag::with_causes;
 use crate::executor::BaseLayers;
 use crate::image::{BaseImage, BlobSource};
 use crate::plan::{Base, CopyFrom, ImageError, ImageRequest, Images, Plan};
@@ -16,16 +17,28 @@ use super::layouts;
 /// How many blobs are fetched at once.
 const PARALLEL_FETCHES: usize = 4;
 
-/// The network, as the synchronous core sees it.
+/// Registries, as the synchronous core sees them.
+#[derive(Clone)]
 pub(super) struct Registry {
     runtime: Handle,
     client: Client,
-    store: BlobStore,
 }
 
 impl Registry {
-    pub(super) fn new(runtime: Handle, client: Client, store: BlobStore) -> Self {
-        Self { runtime, client, store }
+    pub(super) fn new(runtime: Handle, client: Client) -> Self {
+        Self { runtime, client }
+    }
+}
+
+/// The base images' layers, out of registries and into a store.
+pub(super) struct Layers {
+    registry: Registry,
+    store: BlobStore,
+}
+
+impl Layers {
+    pub(super) fn new(registry: Registry, store: BlobStore) -> Self {
+        Self { registry, store }
     }
 
     /// Starts fetching every layer that the plan is going to unpack, in the order in which it will ask for them. A fetch
@@ -38,10 +51,10 @@ impl Registry {
                 continue;
             }
             for layer in &image.layers {
-                let (client, store) = (self.client.clone(), self.store.clone());
+                let (client, store) = (self.registry.client.clone(), self.store.clone());
                 let (reference, descriptor) = (image.reference.clone(), layer.descriptor.clone());
                 let permits = Arc::clone(&permits);
-                self.runtime.spawn(async move {
+                self.registry.runtime.spawn(async move {
                     let Ok(_permit) = permits.acquire().await else { return };
                     if let Err(error) = store.ensure(&client, &reference, &descriptor).await {
                         tracing::debug!("prefetch {} of {reference}: {error}", descriptor.digest);
@@ -78,13 +91,14 @@ impl Images for Registry {
     }
 }
 
-impl BaseLayers for Registry {
+impl BaseLayers for Layers {
     fn file(&self, image: &BaseImage, index: usize) -> Result<PathBuf, ImageError> {
         let descriptor = &image.layers[index].descriptor;
         if let Some(directory) = image.reference.layout_directory() {
             return layouts::layer(directory, descriptor).map_err(ImageError::from);
         }
-        self.runtime.block_on(self.store.ensure(&self.client, &image.reference, descriptor)).map_err(ImageError::from)
+        let Registry { runtime, client } = &self.registry;
+        runtime.block_on(self.store.ensure(client, &image.reference, descriptor)).map_err(ImageError::from)
     }
 
     fn source(&self, image: &BaseImage, index: usize) -> BlobSource {
@@ -92,6 +106,70 @@ impl BaseLayers for Registry {
             Some(directory) => BlobSource::File(layouts::layer_path(directory, &image.layers[index].descriptor.digest)),
             None => BlobSource::Registry(image.reference.clone()),
         }
+    }
+}
+
+/// Asks for each image once, however many ask for it.
+pub(super) struct Remembering<'a> {
+    images: &'a mut dyn Images,
+    answers: Answers,
+}
+
+impl<'a> Remembering<'a> {
+    pub(super) fn new(images: &'a mut dyn Images) -> Self {
+        Self { images, answers: Answers(Vec::new()) }
+    }
+
+    /// What has been asked for, and nothing else.
+    pub(super) fn answers(self) -> Answers {
+        self.answers
+    }
+}
+
+impl Images for Remembering<'_> {
+    fn resolve(&mut self, requests: &[ImageRequest]) -> Vec<Result<BaseImage, ImageError>> {
+        let new: Vec<ImageRequest> =
+            requests.iter().filter(|request| self.answers.of(request).is_none()).cloned().collect();
+        let fresh = if new.is_empty() { Vec::new() } else { self.images.resolve(&new) };
+        let mut errors: Vec<(ImageRequest, ImageError)> = Vec::new();
+        for (request, answer) in new.into_iter().zip(fresh) {
+            let kept = answer.map_err(|error| {
+                let text = with_causes(error.as_ref());
+                errors.push((request.clone(), error));
+                text
+            });
+            self.answers.0.push((request, kept));
+        }
+        requests
+            .iter()
+            .map(|request| match errors.iter().position(|(failed, _)| failed == request) {
+                Some(position) => Err(errors.swap_remove(position).1),
+                None => self.answers.give(request),
+            })
+            .collect()
+    }
+}
+
+/// Answers that are there already. Errors are text: whoever asked first was given the error itself.
+pub(super) struct Answers(Vec<(ImageRequest, Result<BaseImage, String>)>);
+
+impl Answers {
+    fn of(&self, request: &ImageRequest) -> Option<&Result<BaseImage, String>> {
+        self.0.iter().find(|(known, _)| known == request).map(|(_, answer)| answer)
+    }
+
+    fn give(&self, request: &ImageRequest) -> Result<BaseImage, ImageError> {
+        match self.of(request) {
+            Some(Ok(image)) => Ok(image.clone()),
+            Some(Err(message)) => Err(message.clone().into()),
+            None => Err(format!("nobody asked for {}", request.reference).into()),
+        }
+    }
+}
+
+impl Images for Answers {
+    fn resolve(&mut self, requests: &[ImageRequest]) -> Vec<Result<BaseImage, ImageError>> {
+        requests.iter().map(|request| self.give(request)).collect()
     }
 }
 

@@ -3,6 +3,8 @@
 //! The core is synchronous; this is the one place where it meets the network, through a runtime that only registry code
 //! runs on.
 
+mod call;
+mod dockerfile;
 mod images;
 mod inputs;
 mod layouts;
@@ -17,8 +19,10 @@ use crate::cache::{BlobStore, StoreError};
 use crate::context::{Context, ContextError};
 use crate::diag::progress::Progress;
 use crate::diag::{Phase, Summary, interrupt};
+use crate::dockerfile::ast::Dockerfile;
 use crate::executor::{self, BuiltLayer, CopyError, ExecutorError, Resources};
-use crate::image::{AssembleError, Digest, Image, Platform, Reference, rfc3339};
+use crate::image::{AssembleError, Digest, Image, Reference, rfc3339};
+use crate::lint::{self, Extent, SettingsError, Violation};
 use crate::location::LocationError;
 use crate::plan::{self, Plan, PlanError};
 use crate::push::{self, DigestFiles, PushError};
@@ -26,10 +30,11 @@ use crate::registry::{Client, ClientConfig, RegistryError};
 use crate::remote::{DownloadError, GitError};
 use crate::sandbox::{Chosen, Sandbox, SandboxError};
 
-use images::Registry;
+use images::{Layers, Registry, Remembering};
 use remotes::Remotes;
 use work_directory::WorkDirectory;
 
+pub use call::{Answer, Call, Format, call};
 pub use request::{BuildRequest, SnapshotMode};
 
 /// Why a build failed.
@@ -59,6 +64,15 @@ pub enum BuildError {
     /// What is wrong with the Dockerfile: with its text, its meaning, or its base images. Never empty.
     #[error("the Dockerfile has {} errors", .0.len())]
     Dockerfile(Vec<PlanError>),
+    /// The `check` directive.
+    #[error(transparent)]
+    CheckSettings(#[from] SettingsError),
+    /// Warnings about a Dockerfile that wants none (`check=error=true`).
+    #[error(transparent)]
+    Lint(#[from] Violation),
+    /// An answer that cannot be written as JSON.
+    #[error("write the answer as JSON")]
+    Json(#[source] serde_json::Error),
     /// A RUN needs a sandbox, and there is none.
     #[error("prepare the sandbox that RUN needs")]
     NoSandbox(#[source] SandboxError),
@@ -164,45 +178,33 @@ fn uninterrupted(
     work: &mut Option<WorkDirectory>,
 ) -> Result<Summary, BuildError> {
     let mut context = Context::open(&request.context, request.context_sub_path.as_deref())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(BuildError::Runtime)?;
-    let client = Client::new(ClientConfig {
-        insecure: request.insecure,
-        insecure_pull: request.insecure_pull,
-        insecure_registries: request.insecure_registries.clone(),
-        progress: progress.clone(),
-        ..ClientConfig::default()
-    })?;
+    let (runtime, client) = connect(request, progress)?;
     // Processes with another current directory are told of paths in it.
     let work_dir = std::path::absolute(&request.work_dir)
         .map_err(|error| BuildError::WorkDirectory(crate::fs::Error::new("find", &request.work_dir, error)))?;
     let created = WorkDirectory::create(&work_dir).map_err(BuildError::WorkDirectory)?;
     let directory = work.insert(created).path().to_owned();
     let store = BlobStore::open(directory.join("blobs"))?;
-    let mut registry = Registry::new(runtime.handle().clone(), client.clone(), store.clone());
+    let mut registry = Registry::new(runtime.handle().clone(), client.clone());
     // No secrets are given to a build so far.
     let remotes = Remotes::new(runtime.handle().clone(), directory.join("remote"), Arc::new(|_id| None), progress)?;
-    let dockerfile = inputs::dockerfile(request, &mut context, &remotes)?;
+    let source = dockerfile::read(request, &mut context, &mut |location| Ok(remotes.file(location, None)?.path))?;
+    let options = dockerfile::options(request);
+    let file = dockerfile::parse(source, &options).map_err(BuildError::Dockerfile)?;
     let named_contexts = inputs::named_contexts(request, &remotes, &directory)?;
 
     let epoch = request.source_date_epoch;
-    let options = plan_options(request);
-    let plan = plan::plan(&dockerfile, &options, &mut registry).map_err(BuildError::Dockerfile)?;
-    for warning in &plan.warnings {
-        progress.line(format_args!("WARNING: {warning}"));
-    }
+    let plan = plan(&file, &options, &context, &mut registry, progress)?;
     let parallel = request.parallel.unwrap_or_else(default_parallel);
     let sandboxes = open_sandboxes(&plan, sandbox, &work_dir, &directory, parallel, progress)?;
-    registry.prefetch(&plan);
+    let base_layers = Layers::new(registry, store.clone());
+    base_layers.prefetch(&plan);
     remotes.prefetch(&plan);
 
     let resources = Resources {
         context: &context,
         named_contexts: &named_contexts,
-        base_layers: &registry,
+        base_layers: &base_layers,
         remote_sources: &remotes,
         sandboxes,
         parallel,
@@ -226,19 +228,42 @@ fn uninterrupted(
     })
 }
 
-fn plan_options(request: &BuildRequest) -> plan::Options {
-    plan::Options {
-        build_args: request
-            .build_args
-            .iter()
-            .filter_map(|(name, value)| value.clone().map(|value| (name.clone(), value)))
-            .collect(),
-        target: request.target.clone(),
-        contexts: request.contexts.clone(),
-        labels: request.labels.clone(),
-        build_platform: Platform::host(),
-        target_platform: request.platform.clone().unwrap_or_else(Platform::host),
+/// A runtime for the network, and the client for every registry.
+fn connect(request: &BuildRequest, progress: &Progress) -> Result<(tokio::runtime::Runtime, Client), BuildError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(BuildError::Runtime)?;
+    let client = Client::new(ClientConfig {
+        insecure: request.insecure,
+        insecure_pull: request.insecure_pull,
+        insecure_registries: request.insecure_registries.clone(),
+        progress: progress.clone(),
+        ..ClientConfig::default()
+    })?;
+    Ok((runtime, client))
+}
+
+/// The plan, after the warnings about the Dockerfile have been printed: they may explain why there is none.
+fn plan(
+    file: &Dockerfile,
+    options: &plan::Options,
+    context: &Context,
+    registry: &mut Registry,
+    progress: &Progress,
+) -> Result<Plan, BuildError> {
+    let mut images = Remembering::new(registry);
+    let plan = plan::plan(file, options, &mut images);
+    // The plan has asked for every image that is needed: nobody is asked again.
+    let report = lint::check(file, options, Extent::Build, Some(&context.ignore), Some(&mut images.answers()))?;
+    call::tell_warnings(&report, &file.source, progress);
+    let plan = plan.map_err(BuildError::Dockerfile)?;
+    report.verdict()?;
+    for warning in &plan.warnings {
+        progress.line(format_args!("WARNING: {warning}"));
     }
+    Ok(plan)
 }
 
 /// A sandbox for each stage that may run at a time, or one for all. What the probe said matters only if there is a RUN.

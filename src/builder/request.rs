@@ -6,9 +6,17 @@ use crate::image::{Platform, Reference};
 use crate::plan::NamedContext;
 use crate::sandbox::Isolation;
 
+use super::call::{Call, Format};
+
 /// One build. Every field has been checked on its own; what depends on files or registries is checked by the build.
 #[derive(Debug, Clone)]
 pub struct BuildRequest {
+    /// `--call` and `--check`: what to do with the Dockerfile.
+    pub call: Call,
+    /// How the answer to a call that is no build is written.
+    pub format: Format,
+    /// A check asks no registry.
+    pub offline: bool,
     /// `--context`.
     pub context: String,
     /// `--build-context`; directories have numbers in `context_directories`.

@@ -18,6 +18,7 @@ use crate::diag::line::{LineFormat, Style};
 use crate::diag::progress::Progress;
 use crate::dockerfile::ast::{Source, Span};
 use crate::executor::{ExecutorError, StepError};
+use crate::lint;
 use crate::plan::PlanError;
 use crate::registry::RegistryError;
 use crate::remote::{DownloadError, GitError};
@@ -170,6 +171,18 @@ impl From<BuildError> for Failure {
             BuildError::Interrupted { signal, left } => {
                 Self { message: format!("stopped by {}: {left}", signal_name(signal)), ..Self::stopped(signal) }
             }
+            BuildError::CheckSettings(error) => {
+                let mut failure = Self::from_error(&error);
+                match error.place {
+                    Some((source, span)) => failure.snippets.push(at(Place { source, span }, error.hint)),
+                    None => failure.hints.push(format!("in --build-arg {}: {}", lint::BUILD_ARGUMENT, error.hint)),
+                }
+                failure
+            }
+            BuildError::Lint(error) => Self {
+                hints: vec!["the warnings above say where; check=error=true makes errors of them".to_owned()],
+                ..Self::from_error(&error)
+            },
             BuildError::WorkDirectory(_) => Self {
                 hints: vec!["give a directory that can be written to with --work-dir".to_owned()],
                 ..Self::from_error(&error)

@@ -7,9 +7,10 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser as _};
-use clap::{ArgAction, CommandFactory as _, Parser, ValueEnum};
+use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 
-use crate::builder::SnapshotMode;
+use crate::builder::{Call, Format, SnapshotMode};
+use crate::dockerfile::parse_go_bool;
 use crate::sandbox::Isolation;
 
 /// Builds a container image from a Dockerfile, without a daemon and without privileges, and pushes it to a registry.
@@ -21,7 +22,7 @@ use crate::sandbox::Isolation;
     disable_help_subcommand = true,
     max_term_width = 100,
     override_usage = "crabwright --destination <IMAGE> [FLAGS]\n       crabwright --no-push [FLAGS]\n       \
-                      crabwright version | help",
+                      crabwright lint [FLAGS]\n       crabwright version | help",
     after_help = ENVIRONMENT
 )]
 pub struct Flags {
@@ -66,6 +67,27 @@ pub struct Flags {
     /// The platform of the image, such as linux/arm64; that of this machine if not given.
     #[arg(long, visible_alias = "platform", value_name = "OS/ARCHITECTURE[/VARIANT]", help_heading = "Input")]
     pub custom_platform: Option<String>,
+
+    /// What to do: build, check, outline or targets; with ,format=json the answer is a JSON object.
+    ///
+    /// check tells what is wrong with the Dockerfile or better written otherwise, outline which arguments, secrets and
+    /// caches the target uses, targets which stages can be built. Nothing is built then, and no other output written.
+    #[arg(
+        long,
+        value_name = "KIND[,format=FORMAT]",
+        default_value = "build",
+        value_parser = called,
+        help_heading = "Input"
+    )]
+    pub call: Called,
+
+    /// The same as --call=check.
+    #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Input")]
+    pub check: bool,
+
+    /// Of lint only: ask no registry.
+    #[arg(skip)]
+    pub offline: bool,
 
     /// A name for the image, such as registry:5000/team/app:1.0. Repeatable.
     ///
@@ -174,6 +196,15 @@ pub struct Flags {
     pub(super) command: Option<Word>,
 }
 
+/// The value of `--call`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Called {
+    /// What to do.
+    pub call: Call,
+    /// How the answer is written.
+    pub format: Format,
+}
+
 /// How much is logged, and in what shape.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LogFlags {
@@ -261,9 +292,85 @@ Environment:
   DOCKER_CONFIG      Directory with the config.json that holds the registries' credentials
 
 Exit status:
-  0            The image is complete
+  0            The image is complete, or a check has found nothing
   128+NUMBER   Stopped by that signal: 143 for SIGTERM
   any other    That of the command when a RUN fails, 1 for everything else";
+
+/// The flags of a build that `lint` has, too.
+const LINT_FLAGS: [&str; 12] = [
+    "dockerfile",
+    "context",
+    "context_sub_path",
+    "build_context",
+    "build_arg",
+    "target",
+    "custom_platform",
+    "insecure_pull",
+    "insecure_registry",
+    "verbosity",
+    "log_format",
+    "log_timestamp",
+];
+
+const LINT_HELP: &str = "\
+The rules are those of docker build --check: https://docs.docker.com/reference/build-checks/
+A Dockerfile chooses among them on its first lines, or for one instruction directly above it:
+
+  # check=skip=RULE,RULE;experimental=RULE
+
+The build argument BUILDKIT_DOCKERFILE_CHECK takes the place of the first lines.
+Registries are asked for the configuration of base images, which tells the variables that are set.
+
+Exit status:
+  0  Nothing was found
+  1  There is a warning, or something that keeps the Dockerfile from being built";
+
+/// The parser of `crabwright lint`: a build's, of which [`not_for_lint`] tells the flags that have no meaning here.
+pub(super) fn lint_command() -> clap::Command {
+    command()
+        .mut_args(|arg| if LINT_FLAGS.contains(&arg.get_id().as_str()) { arg } else { arg.hide(true) })
+        .mut_arg("target", |arg| arg.help("The stage to look at, with those it needs; every stage if not given"))
+        .mut_subcommands(|word| word.hide(true))
+        .name("crabwright lint")
+        .about("Tells what is wrong with a Dockerfile, or better written otherwise, without building it.")
+        .override_usage("crabwright lint [FLAGS]")
+        .after_help(LINT_HELP)
+        .arg(
+            clap::Arg::new("format")
+                .long("format")
+                .value_name("FORMAT")
+                .help("text or json")
+                .default_value("text")
+                .hide_possible_values(true)
+                .value_parser(PossibleValuesParser::new(["text", "json"]))
+                .help_heading("Output"),
+        )
+        .arg(
+            clap::Arg::new("offline")
+                .long("offline")
+                .help("Ask no registry; variables of base images are not known then")
+                .action(ArgAction::SetTrue)
+                .help_heading("Registries"),
+        )
+}
+
+/// The flag of a build that was given to `lint` all the same, if there is one.
+pub(super) fn not_for_lint(matches: &clap::ArgMatches) -> Option<String> {
+    let given = |id: &str| matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
+    let command = command();
+    let flags = command.get_arguments().filter(|arg| !LINT_FLAGS.contains(&arg.get_id().as_str()));
+    flags.filter(|arg| given(arg.get_id().as_str())).find_map(|arg| arg.get_long().map(|name| format!("--{name}")))
+}
+
+/// What `lint` and its own flags ask for.
+pub(super) fn lint_flags(matches: &clap::ArgMatches) -> Result<Flags, clap::Error> {
+    let format = match matches.get_one::<String>("format").map(String::as_str) {
+        Some("json") => Format::Json,
+        _ => Format::Text,
+    };
+    let flags = Flags::from_arg_matches(matches)?;
+    Ok(Flags { call: Called { call: Call::Check, format }, offline: matches.get_flag("offline"), ..flags })
+}
 
 /// The parser: the flags above, with the syntax of Go's pflag for those that are on or off.
 pub fn command() -> clap::Command {
@@ -283,11 +390,7 @@ pub fn command() -> clap::Command {
 
 /// The spellings of Go's `strconv.ParseBool`.
 pub(super) fn boolean(word: &str) -> Result<bool, NotBoolean> {
-    match word {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(NotBoolean),
-    }
+    parse_go_bool(word).ok_or(NotBoolean)
 }
 
 /// A word that is neither true nor false.
@@ -299,6 +402,28 @@ pub struct NotBoolean;
 fn path() -> impl clap::builder::TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(PathBuf::from)
 }
+
+/// `KIND`, `KIND,format=json` or `format=json,KIND`.
+fn called(text: &str) -> Result<Called, NotCall> {
+    let mut called = Called::default();
+    for word in text.split(',') {
+        match word {
+            "build" => called.call = Call::Build,
+            "check" => called.call = Call::Check,
+            "outline" => called.call = Call::Outline,
+            "targets" => called.call = Call::Targets,
+            "format=text" => called.format = Format::Text,
+            "format=json" => called.format = Format::Json,
+            _ => return Err(NotCall),
+        }
+    }
+    Ok(called)
+}
+
+/// A word that is no call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected build, check, outline or targets, and then ,format=text or ,format=json")]
+struct NotCall;
 
 fn snapshot_mode(word: &str) -> SnapshotMode {
     match word {
@@ -350,6 +475,14 @@ mod tests {
             flags.custom_platform.as_deref() == Some("linux/arm64")
         }),
         ("custom_platform", "--platform=linux", |flags| flags.custom_platform.as_deref() == Some("linux")),
+        ("call", "", |flags| flags.call == Called { call: Call::Build, format: Format::Text }),
+        ("call", "--call check", |flags| flags.call == Called { call: Call::Check, format: Format::Text }),
+        ("call", "--call=outline,format=json", |flags| {
+            flags.call == Called { call: Call::Outline, format: Format::Json }
+        }),
+        ("call", "--call=targets,format=text", |flags| flags.call.call == Call::Targets),
+        ("check", "--check", |flags| flags.check && flags.call.call == Call::Build),
+        ("check", "--check=false", |flags| !flags.check),
         ("destination", "--destination r/a:1 -d r/b:2", |flags| flags.destination == ["r/a:1", "r/b:2"]),
         ("destination", "-d=a -db", |flags| flags.destination == ["a", "b"]),
         ("no_push", "", |flags| flags.no_push.is_none()),
@@ -411,10 +544,16 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         command().debug_assert();
+        lint_command().debug_assert();
+        let command = command();
+        for id in LINT_FLAGS {
+            assert!(command.get_arguments().any(|arg| arg.get_id() == id), "{id}");
+        }
     }
 
     #[test]
     fn help_explains_every_flag() {
         insta::assert_snapshot!("help", command().term_width(100).render_long_help());
+        insta::assert_snapshot!("lint_help", lint_command().term_width(100).render_long_help());
     }
 }

@@ -10,10 +10,13 @@ use super::flags::{self, Flags, Word};
 use super::kaniko;
 use crate::diag;
 
+/// The sub-command that checks a Dockerfile.
+const LINT: &str = "lint";
+
 /// What a command line asks for.
 #[derive(Debug, Clone)]
 pub enum Invocation {
-    /// A build.
+    /// A build, or what [`Flags::call`] asks for instead.
     Build(Box<Flags>),
     /// A text on standard output: help or version.
     Print(String),
@@ -58,6 +61,18 @@ pub enum UsageError {
         /// Its name.
         name: String,
     },
+    /// A flag that only a build has.
+    #[error("lint has no flag {flag}: nothing is built")]
+    NotForLint {
+        /// The flag.
+        flag: String,
+    },
+    /// A sub-command that is not the first word.
+    #[error("{word} is a command, and must come first: crabwright {word} [FLAGS]")]
+    LateCommand {
+        /// Its name.
+        word: String,
+    },
     /// The flag needs a value and has none.
     #[error("{flag} needs a value")]
     NoValue {
@@ -94,6 +109,11 @@ fn alternative(way: Option<&'static str>) -> String {
 /// # Errors
 /// The first thing that is not understood.
 pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Invocation, UsageError> {
+    let mut arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    if arguments.get(1).is_some_and(|word| word == LINT) {
+        arguments.remove(1);
+        return parse_lint(arguments);
+    }
     let mut command = flags::command();
     let parsed = command.try_get_matches_from_mut(arguments).and_then(|matches| Flags::from_arg_matches(&matches));
     let mut flags = match parsed {
@@ -101,7 +121,7 @@ pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             return Ok(Invocation::Print(error.render().to_string()));
         }
-        Err(error) => return Err(explain(&error)),
+        Err(error) => return Err(explain(&error, &command)),
     };
     match flags.command.take() {
         None => Ok(Invocation::Build(Box::new(flags))),
@@ -111,20 +131,46 @@ pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
     }
 }
 
+/// Reads the command line of `lint`, from which that word is taken away.
+fn parse_lint(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
+    let mut command = flags::lint_command();
+    let parsed = command.try_get_matches_from_mut(arguments);
+    let flags = parsed.and_then(|matches| match flags::not_for_lint(&matches) {
+        Some(flag) => Ok(Err(flag)),
+        None => flags::lint_flags(&matches).map(Ok),
+    });
+    match flags {
+        Ok(Ok(mut flags)) => match flags.command.take() {
+            None => Ok(Invocation::Build(Box::new(flags))),
+            Some(Word::Help) => Ok(Invocation::Print(command.render_long_help().to_string())),
+            Some(Word::Version) => Ok(Invocation::Print(flags::command().render_version())),
+            Some(Word::Other(words)) => Err(unknown_command(words.into_iter().next().unwrap_or_default())),
+        },
+        Ok(Err(flag)) => Err(UsageError::NotForLint { flag }),
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            Ok(Invocation::Print(error.render().to_string()))
+        }
+        Err(error) => Err(explain(&error, &command)),
+    }
+}
+
 fn unknown_command(word: String) -> UsageError {
+    if word == LINT {
+        return UsageError::LateCommand { word };
+    }
     if kaniko::MISSING_COMMANDS.contains(&word.as_str()) {
         return UsageError::UnsupportedCommand { name: word };
     }
     if flags::boolean(&word).is_ok() {
         return UsageError::DetachedBoolean { word };
     }
-    let known = ["version", "help"].into_iter().chain(kaniko::MISSING_COMMANDS.iter().copied());
+    let known = ["version", "help", LINT].into_iter().chain(kaniko::MISSING_COMMANDS.iter().copied());
     let suggestion = diag::suggest(&word, known);
     UsageError::UnknownCommand { word, suggestion }
 }
 
 /// The same error in our words: the parser's own are a paragraph with a usage line, and know nothing of kaniko.
-fn explain(error: &clap::Error) -> UsageError {
+fn explain(error: &clap::Error, command: &clap::Command) -> UsageError {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         _ => None,
@@ -132,7 +178,7 @@ fn explain(error: &clap::Error) -> UsageError {
     let flag = || text(ContextKind::InvalidArg).map(|shown| typed(&shown)).unwrap_or_default();
     match error.kind() {
         ErrorKind::UnknownArgument => match flag() {
-            word if word.starts_with('-') => unknown_flag(word),
+            word if word.starts_with('-') => unknown_flag(word, command),
             word => unknown_command(word),
         },
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
@@ -165,7 +211,7 @@ fn typed(shown: &str) -> String {
     shown[..end].to_owned()
 }
 
-fn unknown_flag(flag: String) -> UsageError {
+fn unknown_flag(flag: String, command: &clap::Command) -> UsageError {
     if let Some(missing) = kaniko::missing_flag(&flag) {
         let flag = match missing.short {
             Some(letter) => format!("-{letter} (--{})", missing.name),
@@ -173,8 +219,11 @@ fn unknown_flag(flag: String) -> UsageError {
         };
         return UsageError::UnsupportedFlag { flag, instead: missing.instead };
     }
-    let command = flags::command();
-    let ours = command.get_arguments().filter_map(clap::Arg::get_long).chain(["help", "version"]);
+    let ours = command
+        .get_arguments()
+        .filter(|arg| !arg.is_hide_set())
+        .filter_map(clap::Arg::get_long)
+        .chain(["help", "version"]);
     let theirs = kaniko::MISSING_FLAGS.iter().map(|missing| missing.name);
     let suggestion = flag
         .strip_prefix("--")
@@ -230,6 +279,18 @@ mod tests {
             ("versoin", "unknown command: versoin (did you mean version?)"),
             ("-d x .", "unknown command: ."),
             ("help me", "unknown command: me"),
+            ("lnit", "unknown command: lnit (did you mean lint?)"),
+            ("-v debug lint", "lint is a command, and must come first: crabwright lint [FLAGS]"),
+            ("lint --no-push", "lint has no flag --no-push: nothing is built"),
+            ("lint -d r/app", "lint has no flag --destination: nothing is built"),
+            ("lint --format xml", "--format cannot be \"xml\": expected text, json"),
+            ("lint --offlin", "unknown flag: --offlin (did you mean --offline?)"),
+            ("lint --cache", "--cache is not supported yet"),
+            ("lint .", "unknown command: ."),
+            (
+                "--call lint",
+                "--call cannot be \"lint\": expected build, check, outline or targets, and then ,format=text or ,format=json",
+            ),
         ] {
             match parsed(line) {
                 Err(error) => assert_eq!(error, message, "{line}"),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::flags::{self, Flags, NotBoolean};
 use super::kaniko;
-use crate::builder::{BuildRequest, SnapshotMode};
+use crate::builder::{BuildRequest, Call, SnapshotMode};
 use crate::image::{Platform, PlatformError, Reference, ReferenceError};
 use crate::plan::{NamedContext, NamedSource};
 
@@ -22,6 +22,9 @@ pub enum RequestError {
     /// Nowhere to push to.
     #[error("you must provide --destination, or use --no-push")]
     NoDestination,
+    /// Two different things to do.
+    #[error("--check means --call=check: only one of the two can be given")]
+    CheckAndCall,
     /// A file of image names without an image name.
     #[error("you must provide --destination to use {flag}")]
     NamesWithoutDestination {
@@ -127,7 +130,12 @@ pub fn request(flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>) -> 
         Some(typed) => typed,
         None => boolean("KANIKO_NO_PUSH", environment)?.unwrap_or(false),
     };
-    if flags.destination.is_empty() {
+    let call = match (flags.check, flags.call.call) {
+        (false, call) => call,
+        (true, Call::Build | Call::Check) => Call::Check,
+        (true, Call::Outline | Call::Targets) => return Err(RequestError::CheckAndCall),
+    };
+    if flags.destination.is_empty() && call == Call::Build {
         if !no_push {
             return Err(RequestError::NoDestination);
         }
@@ -151,6 +159,9 @@ pub fn request(flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>) -> 
     let (contexts, context_directories) = build_contexts(&flags.build_context)?;
     let build_args = build_arguments(&flags.build_arg, environment)?;
     Ok(BuildRequest {
+        call,
+        format: flags.call.format,
+        offline: flags.offline,
         context: flags.context,
         contexts,
         context_directories,
@@ -338,6 +349,22 @@ mod tests {
         let names: Vec<_> = request.destinations.iter().map(ToString::to_string).collect();
         assert_eq!(names, ["docker.io/library/app:1", "127.0.0.1:5000/team/app"]);
         assert!(request.push);
+    }
+
+    #[test]
+    fn a_call_that_is_no_build_needs_no_destination() {
+        for (line, call) in [
+            ("--call outline", Call::Outline),
+            ("--call=targets,format=json", Call::Targets),
+            ("--check", Call::Check),
+            ("--check --call=check", Call::Check),
+            ("lint --offline", Call::Check),
+            ("--no-push", Call::Build),
+        ] {
+            assert_eq!(asked(line, &[]).unwrap().call, call, "{line}");
+        }
+        assert!(asked("lint --offline", &[]).unwrap().offline);
+        assert!(asked("--check --call=outline", &[]).unwrap_err().contains("only one of the two"));
     }
 
     #[test]

@@ -6,14 +6,8 @@ use crate::dockerfile::ast::{Copy, Dockerfile, Instruction, Kind, Run, Source, S
 
 use super::PlanError;
 
-/// Refuses file-level directives that would need the lint rules.
+/// Refuses other frontends.
 pub(super) fn directives(dockerfile: &Dockerfile) -> Result<(), PlanError> {
-    if let Some(check) = &dockerfile.check
-        && check.text.to_ascii_lowercase().split(';').any(|option| option.trim() == "error=true")
-    {
-        return Err(not_yet("`check=error=true`", &dockerfile.source, &check.span)
-            .hint("lint rules are not checked yet; remove `error=true` or lint with another tool"));
-    }
     if let Some(syntax) = &dockerfile.syntax {
         let image = syntax.text.trim_start_matches("docker.io/");
         if !image.starts_with("docker/dockerfile:")

@@ -90,7 +90,7 @@ impl Client {
             ));
         }
         if !platform.matches(&config.platform()) {
-            tracing::warn!("{reference} is an image for {}, not for {platform}", config.platform());
+            tracing::debug!("{reference} is an image for {}, not for {platform}", config.platform());
         }
         let pairs = manifest.layers.iter().zip(&config.rootfs.diff_ids);
         let layers = pairs

@@ -11,6 +11,7 @@ mod cli;
 mod conformance;
 mod drop_in;
 mod floors;
+mod lint;
 mod main_job;
 mod memory;
 mod registry;

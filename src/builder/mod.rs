@@ -20,7 +20,7 @@ use crate::context::{Context, ContextError};
 use crate::diag::progress::Progress;
 use crate::diag::{Phase, Summary, interrupt};
 use crate::dockerfile::ast::Dockerfile;
-use crate::executor::{self, BuiltLayer, CopyError, ExecutorError, Resources};
+use crate::executor::{self, BuiltLayer, CopyError, ExecutorError, NoAgents, Resources};
 use crate::image::{AssembleError, Digest, Image, Reference, rfc3339};
 use crate::lint::{self, Extent, SettingsError, Violation};
 use crate::location::LocationError;
@@ -29,6 +29,7 @@ use crate::push::{self, DigestFiles, PushError};
 use crate::registry::{Client, ClientConfig, RegistryError};
 use crate::remote::{DownloadError, GitError};
 use crate::sandbox::{Chosen, Sandbox, SandboxError};
+use crate::secret::{SecretError, Secrets};
 
 use images::{Layers, Registry, Remembering};
 use remotes::Remotes;
@@ -73,6 +74,9 @@ pub enum BuildError {
     /// An answer that cannot be written as JSON.
     #[error("write the answer as JSON")]
     Json(#[source] serde_json::Error),
+    /// A secret cannot be read.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// A RUN needs a sandbox, and there is none.
     #[error("prepare the sandbox that RUN needs")]
     NoSandbox(#[source] SandboxError),
@@ -177,6 +181,7 @@ fn uninterrupted(
     progress: &Progress,
     work: &mut Option<WorkDirectory>,
 ) -> Result<Summary, BuildError> {
+    let secrets = Secrets::new(request.secrets.clone())?;
     let mut context = Context::open(&request.context, request.context_sub_path.as_deref())?;
     let (runtime, client) = connect(request, progress)?;
     // Processes with another current directory are told of paths in it.
@@ -206,6 +211,8 @@ fn uninterrupted(
         named_contexts: &named_contexts,
         base_layers: &base_layers,
         remote_sources: &remotes,
+        secrets: &secrets,
+        ssh_agents: &NoAgents,
         sandboxes,
         parallel,
         directory,

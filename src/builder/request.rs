@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::image::{Platform, Reference};
 use crate::plan::NamedContext;
 use crate::sandbox::Isolation;
+use crate::secret::SecretSource;
 
 use super::call::{Call, Format};
 
@@ -23,6 +24,8 @@ pub struct BuildRequest {
     pub contexts: Vec<NamedContext>,
     /// The directories of `--build-context`.
     pub context_directories: Vec<String>,
+    /// `--secret`.
+    pub secrets: Vec<SecretSource>,
     /// `--context-sub-path`.
     pub context_sub_path: Option<String>,
     /// `--dockerfile`: tried as given, then below the context.

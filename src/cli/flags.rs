@@ -48,6 +48,12 @@ pub struct Flags {
     #[arg(long, value_name = "NAME=LOCATION", action = ArgAction::Append, help_heading = "Input")]
     pub build_context: Vec<String>,
 
+    /// A secret, from a file or a variable of the environment: id=ID[,src=FILE][,env=VARIABLE]. Repeatable.
+    ///
+    /// With the ID alone it is the variable of that name, or else the file. type=file or type=env says which.
+    #[arg(long, value_name = "FIELDS", action = ArgAction::Append, help_heading = "Input")]
+    pub secret: Vec<String>,
+
     /// A value for ARG; a NAME alone takes its value from the environment. Repeatable.
     ///
     /// A NAME that the environment does not have either stays unset, so that the default in the Dockerfile applies.
@@ -465,6 +471,7 @@ mod tests {
         ("build_context", "--build-context a=/d --build-context=b=dir://x=y", |flags| {
             flags.build_context == ["a=/d", "b=dir://x=y"]
         }),
+        ("secret", "--secret id=a,src=/f --secret=id=b", |flags| flags.secret == ["id=a,src=/f", "id=b"]),
         ("build_arg", "--build-arg A=1 --build-arg=B", |flags| flags.build_arg == ["A=1", "B"]),
         ("build_arg", "--build-arg A=1,2", |flags| flags.build_arg == ["A=1,2"]),
         ("build_arg", "--build-arg -A=-O2", |flags| flags.build_arg == ["-A=-O2"]),

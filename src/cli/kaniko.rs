@@ -26,7 +26,6 @@ pub const MISSING_FLAGS: &[MissingFlag] = &[
     // Input.
     MissingFlag { name: "bucket", short: Some('b'), instead: None },
     replaced("git", "check the repository out and name its directory with --context"),
-    missing("secret"),
     // Output.
     missing("annotation"),
     missing("compression"),

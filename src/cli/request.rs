@@ -9,6 +9,7 @@ use super::kaniko;
 use crate::builder::{BuildRequest, Call, SnapshotMode};
 use crate::image::{Platform, PlatformError, Reference, ReferenceError};
 use crate::plan::{NamedContext, NamedSource};
+use crate::secret::{SecretSource, SourceError};
 
 /// Where kaniko keeps its files.
 const DEFAULT_WORK_DIR: &str = "/kaniko";
@@ -75,6 +76,9 @@ pub enum RequestError {
         #[source]
         source: PlatformError,
     },
+    /// A secret cannot be used.
+    #[error(transparent)]
+    Secret(#[from] SourceError),
     /// A label is no `key=value`.
     #[error("--label {text:?} is not of the form key=value")]
     Label {
@@ -165,6 +169,7 @@ pub fn request(flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>) -> 
         context: flags.context,
         contexts,
         context_directories,
+        secrets: flags.secret.iter().map(|text| SecretSource::parse(text, environment)).collect::<Result<_, _>>()?,
         context_sub_path: flags.context_sub_path.filter(|path| !path.is_empty()),
         dockerfile: flags.dockerfile,
         destinations: flags.destination.into_iter().map(destination).collect::<Result<_, _>>()?,

@@ -23,6 +23,7 @@ use crate::layer::LayerError;
 use crate::plan::{ImageError, RemoteSource};
 use crate::rootfs::RootfsError;
 use crate::sandbox::{Sandbox, SandboxError};
+use crate::secret::Secrets;
 use crate::snapshot::SnapshotError;
 
 pub use copy::CopyError;
@@ -40,6 +41,10 @@ pub struct Resources<'a> {
     pub base_layers: &'a dyn BaseLayers,
     /// Where sources of ADD come from that are not in the build context.
     pub remote_sources: &'a dyn RemoteSources,
+    /// The secrets that steps may use.
+    pub secrets: &'a Secrets,
+    /// The SSH agents that steps may use.
+    pub ssh_agents: &'a dyn SshAgents,
     /// How a RUN is isolated: one for each stage that may run at a time, or a single one that they share. None if the plan
     /// has no RUN.
     pub sandboxes: Vec<Mutex<Box<dyn Sandbox>>>,
@@ -84,6 +89,28 @@ pub struct FetchedFiles {
     pub directory: PathBuf,
     /// The file in it that was asked for; empty for all of them.
     pub name: String,
+}
+
+/// Hands out the SSH agents that `--ssh` names, for `RUN --mount=type=ssh`.
+pub trait SshAgents: Sync {
+    /// The socket of the agent called `id`, which listens as long as the build runs; `None` if there is no such agent.
+    ///
+    /// # Errors
+    /// The agent could not be started.
+    fn socket(&self, id: &str) -> Result<Option<PathBuf>, AgentError>;
+}
+
+/// Why there is no socket of an SSH agent.
+pub type AgentError = Box<dyn std::error::Error + Send + Sync>;
+
+/// No SSH agent at all.
+#[derive(Debug, Clone, Copy)]
+pub struct NoAgents;
+
+impl SshAgents for NoAgents {
+    fn socket(&self, _: &str) -> Result<Option<PathBuf>, AgentError> {
+        Ok(None)
+    }
 }
 
 /// A layer of the image that is being built.

@@ -9,8 +9,8 @@ use crate::support::program::source_directory;
 
 /// From the ground up. Modules on one floor do not know each other.
 const FLOORS: &[&[&str]] = &[
-    &["diag"],
-    &["fs", "image", "dockerfile", "http", "location"],
+    &["diag", "csv"],
+    &["fs", "image", "dockerfile", "http", "location", "secret"],
     &["rootfs", "sandbox", "context", "plan", "registry", "remote"],
     &["snapshot", "cache", "push", "lint"],
     &["layer", "outline"],

@@ -1,0 +1,175 @@
+//! Secrets that a build may use and no image may hold: what `--secret` names, and the one place that reads it.
+//!
+//! A value is handed out as a [`Secret`], which no log can print. Files are read when somebody asks, so that a secret
+//! nobody uses never enters memory; that they can be read is checked before the build starts.
+
+mod source;
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use crate::diag::redact::Secret;
+
+pub use source::{SecretSource, SecretValue, SourceError};
+
+/// Most bytes a secret may have, as with BuildKit: 500 KiB.
+pub const MAXIMUM_SIZE: u64 = 500 * 1024;
+
+/// The secrets of a build, by their names.
+#[derive(Debug, Clone, Default)]
+pub struct Secrets(Vec<SecretSource>);
+
+impl Secrets {
+    /// Collects secrets and makes sure that each can be read.
+    ///
+    /// # Errors
+    /// A name is given twice; a file cannot be opened, is no file or is too large.
+    pub fn new(sources: Vec<SecretSource>) -> Result<Self, SecretError> {
+        for (number, source) in sources.iter().enumerate() {
+            if sources[..number].iter().any(|other| other.id == source.id) {
+                return Err(SecretError::Twice { id: source.id.clone() });
+            }
+            match &source.value {
+                SecretValue::File(path) => check_file(&source.id, path)?,
+                SecretValue::Text(text) => check_size(&source.id, text.reveal().len() as u64)?,
+            }
+        }
+        Ok(Self(sources))
+    }
+
+    /// Whether there is a secret of this name; its value is not read.
+    #[must_use]
+    pub fn contains(&self, id: &str) -> bool {
+        self.0.iter().any(|source| source.id == id)
+    }
+
+    /// The names, in the order given.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|source| source.id.as_str())
+    }
+
+    /// The value of a secret; `None` if there is none of this name.
+    ///
+    /// # Errors
+    /// Its file cannot be read, or has become too large.
+    pub fn get(&self, id: &str) -> Result<Option<Secret<Vec<u8>>>, SecretError> {
+        let Some(source) = self.0.iter().find(|source| source.id == id) else { return Ok(None) };
+        match &source.value {
+            SecretValue::Text(text) => Ok(Some(text.clone())),
+            SecretValue::File(path) => read(id, path).map(Some),
+        }
+    }
+}
+
+/// Makes sure that a file can be read. A pipe is not opened, because it would lose what it holds.
+fn check_file(id: &str, path: &Path) -> Result<(), SecretError> {
+    let metadata = std::fs::metadata(path).map_err(unreadable(id, path))?;
+    if metadata.is_dir() {
+        return Err(SecretError::Directory { id: id.to_owned(), path: path.to_owned() });
+    }
+    if metadata.is_file() {
+        File::open(path).map_err(unreadable(id, path))?;
+    }
+    check_size(id, metadata.len())
+}
+
+fn read(id: &str, path: &Path) -> Result<Secret<Vec<u8>>, SecretError> {
+    let file = File::open(path).map_err(unreadable(id, path))?;
+    let mut bytes = Vec::new();
+    file.take(MAXIMUM_SIZE + 1).read_to_end(&mut bytes).map_err(unreadable(id, path))?;
+    check_size(id, bytes.len() as u64)?;
+    Ok(Secret::new(bytes))
+}
+
+fn unreadable(id: &str, path: &Path) -> impl FnOnce(io::Error) -> SecretError {
+    move |source| SecretError::File { id: id.to_owned(), path: path.to_owned(), source }
+}
+
+fn check_size(id: &str, size: u64) -> Result<(), SecretError> {
+    if size > MAXIMUM_SIZE { Err(SecretError::TooLarge { id: id.to_owned() }) } else { Ok(()) }
+}
+
+/// Why a secret cannot be had. No variant holds any of its value.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// Two secrets of one name.
+    #[error("--secret id={id} is given twice")]
+    Twice {
+        /// The name.
+        id: String,
+    },
+    /// The file cannot be read.
+    #[error("read secret {id} from {}", path.display())]
+    File {
+        /// The secret's name.
+        id: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is a directory.
+    #[error("secret {id}: {} is a directory", path.display())]
+    Directory {
+        /// The secret's name.
+        id: String,
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The value is too large.
+    #[error("secret {id} is larger than 500 KiB")]
+    TooLarge {
+        /// The secret's name.
+        id: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from_file(id: &str, path: &Path) -> SecretSource {
+        SecretSource { id: id.to_owned(), value: SecretValue::File(path.to_owned()) }
+    }
+
+    #[test]
+    fn files_are_read_when_asked_for() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("token");
+        std::fs::write(&path, "one").expect("write");
+        let secrets = Secrets::new(vec![from_file("token", &path)]).expect("readable");
+        std::fs::write(&path, [0, 255]).expect("write");
+        let value = secrets.get("token").expect("readable").expect("there");
+        assert_eq!(value.reveal(), &[0, 255]);
+        assert!(secrets.get("other").expect("no error").is_none());
+        assert!(secrets.contains("token") && !secrets.contains("other"));
+        std::fs::remove_file(&path).expect("remove");
+        assert!(matches!(secrets.get("token"), Err(SecretError::File { .. })));
+    }
+
+    #[test]
+    fn a_secret_has_an_upper_bound() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("token");
+        let largest = vec![b'x'; 500 * 1024];
+        std::fs::write(&path, &largest).expect("write");
+        let secrets = Secrets::new(vec![from_file("token", &path)]).expect("readable");
+        assert_eq!(secrets.get("token").expect("readable").expect("there").reveal(), &largest);
+        std::fs::write(&path, [largest, vec![b'x']].concat()).expect("write");
+        assert!(matches!(secrets.get("token"), Err(SecretError::TooLarge { .. })));
+        assert!(matches!(Secrets::new(vec![from_file("token", &path)]), Err(SecretError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_at_once() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let missing = from_file("m", &directory.path().join("missing"));
+        assert!(matches!(Secrets::new(vec![missing]), Err(SecretError::File { .. })));
+        let folder = from_file("d", directory.path());
+        assert!(matches!(Secrets::new(vec![folder]), Err(SecretError::Directory { .. })));
+        let text = || SecretSource { id: "t".to_owned(), value: SecretValue::Text(Secret::new(b"v".to_vec())) };
+        assert!(matches!(Secrets::new(vec![text(), text()]), Err(SecretError::Twice { .. })));
+    }
+}

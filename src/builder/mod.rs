@@ -12,12 +12,14 @@ mod remotes;
 mod request;
 mod work_directory;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use crate::cache::{BlobStore, StoreError};
 use crate::context::{Context, ContextError};
 use crate::diag::progress::Progress;
+use crate::diag::redact::Secret;
 use crate::diag::{Phase, Summary, interrupt};
 use crate::dockerfile::ast::Dockerfile;
 use crate::executor::{self, BuiltLayer, CopyError, ExecutorError, NoAgents, Resources};
@@ -27,7 +29,7 @@ use crate::location::LocationError;
 use crate::plan::{self, Plan, PlanError};
 use crate::push::{self, DigestFiles, PushError};
 use crate::registry::{Client, ClientConfig, RegistryError};
-use crate::remote::{DownloadError, GitError};
+use crate::remote::{DownloadError, GitError, Lookup};
 use crate::sandbox::{Chosen, Sandbox, SandboxError};
 use crate::secret::{SecretError, Secrets};
 
@@ -191,8 +193,8 @@ fn uninterrupted(
     let directory = work.insert(created).path().to_owned();
     let store = BlobStore::open(directory.join("blobs"))?;
     let mut registry = Registry::new(runtime.handle().clone(), client.clone());
-    // No secrets are given to a build so far.
-    let remotes = Remotes::new(runtime.handle().clone(), directory.join("remote"), Arc::new(|_id| None), progress)?;
+    let logins = server_logins(&secrets)?;
+    let remotes = Remotes::new(runtime.handle().clone(), directory.join("remote"), logins, progress)?;
     let source = dockerfile::read(request, &mut context, &mut |location| Ok(remotes.file(location, None)?.path))?;
     let options = dockerfile::options(request);
     let file = dockerfile::parse(source, &options).map_err(BuildError::Dockerfile)?;
@@ -233,6 +235,19 @@ fn uninterrupted(
         elapsed: progress.elapsed(),
         phases: progress.phases(),
     })
+}
+
+/// The secrets that servers of files and repositories are told. They are read now, while an error can still be returned.
+fn server_logins(secrets: &Secrets) -> Result<Lookup, SecretError> {
+    let mut logins: HashMap<String, Secret<String>> = HashMap::new();
+    for id in secrets.ids().filter(|id| id.starts_with("HTTP_AUTH_") || id.starts_with("GIT_AUTH_")) {
+        if let Some(value) = secrets.get(id)? {
+            let text =
+                String::from_utf8(value.reveal().clone()).map_err(|_| SecretError::NotText { id: id.to_owned() })?;
+            logins.insert(id.to_owned(), Secret::new(text));
+        }
+    }
+    Ok(Arc::new(move |id| logins.get(id).cloned()))
 }
 
 /// A runtime for the network, and the client for every registry.
@@ -372,4 +387,24 @@ fn total_size(image: &Image) -> u64 {
 fn now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.ok().and_then(|elapsed| i64::try_from(elapsed.as_secs()).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::{SecretSource, SecretValue};
+
+    #[test]
+    fn servers_are_told_of_their_own_secrets_alone() {
+        let secrets = |id: &str, value: &[u8]| {
+            let value = SecretValue::Text(Secret::new(value.to_vec()));
+            Secrets::new(vec![SecretSource { id: id.to_owned(), value }]).expect("readable")
+        };
+        let lookup = server_logins(&secrets("GIT_AUTH_TOKEN", b"t")).expect("text");
+        assert_eq!(lookup("GIT_AUTH_TOKEN"), Some(Secret::new("t".to_owned())));
+        let lookup = server_logins(&secrets("other", b"t")).expect("not looked at");
+        assert_eq!(lookup("other"), None);
+        let error = server_logins(&secrets("HTTP_AUTH_TOKEN_a", &[255])).err().expect("no text");
+        assert!(matches!(error, SecretError::NotText { .. }));
+    }
 }

@@ -6,6 +6,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::mount::MountFlag;
+
 /// Byte offsets into [`Source::text`].
 pub type Span = Range<usize>;
 
@@ -176,7 +178,7 @@ pub struct Run {
     /// Bodies, in the order of the `<<NAME` words.
     pub heredocs: Vec<Heredoc>,
     /// The values of `--mount`, one for each flag.
-    pub mounts: Vec<Word>,
+    pub mounts: Vec<MountFlag>,
     /// `--network`.
     pub network: Option<Word>,
     /// `--security`.

@@ -153,6 +153,11 @@ impl Flags {
         self.values.iter().find(|(given, ..)| *given == name).map(|(_, word, range)| (word, range.clone()))
     }
 
+    /// The values of a flag that may be repeated, and where they stand in the logical line.
+    pub(super) fn values_and_ranges<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a Word, Range<usize>)> {
+        self.values.iter().filter(move |(given, ..)| *given == name).map(|(_, word, range)| (word, range.clone()))
+    }
+
     /// The values of a flag that may be repeated.
     pub(super) fn values(&self, name: &str) -> Vec<Word> {
         self.values.iter().filter(|(given, ..)| *given == name).map(|(_, word, _)| word.clone()).collect()

@@ -9,6 +9,7 @@ use super::flags::{Flags, Takes};
 use super::go::go_quote;
 use super::healthcheck;
 use super::keyword::Keyword;
+use super::mount::{MountFlag, MountProblem};
 use super::statement::{Statement, split_assignment};
 use super::words::Token;
 
@@ -276,12 +277,43 @@ impl Converter<'_> {
         let run = Run {
             command: self.command(),
             heredocs: heredocs.into_iter().map(|(_, heredoc)| heredoc).collect(),
-            mounts: flags.values("mount"),
+            mounts: self.mounts(&flags),
             network: flags.value("network"),
             security: flags.value("security"),
             devices: flags.values("device"),
         };
         self.finish(run)
+    }
+
+    fn mounts(&mut self, flags: &Flags) -> Vec<MountFlag> {
+        let (line, escape) = (self.statement.line, self.statement.escape);
+        let mut mounts = Vec::new();
+        for (value, range) in flags.values_and_ranges("mount") {
+            // Where a quote or an escape was taken out, only the whole value has a place.
+            let verbatim = line.text[range.clone()] == value.text;
+            let place = |field: Range<usize>| match verbatim {
+                true => range.start + field.start..range.start + field.end,
+                false => range.clone(),
+            };
+            let parsed = MountFlag::parse(&value.text, escape).and_then(|flag| match flag.has_variable(escape) {
+                true => Ok(flag),
+                false => match flag.resolve(&mut |word| Ok::<_, MountProblem>(word.text.clone())) {
+                    Ok(_) => Ok(flag),
+                    Err(problem) => Err(vec![problem]),
+                },
+            });
+            match parsed {
+                Ok(flag) => mounts.push(flag.placed(&|field| line.span(place(field)))),
+                Err(problems) => {
+                    self.problems.extend(problems.into_iter().map(|MountProblem { span, message, hint }| Problem {
+                        range: place(span),
+                        message,
+                        hint,
+                    }));
+                }
+            }
+        }
+        mounts
     }
 
     fn copy(mut self, add: bool, heredocs: Vec<PlacedHeredoc>) -> Result<Copy, Vec<Problem>> {

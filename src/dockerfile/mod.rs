@@ -20,6 +20,7 @@ mod instruction;
 mod json;
 mod keyword;
 mod lines;
+pub mod mount;
 mod parser;
 mod pattern;
 pub mod signal;

@@ -387,7 +387,9 @@ fn spans(file: &Dockerfile) -> Vec<Span> {
             }),
             Kind::Expose(words) | Kind::Volume(words) => words.iter().for_each(&mut word),
             Kind::Run(run) => {
-                run.mounts.iter().chain(&run.devices).chain(&run.network).chain(&run.security).for_each(&mut word);
+                let fields = run.mounts.iter().flat_map(|mount| &mount.fields);
+                fields.filter_map(|field| field.value.as_ref()).for_each(&mut word);
+                run.devices.iter().chain(&run.network).chain(&run.security).for_each(&mut word);
             }
             Kind::Maintainer(text) | Kind::StopSignal(text) | Kind::User(text) | Kind::Workdir(text) => word(text),
             Kind::Cmd(_) | Kind::Entrypoint(_) | Kind::Healthcheck(_) | Kind::Onbuild(_) | Kind::Shell(_) => {}

@@ -24,7 +24,7 @@ mod variables;
 use std::collections::HashMap;
 
 use crate::context::IgnoreMatcher;
-use crate::dockerfile::ast::{Dockerfile, Span, Word, Written};
+use crate::dockerfile::ast::{Dockerfile, Span, Written};
 use crate::image::ImageConfig;
 use crate::plan::{ImageError, ImageRequest, Images, Options};
 
@@ -252,10 +252,4 @@ impl Bases {
     fn config(&self, request: &ImageRequest) -> Option<&ImageConfig> {
         self.known.iter().find(|(known, _)| known == request).map(|(_, config)| config)
     }
-}
-
-/// The value of an option of `RUN --mount`, not expanded.
-pub fn mount_option(mount: &Word, wanted: &str) -> Option<String> {
-    let mut options = mount.text.split(',').filter_map(|option| option.split_once('='));
-    options.find(|(key, _)| key.trim().eq_ignore_ascii_case(wanted)).map(|(_, value)| value.to_owned())
 }

@@ -144,7 +144,7 @@ impl<'a> Stages<'a> {
 fn sources(instruction: &crate::dockerfile::Instruction) -> Vec<String> {
     match &instruction.kind {
         Kind::Copy(copy) => copy.from.iter().map(|from| from.text.clone()).collect(),
-        Kind::Run(run) => run.mounts.iter().filter_map(|mount| super::mount_option(mount, "from")).collect(),
+        Kind::Run(run) => run.mounts.iter().filter_map(|mount| Some(mount.from()?.text.clone())).collect(),
         _ => Vec::new(),
     }
 }

@@ -3,6 +3,7 @@
 use crate::diag::suggest;
 use crate::dockerfile::ast::{ArgDefinition, From, Instruction, Kind, Word};
 use crate::dockerfile::expand;
+use crate::dockerfile::mount::MountFlag;
 use crate::image::Reference;
 use crate::plan::Environment;
 
@@ -120,7 +121,7 @@ fn words(kind: &Kind) -> Vec<&Word> {
             let flags = [&copy.chown, &copy.chmod, &copy.checksum].into_iter().flatten();
             copy.sources.iter().chain([&copy.destination]).chain(flags).collect()
         }
-        Kind::Run(run) => run.mounts.iter().collect(),
+        Kind::Run(run) => run.mounts.iter().flat_map(MountFlag::expanded_words).collect(),
         Kind::Expose(words) | Kind::Volume(words) => words.iter().collect(),
         Kind::StopSignal(word) | Kind::User(word) | Kind::Workdir(word) => vec![word],
         Kind::Arg(_)

@@ -13,9 +13,10 @@ use serde::Serialize;
 
 use crate::dockerfile::ast::{ArgDefinition, Instruction, Kind, Word, Written};
 use crate::dockerfile::expand;
+use crate::dockerfile::mount::{MountFlag, MountKind, MountProblem};
+use crate::lint::Scope;
 use crate::lint::report::{Location, SourceFile};
 use crate::lint::stages::Stages;
-use crate::lint::{Scope, mount_option};
 
 pub use table::{outline_text, targets_text};
 
@@ -150,7 +151,7 @@ pub fn outline(stages: &Stages<'_>, target: usize) -> Outline {
                         outline.add_argument(definition, instruction, value);
                     }
                 }
-                Kind::Run(run) => run.mounts.iter().for_each(|mount| outline.add_mount(mount, instruction)),
+                Kind::Run(run) => run.mounts.iter().for_each(|mount| outline.add_mount(mount, instruction, &scope)),
                 _ => {}
             }
         }
@@ -215,29 +216,23 @@ impl Outline {
         self.args.push(Argument { name: name.clone(), description, value, location });
     }
 
-    fn add_mount(&mut self, mount: &Word, instruction: &Instruction) {
+    /// A mount that cannot be understood is what a check tells.
+    fn add_mount(&mut self, mount: &MountFlag, instruction: &Instruction, scope: &Scope) {
         let location = Location::of(&instruction.source, &instruction.span);
-        let option = |keys: &[&str]| keys.iter().find_map(|key| mount_option(mount, key));
-        let target = option(&["target", "dst", "destination"]);
-        let required = option(&["required"]).is_some_and(|value| value.eq_ignore_ascii_case("true"))
-            || mount.text.split(',').any(|option| option.trim() == "required");
-        match option(&["type"]).as_deref() {
-            Some("secret") => {
-                let base = || target.as_ref().and_then(|target| target.rsplit('/').next().map(str::to_owned));
-                let name = option(&["id", "source", "src"]).or_else(base).unwrap_or_default();
-                add_secret(&mut self.secrets, Secret { name, required, location });
+        let as_written = |word: &Word| scope.expand(word, instruction.escape).unwrap_or_else(|| word.text.clone());
+        let Ok(spec) = mount.resolve::<MountProblem>(&mut |word| Ok(as_written(word))) else { return };
+        match spec.kind {
+            MountKind::Secret { id, required, .. } => {
+                add_secret(&mut self.secrets, Secret { name: id, required, location });
             }
-            Some("ssh") => {
-                let name = option(&["id"]).unwrap_or_else(|| "default".to_owned());
-                add_secret(&mut self.ssh, Secret { name, required, location });
-            }
-            Some("cache") => {
-                let id = option(&["id"]).or(target).unwrap_or_default();
+            MountKind::Ssh { id, required, .. } => add_secret(&mut self.ssh, Secret { name: id, required, location }),
+            MountKind::Cache { id, .. } => {
+                let id = id.or(spec.target).unwrap_or_default();
                 if !self.cache.iter().any(|cache| cache.id == id) {
                     self.cache.push(Cache { id, location });
                 }
             }
-            _ => {}
+            MountKind::Bind { .. } | MountKind::Tmpfs { .. } => {}
         }
     }
 }

@@ -118,6 +118,12 @@ pub enum SecretError {
         /// The directory.
         path: PathBuf,
     },
+    /// The value is a login of a server, and no text.
+    #[error("secret {id} is not valid UTF-8")]
+    NotText {
+        /// The secret's name.
+        id: String,
+    },
     /// The value is too large.
     #[error("secret {id} is larger than 500 KiB")]
     TooLarge {

@@ -188,10 +188,10 @@ fn unpacked_images(plan: &Plan) -> Vec<usize> {
             add(image);
         }
         for step in &stage.steps {
-            if let crate::plan::Action::Copy(copy) = &step.action
-                && let CopyFrom::Image(image) = copy.from
-            {
-                add(image);
+            for from in step.action.origins() {
+                if let CopyFrom::Image(image) = from {
+                    add(image);
+                }
             }
         }
     }
@@ -202,10 +202,7 @@ fn unpacked_images(plan: &Plan) -> Vec<usize> {
 fn needs_files(plan: &Plan, index: usize) -> bool {
     plan.stages[index].steps.iter().any(|step| step.action.makes_layer())
         || plan.stages.iter().enumerate().skip(index + 1).any(|(later, stage)| {
-            let copies = stage.steps.iter().any(|step| match &step.action {
-                crate::plan::Action::Copy(copy) => copy.from == CopyFrom::Stage(index),
-                _ => false,
-            });
+            let copies = stage.steps.iter().any(|step| step.action.origins().contains(&CopyFrom::Stage(index)));
             copies || (stage.base == Base::Stage(index) && needs_files(plan, later))
         })
 }

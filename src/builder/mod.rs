@@ -134,6 +134,9 @@ pub enum BuildError {
     Runtime(#[source] std::io::Error),
 }
 
+/// Caches of `RUN --mount=type=cache`, below the work directory.
+const CACHES: &str = "caches";
+
 /// Builds and delivers one image.
 ///
 /// `sandbox` is what the probe chose, or why it could choose nothing: that matters only if the Dockerfile has a RUN.
@@ -202,6 +205,10 @@ fn uninterrupted(
 
     let epoch = request.source_date_epoch;
     let plan = plan(&file, &options, &context, &mut registry, progress)?;
+    let missing = plan.missing_secrets(&|id| secrets.contains(id));
+    if !missing.is_empty() {
+        return Err(BuildError::Dockerfile(missing));
+    }
     let parallel = request.parallel.unwrap_or_else(default_parallel);
     let sandboxes = open_sandboxes(&plan, sandbox, &work_dir, &directory, parallel, progress)?;
     let base_layers = Layers::new(registry, store.clone());
@@ -215,6 +222,7 @@ fn uninterrupted(
         remote_sources: &remotes,
         secrets: &secrets,
         ssh_agents: &NoAgents,
+        caches: work_dir.join(CACHES),
         sandboxes,
         parallel,
         directory,

@@ -4,8 +4,10 @@
 //! configure, and which nobody copies from, never has a directory at all. The executor speaks to no server: layers of base
 //! images are handed to it as files through [`BaseLayers`], and what ADD takes from the network through [`RemoteSources`].
 
+mod caches;
 pub mod copy;
 mod directories;
+mod mounts;
 mod run;
 mod schedule;
 mod stage;
@@ -23,7 +25,7 @@ use crate::layer::LayerError;
 use crate::plan::{ImageError, RemoteSource};
 use crate::rootfs::RootfsError;
 use crate::sandbox::{Sandbox, SandboxError};
-use crate::secret::Secrets;
+use crate::secret::{SecretError, Secrets};
 use crate::snapshot::SnapshotError;
 
 pub use copy::CopyError;
@@ -45,6 +47,8 @@ pub struct Resources<'a> {
     pub secrets: &'a Secrets,
     /// The SSH agents that steps may use.
     pub ssh_agents: &'a dyn SshAgents,
+    /// The directory of caches that outlive the build (`RUN --mount=type=cache`).
+    pub caches: PathBuf,
     /// How a RUN is isolated: one for each stage that may run at a time, or a single one that they share. None if the plan
     /// has no RUN.
     pub sandboxes: Vec<Mutex<Box<dyn Sandbox>>>,
@@ -210,6 +214,51 @@ pub enum StepError {
         /// Why.
         #[source]
         cause: FetchError,
+    },
+    /// A directory that a mount needs.
+    #[error(transparent)]
+    Cache(crate::fs::Error),
+    /// The first content of a cache is a file.
+    #[error("fill the cache from {path:?}: it is not a directory")]
+    CacheContent {
+        /// The path in its source.
+        path: String,
+    },
+    /// What a mount is to show does not exist.
+    #[error("mount {path:?}: not found")]
+    NoMountSource {
+        /// The path in its source.
+        path: String,
+    },
+    /// A secret cannot be read.
+    #[error(transparent)]
+    Secret(SecretError),
+    /// A secret that the step requires was not given.
+    #[error("secret {id}: not found")]
+    NoSecret {
+        /// Its name.
+        id: String,
+    },
+    /// A secret that is to be a variable is no text.
+    #[error("secret {id} cannot be a variable: it is not valid UTF-8")]
+    SecretNotText {
+        /// Its name.
+        id: String,
+    },
+    /// An SSH agent cannot be reached.
+    #[error("start the SSH agent {id}")]
+    Agent {
+        /// Its name.
+        id: String,
+        /// Why.
+        #[source]
+        cause: AgentError,
+    },
+    /// An SSH agent that the step requires was not given.
+    #[error("SSH agent {id}: not found")]
+    NoAgent {
+        /// Its name.
+        id: String,
     },
     /// The build context.
     #[error("read the build context")]

@@ -10,17 +10,26 @@ use crate::sandbox::{Ids, Network, Process, Sandbox, Script, Status};
 
 use super::StepError;
 use super::directories::{NewDirectories, create_directories};
+use super::mounts::Prepared;
 use super::users::{Owner, resolve_user};
 
 /// Runs the command over `tree`.
 ///
 /// # Errors
 /// The command could not be started or did not end with code 0.
-pub(super) fn run(tree: &mut Tree, command: &Run, sandbox: &mut dyn Sandbox, line: &Step) -> Result<(), StepError> {
+pub(super) fn run(
+    tree: &mut Tree,
+    command: &Run,
+    prepared: &Prepared,
+    sandbox: &mut dyn Sandbox,
+    line: &Step,
+) -> Result<(), StepError> {
     let user = resolve_user(tree, &command.user).map_err(StepError::User)?;
     // As a container runtime does: the directory may have been removed since its WORKDIR.
     working_directory(tree, &command.working_directory, Owner::default())?;
     let mut environment = command.environment.clone();
+    environment.retain(|(name, _)| !prepared.environment.iter().any(|(added, _)| added == name));
+    environment.extend(prepared.environment.iter().cloned());
     if !environment.iter().any(|(name, _)| name == "HOME") {
         environment.push(("HOME".to_owned(), user.home.clone()));
     }
@@ -31,6 +40,7 @@ pub(super) fn run(tree: &mut Tree, command: &Run, sandbox: &mut dyn Sandbox, lin
         user: Ids { uid: user.uid, gid: user.gid, groups: user.groups },
         network: if command.offline { Network::None } else { Network::Shared },
         script: command.script.as_ref().map(|text| Script { name: text.name.clone(), content: text.content.clone() }),
+        mounts: prepared.mounts.clone(),
         ..Process::default()
     };
     let outcome = sandbox.run(tree.path(), &process, &mut |_, bytes| line.output(bytes)).map_err(StepError::Sandbox)?;

@@ -14,7 +14,7 @@ use super::copy::{CopySource, Fetched, copy};
 use super::schedule::Board;
 use super::stages::Execution;
 use super::users::{Owner, resolve_user};
-use super::{BaseLayers, BuiltLayer, ExecutorError, FetchedFiles, StepError, run};
+use super::{BaseLayers, BuiltLayer, ExecutorError, FetchedFiles, StepError, mounts, run};
 
 /// A stage under way.
 pub(super) struct StageRun<'e> {
@@ -74,8 +74,8 @@ impl<'e> StageRun<'e> {
     }
 
     fn step(&mut self, step: &Step, line: &StepLine) -> Result<(), ExecutorError> {
-        let source = self.source(&step.action)?;
-        self.act(&step.action, source.as_deref(), line).map_err(|cause| ExecutorError::Step {
+        let sources = self.sources(&step.action)?;
+        self.act(&step.action, &sources, line).map_err(|cause| ExecutorError::Step {
             text: step.text.clone(),
             source_file: Arc::clone(&step.source),
             span: step.span.clone(),
@@ -83,17 +83,17 @@ impl<'e> StageRun<'e> {
         })
     }
 
-    /// The tree a COPY takes its files from, if that is a stage's or an image's.
-    fn source(&self, action: &Action) -> Result<Option<Arc<Tree>>, ExecutorError> {
-        let Action::Copy(copy) = action else { return Ok(None) };
-        match copy.from {
+    /// The trees that the step takes files from, one for each of its origins; none for a build context.
+    fn sources(&self, action: &Action) -> Result<Vec<Option<Arc<Tree>>>, ExecutorError> {
+        let tree = |from| match from {
             CopyFrom::Context | CopyFrom::Directory(_) => Ok(None),
             CopyFrom::Stage(stage) => self.execution.files(stage).map(Some),
             CopyFrom::Image(image) => self.execution.image_files(image).map(Some),
-        }
+        };
+        action.origins().into_iter().map(tree).collect()
     }
 
-    fn act(&mut self, action: &Action, source: Option<&Tree>, line: &StepLine) -> Result<(), StepError> {
+    fn act(&mut self, action: &Action, sources: &[Option<Arc<Tree>>], line: &StepLine) -> Result<(), StepError> {
         let progress = &self.execution.resources.progress;
         match action {
             Action::Configure => return Ok(()),
@@ -105,29 +105,34 @@ impl<'e> StageRun<'e> {
             }
             Action::Copy(step) => {
                 let _phase = progress.phase(Phase::Copy);
+                let source = sources.iter().flatten().next().map(Arc::as_ref);
                 if step.link {
                     return self.copy_linked(step, source);
                 }
                 let execution = self.execution;
                 copy_into(execution, step, source, self.tree()?)?;
             }
-            Action::Run(command) => self.command(command, line)?,
+            Action::Run(command) => self.command(command, sources, line)?,
         }
         self.commit()
     }
 
-    fn command(&mut self, command: &Run, line: &StepLine) -> Result<(), StepError> {
+    fn command(&mut self, command: &Run, sources: &[Option<Arc<Tree>>], line: &StepLine) -> Result<(), StepError> {
         let execution = self.execution;
         let resources = execution.resources;
         let number = self.thread.checked_rem(resources.sandboxes.len()).ok_or(StepError::NoSandbox)?;
         let mut sandbox = resources.sandboxes[number].lock().unwrap_or_else(PoisonError::into_inner);
+        let preparing = resources.progress.phase(Phase::Copy);
+        let prepared = mounts::prepare(execution, command, sources, sandbox.enforces_read_only(), line)?;
+        drop(preparing);
         // A sandbox that works on `/` itself is alone with it.
         let alone =
             (!sandbox.is_concurrent()).then(|| execution.outside.write().unwrap_or_else(PoisonError::into_inner));
-        let _phase = resources.progress.phase(Phase::Run);
-        run::run(self.tree()?, command, sandbox.as_mut(), line)?;
+        let running = resources.progress.phase(Phase::Run);
+        let result = run::run(self.tree()?, command, &prepared, sandbox.as_mut(), line);
+        drop(running);
         drop(alone);
-        Ok(())
+        result.and(prepared.clear())
     }
 
     /// Copies into an empty root directory, makes that a layer, and lays it over the stage's files.
@@ -177,20 +182,18 @@ impl<'e> StageRun<'e> {
     }
 }
 
-fn copy_into(
+/// Does a COPY or ADD. The tree of a stage or an image is given, a build context is opened.
+pub(super) fn copy_into(
     execution: &Execution<'_>,
     step: &Copy,
     source: Option<&Tree>,
     destination: &mut Tree,
 ) -> Result<(), StepError> {
-    let (plan, resources) = (execution.plan, execution.resources);
+    let plan = execution.plan;
     let fetched = fetch(execution, step)?;
     let result = match step.from {
         CopyFrom::Context | CopyFrom::Directory(_) => {
-            let context = match step.from {
-                CopyFrom::Directory(number) => &resources.named_contexts[number],
-                _ => resources.context,
-            };
+            let context = execution.context(step.from);
             let _outside = execution.outside.read().unwrap_or_else(PoisonError::into_inner);
             let tree = Tree::open(&context.root).map_err(StepError::Rootfs)?;
             let ignore = Some(&context.ignore);

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use crate::context::Context;
 use crate::diag::Phase;
 use crate::image::LayerDescriptor;
 use crate::layer::{self, VerifyingReader};
-use crate::plan::{Base, Plan, Stage};
+use crate::plan::{Base, CopyFrom, Plan, Stage};
 use crate::rootfs::{RootfsError, Tree};
 
 use super::stage::StageRun;
@@ -94,6 +95,14 @@ impl Execution<'_> {
         let tree = Arc::new(self.start(stage)?);
         *slot = Some(Arc::clone(&tree));
         Ok(tree)
+    }
+
+    /// The build context, or a named one.
+    pub(super) fn context(&self, from: CopyFrom) -> &Context {
+        match from {
+            CopyFrom::Directory(number) => &self.resources.named_contexts[number],
+            _ => self.resources.context,
+        }
     }
 
     /// The files of an image: for reading.

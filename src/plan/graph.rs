@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::diag::suggest;
 use crate::dockerfile::ast::{Dockerfile, Instruction, Kind, Source, Span, Word};
 use crate::dockerfile::expand;
+use crate::dockerfile::mount::MountFlag;
 use crate::image::{BaseImage, Platform, Reference};
 
 use super::contexts::{self, NamedSource};
@@ -234,21 +235,23 @@ impl<'a> Planner<'a> {
                 }
             }
             for instruction in self.instructions(index) {
-                let Some(word) = copy_from(instruction) else { continue };
-                match self.context(&word.text) {
-                    Some(NamedSource::Image(reference)) => {
-                        wanted.push(ImageRequest { reference: reference.clone(), platform: head.platform.clone() });
-                        continue;
+                for from in origins(instruction) {
+                    let platform = head.platform.clone();
+                    match self.context(&from.word.text) {
+                        Some(NamedSource::Image(reference)) => {
+                            wanted.push(ImageRequest { reference: reference.clone(), platform });
+                            continue;
+                        }
+                        Some(NamedSource::Directory(_)) => continue,
+                        None => {}
                     }
-                    Some(NamedSource::Directory(_)) => continue,
-                    None => {}
-                }
-                match self.find_stage(index, &word.text) {
-                    Some(stage) if stage < index => open.push(stage),
-                    Some(_) => {}
-                    None => {
-                        if let Ok(reference) = Reference::parse(&word.text) {
-                            wanted.push(ImageRequest { reference, platform: head.platform.clone() });
+                    match self.find_stage(index, from) {
+                        Some(stage) if stage < index => open.push(stage),
+                        Some(_) => {}
+                        None => {
+                            if let Ok(reference) = Reference::parse(&from.word.text) {
+                                wanted.push(ImageRequest { reference, platform });
+                            }
                         }
                     }
                 }
@@ -331,13 +334,15 @@ impl<'a> Planner<'a> {
         let mut steps: Vec<Step> = self.import(index, &mut state).into_iter().collect();
         for instruction in triggers.iter().chain(self.instructions(index)) {
             let action = refuse::instruction(instruction).and_then(|()| {
-                let from = match copy_from(instruction) {
-                    Some(word) => self.copy_source(index, word, instruction, &platform, images)?,
-                    None => Some(CopyFrom::Context),
-                };
-                // Without its source the rest of the instruction is still looked at.
-                let action = state.apply(instruction, from.unwrap_or_default(), self.options, &self.globals)?;
-                Ok(from.map(|_| action))
+                let mut found = Vec::new();
+                for from in origins(instruction) {
+                    found.push(self.find_origin(index, from, instruction, &platform, images)?);
+                }
+                // Without an image the rest of the instruction is still looked at.
+                let complete = found.iter().all(Option::is_some);
+                let found: Vec<CopyFrom> = found.into_iter().map(Option::unwrap_or_default).collect();
+                let action = state.apply(instruction, &found, self.options, &self.globals)?;
+                Ok(complete.then_some(action))
             });
             match action {
                 Ok(Some(action)) => steps.push(Step {
@@ -399,32 +404,34 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The stage `text` names when it stands in stage `index`: the nearest earlier one, else any; `None` for an image.
-    fn find_stage(&self, index: usize, text: &str) -> Option<usize> {
+    /// The stage `from` names when it stands in stage `index`: the nearest earlier one, else any; `None` for an image.
+    fn find_stage(&self, index: usize, from: Origin<'_>) -> Option<usize> {
+        let text = &from.word.text;
         let lower = text.to_lowercase();
         let named = |head: &Head| !head.name.is_empty() && head.name == lower;
         self.heads[..index]
             .iter()
             .rposition(named)
             .or_else(|| self.heads.iter().position(named))
-            .or_else(|| text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit())))
+            .or_else(|| text.parse().ok().filter(|_| from.numbered && text.bytes().all(|byte| byte.is_ascii_digit())))
     }
 
-    /// Where a COPY takes its files from; `None` if that is an image whose want has been told.
-    fn copy_source(
+    /// Where a COPY or a mount takes its files from; `None` if that is an image whose want has been told.
+    fn find_origin(
         &mut self,
         index: usize,
-        word: &Word,
+        from: Origin<'_>,
         instruction: &Instruction,
         platform: &Platform,
         images: &mut dyn Images,
     ) -> Result<Option<CopyFrom>, PlanError> {
+        let word = from.word;
         let place = (&instruction.source, &word.span);
         let named = self.context(&word.text);
         if let Some(NamedSource::Directory(number)) = named {
             return Ok(Some(CopyFrom::Directory(*number)));
         }
-        let stage = if named.is_some() { None } else { self.find_stage(index, &word.text) };
+        let stage = if named.is_some() { None } else { self.find_stage(index, from) };
         let Some(stage) = stage else {
             let reference = match named {
                 Some(NamedSource::Image(reference)) => reference.clone(),
@@ -443,11 +450,12 @@ impl<'a> Planner<'a> {
         if stage == index || (stage > index && self.depends_on(stage, index)) {
             return Err(PlanError::new(format!("circular dependency detected on stage: {}", self.stage_name(stage)))
                 .at(place.0, place.1)
-                .hint("a stage can copy only from stages above it"));
+                .hint("a stage can take files only from stages above it"));
         }
         if stage > index {
             return Err(PlanError::new(format!(
-                "cannot copy from stage \"{}\", it needs to be defined before current stage \"{}\"",
+                "cannot {} from stage \"{}\", it needs to be defined before current stage \"{}\"",
+                from.verb,
                 word.text,
                 self.stage_name(index)
             ))
@@ -477,9 +485,9 @@ impl<'a> Planner<'a> {
             if let HeadBase::Stage(parent) = &self.heads[index].base {
                 open.push(*parent);
             }
-            let sources = self.instructions(index).iter().filter_map(copy_from);
-            let stages = sources.filter(|word| self.context(&word.text).is_none());
-            open.extend(stages.filter_map(|word| self.find_stage(index, &word.text)));
+            let sources = self.instructions(index).iter().flat_map(origins);
+            let stages = sources.filter(|from| self.context(&from.word.text).is_none());
+            open.extend(stages.filter_map(|from| self.find_stage(index, from)));
         }
         false
     }
@@ -534,10 +542,22 @@ fn key(request: &ImageRequest) -> String {
     format!("{} {}", request.reference, request.platform)
 }
 
-fn copy_from(instruction: &Instruction) -> Option<&Word> {
+/// A `from`: of a COPY, which may say a stage's number, or of a mount.
+#[derive(Clone, Copy)]
+struct Origin<'a> {
+    word: &'a Word,
+    numbered: bool,
+    verb: &'static str,
+}
+
+fn origins(instruction: &Instruction) -> Vec<Origin<'_>> {
     match &instruction.kind {
-        Kind::Copy(copy) => copy.from.as_ref(),
-        _ => None,
+        Kind::Copy(copy) => copy.from.iter().map(|word| Origin { word, numbered: true, verb: "copy" }).collect(),
+        Kind::Run(run) => {
+            let words = run.mounts.iter().filter_map(MountFlag::from);
+            words.map(|word| Origin { word, numbered: false, verb: "mount" }).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -584,10 +604,10 @@ fn renumber(stages: &mut [(Stage, Vec<String>)], positions: &HashMap<usize, usiz
             *index = positions[index];
         }
         for step in &mut stage.steps {
-            if let super::Action::Copy(copy) = &mut step.action
-                && let CopyFrom::Stage(index) = &mut copy.from
-            {
-                *index = positions[index];
+            for from in step.action.origins_mut() {
+                if let CopyFrom::Stage(index) = from {
+                    *index = positions[index];
+                }
             }
         }
     }

@@ -9,6 +9,7 @@ mod environment;
 mod graph;
 mod heredoc;
 mod history;
+mod mount;
 mod refuse;
 mod remote;
 mod stage;
@@ -24,6 +25,7 @@ use crate::image::{BaseImage, History, ImageConfig, Platform, Reference};
 
 pub use contexts::{NamedContext, NamedSource};
 pub use environment::{DEFAULT_PATH, Environment, PROXY_VARIABLES, platform_arguments};
+pub use mount::{Mount, MountSource};
 pub use remote::RemoteSource;
 
 /// What is to be built, in the order in which it can be done.
@@ -37,6 +39,30 @@ pub struct Plan {
     pub target: usize,
     /// Things accepted that the user should know of, ready to print.
     pub warnings: Vec<String>,
+}
+
+impl Plan {
+    /// An error for each secret that a step requires and that is not given.
+    pub fn missing_secrets(&self, is_given: &dyn Fn(&str) -> bool) -> Vec<PlanError> {
+        let steps = self.stages.iter().flat_map(|stage| &stage.steps);
+        let mounts = steps.flat_map(|step| {
+            let mounts = match &step.action {
+                Action::Run(run) => run.mounts.as_slice(),
+                _ => &[],
+            };
+            mounts.iter().map(move |mount| (step, mount))
+        });
+        mounts
+            .filter_map(|(step, mount)| match &mount.source {
+                MountSource::Secret { id, required: true, .. } if !is_given(id) => Some(
+                    PlanError::new(format!("secret {id}: not found"))
+                        .at(&step.source, &mount.span)
+                        .hint(format!("give it with --secret id={id},src=FILE or --secret id={id},env=VARIABLE")),
+                ),
+                _ => None,
+            })
+            .collect()
+    }
 }
 
 /// One stage, resolved.
@@ -114,14 +140,27 @@ impl Action {
 
     /// The stages whose files it needs, once for each time it does.
     pub fn needs(&self) -> impl Iterator<Item = usize> {
-        let from = match self {
-            Self::Copy(copy) => Some(copy.from),
-            Self::Configure | Self::Run(_) | Self::Workdir(_) => None,
-        };
-        from.into_iter().filter_map(|from| match from {
+        self.origins().into_iter().filter_map(|from| match from {
             CopyFrom::Stage(stage) => Some(stage),
             CopyFrom::Context | CopyFrom::Directory(_) | CopyFrom::Image(_) => None,
         })
+    }
+
+    /// Where it takes files from: once for each `COPY`, `ADD` and mount.
+    pub fn origins(&self) -> Vec<CopyFrom> {
+        match self {
+            Self::Copy(copy) => vec![copy.from],
+            Self::Run(run) => run.mounts.iter().filter_map(Mount::origin).collect(),
+            Self::Configure | Self::Workdir(_) => Vec::new(),
+        }
+    }
+
+    fn origins_mut(&mut self) -> Vec<&mut CopyFrom> {
+        match self {
+            Self::Copy(copy) => vec![&mut copy.from],
+            Self::Run(run) => run.mounts.iter_mut().filter_map(Mount::origin_mut).collect(),
+            Self::Configure | Self::Workdir(_) => Vec::new(),
+        }
     }
 }
 
@@ -141,6 +180,8 @@ pub struct Run {
     pub script: Option<TextFile>,
     /// `--network=none`: nothing but a loopback device.
     pub offline: bool,
+    /// `--mount`, in order.
+    pub mounts: Vec<Mount>,
 }
 
 /// Where the here-document that is a program lies while it runs, as in BuildKit.
@@ -187,7 +228,7 @@ pub struct Copy {
     pub link: bool,
 }
 
-/// Where a `COPY` takes its sources from.
+/// Where a `COPY` or a mount takes its files from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CopyFrom {
     /// The build context.

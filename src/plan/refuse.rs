@@ -33,11 +33,10 @@ pub(super) fn instruction(instruction: &Instruction) -> Result<(), PlanError> {
 
 fn run(run: &Run, instruction: &Instruction) -> Result<(), PlanError> {
     let source = &instruction.source;
-    if let Some(mount) = run.mounts.first() {
-        return Err(not_yet("RUN --mount", source, &mount.span));
-    }
     if let Some(device) = run.devices.first() {
-        return Err(not_yet("RUN --device", source, &device.span));
+        return Err(PlanError::new("RUN --device is not possible")
+            .at(source, &device.span)
+            .hint("an unprivileged container has no devices to give; a stable BuildKit frontend refuses it, too"));
     }
     if let Some(network) = &run.network {
         match network.text.as_str() {
@@ -85,8 +84,4 @@ pub(super) fn checksum(step: &Copy, source: &Arc<Source>, span: &Span) -> PlanEr
             .hint("a file of the build context is what the context says; remove --checksum"),
         _ => PlanError::new("checksum can't be specified for multiple sources").at(source, span),
     }
-}
-
-fn not_yet(what: &str, source: &Arc<Source>, span: &Span) -> PlanError {
-    PlanError::new(format!("{what} is not supported yet")).at(source, span)
 }

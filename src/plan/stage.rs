@@ -10,7 +10,7 @@ use super::environment::{DEFAULT_PATH, Environment};
 use super::graph::expand_in;
 use super::{
     Action, Copy, CopyFrom, Options, PROXY_VARIABLES, PlanError, Run, TextFile, Workdir, heredoc, history,
-    history_entry, refuse, remote,
+    history_entry, mount, refuse, remote,
 };
 
 /// What the instructions so far have led to.
@@ -81,11 +81,11 @@ impl State {
         self.config.history.push(history_entry(text.to_owned(), false));
     }
 
-    /// Applies one instruction; `from` is where a COPY takes its sources.
+    /// Applies one instruction; `origins` are where its COPY or its mounts with `from` take their files, in order.
     pub(super) fn apply(
         &mut self,
         instruction: &Instruction,
-        from: CopyFrom,
+        origins: &[CopyFrom],
         options: &Options,
         globals: &Environment,
     ) -> Result<Action, PlanError> {
@@ -111,10 +111,21 @@ impl State {
                 let (command, script) = heredoc::command(run, instruction)?;
                 let arguments = self.command_line(&command);
                 let offline = run.network.as_ref().is_some_and(|network| network.text == "none");
-                action = Action::Run(Run { script, offline, ..self.run(arguments.clone(), options) });
+                let mounts = mount::resolve(
+                    &run.mounts,
+                    origins,
+                    &mount::Scope {
+                        working_directory: &absolute("/", &self.config.config.working_dir),
+                        cache_namespace: options.build_arg("BUILDKIT_CACHE_MOUNT_NS").filter(|name| !name.is_empty()),
+                        expand: &|word| self.expand(word, instruction),
+                        source: &instruction.source,
+                    },
+                )?;
+                action = Action::Run(Run { script, offline, mounts, ..self.run(arguments.clone(), options) });
                 history::run(&arguments, &self.arguments, &self.scope)
             }
             Kind::Copy(copy) => {
+                let from = origins.first().copied().unwrap_or_default();
                 let step = self.copy(copy, from, instruction)?;
                 let text = history::copy(&step);
                 action = Action::Copy(step);
@@ -277,6 +288,7 @@ impl State {
             user: self.config.config.user.clone(),
             script: None,
             offline: false,
+            mounts: Vec::new(),
         }
     }
 
@@ -364,7 +376,7 @@ fn health_config(check: &Healthcheck) -> HealthConfig {
 }
 
 /// `path` as seen from `current`, cleaned of `.`, `..` and doubled slashes.
-fn absolute(current: &str, path: &str) -> String {
+pub(super) fn absolute(current: &str, path: &str) -> String {
     let joined = if path.starts_with('/') { path.to_owned() } else { format!("/{current}/{path}") };
     let mut parts: Vec<&str> = Vec::new();
     for part in joined.split('/') {

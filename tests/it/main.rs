@@ -10,6 +10,7 @@ mod bad_input;
 mod cli;
 mod conformance;
 mod drop_in;
+mod everyday;
 mod floors;
 mod lint;
 mod main_job;

@@ -1,0 +1,231 @@
+//! The mounts of a `RUN`: what the sandbox is to show, made ready before the command and cleared away after it.
+//!
+//! Files of a stage or an image are shown where they are, if the sandbox can keep the command from changing them;
+//! otherwise, and for files of a build context (of which the build sees only a part, as root's), the command gets a copy
+//! of its own that is thrown away. Caches live beside the builds; secrets go from memory to the sandbox.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+
+use crate::diag::Step as StepLine;
+use crate::fs::FileKind;
+use crate::plan::{Copy, CopyFrom, Mount, MountSource, Run};
+use crate::rootfs::{Attributes, Tree};
+use crate::sandbox::{self, MountContent};
+
+use super::StepError;
+use super::caches::{self, CacheDirectory};
+use super::stage::copy_into;
+use super::stages::Execution;
+
+/// Tells programs where an SSH agent listens.
+const AGENT_VARIABLE: &str = "SSH_AUTH_SOCK";
+/// What a copy is called in the directory made for it.
+const COPY: &str = "files";
+
+/// The mounts of a command while it runs.
+#[derive(Default)]
+pub(super) struct Prepared {
+    /// For the sandbox.
+    pub(super) mounts: Vec<sandbox::Mount>,
+    /// Variables beyond those of the plan: secrets, and where an SSH agent listens.
+    pub(super) environment: Vec<(String, String)>,
+    /// Directories to be removed.
+    copies: Vec<PathBuf>,
+    /// In use until the command has ended.
+    _caches: Vec<CacheDirectory>,
+    _trees: Vec<Arc<Tree>>,
+}
+
+impl Prepared {
+    /// Throws the command's copies away.
+    ///
+    /// # Errors
+    /// One of them cannot be removed.
+    pub(super) fn clear(self) -> Result<(), StepError> {
+        for copy in &self.copies {
+            crate::fs::remove_dir_all(copy).map_err(StepError::Cache)?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes the mounts of `command` ready. `sources` are the trees of those that take files from a stage or an image, in the
+/// order of [`crate::plan::Action::origins`]; `enforced`: the sandbox keeps read-only mounts from being changed.
+///
+/// # Errors
+/// A source is missing or cannot be copied, or a secret or an agent that is required is not there.
+pub(super) fn prepare(
+    execution: &Execution<'_>,
+    command: &Run,
+    sources: &[Option<Arc<Tree>>],
+    enforced: bool,
+    line: &StepLine,
+) -> Result<Prepared, StepError> {
+    let mut sources = sources.iter();
+    let mut prepared = Prepared::default();
+    for mount in &command.mounts {
+        let tree = mount.origin().and_then(|_| sources.next()).and_then(Option::as_ref);
+        if let Some(content) = content(execution, mount, tree, enforced, line, &mut prepared)?
+            && let Some(target) = &mount.target
+        {
+            prepared.mounts.push(sandbox::Mount { target: target.clone(), content, read_only: mount.read_only });
+        }
+        prepared._trees.extend(tree.cloned());
+    }
+    Ok(prepared)
+}
+
+/// What a mount shows; `None` if there is nothing to show.
+fn content(
+    execution: &Execution<'_>,
+    mount: &Mount,
+    tree: Option<&Arc<Tree>>,
+    enforced: bool,
+    line: &StepLine,
+    prepared: &mut Prepared,
+) -> Result<Option<MountContent>, StepError> {
+    let resources = execution.resources;
+    let content = match &mount.source {
+        MountSource::Memory { size } => MountContent::Memory { size: *size },
+        MountSource::Bind { from, path } => {
+            let in_place = mount.read_only && enforced;
+            let source = match tree {
+                Some(tree) if in_place => find(tree, path)?,
+                _ => prepared.copy(execution, *from, tree.map(Arc::as_ref), path)?,
+            };
+            MountContent::Bind { source }
+        }
+        MountSource::Cache { id, sharing, content, owner } => {
+            let waiting = || resources.progress.line(format_args!("the cache {id} is in use: waiting for it"));
+            line.working();
+            let mut fill = || match content {
+                Some((from, path)) => {
+                    let copied = copy(execution, *from, tree.map(Arc::as_ref), path)?;
+                    match copied.is_dir() {
+                        true => Ok(copied),
+                        false => Err(StepError::CacheContent { path: path.clone() }),
+                    }
+                }
+                None => {
+                    let path = execution.tree_path();
+                    crate::fs::create_dir_all(&path).map_err(StepError::Cache)?;
+                    Ok(path)
+                }
+            };
+            let cache = caches::open(&resources.caches, id, *sharing, *owner, &waiting, &mut fill)?;
+            let source = match mount.read_only && !enforced {
+                true => {
+                    let opened = Tree::open(&cache.path).map_err(StepError::Rootfs)?;
+                    prepared.copy_of(execution, &opened)?
+                }
+                false => cache.path.clone(),
+            };
+            prepared._caches.push(cache);
+            MountContent::Bind { source }
+        }
+        MountSource::Secret { id, variable, required, owner } => {
+            let _outside = execution.outside.read().unwrap_or_else(PoisonError::into_inner);
+            let Some(secret) = resources.secrets.get(id).map_err(StepError::Secret)? else {
+                // An optional variable is there all the same, and empty.
+                prepared.environment.extend(variable.iter().map(|variable| (variable.clone(), String::new())));
+                return if *required { Err(StepError::NoSecret { id: id.clone() }) } else { Ok(None) };
+            };
+            if let Some(variable) = variable {
+                let text = String::from_utf8(secret.reveal().clone());
+                let text = text.map_err(|_| StepError::SecretNotText { id: id.clone() })?;
+                prepared.environment.push((variable.clone(), text));
+            }
+            MountContent::File { content: secret, mode: owner.mode, uid: owner.uid, gid: owner.gid }
+        }
+        MountSource::Agent { id, required, owner } => {
+            let socket = resources.ssh_agents.socket(id);
+            let Some(source) = socket.map_err(|cause| StepError::Agent { id: id.clone(), cause })? else {
+                return if *required { Err(StepError::NoAgent { id: id.clone() }) } else { Ok(None) };
+            };
+            caches::set_owner(&source, *owner)?;
+            if let Some(target) = &mount.target
+                && !prepared.environment.iter().any(|(name, _)| name == AGENT_VARIABLE)
+            {
+                prepared.environment.push((AGENT_VARIABLE.to_owned(), target.clone()));
+            }
+            MountContent::Bind { source }
+        }
+    };
+    Ok(Some(content))
+}
+
+impl Prepared {
+    fn copy(
+        &mut self,
+        execution: &Execution<'_>,
+        from: CopyFrom,
+        tree: Option<&Tree>,
+        path: &str,
+    ) -> Result<PathBuf, StepError> {
+        let copied = copy(execution, from, tree, path)?;
+        self.copies.extend(copied.parent().map(Path::to_owned));
+        Ok(copied)
+    }
+
+    fn copy_of(&mut self, execution: &Execution<'_>, tree: &Tree) -> Result<PathBuf, StepError> {
+        let path = execution.tree_path();
+        tree.copy_to(&path).map_err(StepError::Rootfs)?;
+        self.copies.push(path.clone());
+        Ok(path)
+    }
+}
+
+/// Where a path of a stage or an image lies outside, symbolic links followed inside.
+fn find(tree: &Tree, path: &str) -> Result<PathBuf, StepError> {
+    let resolved = tree.resolve(relative(path), true).map_err(StepError::Rootfs)?;
+    match tree.node(&resolved).map_err(StepError::Rootfs)? {
+        Some(_) => Ok(tree.path().join(resolved)),
+        None => Err(StepError::NoMountSource { path: path.to_owned() }),
+    }
+}
+
+/// Copies a file or a directory as COPY would, and gives the copy, alone in a directory.
+fn copy(execution: &Execution<'_>, from: CopyFrom, tree: Option<&Tree>, path: &str) -> Result<PathBuf, StepError> {
+    let directory = execution.tree_path();
+    let mut apart = Tree::create(&directory).map_err(StepError::Rootfs)?;
+    let attributes = directory_attributes(execution, from, tree, path)?;
+    if let Some(attributes) = &attributes {
+        apart.create_directory(Path::new(COPY), attributes).map_err(StepError::Rootfs)?;
+    }
+    let slash = if attributes.is_some() { "/" } else { "" };
+    let step = Copy {
+        from,
+        sources: vec![if path.is_empty() { "." } else { path }.to_owned()],
+        destination: format!("/{COPY}{slash}"),
+        working_directory: "/".to_owned(),
+        ..Copy::default()
+    };
+    copy_into(execution, &step, tree, &mut apart)?;
+    Ok(directory.join(COPY))
+}
+
+/// Those of the source if it is a directory; root's where it is one of a build context.
+fn directory_attributes(
+    execution: &Execution<'_>,
+    from: CopyFrom,
+    tree: Option<&Tree>,
+    path: &str,
+) -> Result<Option<Attributes>, StepError> {
+    let of = |tree: &Tree| -> Result<Option<Attributes>, StepError> {
+        let resolved = tree.resolve(relative(path), true).map_err(StepError::Rootfs)?;
+        let node = tree.node(&resolved).map_err(StepError::Rootfs)?;
+        Ok(node.map(|node| node.attributes).filter(|attributes| attributes.kind == FileKind::Directory))
+    };
+    if let Some(tree) = tree {
+        return of(tree);
+    }
+    let _outside = execution.outside.read().unwrap_or_else(PoisonError::into_inner);
+    let context = execution.context(from);
+    let found = of(&Tree::open(&context.root).map_err(StepError::Rootfs)?)?;
+    Ok(found.map(|attributes| Attributes { uid: 0, gid: 0, xattrs: Default::default(), ..attributes }))
+}
+
+fn relative(path: &str) -> &Path {
+    Path::new(path.trim_start_matches('/'))
+}

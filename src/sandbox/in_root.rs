@@ -17,6 +17,12 @@ const MOST_LINKS: usize = 40;
 /// # Errors
 /// ELOOP, ENOTDIR when a file stands where a directory is needed, or what readlink says.
 pub(super) fn resolve(root: &Path, path: &Path) -> io::Result<PathBuf> {
+    resolve_seen(root, path, &|here| Some(here.to_owned()))
+}
+
+/// [`resolve`] in a root over which other files will be laid: `seen` says where the file really is that an outside path
+/// will show; `None` when there is nothing yet.
+pub(super) fn resolve_seen(root: &Path, path: &Path, seen: &dyn Fn(&Path) -> Option<PathBuf>) -> io::Result<PathBuf> {
     let mut pending: VecDeque<OsString> = components(path);
     let mut inside: Vec<OsString> = Vec::new();
     let mut links = 0;
@@ -25,7 +31,10 @@ pub(super) fn resolve(root: &Path, path: &Path) -> io::Result<PathBuf> {
             inside.pop();
             continue;
         }
-        let here = outside(root, &inside).join(&name);
+        let Some(here) = seen(&outside(root, &inside).join(&name)) else {
+            inside.push(name);
+            continue;
+        };
         match here.symlink_metadata() {
             Ok(metadata) if metadata.is_symlink() => {
                 links += 1;

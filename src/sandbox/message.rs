@@ -53,6 +53,39 @@ pub(super) struct NamespaceSpec {
     /// Files to bind read-only: source and target, both outside paths.
     pub(super) read_only_files: Vec<(PathBuf, PathBuf)>,
     pub(super) script: Option<Script>,
+    /// An empty directory of this sandbox's own, outside the root.
+    pub(super) scratch: PathBuf,
+    /// What the command sees besides, in the order it is mounted.
+    pub(super) mounts: Vec<MountSpec>,
+}
+
+/// One mount of `RUN --mount`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct MountSpec {
+    /// Outside path, symbolic links resolved.
+    pub(super) target: PathBuf,
+    /// What the mount point must be.
+    pub(super) is_directory: bool,
+    pub(super) shown: Shown,
+    pub(super) read_only: bool,
+}
+
+/// What it shows.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Shown {
+    Bind { source: PathBuf },
+    Memory { size: Option<u64> },
+    File { content: FileContent, mode: u32, uid: u32, gid: u32 },
+}
+
+/// What a file says that may be a secret: not for logs.
+#[derive(Serialize, Deserialize)]
+pub(super) struct FileContent(pub(super) Vec<u8>);
+
+impl std::fmt::Debug for FileContent {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} bytes", self.0.len())
+    }
 }
 
 /// What the child has to say.

@@ -19,6 +19,7 @@ mod in_root;
 mod init;
 mod launch;
 mod message;
+mod mount_points;
 mod mountinfo;
 mod mounts;
 mod namespace;
@@ -26,8 +27,10 @@ mod own_root;
 mod probe;
 mod process_tree;
 mod raw;
+mod run_mounts;
 mod script;
 mod standard_files;
+mod stubs;
 mod user_namespace;
 
 use std::fmt;
@@ -264,6 +267,9 @@ pub trait Sandbox: Send {
 
     /// Whether [`Mount::read_only`] is more than a wish. Where it is not, a caller gives a copy of what must not change.
     fn enforces_read_only(&self) -> bool;
+
+    /// Whether [`Network::None`] can be had, so that a build can be refused before it runs anything.
+    fn supports_offline(&self) -> bool;
 }
 
 /// Opens the sandbox that [`probe`] chose.

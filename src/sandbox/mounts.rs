@@ -15,7 +15,7 @@ use rustix::mount::{
 };
 
 use super::message::{Failure, NamespaceSpec};
-use super::{Script, raw, script};
+use super::{Script, raw, run_mounts, script};
 
 const HARMLESS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
@@ -50,6 +50,7 @@ pub(super) fn set_up(spec: &NamespaceSpec, note: &mut dyn FnMut(String)) -> Resu
     for (source, target) in &spec.read_only_files {
         bind_read_only(source, target).map_err(Failure::step(format!("bind mount {}", target.display())))?;
     }
+    run_mounts::lay(&spec.mounts, &spec.scratch, note)?;
     change_root(&spec.root, note)
 }
 
@@ -153,7 +154,7 @@ fn bind_read_only(source: &Path, target: &Path) -> rustix::io::Result<()> {
 }
 
 /// The way of kernels before 5.12. Flags that the container locked must be given again.
-fn remount_read_only(target: &Path) -> rustix::io::Result<()> {
+pub(super) fn remount_read_only(target: &Path) -> rustix::io::Result<()> {
     let now = rustix::fs::statvfs(target)?.f_flag;
     let kept = [
         (StatVfsMountFlags::NOSUID, MountFlags::NOSUID),

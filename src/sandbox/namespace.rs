@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::message::{NamespaceSpec, RunSpec};
-use super::standard_files::{self, Stubs};
-use super::{Chosen, HOSTNAME, Outcome, Process, Sandbox, SandboxError, Stream, launch};
+use super::mount_points::MountPoints;
+use super::stubs::Stubs;
+use super::{Chosen, HOSTNAME, Outcome, Process, Sandbox, SandboxError, Stream, launch, standard_files};
 
 /// Runs commands in namespaces of their own.
 #[derive(Debug)]
@@ -67,9 +68,6 @@ impl Sandbox for NamespaceSandbox {
         process: &Process,
         output: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Outcome, SandboxError> {
-        if !process.mounts.is_empty() {
-            return Err(SandboxError::Unsupported { feature: "RUN --mount", isolation: self.name(), hint: "" });
-        }
         let root = std::fs::canonicalize(root).map_err(SandboxError::io("resolve", root))?;
         let hostname = if process.hostname.is_empty() { HOSTNAME } else { &process.hostname };
         let [dev_target, proc_target, sys_target] = standard_files::create_lasting_directories(&root)?;
@@ -81,17 +79,24 @@ impl Sandbox for NamespaceSandbox {
         let mut stubs = Stubs::default();
         let mut read_only_files = Vec::new();
         for (path, source) in generated {
-            if let Some(target) = stubs.file(&root, path)? {
+            if let Some(target) = standard_files::file(&root, path, &mut stubs)? {
                 read_only_files.push((source, target));
             }
         }
+        let occupied = [dev_target.clone(), proc_target.clone(), sys_target.clone()];
+        let mut mount_points = MountPoints::new(&root, occupied);
+        let mounts: Result<Vec<_>, _> =
+            process.mounts.iter().map(|mount| mount_points.lay(mount, &mut stubs)).collect();
+        let mounts = mounts?;
+        let scratch = self.files.join("scratch");
+        std::fs::create_dir_all(&scratch).map_err(SandboxError::io("create", scratch.as_path()))?;
         let spec = RunSpec {
             arguments: process.arguments.clone(),
             environment: process.environment.clone(),
             working_directory: process.working_directory.clone(),
             user: process.user.clone(),
             namespace: Some(NamespaceSpec {
-                root,
+                root: root.clone(),
                 processes: self.processes,
                 hostname: hostname.to_owned(),
                 network: process.network,
@@ -100,6 +105,8 @@ impl Sandbox for NamespaceSandbox {
                 sys_target,
                 read_only_files,
                 script: process.script.clone(),
+                scratch,
+                mounts,
             }),
         };
         let result = launch::run(spec, output);
@@ -118,6 +125,10 @@ impl Sandbox for NamespaceSandbox {
     }
 
     fn enforces_read_only(&self) -> bool {
+        true
+    }
+
+    fn supports_offline(&self) -> bool {
         true
     }
 }

@@ -1,7 +1,7 @@
 //! What a root directory needs before a command runs in it: mount points, and the files a resolver reads.
 //!
 //! An image may lack the mount points. `/dev`, `/proc` and `/sys` are then created to stay, as BuildKit leaves them;
-//! every other one is a stub that goes away after the command, and leaves no trace in a directory's modification time.
+//! every other one is a stub that goes away after the command ([`Stubs`]).
 
 use std::fmt::Write;
 use std::fs::{DirBuilder, Permissions};
@@ -9,8 +9,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT};
-
+use super::stubs::{StubKind, Stubs};
 use super::{SandboxError, in_root};
 
 /// Directories that every container has, and that stay in the image.
@@ -40,100 +39,28 @@ fn create_directory(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(0o755))
 }
 
-/// Mount points that were created for one command.
-#[derive(Debug, Default)]
-pub(super) struct Stubs {
-    /// In the order they were made, and whether each is a directory.
-    created: Vec<(PathBuf, bool)>,
-}
-
-impl Stubs {
-    /// Makes sure that the file `path` of the image exists, and gives its real place.
-    ///
-    /// `None`: it cannot be had there (something that is no directory is in the way), which a command must live with.
-    pub(super) fn file(&mut self, root: &Path, path: &str) -> Result<Option<PathBuf>, SandboxError> {
-        let place = match in_root::resolve(root, Path::new(path)) {
-            Ok(place) => place,
-            Err(error) => {
-                tracing::debug!("{path} of the image has no place: {error}");
-                return Ok(None);
-            }
-        };
-        match place.symlink_metadata() {
-            Ok(metadata) if metadata.is_file() => return Ok(Some(place)),
-            Ok(_) => {
-                tracing::debug!("{path} of the image is no file and stays as it is");
-                return Ok(None);
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(SandboxError::io("look at", place)(error)),
+/// Makes sure that the file `path` of the image exists, and gives its real place.
+///
+/// `None`: it cannot be had there (something that is no directory is in the way), which a command must live with.
+pub(super) fn file(root: &Path, path: &str, stubs: &mut Stubs) -> Result<Option<PathBuf>, SandboxError> {
+    let place = match in_root::resolve(root, Path::new(path)) {
+        Ok(place) => place,
+        Err(error) => {
+            tracing::debug!("{path} of the image has no place: {error}");
+            return Ok(None);
         }
-        self.create(&place, false)?;
-        Ok(Some(place))
-    }
-
-    fn create(&mut self, place: &Path, is_directory: bool) -> Result<(), SandboxError> {
-        let Some(parent) = place.parent() else { return Ok(()) };
-        if parent.symlink_metadata().is_err() {
-            self.create(parent, true)?;
+    };
+    match place.symlink_metadata() {
+        Ok(metadata) if metadata.is_file() => return Ok(Some(place)),
+        Ok(_) => {
+            tracing::debug!("{path} of the image is no file and stays as it is");
+            return Ok(None);
         }
-        let before = modification_time(parent).map_err(SandboxError::io("look at", parent))?;
-        let made = if is_directory {
-            DirBuilder::new().mode(0o755).create(place)
-        } else {
-            std::fs::File::create_new(place).map(drop)
-        };
-        made.map_err(SandboxError::io("create", place))?;
-        self.created.push((place.to_owned(), is_directory));
-        set_modification_time(parent, before).map_err(SandboxError::io("set the time of", parent))
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(SandboxError::io("look at", place)(error)),
     }
-
-    /// Removes what the command left as it was.
-    pub(super) fn remove(&mut self) -> Result<(), SandboxError> {
-        while let Some((place, is_directory)) = self.created.pop() {
-            let Some(parent) = place.parent() else { continue };
-            let Ok(before) = modification_time(parent) else { continue };
-            let removed = if is_directory {
-                std::fs::remove_dir(&place)
-            } else if place.symlink_metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0) {
-                std::fs::remove_file(&place)
-            } else {
-                continue;
-            };
-            match removed {
-                Ok(()) => {
-                    set_modification_time(parent, before).map_err(SandboxError::io("set the time of", parent))?;
-                }
-                // The command made use of it, so it is the image's now.
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                    ) => {}
-                Err(error) => return Err(SandboxError::io("remove", place)(error)),
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Stubs {
-    fn drop(&mut self) {
-        if let Err(error) = self.remove() {
-            tracing::warn!("{error}");
-        }
-    }
-}
-
-fn modification_time(path: &Path) -> io::Result<Timespec> {
-    let stat = rustix::fs::lstat(path)?;
-    Ok(Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec.try_into().unwrap_or(0) })
-}
-
-fn set_modification_time(path: &Path, time: Timespec) -> io::Result<()> {
-    let untouched = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
-    let times = Timestamps { last_access: untouched, last_modification: time };
-    Ok(rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+    stubs.create(&place, StubKind::File)?;
+    Ok(Some(place))
 }
 
 /// The text of `/etc/hosts`: the loopback names, those given, and what the container's own file has beyond.
@@ -187,8 +114,8 @@ mod tests {
             std::fs::File::open(directory).unwrap().set_modified(old).unwrap();
         }
         let mut stubs = Stubs::default();
-        assert_eq!(stubs.file(root.path(), "/etc/hosts").unwrap().unwrap(), etc.join("hosts"));
-        let real = stubs.file(root.path(), "/etc/resolv.conf").unwrap().unwrap();
+        assert_eq!(file(root.path(), "/etc/hosts", &mut stubs).unwrap().unwrap(), etc.join("hosts"));
+        let real = file(root.path(), "/etc/resolv.conf", &mut stubs).unwrap().unwrap();
         assert_eq!(real, root.path().join("run/systemd/resolve/stub.conf"));
         assert!(real.exists());
         stubs.remove().unwrap();
@@ -202,7 +129,7 @@ mod tests {
     fn a_stub_the_command_used_stays() {
         let root = tempfile::tempdir().unwrap();
         let mut stubs = Stubs::default();
-        stubs.file(root.path(), "/etc/hosts").unwrap();
+        file(root.path(), "/etc/hosts", &mut stubs).unwrap();
         std::fs::write(root.path().join("etc/made"), "x").unwrap();
         stubs.remove().unwrap();
         assert!(root.path().join("etc/made").exists());

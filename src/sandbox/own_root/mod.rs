@@ -188,4 +188,8 @@ impl Sandbox for OwnRoot {
     fn enforces_read_only(&self) -> bool {
         false
     }
+
+    fn supports_offline(&self) -> bool {
+        false
+    }
 }

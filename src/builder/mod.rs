@@ -315,12 +315,28 @@ fn open_sandboxes(
     let mut sandboxes: Vec<Mutex<Box<dyn Sandbox>>> = Vec::new();
     loop {
         let sandbox = crate::sandbox::open(&chosen, work_dir, directory, &[]).map_err(BuildError::NoSandbox)?;
+        if !sandbox.supports_offline() {
+            refuse_offline_steps(plan, sandbox.name())?;
+        }
         let alone = !sandbox.is_concurrent();
         sandboxes.push(Mutex::new(sandbox));
         if alone || sandboxes.len() >= parallel.min(plan.stages.len()) {
             return Ok(sandboxes);
         }
     }
+}
+
+/// What a sandbox cannot give is told before anything runs.
+fn refuse_offline_steps(plan: &Plan, isolation: &str) -> Result<(), BuildError> {
+    let steps = plan.stages.iter().flat_map(|stage| &stage.steps);
+    let offline = steps.filter(|step| matches!(&step.action, plan::Action::Run(run) if run.offline));
+    let errors: Vec<PlanError> = offline
+        .map(|step| {
+            let message = format!("RUN --network=none is not possible with {isolation} isolation");
+            PlanError::impossible(step, message, "allow user namespaces in the pod (seccompProfile: Unconfined)")
+        })
+        .collect();
+    if errors.is_empty() { Ok(()) } else { Err(BuildError::Dockerfile(errors)) }
 }
 
 /// How many stages run at a time unless the user says. More than there are processors: stages also wait for disks,

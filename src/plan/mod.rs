@@ -320,6 +320,16 @@ impl PlanError {
         Self { message: message.into(), hint: None, place: None, cause: None, whatever_values: false }
     }
 
+    /// A step that cannot be carried out where this build runs.
+    #[must_use]
+    pub fn impossible(step: &Step, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            hint: Some(hint.into()),
+            place: Some((Arc::clone(&step.source), step.span.clone())),
+            ..Self::new(message)
+        }
+    }
+
     /// A word that cannot be expanded.
     fn expansion(error: &ExpandError, word: &Word, source: &Arc<Source>) -> Self {
         Self { whatever_values: !error.about_value, ..error.at(word, source).into() }

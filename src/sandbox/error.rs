@@ -120,6 +120,14 @@ pub enum SandboxError {
         /// The mount it is on.
         mount_point: PathBuf,
     },
+    /// A mount that own-root cannot put in place.
+    #[error("cannot mount over {target} with own-root isolation: {reason}")]
+    MountPoint {
+        /// Where.
+        target: PathBuf,
+        /// What is in the way.
+        reason: &'static str,
+    },
     /// The command ran, but what it left behind could not be moved back; the stage's files are incomplete.
     #[error("cannot give the root directory back after the command")]
     Leave {

@@ -103,12 +103,14 @@ impl Drop for Stubs {
     }
 }
 
-fn modification_time(directory: &File) -> rustix::io::Result<Timespec> {
+/// When entries were last made or removed in a directory.
+pub(super) fn modification_time(directory: &File) -> rustix::io::Result<Timespec> {
     let stat = rustix::fs::fstat(directory)?;
     Ok(Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec.try_into().unwrap_or(0) })
 }
 
-fn set_modification_time(directory: &File, time: Timespec) -> rustix::io::Result<()> {
+/// Sets that time to one asked for before this program made or removed something there.
+pub(super) fn set_modification_time(directory: &File, time: Timespec) -> rustix::io::Result<()> {
     let untouched = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
     rustix::fs::futimens(directory, &Timestamps { last_access: untouched, last_modification: time })
 }

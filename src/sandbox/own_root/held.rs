@@ -38,6 +38,11 @@ impl Held {
         self.stay.iter().map(PathBuf::as_path)
     }
 
+    /// Whether this path is at or below one that stays.
+    pub(super) fn keeps(&self, path: &Path) -> bool {
+        path.ancestors().any(|above| self.stay.contains(above))
+    }
+
     /// Whether this path is not to be moved: it stays or is merged.
     pub(super) fn contains(&self, path: &Path) -> bool {
         self.stay.contains(path) || self.merged.contains(path)
@@ -62,6 +67,7 @@ mod tests {
         assert!(held.contains(Path::new("var")));
         assert!(!held.contains(Path::new("var/lib")));
         assert!(!held.contains(Path::new("proc/sys")));
+        assert!(held.keeps(Path::new("proc/sys")) && !held.keeps(Path::new("etc/passwd")));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::metadata::DirectoryMetadata;
+use super::placed_mounts::Placement;
 use crate::sandbox::SandboxError;
 
 const NAME: &str = "own-root.journal";
@@ -30,6 +31,22 @@ pub(super) enum Phase {
 enum Line {
     Start(Start),
     Phase(Phase),
+    /// This is about to be put in place.
+    Mount(Placement),
+    /// Every mount is back where it came from.
+    Unmounted,
+}
+
+/// What a dead program left.
+#[derive(Debug)]
+pub(super) struct Left {
+    /// Open for what the undo has to say.
+    pub(super) journal: Journal,
+    pub(super) start: Start,
+    /// `None`: nothing was moved.
+    pub(super) phase: Option<Phase>,
+    /// The mounts that were in place, or half so, in their order.
+    pub(super) placements: Vec<Placement>,
 }
 
 /// What is known before the first move.
@@ -64,8 +81,8 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Opens the one a dead program left, if any, with the phase it had come to; `None` as phase: nothing was moved.
-    pub(super) fn left_in(work_dir: &Path) -> Result<Option<(Self, Start, Option<Phase>)>, SandboxError> {
+    /// Opens the one a dead program left, if any.
+    pub(super) fn left_in(work_dir: &Path) -> Result<Option<Left>, SandboxError> {
         let path = work_dir.join(NAME);
         let text = match std::fs::read(&path) {
             Ok(text) => text,
@@ -74,11 +91,13 @@ impl Journal {
         };
         // A line without its end was being written, and what it announces has not begun.
         let lines = text.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
-        let (mut start, mut phase) = (None, None);
+        let (mut start, mut phase, mut placements) = (None, None, Vec::new());
         for line in lines {
             match serde_json::from_slice(line) {
                 Ok(Line::Start(found)) => start = Some(found),
                 Ok(Line::Phase(found)) => phase = Some(found),
+                Ok(Line::Mount(found)) => placements.push(found),
+                Ok(Line::Unmounted) => placements.clear(),
                 Err(error) => return Err(SandboxError::Journal { path, reason: error.to_string() }),
             }
         }
@@ -87,12 +106,22 @@ impl Journal {
             return Ok(None);
         };
         let file = File::options().append(true).open(&path).map_err(SandboxError::io("open", path.as_path()))?;
-        Ok(Some((Self { path, file }, start, phase)))
+        Ok(Some(Left { journal: Self { path, file }, start, phase, placements }))
     }
 
     /// Notes that a phase begins.
     pub(super) fn begin(&mut self, phase: Phase) -> Result<(), SandboxError> {
         self.append(&Line::Phase(phase))
+    }
+
+    /// Notes that a mount is about to be put in place.
+    pub(super) fn mount(&mut self, placement: &Placement) -> Result<(), SandboxError> {
+        self.append(&Line::Mount(placement.clone()))
+    }
+
+    /// Notes that all mounts have been taken away.
+    pub(super) fn unmounted(&mut self) -> Result<(), SandboxError> {
+        self.append(&Line::Unmounted)
     }
 
     /// Removes it: everything is back.

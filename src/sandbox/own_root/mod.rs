@@ -10,11 +10,18 @@
 //! or below a path that stays (`/kaniko`, `/workspace`, `/etc/hostname`) is not seen by them, and what they write there
 //! is not in the image; and a command that searches all of `/` also finds the work directory.
 //!
-//! `held` says what stays, `swap` exchanges, `journal` remembers what to undo after a crash.
+//! - A mount of `RUN --mount` is renamed into place, too. So it is not read-only, memory is a directory on the disk without
+//!   a limit, and a command can remove a mount point: a directory that was bound there is then made anew, empty. A mount
+//!   whose source is on another mount of the container than its target, such as a cache directory on a volume, is a symbolic
+//!   link to the source.
+//!
+//! `held` says what stays, `swap` exchanges, `placed_mounts` does so for each mount, `journal` remembers what to undo after
+//! a crash.
 
 mod held;
 mod journal;
 mod metadata;
+mod placed_mounts;
 mod relocate;
 mod swap;
 
@@ -28,7 +35,9 @@ use self::held::Held;
 use self::swap::{Place, Swapped};
 use super::message::RunSpec;
 use super::mountinfo::{self, Mount};
-use super::{Network, Outcome, Process, Sandbox, SandboxError, Script, Stream, launch, script, standard_files};
+use super::{
+    MountContent, Network, Outcome, Process, Sandbox, SandboxError, Script, Stream, launch, script, standard_files,
+};
 use crate::diag::interrupt;
 
 const LOCK: &str = "own-root.lock";
@@ -132,6 +141,18 @@ fn with_script<T>(script: Option<&Script>, work: impl FnOnce() -> Result<T, Sand
     result.and_then(|value| removed.map(|()| value))
 }
 
+/// The mount with the way to its source cleared of symbolic links, which lead elsewhere once the stage's files are in place.
+fn with_real_source(mount: &super::Mount) -> Result<super::Mount, SandboxError> {
+    let mut mount = mount.clone();
+    if let MountContent::Bind { source } = &mut mount.content {
+        if source.symlink_metadata().map_err(SandboxError::io("look at", source.as_path()))?.is_symlink() {
+            return Err(SandboxError::errno("mount", source.as_path())(rustix::io::Errno::LOOP));
+        }
+        *source = std::fs::canonicalize(&*source).map_err(SandboxError::io("resolve", source.as_path()))?;
+    }
+    Ok(mount)
+}
+
 impl Sandbox for OwnRoot {
     fn run(
         &mut self,
@@ -146,15 +167,14 @@ impl Sandbox for OwnRoot {
                 hint: ": it needs a pod that allows user namespaces (seccompProfile: Unconfined)",
             });
         }
-        if !process.mounts.is_empty() {
-            return Err(SandboxError::Unsupported { feature: "RUN --mount", isolation: self.name(), hint: "" });
-        }
         let root = std::fs::canonicalize(root).map_err(SandboxError::io("resolve", root))?;
         standard_files::create_lasting_directories(&root)?;
         // Whatever happens to this process while the directory is swapped outlives it.
         let _hold = interrupt::hold();
+        let mounts = process.mounts.iter().map(with_real_source).collect::<Result<Vec<_>, _>>()?;
         let mut swapped = self.enter(&root)?;
-        let result = with_script(process.script.as_ref(), || {
+        let laid = swapped.lay(&mounts);
+        let run = || {
             launch::run(
                 RunSpec {
                     arguments: process.arguments.clone(),
@@ -165,7 +185,8 @@ impl Sandbox for OwnRoot {
                 },
                 output,
             )
-        });
+        };
+        let result = laid.and_then(|()| with_script(process.script.as_ref(), run));
         let left = swapped.leave().map_err(|error| SandboxError::Leave { source: Box::new(error) });
         match (result, left) {
             (Ok(status), Ok(restamped)) => Ok(Outcome { status, restamped }),

@@ -1,0 +1,273 @@
+//! Mounts over a stage in a directory that stands for a container; what a command does is done by the test.
+
+use std::os::unix::fs::symlink;
+use std::time::{Duration, SystemTime};
+
+use super::super::held::Held;
+use super::super::swap::{Swapped, recover};
+use super::*;
+use crate::diag::redact::Secret;
+
+/// A container with a work directory that holds a stage and a cache.
+struct Container {
+    directory: tempfile::TempDir,
+}
+
+const OLD: Duration = Duration::from_secs(1_600_000_000);
+
+impl Container {
+    fn new() -> Self {
+        let container = Self { directory: tempfile::tempdir().unwrap() };
+        for path in ["tmp", "kaniko/stage/opt/full", "kaniko/stage/tmp", "kaniko/cache/deep", "kaniko/other"] {
+            std::fs::create_dir_all(container.path(path)).unwrap();
+        }
+        for path in ["tmp/socket", "kaniko/cache/kept", "kaniko/cache/deep/kept", "kaniko/other/there"] {
+            container.write(path, "source");
+        }
+        for path in ["kaniko/stage/opt/full/image", "kaniko/stage/opt/file", "kaniko/stage/top"] {
+            container.write(path, "image");
+        }
+        symlink("/opt/full", container.path("kaniko/stage/link")).unwrap();
+        for path in ["kaniko/stage/opt", "kaniko/stage", "kaniko/cache", "kaniko", "tmp"] {
+            let directory = File::open(container.path(path)).unwrap();
+            directory.set_modified(SystemTime::UNIX_EPOCH + OLD).unwrap();
+        }
+        container
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.directory.path().join(path)
+    }
+
+    fn write(&self, path: &str, content: &str) {
+        std::fs::write(self.path(path), content).unwrap();
+    }
+
+    fn read(&self, path: &str) -> String {
+        std::fs::read_to_string(self.path(path)).unwrap()
+    }
+
+    fn enter(&self) -> Swapped {
+        let held = Held::new(self.directory.path(), [self.path("kaniko")]);
+        let (base, root) = (self.directory.path().to_owned(), self.path("kaniko/stage"));
+        Swapped::enter(Place { base, root, work_dir: self.path("kaniko"), held }).unwrap()
+    }
+
+    fn enter_with(&self, mounts: &[Mount]) -> Swapped {
+        let mut swapped = self.enter();
+        swapped.lay(mounts).unwrap();
+        swapped
+    }
+
+    fn recover(&self) {
+        assert!(recover(self.directory.path(), &self.path("kaniko"), &[]).unwrap());
+    }
+
+    fn bind(&self, source: &str, target: &str) -> Mount {
+        let content = MountContent::Bind { source: self.path(source) };
+        Mount { target: target.to_owned(), content, read_only: false }
+    }
+
+    /// Everything with content and modification time.
+    fn listing(&self) -> Vec<String> {
+        fn walk(base: &Path, path: &Path, found: &mut Vec<String>) {
+            let mut names: Vec<_> =
+                std::fs::read_dir(base.join(path)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            for name in names {
+                let path = path.join(name);
+                let metadata = base.join(&path).symlink_metadata().unwrap();
+                let content =
+                    if metadata.is_file() { std::fs::read_to_string(base.join(&path)).unwrap() } else { String::new() };
+                let time = metadata.modified().unwrap();
+                // The program's own directory.
+                let time = if path == Path::new("kaniko") { SystemTime::UNIX_EPOCH } else { time };
+                found.push(format!("{} {:o} {time:?} {content}", path.display(), metadata.mode()));
+                if metadata.is_dir() {
+                    walk(base, &path, found);
+                }
+            }
+        }
+        let mut found = Vec::new();
+        walk(self.directory.path(), Path::new(""), &mut found);
+        found
+    }
+}
+
+fn memory(target: &str) -> Mount {
+    Mount { target: target.to_owned(), content: MountContent::Memory { size: None }, read_only: false }
+}
+
+fn secret(target: &str) -> Mount {
+    let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    let content = MountContent::File { content: Secret::new(b"secret".to_vec()), mode: 0o400, uid, gid };
+    Mount { target: target.to_owned(), content, read_only: true }
+}
+
+fn every_kind(container: &Container) -> Vec<Mount> {
+    vec![
+        container.bind("kaniko/cache", "/opt/full"),
+        container.bind("tmp/socket", "/run/agent.0"),
+        memory("/opt/full/deep"),
+        container.bind("kaniko/other", "/opt/full/deep/new/other"),
+        secret("/opt/file"),
+        secret("/run/secrets/name"),
+        container.bind("kaniko/cache", "/again"),
+    ]
+}
+
+#[test]
+fn mounts_are_seen_and_leave_no_trace() {
+    let container = Container::new();
+    let before = container.listing();
+    let mut swapped = container.enter_with(&every_kind(&container));
+    assert_eq!(container.read("opt/full/kept"), "source");
+    assert!(!container.path("opt/full/image").exists());
+    assert_eq!(container.read("run/agent.0"), "source");
+    assert!(!container.path("opt/full/deep/kept").exists());
+    assert_eq!(container.path("opt/full/deep").metadata().unwrap().mode() & 0o7777, 0o1777);
+    assert_eq!(container.read("opt/full/deep/new/other/there"), "source");
+    assert_eq!(container.read("opt/file"), "secret");
+    assert_eq!(container.path("opt/file").metadata().unwrap().mode() & 0o7777, 0o400);
+    assert_eq!(container.read("again/kept"), "source");
+    let restamped = swapped.leave().unwrap();
+    assert_eq!(container.listing(), before);
+    let hidden: Vec<&Path> =
+        restamped.iter().map(|restamp| &*restamp.path).filter(|path| path.starts_with("opt/")).collect();
+    assert_eq!(hidden, [Path::new("opt/file"), Path::new("opt/full")]);
+    for restamp in &restamped {
+        let now = container.path("kaniko/stage").join(&restamp.path).symlink_metadata().unwrap();
+        assert_eq!(restamp.after, change_time(&now), "{restamp:?}");
+    }
+}
+
+#[test]
+fn what_was_hidden_at_the_top_is_restamped_once() {
+    let container = Container::new();
+    let mut swapped = container.enter_with(&[secret("/top")]);
+    let restamped = swapped.leave().unwrap();
+    assert_eq!(restamped.iter().filter(|restamp| restamp.path == Path::new("top")).count(), 1);
+}
+
+#[test]
+fn what_is_written_goes_where_it_belongs() {
+    let container = Container::new();
+    let mut swapped =
+        container.enter_with(&[container.bind("kaniko/cache", "/link"), memory("/new/memory"), secret("/new/secret")]);
+    container.write("opt/full/made", "cached");
+    container.write("new/memory/made", "lost");
+    container.write("new/made", "layer");
+    swapped.leave().unwrap();
+    assert_eq!(container.read("kaniko/cache/made"), "cached");
+    assert_eq!(container.read("kaniko/stage/new/made"), "layer");
+    assert_eq!(container.read("kaniko/stage/opt/full/image"), "image");
+    assert!(!container.path("kaniko/stage/new/memory").exists());
+    assert!(!container.path("kaniko/stage/new/secret").exists());
+    assert!(container.path("kaniko/stage/link").is_symlink());
+}
+
+#[test]
+fn a_removed_or_replaced_mount_point_comes_back_empty() {
+    let container = Container::new();
+    for replace in [false, true] {
+        let mut swapped = container.enter_with(&[container.bind("kaniko/cache", "/opt/full"), secret("/opt/file")]);
+        std::fs::remove_dir_all(container.path("opt/full")).unwrap();
+        std::fs::remove_file(container.path("opt/file")).unwrap();
+        if replace {
+            symlink(container.path("kaniko/other"), container.path("opt/full")).unwrap();
+            symlink(container.path("kaniko/other/there"), container.path("opt/file")).unwrap();
+        }
+        swapped.leave().unwrap();
+        assert_eq!(std::fs::read_dir(container.path("kaniko/cache")).unwrap().count(), 0);
+        assert_eq!(container.read("kaniko/other/there"), "source");
+        assert_eq!(container.read("kaniko/stage/opt/full/image"), "image");
+        assert_eq!(container.read("kaniko/stage/opt/file"), "image");
+        assert!(!container.path("kaniko/own-root.mounts").exists());
+    }
+}
+
+#[test]
+fn a_moved_mount_is_found() {
+    let container = Container::new();
+    let mut swapped = container.enter_with(&[container.bind("kaniko/cache", "/opt/full"), secret("/opt/file")]);
+    std::fs::rename(container.path("opt/full"), container.path("moved")).unwrap();
+    std::fs::rename(container.path("opt/file"), container.path("leaked")).unwrap();
+    swapped.leave().unwrap();
+    assert_eq!(container.read("kaniko/cache/kept"), "source");
+    assert_eq!(container.read("kaniko/stage/opt/full/image"), "image");
+    assert!(!container.path("kaniko/stage/moved").exists() && !container.path("kaniko/stage/leaked").exists());
+}
+
+#[test]
+fn a_link_in_place_of_the_directory_above_leads_nowhere() {
+    let container = Container::new();
+    let mut swapped = container.enter_with(&[container.bind("kaniko/cache", "/opt/full"), secret("/opt/there")]);
+    std::fs::rename(container.path("opt"), container.path("moved")).unwrap();
+    symlink(container.path("kaniko/other"), container.path("opt")).unwrap();
+    swapped.leave().unwrap();
+    assert_eq!(container.read("kaniko/cache/kept"), "source");
+    assert_eq!(container.read("kaniko/other/there"), "source");
+    assert_eq!(container.read("kaniko/stage/moved/full/image"), "image");
+    assert!(!container.path("kaniko/stage/moved/there").exists());
+}
+
+#[test]
+fn a_crash_gives_sources_back_and_removes_secrets() {
+    let container = Container::new();
+    // Forgotten, as SIGKILL would have it: nothing is dropped.
+    std::mem::forget(container.enter_with(&every_kind(&container)));
+    container.write("opt/full/made", "cached");
+    container.recover();
+    assert_eq!(container.read("kaniko/cache/kept"), "source");
+    assert_eq!(container.read("kaniko/cache/made"), "cached");
+    assert_eq!(container.read("kaniko/cache/deep/kept"), "source");
+    assert_eq!(container.read("kaniko/other/there"), "source");
+    assert_eq!(container.read("tmp/socket"), "source");
+    let listing = container.listing().join("\n");
+    assert!(!listing.contains("secret"), "{listing}");
+    assert!(!listing.contains("own-root"), "{listing}");
+}
+
+/// Every point between two moves: the state that a crash leaves there is made by undoing the later moves by hand.
+#[test]
+fn a_crash_in_the_middle_of_a_mount_is_undone() {
+    for (moved, hidden) in [(false, false), (false, true), (true, true)] {
+        let container = Container::new();
+        std::mem::forget(container.enter_with(&[container.bind("kaniko/cache", "/opt/full")]));
+        if !moved {
+            std::fs::rename(container.path("opt/full"), container.path("kaniko/cache")).unwrap();
+        }
+        if !hidden {
+            std::fs::rename(container.path("kaniko/own-root.mounts/0.hidden"), container.path("opt/full")).unwrap();
+        }
+        container.recover();
+        assert_eq!(container.read("kaniko/cache/kept"), "source", "moved: {moved}, hidden: {hidden}");
+        assert_eq!(container.read("kaniko/cache/deep/kept"), "source");
+        assert!(!container.path("kaniko/cache/image").exists());
+        assert!(!container.path("opt").exists());
+    }
+}
+
+#[test]
+fn an_undo_that_was_cut_short_can_be_begun_again() {
+    let container = Container::new();
+    let mounts = [container.bind("kaniko/cache", "/opt/full"), container.bind("kaniko/other", "/opt/full/deep")];
+    std::mem::forget(container.enter_with(&mounts));
+    // The inner one is back, what it hid is not.
+    std::fs::rename(container.path("opt/full/deep"), container.path("kaniko/other")).unwrap();
+    container.recover();
+    assert_eq!(container.read("kaniko/other/there"), "source");
+    assert_eq!(container.read("kaniko/cache/deep/kept"), "source");
+}
+
+#[test]
+fn a_place_that_cannot_be_mounted_over_is_refused_and_all_is_put_back() {
+    let container = Container::new();
+    let before = container.listing();
+    for target in ["/kaniko", "/kaniko/..", "/opt/file/below"] {
+        let mut swapped = container.enter();
+        assert!(swapped.lay(&[container.bind("kaniko/cache", "/opt/full"), memory(target)]).is_err(), "{target}");
+        swapped.leave().unwrap();
+        assert_eq!(container.listing(), before);
+    }
+}

@@ -1,0 +1,222 @@
+//! A swap in a directory that stands for a container.
+
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::time::SystemTime;
+
+use super::*;
+
+/// A container whose `/etc/hosts`, `/var/run/docker.sock` and `/proc` stay, with a stage in its work directory.
+struct Container {
+    directory: tempfile::TempDir,
+}
+
+const OLD: Duration = Duration::from_secs(1_600_000_000);
+
+impl Container {
+    fn new() -> Self {
+        let container = Self { directory: tempfile::tempdir().unwrap() };
+        for path in ["etc/ssl", "var/run", "proc", "kaniko", "root"] {
+            std::fs::create_dir_all(container.path(path)).unwrap();
+        }
+        for path in ["etc/hosts", "etc/own", "var/run/docker.sock", "proc/1", "root/.own"] {
+            container.write(path, "container");
+        }
+        let stage = container.stage();
+        for path in ["etc", "run", "usr/bin", "var/lib", "proc", "tmp"] {
+            std::fs::create_dir_all(stage.join(path)).unwrap();
+        }
+        symlink("/run", stage.join("var/run")).unwrap();
+        symlink("usr/bin", stage.join("bin")).unwrap();
+        for path in ["etc/hosts", "etc/passwd", "etc/gone", "usr/bin/sh", "top"] {
+            std::fs::write(stage.join(path), "image").unwrap();
+        }
+        std::fs::set_permissions(stage.join("etc"), Permissions::from_mode(0o751)).unwrap();
+        for path in ["etc", "var", ""] {
+            let directory = std::fs::File::open(stage.join(path)).unwrap();
+            directory.set_modified(SystemTime::UNIX_EPOCH + OLD).unwrap();
+        }
+        container
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.directory.path().join(path)
+    }
+
+    fn stage(&self) -> PathBuf {
+        self.path("kaniko/stage")
+    }
+
+    fn write(&self, path: &str, content: &str) {
+        std::fs::write(self.path(path), content).unwrap();
+    }
+
+    fn read(&self, path: &str) -> String {
+        std::fs::read_to_string(self.path(path)).unwrap()
+    }
+
+    fn place(&self) -> Place {
+        let stay = ["etc/hosts", "var/run/docker.sock", "proc", "kaniko"].map(|path| self.path(path));
+        Place {
+            base: self.directory.path().to_owned(),
+            root: self.stage(),
+            work_dir: self.path("kaniko"),
+            held: Held::new(self.directory.path(), stay),
+        }
+    }
+
+    fn recover(&self) -> bool {
+        let mounts = [self.path(""), self.path("proc"), self.path("etc/hosts")];
+        recover(self.directory.path(), &self.path("kaniko"), &mounts).unwrap()
+    }
+
+    /// Every path with its content, without what belongs to the work directory.
+    fn listing(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        walk(self.directory.path(), Path::new(""), &mut found);
+        found.retain(|line| !line.starts_with("kaniko"));
+        found
+    }
+
+    fn stage_listing(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        walk(&self.stage(), Path::new(""), &mut found);
+        found
+    }
+}
+
+fn walk(base: &Path, path: &Path, found: &mut Vec<String>) {
+    for name in list(&base.join(path)).unwrap() {
+        let path = path.join(name);
+        let full = base.join(&path);
+        let metadata = full.symlink_metadata().unwrap();
+        let mode = metadata.permissions().mode() & 0o7777;
+        let content = if metadata.is_file() { std::fs::read_to_string(&full).unwrap() } else { String::new() };
+        found.push(format!("{} {mode:o} {content}", path.display()));
+        if metadata.is_dir() {
+            walk(base, &path, found);
+        }
+    }
+}
+
+#[test]
+fn nothing_done_leaves_everything_as_it_was() {
+    let container = Container::new();
+    let (before, stage_before) = (container.listing(), container.stage_listing());
+    let mut swapped = Swapped::enter(container.place()).unwrap();
+    assert_eq!(container.read("etc/passwd"), "image");
+    assert_eq!(container.read("etc/hosts"), "container");
+    assert_eq!(container.read("bin/sh"), "image");
+    assert!(!container.path("root").exists());
+    assert!(!container.path("etc/own").exists());
+    assert_eq!(container.path("etc").metadata().unwrap().permissions().mode() & 0o7777, 0o751);
+    let restamped = swapped.leave().unwrap();
+    assert_eq!(container.listing(), before);
+    assert_eq!(container.stage_listing(), stage_before);
+    let paths: Vec<&str> = restamped.iter().filter_map(|restamp| restamp.path.to_str()).collect();
+    assert_eq!(paths, ["bin", "run", "tmp", "top", "usr", "etc/gone", "etc/passwd", "var/lib"]);
+    for restamp in &restamped {
+        let now = container.stage().join(&restamp.path).symlink_metadata().unwrap();
+        assert_eq!(restamp.after, change_time(&now));
+    }
+    for path in ["etc", "var", ""] {
+        let modified = container.stage().join(path).metadata().unwrap().modified().unwrap();
+        assert_eq!(modified, SystemTime::UNIX_EPOCH + OLD, "{path:?}");
+    }
+    assert!(!container.path("kaniko/own-root.stash").exists());
+    assert!(!container.path("kaniko/own-root.journal").exists());
+}
+
+#[test]
+fn what_a_command_does_ends_in_the_stage() {
+    let container = Container::new();
+    let before = container.listing();
+    let mut swapped = Swapped::enter(container.place()).unwrap();
+    container.write("etc/new", "made");
+    container.write("etc/passwd", "changed");
+    container.write("etc/hosts", "overwritten");
+    container.write("var/run/pid", "made");
+    container.write("usr/bin/tool", "made");
+    std::fs::remove_file(container.path("etc/gone")).unwrap();
+    std::fs::create_dir(container.path("opt")).unwrap();
+    std::fs::remove_file(container.path("top")).unwrap();
+    container.write("top", "replaced");
+    std::fs::set_permissions(container.path("var"), Permissions::from_mode(0o700)).unwrap();
+    let restamped = swapped.leave().unwrap();
+    assert_eq!(container.listing(), before);
+    let stage = |path: &str| std::fs::read_to_string(container.stage().join(path)).unwrap();
+    assert_eq!(stage("etc/new"), "made");
+    assert_eq!(stage("etc/passwd"), "changed");
+    assert_eq!(stage("etc/hosts"), "image");
+    assert_eq!(stage("run/pid"), "made");
+    assert_eq!(stage("usr/bin/tool"), "made");
+    assert_eq!(stage("top"), "replaced");
+    assert!(container.stage().join("opt").is_dir());
+    assert!(container.stage().join("var/run").is_symlink());
+    assert!(!container.stage().join("etc/gone").exists());
+    assert_eq!(container.stage().join("var").metadata().unwrap().permissions().mode() & 0o7777, 0o700);
+    let paths: Vec<&str> = restamped.iter().filter_map(|restamp| restamp.path.to_str()).collect();
+    assert_eq!(paths, ["bin", "run", "tmp", "usr", "var/lib"]);
+}
+
+#[test]
+fn a_directory_the_image_lacks_is_made_only_for_something_new() {
+    let container = Container::new();
+    std::fs::remove_dir_all(container.stage().join("var")).unwrap();
+    let mut swapped = Swapped::enter(container.place()).unwrap();
+    swapped.leave().unwrap();
+    assert!(!container.stage().join("var").exists());
+    let mut swapped = Swapped::enter(container.place()).unwrap();
+    container.write("var/run/pid", "made");
+    swapped.leave().unwrap();
+    let made = container.stage().join("var/run");
+    assert_eq!(made.metadata().unwrap().permissions().mode() & 0o7777, 0o755);
+    assert!(made.join("pid").exists());
+}
+
+#[test]
+fn a_crash_is_undone_at_the_next_start() {
+    let container = Container::new();
+    let before = container.listing();
+    let mut swapped = Swapped::enter(container.place()).unwrap();
+    swapped.left = true;
+    drop(swapped);
+    assert_ne!(container.listing(), before);
+    assert!(container.recover());
+    assert_eq!(container.listing(), before);
+    assert!(!container.path("kaniko/own-root.leftovers").exists());
+    assert!(!container.recover());
+}
+
+#[test]
+fn a_crash_while_stashing_is_undone() {
+    let container = Container::new();
+    let (before, stage_before) = (container.listing(), container.stage_listing());
+    let mut swapped = Swapped::enter(container.place()).unwrap();
+    swapped.leave().unwrap();
+    // As if it had died after two moves of a second swap.
+    let mut journal = Journal::create(&container.path("kaniko"), &swapped.start).unwrap();
+    journal.begin(Phase::Stashing).unwrap();
+    std::fs::create_dir_all(container.path("kaniko/own-root.stash/etc")).unwrap();
+    std::fs::rename(container.path("root"), container.path("kaniko/own-root.stash/root")).unwrap();
+    std::fs::rename(container.path("etc/own"), container.path("kaniko/own-root.stash/etc/own")).unwrap();
+    assert!(container.recover());
+    assert_eq!(container.listing(), before);
+    assert_eq!(container.stage_listing(), stage_before);
+}
+
+#[test]
+fn a_failure_on_the_way_in_is_rolled_back() {
+    let container = Container::new();
+    let (before, stage_before) = (container.listing(), container.stage_listing());
+    // A file where the stash needs a directory.
+    container.write("kaniko/own-root.stash", "in the way");
+    assert!(Swapped::enter(container.place()).is_err());
+    std::fs::remove_file(container.path("kaniko/own-root.stash")).unwrap();
+    std::fs::create_dir(container.path("kaniko/own-root.stash")).unwrap();
+    container.write("kaniko/own-root.stash/etc", "in the way");
+    assert!(Swapped::enter(container.place()).is_err());
+    std::fs::remove_file(container.path("kaniko/own-root.stash/etc")).unwrap_or_default();
+    assert_eq!(container.listing(), before);
+    assert_eq!(container.stage_listing(), stage_before);
+}

@@ -363,10 +363,10 @@ fn flags_of_a_copy() {
 }
 
 #[test]
-fn what_is_not_supported_is_refused_with_its_place() {
-    for text in ["RUN --mount=type=cache,target=/c true", "RUN --device=x true"] {
+fn what_an_unprivileged_container_cannot_do_is_refused_with_its_place() {
+    for text in ["RUN --security=insecure true", "RUN --network=host true", "RUN --device=x true"] {
         let error = plan_with(&format!("FROM base\n{text}\n"), &options()).expect_err(text);
-        assert!(error.message.contains("not supported yet"), "{text}: {error}");
+        assert!(error.message.contains("not allowed") || error.message.contains("not possible"), "{text}: {error}");
         let (_, span) = error.place.expect("a place");
         assert!(span.start >= "FROM base\n".len(), "{text}");
     }
@@ -418,4 +418,85 @@ fn the_rest_of_a_file_with_errors_is_looked_at() {
             "11: invalid signal: SIGNOPE",
         ]
     );
+}
+
+fn mounts(plan: &Plan) -> Vec<Mount> {
+    let steps = target(plan).steps.iter();
+    steps.flat_map(|step| if let Action::Run(run) = &step.action { run.mounts.clone() } else { Vec::new() }).collect()
+}
+
+#[test]
+fn mounts_have_their_final_words() {
+    let text = "FROM base AS tools\nFROM base\nARG WHERE=data\nWORKDIR /srv\n\
+                RUN --mount=target=$WHERE --mount=from=tools,src=/t,dst=/t/,rw --mount=from=base,target=/b true\n\
+                RUN --mount=type=cache,target=../c/./x --mount=type=cache,id=i,target=/i,from=tools,mode=0700 true\n\
+                RUN --mount=type=secret,id=a/b --mount=type=secret,id=t,env=T --mount=type=tmpfs,target=/m,size=1k true\n\
+                RUN --mount=type=ssh --mount=type=ssh,id=two true\n";
+    let options = Options { build_args: vec![("BUILDKIT_CACHE_MOUNT_NS".into(), "ns".into())], ..options() };
+    let plan = plan_with(text, &options).expect("it can be planned");
+    let mounts = mounts(&plan);
+    let targets: Vec<&str> = mounts.iter().map(|mount| mount.target.as_deref().unwrap_or("-")).collect();
+    let expected = [
+        "/srv/data",
+        "/t",
+        "/b",
+        "/c/x",
+        "/i",
+        "/run/secrets/b",
+        "-",
+        "/m",
+        "/run/buildkit/ssh_agent.0",
+        "/run/buildkit/ssh_agent.1",
+    ];
+    assert_eq!(targets, expected);
+    let origins: Vec<Option<CopyFrom>> = mounts.iter().take(5).map(Mount::origin).collect();
+    let (context, tools) = (CopyFrom::Context, CopyFrom::Stage(0));
+    assert_eq!(origins, [Some(context), Some(tools), Some(CopyFrom::Image(0)), None, Some(tools)]);
+    let caches: Vec<&str> = mounts
+        .iter()
+        .filter_map(|mount| if let MountSource::Cache { id, .. } = &mount.source { Some(id.as_str()) } else { None })
+        .collect();
+    assert_eq!(caches, ["ns/c/x", "ns/i"]);
+    assert_eq!(
+        mounts.iter().map(|mount| mount.read_only).collect::<Vec<_>>(),
+        [true, false, true, false, false, true, true, false, true, true]
+    );
+    assert!(history(&plan).iter().all(|entry| !entry.contains("mount")), "{:?}", history(&plan));
+    let missing = plan.missing_secrets(&|id| id == "t");
+    assert!(missing.is_empty(), "neither is required: {missing:?}");
+}
+
+#[test]
+fn a_stage_that_is_mounted_is_needed() {
+    let plan =
+        planned("FROM base AS one\nFROM base AS unused\nFROM base AS two\nRUN --mount=from=one,target=/m true\n");
+    let names: Vec<&str> = plan.stages.iter().map(|stage| stage.name.as_str()).collect();
+    assert_eq!(names, ["one", "two"]);
+    assert_eq!(plan.stages[1].needs().collect::<Vec<_>>(), [0]);
+}
+
+#[test]
+fn mounts_that_mean_nothing_point_at_their_words() {
+    let later = "cannot mount from stage \"later\", it needs to be defined before current stage \"first\"";
+    for (mount, message) in [
+        ("from=later,target=/m", later),
+        ("from=0,target=/m", "failed to resolve the image docker.io/library/0"),
+        ("target=${X:?gone}", "failed to process \"${X:?gone}\": X: gone"),
+        ("type=$T,target=/m", "unsupported mount type \"disk\""),
+    ] {
+        let text = format!("FROM base AS first\nARG T=disk\nRUN --mount={mount} true\nFROM base AS later\n");
+        let options = Options { target: Some("first".into()), ..options() };
+        let error = plan_with(&text, &options).expect_err(mount);
+        assert_eq!(error.message, message);
+        let (source, span) = error.place.expect("a place");
+        assert_eq!(source.location(span.start).0, 3, "{mount}");
+    }
+}
+
+#[test]
+fn a_required_secret_that_is_not_given_is_told() {
+    let plan = planned("FROM base\nRUN --mount=type=secret,id=gone,required true\n");
+    let missing = plan.missing_secrets(&|_| false);
+    assert_eq!(missing[0].message, "secret gone: not found");
+    assert!(missing[0].place.as_ref().is_some_and(|(source, span)| source.text[span.clone()].contains("id=gone")));
 }

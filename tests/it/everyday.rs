@@ -145,8 +145,9 @@ fn go_build_is_the_same_image_in_a_plain_pod() {
     let mut arguments = vec!["--context=dir:///workspace", "--insecure", "--insecure-pull", &destination];
     arguments.extend(stand_ins().iter().map(String::as_str));
     arguments.extend(pinned);
-    arguments.push("--secret=id=netrc,src=/out/netrc");
-    let pod = Pod::for_workspace(&workspace).option("--env=KEY=hunter2-signing");
+    arguments.push("--secret=id=netrc,src=/secrets/netrc");
+    let pod = Pod::new().mount(&workspace.context(), "/workspace:ro").mount(&workspace.out(), "/secrets:ro");
+    let pod = pod.option("--env=KEY=hunter2-signing");
     let said = pod.run(&arguments).success().said;
     assert!(said.contains("own-root"), "{said}");
     assert_eq!(images::digest(&format!("{repository}:here")), images::digest(&format!("{repository}:pod")));

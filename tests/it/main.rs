@@ -15,6 +15,7 @@ mod floors;
 mod lint;
 mod main_job;
 mod memory;
+mod mounts;
 mod registry;
 mod remote;
 mod remote_git;

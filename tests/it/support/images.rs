@@ -68,3 +68,17 @@ pub(crate) fn run_with_podman(reference: &str, arguments: &[&str]) -> Ended {
     podman.args(["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"]);
     run(podman.arg(reference).args(arguments))
 }
+
+/// The names in the last layer of an image, in their order.
+#[track_caller]
+pub(crate) fn last_layer(reference: &str) -> Vec<String> {
+    let directory = tempfile::tempdir().unwrap();
+    run(Command::new("skopeo")
+        .args(["copy", "--quiet", "--src-tls-verify=false", &format!("docker://{reference}")])
+        .arg(format!("dir:{}", directory.path().display())))
+    .success();
+    let manifest = manifest(reference);
+    let digest = manifest["layers"].as_array().unwrap().last().unwrap()["digest"].as_str().unwrap();
+    let blob = directory.path().join(digest.trim_start_matches("sha256:"));
+    stdout(Command::new("tar").arg("-tf").arg(blob)).lines().map(str::to_owned).collect()
+}

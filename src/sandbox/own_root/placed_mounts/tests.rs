@@ -1,6 +1,6 @@
 //! Mounts over a stage in a directory that stands for a container; what a command does is done by the test.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::time::{Duration, SystemTime};
 
 use super::super::held::Held;
@@ -270,4 +270,22 @@ fn a_place_that_cannot_be_mounted_over_is_refused_and_all_is_put_back() {
         swapped.leave().unwrap();
         assert_eq!(container.listing(), before);
     }
+}
+
+#[test]
+fn a_source_on_another_mount_is_linked() {
+    let container = Container::new();
+    let before = container.listing();
+    let volume = tempfile::tempdir_in("/dev/shm").unwrap();
+    std::fs::write(volume.path().join("kept"), "volume").unwrap();
+    let content = MountContent::Bind { source: volume.path().to_owned() };
+    let mount = Mount { target: "/opt/full".to_owned(), content, read_only: false };
+    let mut swapped = container.enter_with(std::slice::from_ref(&mount));
+    assert!(container.path("opt/full").is_symlink());
+    assert_eq!(container.read("opt/full/kept"), "volume");
+    swapped.leave().unwrap();
+    assert_eq!(container.listing(), before);
+    std::mem::forget(container.enter_with(&[mount]));
+    container.recover();
+    assert_eq!(std::fs::read_to_string(volume.path().join("kept")).unwrap(), "volume");
 }

@@ -29,3 +29,4 @@ pub mod rootfs;
 pub mod sandbox;
 pub mod secret;
 pub mod snapshot;
+pub mod ssh;

@@ -110,7 +110,7 @@ fn fetch(
     let created = WorkDirectory::create(&request.work_dir).map_err(BuildError::WorkDirectory)?;
     let directory = work.insert(created).path().join("remote");
     let (runtime, _client) = super::connect(request, progress)?;
-    let remotes = Remotes::new(runtime.handle().clone(), directory, Arc::new(|_id| None), progress)?;
+    let remotes = Remotes::new(runtime.handle().clone(), directory, Arc::new(|_id| None), Vec::new(), progress)?;
     Ok(remotes.file(location, None)?.path)
 }
 

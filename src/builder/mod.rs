@@ -22,7 +22,7 @@ use crate::diag::progress::Progress;
 use crate::diag::redact::Secret;
 use crate::diag::{Phase, Summary, interrupt};
 use crate::dockerfile::ast::Dockerfile;
-use crate::executor::{self, BuiltLayer, CopyError, ExecutorError, NoAgents, Resources};
+use crate::executor::{self, AgentError, BuiltLayer, CopyError, ExecutorError, Resources, SshAgents};
 use crate::image::{AssembleError, Digest, Image, Reference, rfc3339};
 use crate::lint::{self, Extent, SettingsError, Violation};
 use crate::location::LocationError;
@@ -32,6 +32,7 @@ use crate::registry::{Client, ClientConfig, RegistryError};
 use crate::remote::{DownloadError, GitError, Lookup};
 use crate::sandbox::{Chosen, Sandbox, SandboxError};
 use crate::secret::{SecretError, Secrets};
+use crate::ssh::{Agents, SshError};
 
 use images::{Layers, Registry, Remembering};
 use remotes::Remotes;
@@ -76,6 +77,9 @@ pub enum BuildError {
     /// An answer that cannot be written as JSON.
     #[error("write the answer as JSON")]
     Json(#[source] serde_json::Error),
+    /// An SSH agent cannot be used.
+    #[error(transparent)]
+    Ssh(#[from] SshError),
     /// A secret cannot be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -196,8 +200,10 @@ fn uninterrupted(
     let directory = work.insert(created).path().to_owned();
     let store = BlobStore::open(directory.join("blobs"))?;
     let mut registry = Registry::new(runtime.handle().clone(), client.clone());
+    let agents = Agents::new(&request.ssh, directory.clone(), runtime.handle().clone())?;
     let logins = server_logins(&secrets)?;
-    let remotes = Remotes::new(runtime.handle().clone(), directory.join("remote"), logins, progress)?;
+    let keys = agents.keys("default")?;
+    let remotes = Remotes::new(runtime.handle().clone(), directory.join("remote"), logins, keys, progress)?;
     let source = dockerfile::read(request, &mut context, &mut |location| Ok(remotes.file(location, None)?.path))?;
     let options = dockerfile::options(request);
     let file = dockerfile::parse(source, &options).map_err(BuildError::Dockerfile)?;
@@ -205,7 +211,7 @@ fn uninterrupted(
 
     let epoch = request.source_date_epoch;
     let plan = plan(&file, &options, &context, &mut registry, progress)?;
-    let missing = plan.missing_secrets(&|id| secrets.contains(id));
+    let missing = plan.missing(&|id| secrets.contains(id), &|id| agents.contains(id));
     if !missing.is_empty() {
         return Err(BuildError::Dockerfile(missing));
     }
@@ -221,7 +227,7 @@ fn uninterrupted(
         base_layers: &base_layers,
         remote_sources: &remotes,
         secrets: &secrets,
-        ssh_agents: &NoAgents,
+        ssh_agents: &agents,
         caches: work_dir.join(CACHES),
         sandboxes,
         parallel,
@@ -243,6 +249,12 @@ fn uninterrupted(
         elapsed: progress.elapsed(),
         phases: progress.phases(),
     })
+}
+
+impl SshAgents for Agents {
+    fn socket(&self, id: &str) -> Result<Option<PathBuf>, AgentError> {
+        Ok(self.socket(id)?)
+    }
 }
 
 /// The secrets that servers of files and repositories are told. They are read now, while an error can still be returned.

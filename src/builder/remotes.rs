@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::diag::progress::Progress;
+use crate::diag::redact::Secret;
 use crate::executor::{FetchError, FetchedFiles, RemoteSources};
 use crate::http::RetryPolicy;
 use crate::image::Digest;
@@ -51,17 +52,18 @@ struct Slot {
 }
 
 impl Remotes {
-    /// Fetches below `directory`, with the build's secrets.
+    /// Fetches below `directory`, with the build's secrets and SSH keys.
     pub(super) fn new(
         runtime: Handle,
         directory: PathBuf,
         secrets: Lookup,
+        keys: Vec<Secret<String>>,
         progress: &Progress,
     ) -> Result<Self, DownloadError> {
         let fetcher = Fetcher {
             downloader: Downloader::new(RetryPolicy::default(), progress.clone())?,
             secrets,
-            ssh: SshAccess { keys: Vec::new(), agent: true },
+            ssh: SshAccess { keys, agent: true },
             progress: progress.clone(),
             directory,
             slots: Mutex::default(),

@@ -6,6 +6,7 @@ use crate::image::{Platform, Reference};
 use crate::plan::NamedContext;
 use crate::sandbox::Isolation;
 use crate::secret::SecretSource;
+use crate::ssh::SshSource;
 
 use super::call::{Call, Format};
 
@@ -24,6 +25,8 @@ pub struct BuildRequest {
     pub contexts: Vec<NamedContext>,
     /// The directories of `--build-context`.
     pub context_directories: Vec<String>,
+    /// `--ssh`.
+    pub ssh: Vec<SshSource>,
     /// `--secret`.
     pub secrets: Vec<SecretSource>,
     /// `--context-sub-path`.

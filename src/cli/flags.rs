@@ -54,6 +54,13 @@ pub struct Flags {
     #[arg(long, value_name = "FIELDS", action = ArgAction::Append, help_heading = "Input")]
     pub secret: Vec<String>,
 
+    /// An SSH agent for RUN --mount=type=ssh: default, or ID[=SOCKET|KEY[,KEY...]][,raw=true]. Repeatable.
+    ///
+    /// Without a path it is the agent at $SSH_AUTH_SOCK. Commands can list keys and have data signed, nothing else; keys in
+    /// files, which may have no passphrase, are held by crabwright itself. raw=true passes everything on to a socket.
+    #[arg(long, value_name = "AGENT", help_heading = "Input")]
+    pub ssh: Vec<String>,
+
     /// A value for ARG; a NAME alone takes its value from the environment. Repeatable.
     ///
     /// A NAME that the environment does not have either stays unset, so that the default in the Dockerfile applies.
@@ -471,6 +478,7 @@ mod tests {
         ("build_context", "--build-context a=/d --build-context=b=dir://x=y", |flags| {
             flags.build_context == ["a=/d", "b=dir://x=y"]
         }),
+        ("ssh", "--ssh default --ssh=a=/k,/l", |flags| flags.ssh == ["default", "a=/k,/l"]),
         ("secret", "--secret id=a,src=/f --secret=id=b", |flags| flags.secret == ["id=a,src=/f", "id=b"]),
         ("build_arg", "--build-arg A=1 --build-arg=B", |flags| flags.build_arg == ["A=1", "B"]),
         ("build_arg", "--build-arg A=1,2", |flags| flags.build_arg == ["A=1,2"]),

@@ -10,6 +10,7 @@ use crate::builder::{BuildRequest, Call, SnapshotMode};
 use crate::image::{Platform, PlatformError, Reference, ReferenceError};
 use crate::plan::{NamedContext, NamedSource};
 use crate::secret::{SecretSource, SourceError};
+use crate::ssh::{SshSource, SshSourceError};
 
 /// Where kaniko keeps its files.
 const DEFAULT_WORK_DIR: &str = "/kaniko";
@@ -76,6 +77,9 @@ pub enum RequestError {
         #[source]
         source: PlatformError,
     },
+    /// An SSH agent cannot be used.
+    #[error(transparent)]
+    Ssh(#[from] SshSourceError),
     /// A secret cannot be used.
     #[error(transparent)]
     Secret(#[from] SourceError),
@@ -169,6 +173,7 @@ pub fn request(flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>) -> 
         context: flags.context,
         contexts,
         context_directories,
+        ssh: flags.ssh.iter().map(|text| SshSource::parse(text, environment)).collect::<Result<_, _>>()?,
         secrets: flags.secret.iter().map(|text| SecretSource::parse(text, environment)).collect::<Result<_, _>>()?,
         context_sub_path: flags.context_sub_path.filter(|path| !path.is_empty()),
         dockerfile: flags.dockerfile,

@@ -107,16 +107,6 @@ pub trait SshAgents: Sync {
 /// Why there is no socket of an SSH agent.
 pub type AgentError = Box<dyn std::error::Error + Send + Sync>;
 
-/// No SSH agent at all.
-#[derive(Debug, Clone, Copy)]
-pub struct NoAgents;
-
-impl SshAgents for NoAgents {
-    fn socket(&self, _: &str) -> Result<Option<PathBuf>, AgentError> {
-        Ok(None)
-    }
-}
-
 /// A layer of the image that is being built.
 #[derive(Debug, Clone)]
 pub struct BuiltLayer {

@@ -42,26 +42,27 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// An error for each secret that a step requires and that is not given.
-    pub fn missing_secrets(&self, is_given: &dyn Fn(&str) -> bool) -> Vec<PlanError> {
-        let steps = self.stages.iter().flat_map(|stage| &stage.steps);
-        let mounts = steps.flat_map(|step| {
-            let mounts = match &step.action {
-                Action::Run(run) => run.mounts.as_slice(),
-                _ => &[],
-            };
-            mounts.iter().map(move |mount| (step, mount))
-        });
-        mounts
-            .filter_map(|(step, mount)| match &mount.source {
-                MountSource::Secret { id, required: true, .. } if !is_given(id) => Some(
-                    PlanError::new(format!("secret {id}: not found"))
-                        .at(&step.source, &mount.span)
-                        .hint(format!("give it with --secret id={id},src=FILE or --secret id={id},env=VARIABLE")),
-                ),
-                _ => None,
-            })
-            .collect()
+    /// An error for each secret and each SSH agent that a step requires and that is not given.
+    pub fn missing(&self, has_secret: &dyn Fn(&str) -> bool, has_agent: &dyn Fn(&str) -> bool) -> Vec<PlanError> {
+        let mut missing = Vec::new();
+        for step in self.stages.iter().flat_map(|stage| &stage.steps) {
+            let Action::Run(run) = &step.action else { continue };
+            for mount in &run.mounts {
+                let (message, hint) = match &mount.source {
+                    MountSource::Secret { id, required: true, .. } if !has_secret(id) => (
+                        format!("secret {id}: not found"),
+                        format!("give it with --secret id={id},src=FILE or --secret id={id},env=VARIABLE"),
+                    ),
+                    MountSource::Agent { id, required: true, .. } if !has_agent(id) => (
+                        format!("SSH agent {id}: not found"),
+                        format!("give it with --ssh {id}, for the agent at SSH_AUTH_SOCK, or --ssh {id}=KEY"),
+                    ),
+                    _ => continue,
+                };
+                missing.push(PlanError::new(message).at(&step.source, &mount.span).hint(hint));
+            }
+        }
+        missing
     }
 }
 

@@ -462,7 +462,7 @@ fn mounts_have_their_final_words() {
         [true, false, true, false, false, true, true, false, true, true]
     );
     assert!(history(&plan).iter().all(|entry| !entry.contains("mount")), "{:?}", history(&plan));
-    let missing = plan.missing_secrets(&|id| id == "t");
+    let missing = plan.missing(&|_| false, &|_| false);
     assert!(missing.is_empty(), "neither is required: {missing:?}");
 }
 
@@ -495,8 +495,10 @@ fn mounts_that_mean_nothing_point_at_their_words() {
 
 #[test]
 fn a_required_secret_that_is_not_given_is_told() {
-    let plan = planned("FROM base\nRUN --mount=type=secret,id=gone,required true\n");
-    let missing = plan.missing_secrets(&|_| false);
-    assert_eq!(missing[0].message, "secret gone: not found");
+    let plan =
+        planned("FROM base\nRUN --mount=type=secret,id=gone,required true\nRUN --mount=type=ssh,id=a,required true\n");
+    let missing = plan.missing(&|_| false, &|_| false);
+    let messages: Vec<&str> = missing.iter().map(|error| error.message.as_str()).collect();
+    assert_eq!(messages, ["secret gone: not found", "SSH agent a: not found"]);
     assert!(missing[0].place.as_ref().is_some_and(|(source, span)| source.text[span.clone()].contains("id=gone")));
 }

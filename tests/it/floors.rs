@@ -10,7 +10,7 @@ use crate::support::program::source_directory;
 /// From the ground up. Modules on one floor do not know each other.
 const FLOORS: &[&[&str]] = &[
     &["diag", "csv"],
-    &["fs", "image", "dockerfile", "http", "location", "secret"],
+    &["fs", "image", "dockerfile", "http", "location", "secret", "ssh"],
     &["rootfs", "sandbox", "context", "plan", "registry", "remote"],
     &["snapshot", "cache", "push", "lint"],
     &["layer", "outline"],

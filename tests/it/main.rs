@@ -23,4 +23,5 @@ mod rootfs;
 mod sandbox;
 mod signals;
 mod snapshot;
+mod ssh;
 mod support;

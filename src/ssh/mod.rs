@@ -1,0 +1,241 @@
+//! SSH agents that a step may use (`--ssh`, `RUN --mount=type=ssh`): sockets that listen as long as the build runs.
+//!
+//! Behind a socket there is either an agent of the container, or one in this process that holds the keys of files. In both
+//! cases a command can list keys and have data signed, and nothing else: it can neither add keys nor take any away, and
+//! no key itself ever leaves this process. Only `raw=true` passes everything on to an agent, byte by byte.
+
+mod keys;
+mod session;
+mod source;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ssh_agent_lib::agent::listen;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::runtime::Handle;
+
+use crate::diag::redact::Secret;
+
+use session::{Forwarder, KeyHolder};
+
+pub use keys::KeyError;
+pub use source::{SshSource, SshSourceError};
+
+/// What the sockets are called in their directories.
+const SOCKET: &str = "agent";
+
+/// The agents of a build.
+#[derive(Debug)]
+pub struct Agents {
+    runtime: Handle,
+    directory: PathBuf,
+    agents: Vec<Agent>,
+}
+
+#[derive(Debug)]
+struct Agent {
+    id: String,
+    origin: Origin,
+    /// Where it listens, once somebody asked.
+    socket: Mutex<Option<PathBuf>>,
+}
+
+#[derive(Debug, Clone)]
+enum Origin {
+    Socket { path: PathBuf, raw: bool },
+    Keys(KeyHolder),
+}
+
+/// Why there is no agent.
+#[derive(Debug, thiserror::Error)]
+pub enum SshError {
+    /// Two agents of one name.
+    #[error("--ssh {id} is given twice")]
+    Twice {
+        /// The name.
+        id: String,
+    },
+    /// A path is neither a socket nor a file.
+    #[error("--ssh {id}: look at {}", path.display())]
+    Path {
+        /// The agent's name.
+        id: String,
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A socket among other paths.
+    #[error("--ssh {id}: {} is an agent's socket, which stands alone: give one socket, or key files", path.display())]
+    Mixed {
+        /// The agent's name.
+        id: String,
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Keys cannot be passed on as they are.
+    #[error("--ssh {id}: raw=true is for the socket of an agent, {} is a file", path.display())]
+    RawKey {
+        /// The agent's name.
+        id: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A key cannot be used.
+    #[error("--ssh {id}: read the key {}", path.display())]
+    Key {
+        /// The agent's name.
+        id: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: KeyError,
+    },
+    /// A key cannot be written.
+    #[error("--ssh {id}: write a key for git")]
+    KeyText {
+        /// The agent's name.
+        id: String,
+        /// Why.
+        #[source]
+        source: KeyError,
+    },
+    /// The socket cannot be made.
+    #[error("listen at {}", path.display())]
+    Listen {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Agents {
+    /// Collects the agents, and reads the keys: what is wrong with them is known before the build starts. Sockets come to
+    /// lie below `directory`, which only this build uses.
+    ///
+    /// # Errors
+    /// A name is given twice, or an agent or a key cannot be used.
+    pub fn new(sources: &[SshSource], directory: PathBuf, runtime: Handle) -> Result<Self, SshError> {
+        let mut agents: Vec<Agent> = Vec::new();
+        for source in sources {
+            if agents.iter().any(|agent| agent.id == source.id) {
+                return Err(SshError::Twice { id: source.id.clone() });
+            }
+            agents.push(Agent { id: source.id.clone(), origin: origin(source)?, socket: Mutex::default() });
+        }
+        Ok(Self { runtime, directory, agents })
+    }
+
+    /// Whether there is an agent of this name.
+    pub fn contains(&self, id: &str) -> bool {
+        self.agents.iter().any(|agent| agent.id == id)
+    }
+
+    /// The keys of an agent that holds some itself, as OpenSSH writes them: for a client in this process.
+    ///
+    /// # Errors
+    /// A key cannot be written.
+    pub fn keys(&self, id: &str) -> Result<Vec<Secret<String>>, SshError> {
+        let agent = self.agents.iter().find(|agent| agent.id == id);
+        let Some(Agent { origin: Origin::Keys(keys), .. }) = agent else { return Ok(Vec::new()) };
+        keys.texts().map_err(|source| SshError::KeyText { id: id.to_owned(), source })
+    }
+
+    /// The socket of an agent, which listens from now on; `None` if there is none of this name.
+    ///
+    /// # Errors
+    /// The socket cannot be made.
+    pub fn socket(&self, id: &str) -> Result<Option<PathBuf>, SshError> {
+        let Some((number, agent)) = self.agents.iter().enumerate().find(|(_, agent)| agent.id == id) else {
+            return Ok(None);
+        };
+        let mut socket = agent.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        if socket.is_none() {
+            let directory = self.directory.join(format!("ssh-{number}"));
+            let path = directory.join(SOCKET);
+            let listener = bind(&directory).map_err(|source| SshError::Listen { path: path.clone(), source })?;
+            self.serve(listener, agent.origin.clone(), &path)?;
+            *socket = Some(path);
+        }
+        Ok(socket.clone())
+    }
+
+    fn serve(&self, listener: std::os::unix::net::UnixListener, origin: Origin, path: &Path) -> Result<(), SshError> {
+        let _runtime = self.runtime.enter();
+        let listener = listener
+            .set_nonblocking(true)
+            .and_then(|()| UnixListener::from_std(listener))
+            .map_err(|source| SshError::Listen { path: path.to_owned(), source })?;
+        // The tasks end with the runtime, and that with the build.
+        self.runtime.spawn(async move {
+            let ended = match origin {
+                Origin::Keys(keys) => listen(listener, keys).await,
+                Origin::Socket { path, raw: false } => listen(listener, Forwarder::to(path)).await,
+                Origin::Socket { path, raw: true } => return pass_on(listener, Arc::new(path)).await,
+            };
+            if let Err(error) = ended {
+                tracing::warn!("an SSH agent ended: {error}");
+            }
+        });
+        Ok(())
+    }
+}
+
+fn origin(source: &SshSource) -> Result<Origin, SshError> {
+    let SshSource { id, paths, raw } = source;
+    let mut keys = Vec::new();
+    for path in paths {
+        let kind = std::fs::metadata(path)
+            .map_err(|error| SshError::Path { id: id.clone(), path: path.clone(), source: error })?
+            .file_type();
+        if kind.is_socket() {
+            if paths.len() > 1 {
+                return Err(SshError::Mixed { id: id.clone(), path: path.clone() });
+            }
+            return Ok(Origin::Socket { path: path.clone(), raw: *raw });
+        }
+        if *raw {
+            return Err(SshError::RawKey { id: id.clone(), path: path.clone() });
+        }
+        let key = keys::read(path).map_err(|source| SshError::Key { id: id.clone(), path: path.clone(), source })?;
+        keys.push(key);
+    }
+    Ok(Origin::Keys(KeyHolder::new(keys)))
+}
+
+/// A socket in a directory of its own. It is bound through the directory's descriptor: the name of a socket may have no
+/// more than 107 bytes, and work directories may lie deep.
+fn bind(directory: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    std::fs::create_dir_all(directory)?;
+    let opened = File::open(directory)?;
+    std::os::unix::net::UnixListener::bind(format!("/proc/self/fd/{}/{SOCKET}", opened.as_raw_fd()))
+}
+
+/// Passes every connection on as it is.
+async fn pass_on(listener: UnixListener, agent: Arc<PathBuf>) {
+    loop {
+        let mut client = match listener.accept().await {
+            Ok((client, _)) => client,
+            Err(error) => return tracing::warn!("an SSH agent ended: {error}"),
+        };
+        let agent = Arc::clone(&agent);
+        tokio::spawn(async move {
+            let passed = match UnixStream::connect(agent.as_path()).await {
+                Ok(mut server) => tokio::io::copy_bidirectional(&mut client, &mut server).await.map(drop),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = passed {
+                tracing::debug!("a connection to {} ended: {error}", agent.display());
+            }
+        });
+    }
+}

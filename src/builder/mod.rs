@@ -209,8 +209,8 @@ fn uninterrupted(
     let file = dockerfile::parse(source, &options).map_err(BuildError::Dockerfile)?;
     let named_contexts = inputs::named_contexts(request, &remotes, &directory)?;
 
-    let epoch = request.source_date_epoch;
     let plan = plan(&file, &options, &context, &mut registry, progress)?;
+    let epoch = request.source_date_epoch.or(plan.source_date_epoch);
     let missing = plan.missing(&|id| secrets.contains(id), &|id| agents.contains(id));
     if !missing.is_empty() {
         return Err(BuildError::Dockerfile(missing));

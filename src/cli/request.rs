@@ -7,16 +7,13 @@ use std::path::PathBuf;
 use super::flags::{self, Flags, NotBoolean};
 use super::kaniko;
 use crate::builder::{BuildRequest, Call, SnapshotMode};
-use crate::image::{Platform, PlatformError, Reference, ReferenceError};
+use crate::image::{EpochError, Platform, PlatformError, Reference, ReferenceError, parse_epoch};
 use crate::plan::{NamedContext, NamedSource};
 use crate::secret::{SecretSource, SourceError};
 use crate::ssh::{SshSource, SshSourceError};
 
 /// Where kaniko keeps its files.
 const DEFAULT_WORK_DIR: &str = "/kaniko";
-
-/// The years that a time in an image's configuration can be written with: four digits.
-const REPRESENTABLE: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 
 /// Flags that do not fit together, or a value that means nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -112,20 +109,13 @@ pub enum RequestError {
         /// The variable.
         name: String,
     },
-    /// `SOURCE_DATE_EPOCH` is no number.
-    #[error("SOURCE_DATE_EPOCH cannot be {value:?}: expected the seconds since 1970-01-01T00:00:00Z as a whole number")]
+    /// `SOURCE_DATE_EPOCH` is no time.
+    #[error("SOURCE_DATE_EPOCH cannot be {value:?}: {problem}")]
     Epoch {
         /// Its value.
         value: String,
-        /// What is wrong with the number.
-        #[source]
-        source: std::num::ParseIntError,
-    },
-    /// `SOURCE_DATE_EPOCH` is too far away.
-    #[error("SOURCE_DATE_EPOCH cannot be {value}: it is not within the years 1 to 9999")]
-    EpochRange {
-        /// Its value.
-        value: i64,
+        /// What is wrong with it.
+        problem: EpochError,
     },
 }
 
@@ -299,11 +289,7 @@ fn source_date_epoch(
         None => variable(NAME, environment)?,
     };
     let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
-    match value.parse::<i64>() {
-        Ok(seconds) if REPRESENTABLE.contains(&seconds) => Ok(Some(seconds)),
-        Ok(seconds) => Err(RequestError::EpochRange { value: seconds }),
-        Err(source) => Err(RequestError::Epoch { value, source }),
-    }
+    parse_epoch(&value).map(Some).map_err(|problem| RequestError::Epoch { value, problem })
 }
 
 fn boolean(name: &'static str, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Option<bool>, RequestError> {

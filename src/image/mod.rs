@@ -23,7 +23,7 @@ pub use digest::{Digest, DigestError, Hasher, HashingReader, HashingWriter};
 pub use manifest::{Index, Manifest};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
-pub use rfc3339::rfc3339;
+pub use rfc3339::{EpochError, parse_epoch, rfc3339};
 
 use serde::{Deserialize, Deserializer};
 

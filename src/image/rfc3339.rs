@@ -10,6 +10,29 @@ pub fn rfc3339(seconds: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// The years that a time in an image's configuration can be written with: four digits.
+const REPRESENTABLE: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+
+/// A value of `SOURCE_DATE_EPOCH` that is no time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EpochError {
+    /// It is no number.
+    #[error("expected the seconds since 1970-01-01T00:00:00Z as a whole number")]
+    NotNumber(#[source] std::num::ParseIntError),
+    /// It is too far away.
+    #[error("it is not within the years 1 to 9999")]
+    OutOfRange,
+}
+
+/// Reads a value of `SOURCE_DATE_EPOCH`.
+///
+/// # Errors
+/// It is no number of seconds that an image's configuration can hold.
+pub fn parse_epoch(text: &str) -> Result<i64, EpochError> {
+    let seconds = text.parse().map_err(EpochError::NotNumber)?;
+    if REPRESENTABLE.contains(&seconds) { Ok(seconds) } else { Err(EpochError::OutOfRange) }
+}
+
 /// The Gregorian date of a day counted from 1970-01-01 (Howard Hinnant, "chrono-compatible low-level date algorithms").
 ///
 /// Years are counted from March, so that the leap day is the last of its year, in eras of 400 years.

@@ -17,7 +17,7 @@ use crate::image::{BaseImage, Platform, Reference};
 use super::contexts::{self, NamedSource};
 use super::environment::{Environment, platform_arguments};
 use super::stage::State;
-use super::{Base, CopyFrom, ImageError, ImageRequest, Images, Options, Plan, PlanError, Stage, Step, refuse};
+use super::{Base, CopyFrom, ImageError, ImageRequest, Images, Options, Plan, PlanError, Stage, Step, epoch, refuse};
 
 /// What a `FROM` line means.
 struct Head {
@@ -61,6 +61,7 @@ pub(super) struct Planner<'a> {
     errors: Vec<PlanError>,
     /// Instructions of the file are missing, so that only what is wrong in itself is an error.
     partial: bool,
+    source_date_epoch: Option<i64>,
 }
 
 impl<'a> Planner<'a> {
@@ -78,6 +79,10 @@ impl<'a> Planner<'a> {
         let (globals, wrong) = global_arguments(dockerfile, options, &target_name);
         let globals_known = wrong.is_empty() && !partial;
         errors.extend(wrong);
+        let source_date_epoch = epoch::source_date_epoch(dockerfile, options, &globals).unwrap_or_else(|error| {
+            errors.push(error);
+            None
+        });
         let mut planner = Self {
             dockerfile,
             options,
@@ -88,6 +93,7 @@ impl<'a> Planner<'a> {
             resolved: HashMap::new(),
             errors,
             partial,
+            source_date_epoch,
         };
         for (index, stage) in dockerfile.stages.iter().enumerate() {
             let head = planner.head(index).unwrap_or_else(|error| {
@@ -141,7 +147,8 @@ impl<'a> Planner<'a> {
         let used: Vec<&str> = stages.iter().flat_map(|(_, names)| names.iter().map(String::as_str)).collect();
         let warnings = self.unused_arguments(&used);
         let stages = stages.into_iter().map(|(stage, _)| stage).collect();
-        Ok(Plan { stages, images: self.images, target: positions[&target], warnings })
+        let source_date_epoch = self.source_date_epoch;
+        Ok(Plan { stages, images: self.images, target: positions[&target], warnings, source_date_epoch })
     }
 
     fn target(&self) -> Result<usize, PlanError> {

@@ -6,6 +6,7 @@
 
 mod contexts;
 mod environment;
+mod epoch;
 mod graph;
 mod heredoc;
 mod history;
@@ -39,6 +40,8 @@ pub struct Plan {
     pub target: usize,
     /// Things accepted that the user should know of, ready to print.
     pub warnings: Vec<String>,
+    /// The image's time, in seconds since 1970, where the Dockerfile says it.
+    pub source_date_epoch: Option<i64>,
 }
 
 impl Plan {

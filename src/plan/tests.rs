@@ -502,3 +502,20 @@ fn a_required_secret_that_is_not_given_is_told() {
     assert_eq!(messages, ["secret gone: not found", "SSH agent a: not found"]);
     assert!(missing[0].place.as_ref().is_some_and(|(source, span)| source.text[span.clone()].contains("id=gone")));
 }
+
+#[test]
+fn a_dockerfile_may_say_its_time() {
+    let text = "ARG BUILT=17\nARG SOURCE_DATE_EPOCH=${BUILT}00\nFROM scratch\n";
+    let epoch = |text: &str, given: Option<&str>| {
+        let build_args = given.iter().map(|value| ("SOURCE_DATE_EPOCH".to_owned(), (*value).to_owned())).collect();
+        plan_with(text, &Options { build_args, ..options() }).map(|plan| plan.source_date_epoch)
+    };
+    assert_eq!(epoch(text, None).expect("a number"), Some(1700));
+    assert_eq!(epoch(text, Some("5")).expect("the argument decides"), None);
+    assert_eq!(epoch(text, Some("")).expect("the argument decides"), None);
+    assert_eq!(epoch("ARG SOURCE_DATE_EPOCH=\nFROM scratch\n", None).expect("none"), None);
+    assert_eq!(epoch("ARG SOURCE_DATE_EPOCH\nFROM scratch\n", None).expect("none"), None);
+    let error = epoch("ARG SOURCE_DATE_EPOCH=context\nFROM scratch\n", None).expect_err("no number");
+    assert!(error.message.contains("\"context\": expected the seconds"), "{error}");
+    assert!(error.place.is_some_and(|(source, span)| source.text[span] == *"context"));
+}

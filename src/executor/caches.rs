@@ -34,8 +34,8 @@ pub(super) struct CacheDirectory {
     _lock: File,
 }
 
-/// Takes the cache `id` below `parent`, which is made too. `waiting` is called once if somebody else has it; `fill` gives a
-/// new cache's first content as a directory that may be moved.
+/// Takes the cache `id` below `parent`, which is made too. `waiting` is called once if somebody else has it; `fill` makes a
+/// new cache's first content below the directory it is given, and says where.
 ///
 /// # Errors
 /// The directory cannot be made or locked, `fill` fails, or the build was asked to stop.
@@ -45,7 +45,7 @@ pub(super) fn open(
     sharing: Sharing,
     owner: MountOwner,
     waiting: &dyn Fn(),
-    fill: &mut dyn FnMut() -> Result<PathBuf, StepError>,
+    fill: &mut dyn FnMut(&Path) -> Result<PathBuf, StepError>,
 ) -> Result<CacheDirectory, StepError> {
     fs::create_dir_all(parent).map_err(StepError::Cache)?;
     let name = Digest::sha256_of(id.as_bytes()).hex().to_owned();
@@ -110,17 +110,32 @@ fn lock(path: &Path, operation: FlockOperation) -> Result<Option<File>, StepErro
 fn create(
     path: &Path,
     owner: MountOwner,
-    fill: &mut dyn FnMut() -> Result<PathBuf, StepError>,
+    fill: &mut dyn FnMut(&Path) -> Result<PathBuf, StepError>,
 ) -> Result<(), StepError> {
-    let made = fill()?;
+    // Beside the cache, because it is renamed: the caches may be a volume of their own.
+    let staging = staging(path)?;
+    let made = fill(&staging)?;
     set_owner(&made, owner)?;
     match rustix::fs::renameat_with(CWD, &made, CWD, path, RenameFlags::NOREPLACE) {
-        Ok(()) => Ok(()),
         // Another build was faster: what it made is as good.
-        Err(Errno::EXIST) => fs::remove_dir_all(&made).map_err(StepError::Cache),
+        Ok(()) | Err(Errno::EXIST) => {}
         // File systems that cannot say so.
-        Err(Errno::INVAL) => fs::rename(&made, path).map_err(StepError::Cache),
-        Err(errno) => Err(StepError::Cache(fs::Error::new("create", path, errno))),
+        Err(Errno::INVAL) => fs::rename(&made, path).map_err(StepError::Cache)?,
+        Err(errno) => return Err(StepError::Cache(fs::Error::new("create", path, errno))),
+    }
+    fs::remove_dir_all(&staging).map_err(StepError::Cache)
+}
+
+/// A new directory beside a cache that nobody else fills.
+fn staging(path: &Path) -> Result<PathBuf, StepError> {
+    let mut number = 0_usize;
+    loop {
+        let staging = path.with_extension(format!("new-{number}"));
+        match std::fs::create_dir(&staging) {
+            Ok(()) => return Ok(staging),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            Err(error) => return Err(StepError::Cache(fs::Error::new("create", &staging, error))),
+        }
     }
 }
 
@@ -165,9 +180,9 @@ mod tests {
                 ..OWNER
             };
             let parent = self.directory.path().join("caches");
-            let mut fill = || {
+            let mut fill = |staging: &Path| {
                 self.filled.set(self.filled.get() + 1);
-                let made = self.directory.path().join("made");
+                let made = staging.join("made");
                 std::fs::create_dir(&made).unwrap();
                 std::fs::write(made.join("first"), "content").unwrap();
                 Ok(made)
@@ -188,6 +203,8 @@ mod tests {
         std::fs::write(path.join("second"), "").unwrap();
         let again = place.open("id", Sharing::Locked, &never).path;
         assert!(again.join("first").exists() && again.join("second").exists());
+        let left = std::fs::read_dir(place.directory.path().join("caches")).unwrap();
+        assert_eq!(left.count(), 2, "the cache and its lock");
         assert_ne!(place.open("/other/../id", Sharing::Shared, &never).path, path);
         assert_eq!(place.filled.get(), 2);
     }

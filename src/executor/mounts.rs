@@ -99,16 +99,16 @@ fn content(
         MountSource::Cache { id, sharing, content, owner } => {
             let waiting = || resources.progress.line(format_args!("the cache {id} is in use: waiting for it"));
             line.working();
-            let mut fill = || match content {
+            let mut fill = |staging: &Path| match content {
                 Some((from, path)) => {
-                    let copied = copy(execution, *from, tree.map(Arc::as_ref), path)?;
+                    let copied = copy(execution, *from, tree.map(Arc::as_ref), path, &staging.join(COPY))?;
                     match copied.is_dir() {
                         true => Ok(copied),
                         false => Err(StepError::CacheContent { path: path.clone() }),
                     }
                 }
                 None => {
-                    let path = execution.tree_path();
+                    let path = staging.join(COPY);
                     crate::fs::create_dir_all(&path).map_err(StepError::Cache)?;
                     Ok(path)
                 }
@@ -163,7 +163,7 @@ impl Prepared {
         tree: Option<&Tree>,
         path: &str,
     ) -> Result<PathBuf, StepError> {
-        let copied = copy(execution, from, tree, path)?;
+        let copied = copy(execution, from, tree, path, &execution.tree_path())?;
         self.copies.extend(copied.parent().map(Path::to_owned));
         Ok(copied)
     }
@@ -185,10 +185,15 @@ fn find(tree: &Tree, path: &str) -> Result<PathBuf, StepError> {
     }
 }
 
-/// Copies a file or a directory as COPY would, and gives the copy, alone in a directory.
-fn copy(execution: &Execution<'_>, from: CopyFrom, tree: Option<&Tree>, path: &str) -> Result<PathBuf, StepError> {
-    let directory = execution.tree_path();
-    let mut apart = Tree::create(&directory).map_err(StepError::Rootfs)?;
+/// Copies a file or a directory as COPY would, and gives the copy, alone in the new `directory`.
+fn copy(
+    execution: &Execution<'_>,
+    from: CopyFrom,
+    tree: Option<&Tree>,
+    path: &str,
+    directory: &Path,
+) -> Result<PathBuf, StepError> {
+    let mut apart = Tree::create(directory).map_err(StepError::Rootfs)?;
     let attributes = directory_attributes(execution, from, tree, path)?;
     if let Some(attributes) = &attributes {
         apart.create_directory(Path::new(COPY), attributes).map_err(StepError::Rootfs)?;

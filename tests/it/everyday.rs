@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::support::images;
+use crate::support::leaks::{check, check_directory, check_image};
 use crate::support::peers::peers;
 use crate::support::pod::Pod;
 use crate::support::program::{Ended, Workspace, crabwright, run, source_directory, stdout};
@@ -121,13 +122,10 @@ fn go_build_with_caches_and_secrets() {
     assert!(!second.contains("go: downloading") && second.contains("go: lib is cached"), "{second}");
 
     for (said, tag) in [(first, "1"), (second, "2")] {
-        holds_no_secret(said.as_bytes(), "what the build said");
-        image_holds_no_secret(&format!("{repository}:{tag}"));
+        check(&SECRETS, said.as_bytes(), "what the build said");
+        check_image(&SECRETS, &format!("{repository}:{tag}"));
     }
-    let work = workspace.out().join("work");
-    for path in files_below(&work) {
-        holds_no_secret(&std::fs::read(&path).unwrap(), &path.display().to_string());
-    }
+    check_directory(&SECRETS, &workspace.out().join("work"));
 }
 
 #[test]
@@ -151,7 +149,7 @@ fn go_build_is_the_same_image_in_a_plain_pod() {
     let said = pod.run(&arguments).success().said;
     assert!(said.contains("own-root"), "{said}");
     assert_eq!(images::digest(&format!("{repository}:here")), images::digest(&format!("{repository}:pod")));
-    image_holds_no_secret(&format!("{repository}:pod"));
+    check_image(&SECRETS, &format!("{repository}:pod"));
 }
 
 #[test]
@@ -202,40 +200,4 @@ fn service_for_an_ordinary_user_becomes_healthy() {
     stdout(peers().docker().args(["rm", "--force", &container]));
     assert_eq!(status, "healthy", "{said}");
     assert!(said.contains("serving on port 8080 as 65532:65532"), "{said}");
-}
-
-#[track_caller]
-fn holds_no_secret(bytes: &[u8], place: &str) {
-    for secret in SECRETS {
-        let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
-        assert!(!found, "{place} holds a secret");
-    }
-}
-
-/// No layer, configuration or manifest holds a secret: everything the registry has, decompressed.
-#[track_caller]
-fn image_holds_no_secret(reference: &str) {
-    let directory = tempfile::tempdir().unwrap();
-    run(std::process::Command::new("skopeo")
-        .args(["copy", "--quiet", "--src-tls-verify=false", "--dest-decompress", &format!("docker://{reference}")])
-        .arg(format!("dir:{}", directory.path().display())))
-    .success();
-    let files = files_below(directory.path());
-    assert!(files.len() > 3, "{files:?}");
-    for path in files {
-        holds_no_secret(&std::fs::read(&path).unwrap(), &format!("{reference} {}", path.display()));
-    }
-}
-
-fn files_below(directory: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let entry = entry.unwrap();
-        match entry.file_type().unwrap() {
-            kind if kind.is_dir() => files.extend(files_below(&entry.path())),
-            kind if kind.is_file() => files.push(entry.path()),
-            _ => {}
-        }
-    }
-    files
 }

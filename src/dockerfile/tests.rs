@@ -444,6 +444,27 @@ proptest! {
     }
 
     #[test]
+    fn outside_instructions_are_comments_blank_lines_and_open_continuations(text in dockerfile_like()) {
+        let text = format!("FROM a\n{text}");
+        if let Ok(file) = parse(source(&text)) {
+            let mut spans: Vec<Span> = file.stages.iter().map(|stage| stage.from.span.clone()).collect();
+            let instructions = file.stages.iter().flat_map(|stage| &stage.instructions);
+            spans.extend(file.global_args.iter().chain(instructions).map(|instruction| instruction.span.clone()));
+            spans.sort_by_key(|span| span.start);
+            let mut behind = 0;
+            spans.push(text.len()..text.len());
+            for span in spans {
+                prop_assert!(behind <= span.start, "{span:?} overlaps what ends at {behind} in {text:?}");
+                for line in text[behind..span.start].lines().map(|line| line.trim_start_matches('\u{feff}').trim()) {
+                    let continues = line.strip_prefix(file.escape).is_some_and(str::is_empty);
+                    prop_assert!(line.is_empty() || line.starts_with('#') || continues, "{line:?} is in no instruction of {text:?}");
+                }
+                behind = span.end;
+            }
+        }
+    }
+
+    #[test]
     fn a_stored_trigger_can_be_read_again(text in dockerfile_like()) {
         if let Ok(file) = parse(source(&format!("FROM a\nONBUILD {text}"))) {
             for instruction in &file.stages[0].instructions {

@@ -1,4 +1,5 @@
-//! The conformance cases (testdata/conformance), built in every sandbox and compared with the images BuildKit makes.
+//! The conformance cases (testdata/conformance), built in every sandbox and compared with the images BuildKit makes, and
+//! the cases of our own (testdata/language) for rules of the Dockerfile reference that those leave out.
 //!
 //! What does not pass yet stands in known-failures.txt with what is missing. A failure that is not listed fails the test,
 //! and so does a listed case that passes. A case that yields a wrong image, where it should be built right or refused,
@@ -20,6 +21,19 @@ use crate::support::program::source_directory;
 
 /// Cases are dealt out to this many runners.
 const SHARDS: usize = 2;
+
+/// A directory of cases.
+struct Collection {
+    name: &'static str,
+    cases: &'static str,
+    /// Whether a refusal must say the expected words: those of the recorded cases are another program's.
+    strict_errors: bool,
+}
+
+const COLLECTIONS: [Collection; 2] = [
+    Collection { name: "conformance", cases: "testdata/conformance/cases", strict_errors: false },
+    Collection { name: "language", cases: "testdata/language", strict_errors: true },
+];
 
 /// What run.py says of one case.
 #[derive(Debug, Deserialize)]
@@ -92,16 +106,21 @@ fn check(sandbox: &str, command: &str) {
     }
     std::fs::create_dir_all(&place).unwrap();
     let only = std::env::var("CRABWRIGHT_CONFORMANCE_ONLY").unwrap_or_else(|_| ".".to_owned());
-    let runners: Vec<(PathBuf, Child)> =
-        (0..SHARDS).map(|shard| start_runner(&place, shard, &dealt_out(&only, shard), command)).collect();
     let mut verdicts: BTreeMap<String, Verdict> = BTreeMap::new();
-    for (out, mut runner) in runners {
-        runner.wait().unwrap();
-        let text = std::fs::read_to_string(&out).unwrap_or_else(|error| {
-            let log = std::fs::read_to_string(out.with_extension("log")).unwrap_or_default();
-            panic!("run.py came to no verdicts ({error}):\n{log}")
-        });
-        verdicts.extend(serde_json::from_str::<BTreeMap<String, Verdict>>(&text).unwrap());
+    for collection in &COLLECTIONS {
+        let runners: Vec<(PathBuf, Child)> = (0..SHARDS)
+            .map(|shard| start_runner(&place, collection, shard, &dealt_out(&only, shard), command))
+            .collect();
+        for (out, mut runner) in runners {
+            runner.wait().unwrap();
+            let text = std::fs::read_to_string(&out).unwrap_or_else(|error| {
+                let log = std::fs::read_to_string(out.with_extension("log")).unwrap_or_default();
+                panic!("run.py came to no verdicts ({error}):\n{log}")
+            });
+            for (name, verdict) in serde_json::from_str::<BTreeMap<String, Verdict>>(&text).unwrap() {
+                assert!(verdicts.insert(name.clone(), verdict).is_none(), "two cases are called {name}");
+            }
+        }
     }
     let passed = verdicts.values().filter(|verdict| verdict.good).count();
     println!("{sandbox}: {passed} of {} conformance cases pass", verdicts.len());
@@ -137,16 +156,19 @@ fn dealt_out(only: &str, shard: usize) -> String {
 }
 
 /// Starts run.py on a part of the cases; its verdicts come to the path returned.
-fn start_runner(place: &Path, shard: usize, only: &str, command: &str) -> (PathBuf, Child) {
-    let images = place.join(format!("images-{shard}"));
+fn start_runner(place: &Path, collection: &Collection, shard: usize, only: &str, command: &str) -> (PathBuf, Child) {
+    let images = place.join(format!("images-{}-{shard}", collection.name));
     std::fs::create_dir(&images).unwrap();
-    let verdicts = place.join(format!("verdicts-{shard}.json"));
+    let verdicts = place.join(format!("verdicts-{}-{shard}.json", collection.name));
     let log = std::fs::File::create(verdicts.with_extension("log")).unwrap();
     let child = Command::new("python3")
         .arg(source_directory().join("testdata/conformance/run.py"))
         .arg("--rewrite-flag=--reproducible")
         .args(["--history", "--layers", "--no-push", "--platform-flag=--custom-platform"])
         .args(["--only", only])
+        .arg("--cases")
+        .arg(source_directory().join(collection.cases))
+        .args(collection.strict_errors.then_some("--strict-errors"))
         .args(["--registry", &format!("{}/conformance", peers().registry())])
         .args(["--base-layout", peers().conformance_base()])
         .args(["--destination", &format!("oci:{}/{{name}}", images.display())])
@@ -173,8 +195,8 @@ fn known_failures() -> BTreeMap<String, KnownFailure> {
             let (Some(name), Some(sandboxes), Some(missing)) = (words.next(), words.next(), words.next()) else {
                 panic!("known-failures.txt: not `name sandboxes what-is-missing`: {line}");
             };
-            let case = source_directory().join("testdata/conformance/cases").join(name);
-            assert!(case.is_dir(), "known-failures.txt: no such case: {name}");
+            let exists = COLLECTIONS.iter().any(|set| source_directory().join(set.cases).join(name).is_dir());
+            assert!(exists, "known-failures.txt: no such case: {name}");
             (name.to_owned(), KnownFailure { sandboxes: sandboxes.to_owned(), missing: missing.to_owned() })
         })
         .collect()

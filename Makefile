@@ -2,6 +2,7 @@
 # make image   the executor's image, built by the program itself: target/executor.tar (crabwright:dev)
 # make test    everything: unit, integration and end-to-end tests (root, Debian; starts its own peers)
 # make bench   side by side with Debian's buildah
+# make fuzz    arbitrary input to all that reads files of others, FUZZ_SECONDS each (nightly Rust; installs cargo-fuzz)
 # make fmt, make lint, make clean-peers
 
 # PROFILE=dev makes `image` and `demo` quick to build and slow to run
@@ -15,7 +16,11 @@ CERTIFICATES ?= $(firstword $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/p
 # Files of the images carry the time of the last commit, so that the same sources give the same digest.
 EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 1700000000)
 
-.PHONY: all build demo image executor-tree test peers bench fmt lint clean-peers
+FUZZ_SECONDS ?= 600
+# Targets in fuzz/Cargo.toml
+FUZZ_TARGETS ?= dockerfile expand extract ignore mount
+
+.PHONY: all build demo image executor-tree test peers bench fuzz fmt lint clean-peers
 all: build
 
 build:
@@ -63,6 +68,17 @@ test: peers image
 
 bench: build
 	benches/run.sh $(BINARY)
+
+# Without a sanitizer: what is fuzzed has no unsafe code. What is found on the way stays in target/fuzz; fuzz/corpus has the
+# seeds, which are written by hand.
+fuzz:
+	$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install cargo-fuzz --locked
+	for name in $(FUZZ_TARGETS); do \
+	    mkdir -p target/fuzz/corpus/$$name; \
+	    words=; if [ -e fuzz/$$name.dict ]; then words=-dict=fuzz/$$name.dict; fi; \
+	    $(CARGO) +nightly fuzz run --sanitizer none --target-dir target/fuzz $$name target/fuzz/corpus/$$name fuzz/corpus/$$name \
+	        -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=20 $$words || exit 1; \
+	done
 
 fmt:
 	$(CARGO) fmt

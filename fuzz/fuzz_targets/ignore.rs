@@ -1,0 +1,33 @@
+//! Any ignore file compiles, or is refused; what it says of paths holds together. The first zero byte ends the patterns,
+//! the paths follow, one a line.
+#![no_main]
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path};
+
+use crabwright::context::IgnoreMatcher;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let (patterns, paths) = match bytes.iter().position(|byte| *byte == 0) {
+        Some(end) => (&bytes[..end], &bytes[end + 1..]),
+        None => (bytes, &b"a/b.c/d\n.hidden"[..]),
+    };
+    let Ok(matcher) = IgnoreMatcher::parse(patterns, Path::new(".dockerignore")) else { return };
+    for path in paths.split(|byte| *byte == b'\n').map(|path| Path::new(OsStr::from_bytes(path))) {
+        // Paths of a walk: relative, and clean.
+        if path.as_os_str().is_empty() || !path.components().all(|part| matches!(part, Component::Normal(_))) {
+            continue;
+        }
+        let verdict = matcher.verdict_from_root(path);
+        assert_eq!(verdict.is_ignored(), matcher.deciding_pattern(verdict).is_some_and(|text| !text.trim().starts_with('!')));
+        for directory in path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
+            let above = matcher.verdict_from_root(directory);
+            // Whoever skips a directory in which nothing is to be seen misses nothing.
+            if above.is_ignored() && !verdict.is_ignored() {
+                assert!(matcher.may_see_below(directory, above), "{path:?} below {directory:?}");
+            }
+        }
+    }
+});

@@ -361,45 +361,57 @@ fn the_escape_directive_moves_continuations_and_quoting() {
     assert_eq!(values, ["c:\\", "onetwo", "x` y"]);
 }
 
-/// Every span of a file that parses.
-fn spans(file: &Dockerfile) -> Vec<Span> {
-    let mut spans: Vec<Span> = Vec::new();
-    let mut word = |word: &Word| spans.push(word.span.clone());
-    [&file.syntax, &file.check].into_iter().flatten().for_each(&mut word);
+/// Every instruction but FROM.
+fn instructions(file: &Dockerfile) -> impl Iterator<Item = &Instruction> {
+    file.global_args.iter().chain(file.stages.iter().flat_map(|stage| &stage.instructions))
+}
+
+/// Every word of a file that parses; the fields of `--mount` have quotes within quotes and are left to that module.
+fn words(file: &Dockerfile) -> Vec<&Word> {
+    let mut words: Vec<&Word> = Vec::new();
+    words.extend([&file.syntax, &file.check].into_iter().flatten());
     for stage in &file.stages {
-        word(&stage.from.image);
-        [&stage.from.platform, &stage.from.name].into_iter().flatten().for_each(&mut word);
+        words.push(&stage.from.image);
+        words.extend([&stage.from.platform, &stage.from.name].into_iter().flatten());
     }
-    let instructions = || file.global_args.iter().chain(file.stages.iter().flat_map(|stage| &stage.instructions));
-    for instruction in instructions() {
+    for instruction in instructions(file) {
         match &instruction.kind {
             Kind::Copy(copy) => {
-                copy.sources.iter().chain([&copy.destination]).chain(&copy.excludes).for_each(&mut word);
-                [&copy.from, &copy.chown, &copy.chmod, &copy.checksum].into_iter().flatten().for_each(&mut word);
+                words.extend(copy.sources.iter().chain([&copy.destination]).chain(&copy.excludes));
+                words.extend([&copy.from, &copy.chown, &copy.chmod, &copy.checksum].into_iter().flatten());
             }
-            Kind::Arg(arguments) => arguments.iter().for_each(|argument| {
-                word(&argument.name);
-                argument.default.iter().for_each(&mut word);
-            }),
-            Kind::Env(pairs) | Kind::Label(pairs) => pairs.iter().for_each(|pair| {
-                word(&pair.key);
-                word(&pair.value);
-            }),
-            Kind::Expose(words) | Kind::Volume(words) => words.iter().for_each(&mut word),
+            Kind::Arg(arguments) => {
+                words.extend(
+                    arguments.iter().flat_map(|argument| [Some(&argument.name), argument.default.as_ref()]).flatten(),
+                );
+            }
+            Kind::Env(pairs) | Kind::Label(pairs) => {
+                words.extend(pairs.iter().flat_map(|pair| [&pair.key, &pair.value]));
+            }
+            Kind::Expose(list) | Kind::Volume(list) => words.extend(list),
             Kind::Run(run) => {
-                let fields = run.mounts.iter().flat_map(|mount| &mount.fields);
-                fields.filter_map(|field| field.value.as_ref()).for_each(&mut word);
-                run.devices.iter().chain(&run.network).chain(&run.security).for_each(&mut word);
+                words.extend(run.devices.iter().chain(&run.network).chain(&run.security));
             }
-            Kind::Maintainer(text) | Kind::StopSignal(text) | Kind::User(text) | Kind::Workdir(text) => word(text),
+            Kind::Maintainer(text) | Kind::StopSignal(text) | Kind::User(text) | Kind::Workdir(text) => {
+                words.push(text);
+            }
             Kind::Cmd(_) | Kind::Entrypoint(_) | Kind::Healthcheck(_) | Kind::Onbuild(_) | Kind::Shell(_) => {}
         }
     }
+    words
+}
+
+/// Every span of a file that parses.
+fn spans(file: &Dockerfile) -> Vec<Span> {
+    let mut spans: Vec<Span> = words(file).into_iter().map(|word| word.span.clone()).collect();
     spans.extend(file.stages.iter().map(|stage| stage.from.span.clone()));
     spans.extend(file.stages.iter().filter_map(|stage| stage.from.written.blank_line.clone()));
-    for instruction in instructions() {
+    for instruction in instructions(file) {
         spans.push(instruction.span.clone());
         spans.extend(instruction.written.blank_line.clone());
+        if let Kind::Run(run) = &instruction.kind {
+            spans.extend(run.mounts.iter().flat_map(|mount| &mount.fields).map(|field| field.span.clone()));
+        }
         let (Kind::Copy(super::ast::Copy { heredocs, .. }) | Kind::Run(super::ast::Run { heredocs, .. })) =
             &instruction.kind
         else {
@@ -408,6 +420,52 @@ fn spans(file: &Dockerfile) -> Vec<Span> {
         spans.extend(heredocs.iter().flat_map(|heredoc| [heredoc.span.clone(), heredoc.body_span.clone()]));
     }
     spans
+}
+
+/// A piece of a file with its continuation lines joined, and without the comments and blank lines between them.
+fn joined(written: &str, escape: char) -> String {
+    let mut text = String::new();
+    for (number, line) in written.split('\n').enumerate() {
+        let line = line.trim_end_matches('\r');
+        if number > 0 && (line.trim_start().is_empty() || line.trim_start().starts_with('#')) {
+            continue;
+        }
+        let continued =
+            line.trim_end_matches([' ', '\t']).strip_suffix(escape).filter(|before| !before.ends_with(escape));
+        text.push_str(continued.filter(|_| written.contains('\n')).unwrap_or(line));
+    }
+    text
+}
+
+/// A flag's value without its quotes and escapes.
+fn unquoted(written: &str) -> String {
+    let mut text = String::new();
+    let mut quote = None;
+    let mut characters = written.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => text.extend(characters.next()),
+            '"' | '\'' if quote.is_none() => quote = Some(character),
+            _ if quote == Some(character) => quote = None,
+            _ => text.push(character),
+        }
+    }
+    text
+}
+
+/// Whether a word is what stands at its span: as it is, as a flag's value, or as an element of a JSON array.
+fn stands_there(word: &Word, written: &str, escape: char) -> bool {
+    let joined = joined(written, escape);
+    let json =
+        || serde_json::from_str::<String>(&joined).is_ok_and(|text| word.text == text || word.text == text.trim());
+    // VOLUME takes away more kinds of blanks, an escape character at the end of the line has nothing to escape, and stage
+    // names are told in lower case.
+    word.text == joined.trim()
+        || word.text == joined
+        || joined.strip_suffix(escape) == Some(&word.text)
+        || word.text == joined.to_lowercase()
+        || word.text == unquoted(&joined)
+        || json()
 }
 
 /// Text that is mostly made of what means something in a Dockerfile.
@@ -440,6 +498,17 @@ proptest! {
         };
         for span in spans {
             prop_assert!(text.get(span.clone()).is_some(), "{span:?} of {text:?}");
+        }
+    }
+
+    #[test]
+    fn every_word_stands_at_its_span(text in dockerfile_like()) {
+        let text = format!("FROM a\n{text}");
+        if let Ok(file) = parse(source(&text)) {
+            for word in words(&file) {
+                let written = &text[word.span.clone()];
+                prop_assert!(stands_there(word, written, file.escape), "{:?} at {:?} of {:?}", word.text, written, text);
+            }
         }
     }
 

@@ -15,6 +15,9 @@ use super::pattern::{Extent, Pattern};
 /// How deep `${a:-${b:-…}}` may be nested; each level takes stack.
 const NESTING_LIMIT: usize = 100;
 
+/// Longest text substitutions may make, in bytes: a few lines of `ENV A=$A$A` would otherwise fill any memory.
+const LENGTH_LIMIT: usize = 16 << 20;
+
 /// A word that cannot be expanded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("failed to process {}: {message}", go_quote(word))]
@@ -238,8 +241,10 @@ impl<'a> Lexer<'a> {
                     }
                 }
                 '$' => {
+                    let start = self.position;
                     let text = self.dollar()?;
                     result.push_str(&text);
+                    check_length(start, &result)?;
                     if let Some(words) = words.as_deref_mut() {
                         text.chars().for_each(|c| words.push(c));
                     }
@@ -296,7 +301,11 @@ impl<'a> Lexer<'a> {
                     self.next();
                     return Ok(result);
                 }
-                Some('$') => result.push_str(&self.dollar()?),
+                Some('$') => {
+                    let start = self.position;
+                    result.push_str(&self.dollar()?);
+                    check_length(start, &result)?;
+                }
                 Some(c) if c == self.escape => {
                     self.next();
                     match self.peek() {
@@ -400,7 +409,8 @@ impl<'a> Lexer<'a> {
         let pattern = self.part('/', Escapes::Keep, start, "syntax error: missing '/' in ${}")?;
         let replacement = self.part('}', Escapes::Keep, start, MISSING_BRACE)?;
         let value = self.value(name);
-        Ok(Pattern::new(&pattern, self.escape).replace(&value, &replacement, all))
+        let pattern = Pattern::new(&pattern, self.escape);
+        pattern.replace(&value, &replacement, all, LENGTH_LIMIT).map_or_else(|| too_long(start), Ok)
     }
 
     /// A part of a substitution; running into the end of the text is `missing`.
@@ -423,6 +433,15 @@ impl<'a> Lexer<'a> {
 }
 
 const MISSING_BRACE: &str = "syntax error: missing '}'";
+
+fn too_long<T>(offset: usize) -> Result<T, Fault> {
+    fault(offset, format!("the value would be longer than {LENGTH_LIMIT} bytes"))
+}
+
+/// Complains of a text that a substitution has made too long.
+fn check_length(offset: usize, text: &str) -> Result<(), Fault> {
+    if text.len() > LENGTH_LIMIT { too_long(offset) } else { Ok(()) }
+}
 
 fn unsupported<T>(offset: usize, modifier: &str) -> Result<T, Fault> {
     fault(offset, format!("unsupported modifier ({modifier}) in substitution"))

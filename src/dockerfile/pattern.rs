@@ -61,13 +61,13 @@ impl Pattern {
 
     /// The value with the first match, or every match, replaced; matches are as long as they can be.
     ///
-    /// An empty match counts as one, except right behind another match.
-    pub(super) fn replace(&self, value: &str, replacement: &str, all: bool) -> String {
+    /// An empty match counts as one, except right behind another match. `None`: it would be longer than `limit` bytes.
+    pub(super) fn replace(&self, value: &str, replacement: &str, all: bool, limit: usize) -> Option<String> {
         let characters = value.chars().collect::<Vec<_>>();
         let mut result = String::new();
         let mut position = 0;
         let mut last_end = None;
-        while position <= characters.len() {
+        while position <= characters.len() && result.len() <= limit {
             let rest = &characters[position..];
             match match_length(&self.0, rest, Extent::Longest) {
                 Some(length) if length > 0 || last_end != Some(position) => {
@@ -87,7 +87,7 @@ impl Pattern {
             position += 1;
         }
         result.extend(characters.iter().skip(position));
-        result
+        (result.len() <= limit).then_some(result)
     }
 }
 
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn replacing() {
-        let replace = |pattern, value, all| Pattern::new(pattern, '\\').replace(value, "X", all);
+        let replace = |pattern, value, all| Pattern::new(pattern, '\\').replace(value, "X", all, 16).expect("short");
         assert_eq!(replace("foo", "foo/bar/foo", false), "X/bar/foo");
         assert_eq!(replace("foo", "foo/bar/foo", true), "X/bar/X");
         assert_eq!(replace("o*r", "foo/bar/foo", false), "fX/foo");
@@ -177,6 +177,7 @@ mod tests {
         assert_eq!(replace("", "ab", true), "XaXbX");
         assert_eq!(replace("?", "né", true), "XX");
         assert_eq!(replace("a", "", true), "");
+        assert_eq!(Pattern::new("a", '\\').replace("aaa", "XXX", true, 8), None);
     }
 
     #[test]

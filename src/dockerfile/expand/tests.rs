@@ -1,8 +1,8 @@
 //! Words, what they expand to, and what cannot be expanded.
 
 use super::{
-    ExpandError, expand, expand_and_find_unset, expand_heredoc, expand_heredoc_and_find_unset, expand_words,
-    has_variable,
+    ExpandError, LENGTH_LIMIT, expand, expand_and_find_unset, expand_heredoc, expand_heredoc_and_find_unset,
+    expand_words, has_variable,
 };
 
 fn variable(name: &str) -> Option<String> {
@@ -223,4 +223,19 @@ fn variables_that_are_missed_are_found() {
     }
     let body = expand_heredoc_and_find_unset("'$NONE' \\$V", &mut |name| variable(name)).expect("it expands");
     assert_eq!((body.text.as_str(), body.unset), ("'' $V", vec!["NONE".to_owned()]));
+}
+
+#[test]
+fn a_value_cannot_grow_without_end() {
+    let value = "x".repeat(LENGTH_LIMIT / 2);
+    let mut lookup = |name: &str| Some(if name == "A" { value.clone() } else { "yyy".to_owned() });
+    assert_eq!(expand("$A$A", '\\', &mut lookup).map(|text| text.len()), Ok(LENGTH_LIMIT));
+    for (word, offset) in [("$A$A$B", 4), ("z\"$A${A}$B\"", 8), ("${C:-$A$A$A}", 9)] {
+        let mut lookup = |name: &str| if name == "C" { None } else { lookup(name) };
+        let error = expand(word, '\\', &mut lookup).expect_err(word);
+        assert_eq!(error.message, "the value would be longer than 16777216 bytes", "{word}");
+        assert_eq!(error.offset, offset, "{word}");
+    }
+    let error = expand("${A//x/$B}", '\\', &mut lookup).expect_err("three times as long");
+    assert_eq!(error.offset, 0);
 }

@@ -8,7 +8,7 @@
 //! `CRABWRIGHT_CONFORMANCE_ONLY` (a regular expression on the names) runs a part. The verdicts of the last run stay in
 //! target/conformance; `testdata/conformance/list-failures` makes the list from them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -94,6 +94,24 @@ fn in_pod(options: &[&str], isolation: &str) -> String {
         words.join(" "),
         executor_image()
     )
+}
+
+/// testdata/language/COVERAGE.md names cases by their first three characters.
+#[test]
+fn the_coverage_table_names_cases_that_exist_and_all_of_our_own() {
+    let [recorded, own] = COLLECTIONS.map(|collection| {
+        let entries = std::fs::read_dir(source_directory().join(collection.cases)).unwrap().map(|entry| entry.unwrap());
+        let directories = entries.filter(|entry| entry.file_type().unwrap().is_dir());
+        directories.map(|entry| entry.file_name().to_str().unwrap()[..3].to_owned()).collect::<BTreeSet<_>>()
+    });
+    let table = std::fs::read_to_string(source_directory().join("testdata/language/COVERAGE.md")).unwrap();
+    let rows = table.lines().filter_map(|line| line.strip_suffix(" |")?.rsplit_once("| "));
+    let number = |word: &&str| word.len() == 3 && word[1..].bytes().all(|byte| byte.is_ascii_digit());
+    let named: BTreeSet<_> = rows.flat_map(|(_, cases)| cases.split(' ')).filter(number).map(str::to_owned).collect();
+    let unknown: Vec<_> = named.iter().filter(|name| !recorded.contains(*name) && !own.contains(*name)).collect();
+    assert!(unknown.is_empty(), "no such cases: {unknown:?}");
+    let missing: Vec<_> = own.difference(&named).collect();
+    assert!(missing.is_empty(), "not in the table: {missing:?}");
 }
 
 /// Builds all cases with a command line and compares the verdicts with the list.

@@ -238,4 +238,8 @@ fn a_value_cannot_grow_without_end() {
     }
     let error = expand("${A//x/$B}", '\\', &mut lookup).expect_err("three times as long");
     assert_eq!(error.offset, 0);
+    // An empty pattern matches between all characters: each level makes it as many times longer. Found by fuzzing.
+    let value = "z".repeat(64);
+    let word = format!("{}x{}", "${e///".repeat(8), "}".repeat(8));
+    assert!(expand(&word, '\\', &mut |_| Some(value.clone())).is_err());
 }

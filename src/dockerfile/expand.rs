@@ -17,6 +17,8 @@ const NESTING_LIMIT: usize = 100;
 
 /// Longest text substitutions may make, in bytes: a few lines of `ENV A=$A$A` would otherwise fill any memory.
 const LENGTH_LIMIT: usize = 16 << 20;
+/// Bytes a pattern in a substitution may have: matching costs its length at every place of the value.
+const PATTERN_LIMIT: usize = 4096;
 
 /// A word that cannot be expanded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -395,7 +397,7 @@ impl<'a> Lexer<'a> {
             Some(pattern) => (pattern, Extent::Longest),
             None => (text.as_str(), Extent::Shortest),
         };
-        let pattern = Pattern::new(pattern, self.escape);
+        let pattern = pattern_of(pattern, self.escape, start)?;
         let value = self.value(name);
         Ok(if end == '#' { pattern.trim_prefix(&value, extent) } else { pattern.trim_suffix(&value, extent) })
     }
@@ -409,7 +411,7 @@ impl<'a> Lexer<'a> {
         let pattern = self.part('/', Escapes::Keep, start, "syntax error: missing '/' in ${}")?;
         let replacement = self.part('}', Escapes::Keep, start, MISSING_BRACE)?;
         let value = self.value(name);
-        let pattern = Pattern::new(&pattern, self.escape);
+        let pattern = pattern_of(&pattern, self.escape, start)?;
         pattern.replace(&value, &replacement, all, LENGTH_LIMIT).map_or_else(|| too_long(start), Ok)
     }
 
@@ -433,6 +435,14 @@ impl<'a> Lexer<'a> {
 }
 
 const MISSING_BRACE: &str = "syntax error: missing '}'";
+
+/// A pattern may itself be the result of substitutions; what it costs to match grows with its length.
+fn pattern_of(text: &str, escape: char, start: usize) -> Result<Pattern, Fault> {
+    match text.len() <= PATTERN_LIMIT {
+        true => Ok(Pattern::new(text, escape)),
+        false => fault(start, format!("the pattern would be longer than {PATTERN_LIMIT} bytes")),
+    }
+}
 
 fn too_long<T>(offset: usize) -> Result<T, Fault> {
     fault(offset, format!("the value would be longer than {LENGTH_LIMIT} bytes"))

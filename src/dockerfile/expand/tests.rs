@@ -243,3 +243,14 @@ fn a_value_cannot_grow_without_end() {
     let word = format!("{}x{}", "${e///".repeat(8), "}".repeat(8));
     assert!(expand(&word, '\\', &mut |_| Some(value.clone())).is_err());
 }
+
+#[test]
+fn a_pattern_has_an_end() {
+    let lookup = &mut |_: &str| Some("v".to_owned());
+    for word in ["${V//PATTERN/x}", "${V#PATTERN}", "${V%%PATTERN}"] {
+        let with = |length| word.replace("PATTERN", &"a".repeat(length));
+        let error = expand(&with(5000), '\\', lookup).expect_err(word);
+        assert!(error.message.contains("pattern would be longer"), "{error}");
+        assert_eq!(expand(&with(4000), '\\', lookup).as_deref(), Ok("v"), "{word}");
+    }
+}

@@ -80,9 +80,6 @@ impl<'a> Placement<'a> {
 
     /// Copies a directory's contents, unpacks an archive if `unpack`, or copies a file.
     pub(super) fn place(mut self, found: &Found, target: &Destination, unpack: bool) -> Result<(), CopyError> {
-        if self.is_excluded(found) {
-            return Ok(());
-        }
         let path = self.resolve(target)?;
         match found.node.attributes.kind {
             FileKind::Directory => self.place_contents(found, &path),
@@ -116,12 +113,6 @@ impl<'a> Placement<'a> {
         written.or_else(|error| self.explain_file(error, &path))
     }
 
-    /// Whether `--exclude` is about a source itself, which is so for files: by their name, as for those in a directory.
-    fn is_excluded(&self, found: &Found) -> bool {
-        found.node.attributes.kind != FileKind::Directory
-            && !self.selection.takes(self.selection.marks(Path::new(&found.name), Marks::default()))
-    }
-
     fn resolve(&self, target: &Destination) -> Result<PathBuf, CopyError> {
         self.destination.resolve(&target.path, true).map_err(|error| {
             if is_kind(&error, io::ErrorKind::NotADirectory) {
@@ -143,6 +134,12 @@ impl<'a> Placement<'a> {
 
     fn place_file(&mut self, found: &Found, target: &Destination, mut path: PathBuf) -> Result<(), CopyError> {
         self.enter(target, &found.name, &mut path)?;
+        if !self.selection.takes(self.selection.marks(Path::new(&found.name), Marks::default())) {
+            tracing::warn!(
+                "{} is copied whatever --exclude says: as in BuildKit, it is about files below a source directory",
+                shown(&found.asked)
+            );
+        }
         self.copy_file(&found.path, &found.node, &path)
     }
 

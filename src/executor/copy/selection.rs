@@ -1,8 +1,7 @@
 //! Which files of a source are copied: those `--exclude` leaves, and with `--parents` those its pattern names.
 //!
-//! Patterns have the syntax and the meaning of ignore files, and are relative to the source directory, with or without a
-//! slash before them. A source that is a file is known by its name. A directory that is not selected itself is still looked
-//! into while something below it may be.
+//! Patterns have the syntax and the meaning of ignore files, and are relative to the source directory. A directory that is
+//! not selected itself is still looked into while something below it may be.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -58,8 +57,19 @@ impl<'a> Pivoted<'a> {
 impl Selection {
     /// What `--exclude` leaves.
     pub(super) fn new(step: &plan::Copy) -> Result<Self, CopyError> {
+        let mut patterns = Vec::new();
+        for pattern in &step.excludes {
+            // A path below the source never starts with a slash.
+            if pattern.trim().trim_start_matches('!').trim_start().starts_with('/') {
+                tracing::warn!(
+                    "--exclude={pattern} excludes nothing: patterns are relative to the source, without a slash"
+                );
+            } else {
+                patterns.push(pattern);
+            }
+        }
         let invalid = |source| CopyError::Exclude { patterns: step.excludes.join(", "), source };
-        Ok(Self { include: None, exclude: IgnoreMatcher::new(&step.excludes).map_err(invalid)? })
+        Ok(Self { include: None, exclude: IgnoreMatcher::new(patterns).map_err(invalid)? })
     }
 
     /// The same, restricted to what a pattern matches. Everything matches the empty pattern.
@@ -152,11 +162,11 @@ mod tests {
 
     #[test]
     fn an_excluded_directory_is_entered_for_exceptions_only() {
-        let selection = selection(&["skip", "gone", "!/skip/deep/x", "/slash"], "");
+        let selection = selection(&["skip", "gone", "!skip/deep/x", "/slash"], "");
         let marks = |path: &str| selection.marks(Path::new(path), Marks::default());
         assert!(!selection.takes(marks("skip")) && selection.may_take_below(Path::new("skip"), marks("skip")));
         assert!(!selection.takes(marks("gone")) && !selection.may_take_below(Path::new("gone"), marks("gone")));
-        assert!(!selection.takes(marks("slash")));
+        assert!(selection.takes(marks("slash")));
     }
 
     #[test]

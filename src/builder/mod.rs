@@ -210,7 +210,7 @@ fn uninterrupted(
     let named_contexts = inputs::named_contexts(request, &remotes, &directory)?;
 
     let plan = plan(&file, &options, &context, &mut registry, progress)?;
-    let epoch = request.source_date_epoch.or(plan.source_date_epoch);
+    let epoch = request.source_date_epoch.or(plan.source_date_epoch).or(request.reproducible.then_some(0));
     let missing = plan.missing(&|id| secrets.contains(id), &|id| agents.contains(id));
     if !missing.is_empty() {
         return Err(BuildError::Dockerfile(missing));
@@ -232,7 +232,7 @@ fn uninterrupted(
         sandboxes,
         parallel,
         directory,
-        clamp_mtime: request.reproducible.then(|| epoch.unwrap_or(0)),
+        clamp_mtime: epoch.filter(|_| request.reproducible),
         progress: progress.clone(),
     };
     let layers = executor::execute(&plan, &resources)?;

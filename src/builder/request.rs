@@ -47,7 +47,7 @@ pub struct BuildRequest {
     pub image_name_with_digest_file: Option<PathBuf>,
     /// `--image-name-tag-with-digest-file`.
     pub image_name_tag_with_digest_file: Option<PathBuf>,
-    /// `--build-arg`; `None` is a name without a value here or in the environment.
+    /// `--build-arg`, and `SOURCE_DATE_EPOCH` of the environment; `None` is a name without a value here or there.
     pub build_args: Vec<(String, Option<String>)>,
     /// `--target`.
     pub target: Option<String>,
@@ -71,7 +71,7 @@ pub struct BuildRequest {
     pub parallel: Option<usize>,
     /// `SOURCE_DATE_EPOCH`, in seconds since 1970.
     pub source_date_epoch: Option<i64>,
-    /// `--reproducible`: file times in layers are at most `SOURCE_DATE_EPOCH`, or 0 without it.
+    /// `--reproducible`: file times in layers are at most `SOURCE_DATE_EPOCH`, and without it everything is from 1970.
     pub reproducible: bool,
     /// `--snapshot-mode`: accepted for compatibility.
     pub snapshot_mode: SnapshotMode,

@@ -142,7 +142,7 @@ pub struct Flags {
     )]
     pub label: Vec<String>,
 
-    /// Give no file of a new layer a time after SOURCE_DATE_EPOCH.
+    /// Give no file of a new layer a time after SOURCE_DATE_EPOCH, or 1970 without it.
     #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Output")]
     pub reproducible: bool,
 
@@ -301,7 +301,7 @@ A flag that is on or off may be given as --flag, --flag=true or --flag=false.
 Environment:
   KANIKO_DIR         Default of --work-dir
   KANIKO_NO_PUSH     true or false; default of --no-push
-  SOURCE_DATE_EPOCH  Seconds since 1970: the time of everything the build creates
+  SOURCE_DATE_EPOCH  Seconds since 1970: the time of what the build creates; also a build argument
   DOCKER_CONFIG      Directory with the config.json that holds the registries' credentials
 
 Exit status:

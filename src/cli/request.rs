@@ -15,6 +15,9 @@ use crate::ssh::{SshSource, SshSourceError};
 /// Where kaniko keeps its files.
 const DEFAULT_WORK_DIR: &str = "/kaniko";
 
+/// The build argument, and the variable of the environment, that says from when an image is.
+const EPOCH: &str = "SOURCE_DATE_EPOCH";
+
 /// Flags that do not fit together, or a value that means nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
@@ -155,7 +158,7 @@ pub fn request(flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>) -> 
         tracing::debug!("--snapshot-mode has no effect: every change is found in any mode");
     }
     let (contexts, context_directories) = build_contexts(&flags.build_context)?;
-    let build_args = build_arguments(&flags.build_arg, environment)?;
+    let build_args = with_epoch(build_arguments(&flags.build_arg, environment)?, environment)?;
     Ok(BuildRequest {
         call,
         format: flags.call.format,
@@ -174,7 +177,7 @@ pub fn request(flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>) -> 
         digest_file: given(flags.digest_file),
         image_name_with_digest_file: given(flags.image_name_with_digest_file),
         image_name_tag_with_digest_file: given(flags.image_name_tag_with_digest_file),
-        source_date_epoch: source_date_epoch(&build_args, environment)?,
+        source_date_epoch: source_date_epoch(&build_args)?,
         build_args,
         target: target(flags.target)?,
         platform: platform(flags.custom_platform)?,
@@ -276,19 +279,24 @@ fn build_arguments(
         .collect()
 }
 
-/// The build argument of that name, as for BuildKit, before the variable of the environment. Empty counts as unset: it
-/// is how a shell unsets a variable for one command.
-fn source_date_epoch(
-    build_args: &[(String, Option<String>)],
+/// With `SOURCE_DATE_EPOCH` of the environment, unless there is a build argument of that name or the variable is empty, as
+/// `docker build` passes it on: what `ARG SOURCE_DATE_EPOCH` means in a stage is the time that the image gets.
+fn with_epoch(
+    mut build_args: Vec<(String, Option<String>)>,
     environment: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<Option<i64>, RequestError> {
-    const NAME: &str = "SOURCE_DATE_EPOCH";
-    let argument = build_args.iter().rev().find(|(name, _)| name == NAME).and_then(|(_, value)| value.clone());
-    let value = match argument {
-        Some(value) => Some(value),
-        None => variable(NAME, environment)?,
-    };
-    let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
+) -> Result<Vec<(String, Option<String>)>, RequestError> {
+    if !build_args.iter().any(|(name, _)| name == EPOCH)
+        && let Some(value) = variable(EPOCH, environment)?.filter(|value| !value.is_empty())
+    {
+        build_args.push((EPOCH.to_owned(), Some(value)));
+    }
+    Ok(build_args)
+}
+
+/// The build argument of that name. Empty counts as unset: it is how a shell unsets a variable for one command.
+fn source_date_epoch(build_args: &[(String, Option<String>)]) -> Result<Option<i64>, RequestError> {
+    let given = build_args.iter().rev().find(|(name, _)| name == EPOCH).and_then(|(_, value)| value.clone());
+    let Some(value) = given.filter(|value| !value.is_empty()) else { return Ok(None) };
     parse_epoch(&value).map(Some).map_err(|problem| RequestError::Epoch { value, problem })
 }
 
@@ -443,13 +451,19 @@ mod tests {
     }
 
     #[test]
-    fn source_date_epoch_is_a_time_an_image_can_have() {
-        let epoch = |line, value| asked(line, &[("SOURCE_DATE_EPOCH", value)]).map(|asked| asked.source_date_epoch);
-        assert_eq!(epoch("--no-push", "1700000000").unwrap(), Some(1_700_000_000));
-        assert_eq!(epoch("--no-push", "0").unwrap(), Some(0));
-        assert_eq!(epoch("--no-push", "").unwrap(), None);
-        assert_eq!(epoch("--no-push --build-arg SOURCE_DATE_EPOCH=5", "7").unwrap(), Some(5));
-        assert_eq!(epoch("--no-push --build-arg SOURCE_DATE_EPOCH", "7").unwrap(), Some(7));
+    fn source_date_epoch_is_a_time_an_image_can_have_and_a_build_argument() {
+        let epoch = |line, value| {
+            let request = asked(line, &[("SOURCE_DATE_EPOCH", value)])?;
+            let arguments: Vec<String> = request.build_args.into_iter().filter_map(|(_, value)| value).collect();
+            Ok::<_, String>((request.source_date_epoch, arguments))
+        };
+        let both = |seconds: i64| Ok((Some(seconds), vec![seconds.to_string()]));
+        assert_eq!(epoch("--no-push", "1700000000"), both(1_700_000_000));
+        assert_eq!(epoch("--no-push", "0"), both(0));
+        assert_eq!(epoch("--no-push", ""), Ok((None, Vec::new())));
+        assert_eq!(epoch("--no-push --build-arg SOURCE_DATE_EPOCH=5", "7"), both(5));
+        assert_eq!(epoch("--no-push --build-arg SOURCE_DATE_EPOCH=", "7"), Ok((None, vec![String::new()])));
+        assert_eq!(epoch("--no-push --build-arg SOURCE_DATE_EPOCH", "7"), both(7));
         assert!(epoch("--no-push", "yesterday").unwrap_err().contains("cannot be \"yesterday\": expected the seconds"));
         assert!(epoch("--no-push", "253402300800").unwrap_err().contains("within the years 1 to 9999"));
     }

@@ -61,6 +61,17 @@ impl Environment {
     }
 }
 
+/// The proxy variables of a command. One that was given in capitals or in small letters is there in both, as with BuildKit:
+/// some programs read only the one, some only the other.
+pub(super) fn proxy_variables(options: &Options) -> impl Iterator<Item = (&'static str, &str)> {
+    PROXY_VARIABLES.into_iter().filter_map(|name| {
+        let spellings = PROXY_VARIABLES.into_iter().filter(|other| other.eq_ignore_ascii_case(name));
+        let value =
+            options.build_arg(name).or_else(|| spellings.into_iter().find_map(|other| options.build_arg(other)));
+        Some((name, value?))
+    })
+}
+
 /// The platform arguments (Dockerfile reference, "Automatic platform ARGs in the global scope").
 pub fn platform_arguments(options: &Options, target_stage: &str) -> Environment {
     let mut arguments = Environment::default();

@@ -173,7 +173,7 @@ impl Action {
 pub struct Run {
     /// Program and arguments, the shell included.
     pub arguments: Vec<String>,
-    /// The environment, in order: the image's, the arguments in scope, and the proxy variables given to the build.
+    /// The environment, in order: the image's, the arguments in scope, and the proxies given to the build in both spellings.
     pub environment: Vec<(String, String)>,
     /// Absolute.
     pub working_directory: String,

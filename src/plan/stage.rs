@@ -6,11 +6,11 @@ use crate::dockerfile::ast::{ArgDefinition, Command, Flag, Healthcheck, Instruct
 use crate::dockerfile::{expand, expose, parse_trigger, signal};
 use crate::image::{Empty, HealthConfig, ImageConfig, Platform};
 
-use super::environment::{DEFAULT_PATH, Environment};
+use super::environment::{DEFAULT_PATH, Environment, proxy_variables};
 use super::graph::expand_in;
 use super::{
-    Action, Copy, CopyFrom, Options, PROXY_VARIABLES, PlanError, Run, TextFile, Workdir, heredoc, history,
-    history_entry, mount, refuse, remote,
+    Action, Copy, CopyFrom, Options, PlanError, Run, TextFile, Workdir, heredoc, history, history_entry, mount, refuse,
+    remote,
 };
 
 /// What the instructions so far have led to.
@@ -276,8 +276,8 @@ impl State {
 
     fn run(&self, arguments: Vec<String>, options: &Options) -> Run {
         let mut environment = self.scope.clone();
-        for name in PROXY_VARIABLES {
-            if let (Some(value), None) = (options.build_arg(name), environment.get(name)) {
+        for (name, value) in proxy_variables(options) {
+            if environment.get(name).is_none() {
                 environment.set(name, value);
             }
         }

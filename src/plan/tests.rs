@@ -156,7 +156,7 @@ fn arguments_reach_from_and_commands_but_not_the_image() {
         plan_with("ARG TAG=none\nFROM $TAG\nARG TAG\nENV TAG=env\nARG TAG=again\nRUN x\n", &options).expect("a plan");
     let Action::Run(run) = &target(&plan).steps[3].action else { panic!("a run") };
     let environment: Vec<String> = run.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    assert_eq!(environment, ["PATH=/bin", "TAG=base", "http_proxy=p"]);
+    assert_eq!(environment, ["PATH=/bin", "TAG=base", "HTTP_PROXY=p", "http_proxy=p"]);
     assert_eq!(target(&plan).config.config.env, ["PATH=/bin", "TAG=env"]);
     assert_eq!(plan.warnings.len(), 1);
 }
@@ -518,4 +518,30 @@ fn a_dockerfile_may_say_its_time() {
     let error = epoch("ARG SOURCE_DATE_EPOCH=context\nFROM scratch\n", None).expect_err("no number");
     assert!(error.message.contains("\"context\": expected the seconds"), "{error}");
     assert!(error.place.is_some_and(|(source, span)| source.text[span] == *"context"));
+}
+
+#[test]
+fn proxies_reach_commands_in_capitals_and_small_letters_and_stay_out_of_the_image() {
+    let given = [("HTTPS_PROXY", "https"), ("no_proxy", "small"), ("NO_PROXY", "CAPITAL"), ("FTP_PROXY", "ftp")];
+    let build_args = given.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let text = "FROM base\nENV ftp_proxy=own\nARG HTTPS_PROXY\nRUN x\n";
+    let plan = plan_with(text, &Options { build_args, ..options() }).expect("a plan");
+    let Action::Run(run) = &target(&plan).steps[2].action else { panic!("a run") };
+    let mut environment: Vec<String> = run.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    environment.sort();
+    let expected = [
+        "FTP_PROXY=ftp",
+        "HTTPS_PROXY=https",
+        "NO_PROXY=CAPITAL",
+        "PATH=/bin",
+        "ftp_proxy=own",
+        "https_proxy=https",
+        "no_proxy=small",
+    ];
+    assert_eq!(environment, expected);
+    let history = history(&plan);
+    assert_eq!(history[2], "RUN |1 HTTPS_PROXY=https /bin/sh -c x # buildkit");
+    assert!(!history.iter().any(|entry| entry.contains("CAPITAL") || entry.contains("small")), "{history:?}");
+    assert_eq!(target(&plan).config.config.env, ["PATH=/bin", "ftp_proxy=own"]);
+    assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
 }

@@ -71,3 +71,45 @@ fn one_digest_everywhere() {
     }
     assert_eq!(images::inspect(&tag("here"))["Created"], "2023-11-14T22:13:20Z");
 }
+
+/// Scripts of kaniko's users give the flag and nothing else.
+#[test]
+fn without_a_time_everything_is_from_1970() {
+    let repository = peers().repository("from-1970");
+    let built = |workspace: &Workspace, name: &str| {
+        workspace.file("Dockerfile", &format!("FROM {}\nCOPY app /app\nLABEL of=nobody\n", peers().busybox()));
+        let tag = format!("{repository}:{name}");
+        let mut build = workspace.build();
+        run(build.env_remove("SOURCE_DATE_EPOCH").args(["--reproducible", "--destination", &tag])).success();
+        assert_eq!(images::inspect(&tag)["Created"], "1970-01-01T00:00:00Z");
+        images::digest(&tag)
+    };
+    assert_eq!(built(&workspace(), "one"), built(&other_checkout(), "other"));
+}
+
+/// The variable is a build argument, as with `docker build`: what a stage sees is the time that the image has.
+#[test]
+fn the_environment_goes_before_the_dockerfile_and_an_argument_before_both() {
+    let workspace = Workspace::new(&format!(
+        "ARG SOURCE_DATE_EPOCH=1\nFROM {}\nARG SOURCE_DATE_EPOCH\nLABEL time=\"$SOURCE_DATE_EPOCH\"\n",
+        peers().busybox()
+    ));
+    let repository = peers().repository("times");
+    for (name, variable, argument, seconds, created) in [
+        ("none", "", None, "1", "1970-01-01T00:00:01Z"),
+        ("variable", "86400", None, "86400", "1970-01-02T00:00:00Z"),
+        ("argument", "86400", Some("172800"), "172800", "1970-01-03T00:00:00Z"),
+    ] {
+        let tag = format!("{repository}:{name}");
+        let mut build = workspace.build();
+        build.env("SOURCE_DATE_EPOCH", variable).args(["--destination", &tag]);
+        build.args(argument.map(|argument| format!("--build-arg=SOURCE_DATE_EPOCH={argument}")));
+        run(&mut build).success();
+        let image = images::inspect(&tag);
+        assert_eq!(
+            (image["Created"].as_str(), image["Labels"]["time"].as_str()),
+            (Some(created), Some(seconds)),
+            "{name}"
+        );
+    }
+}

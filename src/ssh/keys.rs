@@ -11,6 +11,8 @@ use ssh_agent_lib::proto::signature::{RSA_SHA2_256, RSA_SHA2_512};
 use ssh_key::private::{KeypairData, RsaKeypair};
 use ssh_key::{Algorithm, HashAlg, PrivateKey, Signature};
 
+use super::openssh;
+
 /// Bytes a key file may have; the largest keys have some ten thousand.
 const MOST: u64 = 1024 * 1024;
 
@@ -39,7 +41,7 @@ pub(super) fn read(path: &Path) -> Result<PrivateKey, KeyError> {
     if std::fs::metadata(path)?.len() > MOST {
         return Err(io::Error::from(io::ErrorKind::FileTooLarge).into());
     }
-    let key = PrivateKey::from_openssh(std::fs::read(path)?).map_err(KeyError::Format)?;
+    let key = openssh::parse(&String::from_utf8_lossy(&std::fs::read(path)?)).map_err(KeyError::Format)?;
     if key.is_encrypted() {
         return Err(KeyError::Encrypted);
     }

@@ -4,7 +4,9 @@
 //! cases a command can list keys and have data signed, and nothing else: it can neither add keys nor take any away, and
 //! no key itself ever leaves this process. Only `raw=true` passes everything on to an agent, byte by byte.
 
+mod forward;
 mod keys;
+mod openssh;
 mod session;
 mod source;
 
@@ -13,15 +15,15 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use ssh_agent_lib::agent::listen;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::runtime::Handle;
 
 use crate::diag::redact::Secret;
 
-use session::{Forwarder, KeyHolder};
+use session::KeyHolder;
 
 pub use keys::KeyError;
 pub use source::{SshSource, SshSourceError};
@@ -178,9 +180,9 @@ impl Agents {
         // The tasks end with the runtime, and that with the build.
         self.runtime.spawn(async move {
             let ended = match origin {
-                Origin::Keys(keys) => listen(listener, keys).await,
-                Origin::Socket { path, raw: false } => listen(listener, Forwarder::to(path)).await,
-                Origin::Socket { path, raw: true } => return pass_on(listener, Arc::new(path)).await,
+                Origin::Keys(keys) => listen(listener, keys).await.map_err(io::Error::other),
+                Origin::Socket { path, raw: false } => forward::reading_and_signing(listener, path.into()).await,
+                Origin::Socket { path, raw: true } => forward::everything(listener, path.into()).await,
             };
             if let Err(error) = ended {
                 tracing::warn!("an SSH agent ended: {error}");
@@ -218,24 +220,4 @@ fn bind(directory: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     std::fs::create_dir_all(directory)?;
     let opened = File::open(directory)?;
     std::os::unix::net::UnixListener::bind(format!("/proc/self/fd/{}/{SOCKET}", opened.as_raw_fd()))
-}
-
-/// Passes every connection on as it is.
-async fn pass_on(listener: UnixListener, agent: Arc<PathBuf>) {
-    loop {
-        let mut client = match listener.accept().await {
-            Ok((client, _)) => client,
-            Err(error) => return tracing::warn!("an SSH agent ended: {error}"),
-        };
-        let agent = Arc::clone(&agent);
-        tokio::spawn(async move {
-            let passed = match UnixStream::connect(agent.as_path()).await {
-                Ok(mut server) => tokio::io::copy_bidirectional(&mut client, &mut server).await.map(drop),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = passed {
-                tracing::debug!("a connection to {} ended: {error}", agent.display());
-            }
-        });
-    }
 }

@@ -1,16 +1,13 @@
-//! What is said to a command that uses an agent: the two requests that reading and signing need. Every other one is
-//! refused by the library's own answers.
+//! The agent in this process that holds the keys of files. It answers the two requests that reading and signing need; every
+//! other one is refused by the library's own answers.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use ssh_agent_lib::agent::Session;
-use ssh_agent_lib::client::Client;
 use ssh_agent_lib::error::AgentError;
 use ssh_agent_lib::proto::{Identity, SignRequest};
 use ssh_key::{LineEnding, PrivateKey, Signature};
-use tokio::net::UnixStream;
 
 use super::keys::{self, KeyError};
 use crate::diag::redact::Secret;
@@ -45,30 +42,5 @@ impl Session for KeyHolder {
         let wanted = request.credential.key_data();
         let key = self.0.iter().find(|key| key.public_key().key_data() == wanted).ok_or(AgentError::Failure)?;
         keys::sign(key, &request.data, request.flags).map_err(AgentError::other)
-    }
-}
-
-/// Asks another agent.
-#[derive(Debug, Clone)]
-pub(super) struct Forwarder(Arc<PathBuf>);
-
-impl Forwarder {
-    pub(super) fn to(agent: PathBuf) -> Self {
-        Self(Arc::new(agent))
-    }
-
-    async fn agent(&self) -> Result<Client<UnixStream>, AgentError> {
-        Ok(Client::new(UnixStream::connect(self.0.as_path()).await?))
-    }
-}
-
-#[async_trait]
-impl Session for Forwarder {
-    async fn request_identities(&mut self) -> Result<Vec<Identity>, AgentError> {
-        self.agent().await?.request_identities().await
-    }
-
-    async fn sign(&mut self, request: SignRequest) -> Result<Signature, AgentError> {
-        self.agent().await?.sign(request).await
     }
 }

@@ -1,5 +1,6 @@
 //! SSH agents as OpenSSH's own programs find them: the keys of files, an agent of the machine, and what a RUN may do.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
@@ -118,6 +119,35 @@ fn keys_of_every_kind_are_listed_and_sign() {
     assert_eq!(ssh_add(&socket, &["-l"]).success().said, listed);
 }
 
+const SHORT: [&str; 3] = ["p256-short", "p384-short", "p521-short"];
+
+fn copy_short(keys: &Keys) -> Vec<String> {
+    let copy = |name: &&str| {
+        std::fs::copy(format!("testdata/ssh/{name}.pub"), keys.path(&format!("{name}.pub"))).unwrap();
+        let key = keys.path(name);
+        std::fs::copy(format!("testdata/ssh/{name}"), &key).unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        key.display().to_string()
+    };
+    SHORT.iter().map(copy).collect()
+}
+
+/// The numbers in a signature are short by chance, too: of this many some are.
+fn sign_often(socket: &Path, keys: &Keys) {
+    for name in SHORT {
+        (0..12).for_each(|_| signs(socket, keys, name));
+    }
+}
+
+#[test]
+fn ecdsa_keys_with_short_numbers_sign() {
+    let keys = Keys::new();
+    let paths = copy_short(&keys);
+    let listening = Listening::new();
+    let socket = listening.socket(&format!("default={}", paths.join(","))).unwrap();
+    sign_often(&short(&socket, &keys), &keys);
+}
+
 /// OpenSSH's agent, ended with the test.
 struct MachineAgent(Child);
 
@@ -149,6 +179,10 @@ fn an_agent_of_the_machine_is_forwarded_for_reading_and_signing() {
     let socket = short(&listening.socket(&format!("work={}", machine.display())).unwrap(), &keys);
     assert!(ssh_add(&socket, &["-l"]).success().said.contains("mine"));
     signs(&socket, &keys, "mine");
+    for path in copy_short(&keys) {
+        ssh_add(&machine, &["-q", &path]).success();
+    }
+    sign_often(&socket, &keys);
     assert_ne!(ssh_add(&socket, &["-D"]).code, 0, "a command took the keys away");
     assert!(ssh_add(&machine, &["-l"]).success().said.contains("mine"));
 

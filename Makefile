@@ -1,5 +1,6 @@
 # make demo    the program at work with nothing but a Rust toolchain: no registry, no network
 # make image   the executor's image, built by the program itself: target/executor.tar (crabwright:dev)
+# make image-debug   the same with a shell: target/debug.tar (crabwright:debug)
 # make test    everything: unit, integration and end-to-end tests (root, Debian; starts its own peers)
 # make bench   side by side with Debian's buildah
 # make fuzz    arbitrary input to all that reads files of others, FUZZ_SECONDS each (nightly Rust; installs cargo-fuzz)
@@ -13,6 +14,8 @@ BINARY  := $(BUILT)/crabwright
 CARGO   ?= cargo
 # The CA bundle that goes into the image beside the roots inside the binary; none where the machine has none.
 CERTIFICATES ?= $(firstword $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem))
+# The shell of the debug image.
+BUSYBOX ?= $(firstword $(wildcard /bin/busybox /usr/bin/busybox))
 # Files of the images carry the time of the last commit, so that the same sources give the same digest.
 EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 1700000000)
 
@@ -20,7 +23,7 @@ FUZZ_SECONDS ?= 600
 # Targets in fuzz/Cargo.toml
 FUZZ_TARGETS ?= dockerfile expand extract ignore mount
 
-.PHONY: all build demo image executor-tree test peers bench fuzz fmt lint clean-peers
+.PHONY: all build demo image image-debug executor-tree shell-tree test peers bench fuzz fmt lint clean-peers
 all: build
 
 build:
@@ -28,20 +31,35 @@ build:
 
 # What Dockerfile.executor copies: owners and modes are said here, whatever the umask of the checkout.
 executor-tree: build
-	rm -rf target/executor
-	install -d -m 0755 target/executor target/executor/etc
-	install -d -m 0777 target/executor/kaniko
-	install -d -m 0755 target/executor/kaniko/.docker target/executor/kaniko/ssl target/executor/kaniko/ssl/certs
-	install -m 0755 $(BINARY) target/executor/kaniko/executor
-	printf 'hosts: files dns\n' > target/executor/etc/nsswitch.conf
-	chmod 0644 target/executor/etc/nsswitch.conf
-	$(if $(CERTIFICATES),install -m 0644 $(CERTIFICATES) target/executor/kaniko/ssl/certs/ca-certificates.crt)
-	find target/executor -exec touch -h -d @$(EPOCH) {} +
+	rm -rf target/images/executor
+	install -d -m 0755 target/images/executor target/images/executor/etc
+	install -d -m 0777 target/images/executor/kaniko target/images/executor/kaniko/.docker
+	install -d -m 0755 target/images/executor/kaniko/ssl target/images/executor/kaniko/ssl/certs
+	install -m 0755 $(BINARY) target/images/executor/kaniko/executor
+	ln -s executor target/images/executor/kaniko/warmer
+	printf 'hosts: files dns\n' > target/images/executor/etc/nsswitch.conf
+	chmod 0644 target/images/executor/etc/nsswitch.conf
+	$(if $(CERTIFICATES),install -m 0644 $(CERTIFICATES) target/images/executor/kaniko/ssl/certs/ca-certificates.crt)
+	find target/images/executor -exec touch -h -d @$(EPOCH) {} +
+
+shell-tree:
+	@if [ -z "$(BUSYBOX)" ]; then echo "image-debug: no busybox here: apt-get install busybox-static, or name a static one with BUSYBOX=" >&2; exit 1; fi
+	@if LC_ALL=C ldd $(BUSYBOX) >/dev/null 2>&1; then echo "image-debug: $(BUSYBOX) is not static: apt-get install busybox-static" >&2; exit 1; fi
+	rm -rf target/images/shell
+	install -d -m 0755 target/images/shell target/images/shell/bin target/images/shell/busybox
+	install -m 0755 $(BUSYBOX) target/images/shell/busybox/busybox
+	for name in $$($(BUSYBOX) --list); do [ $$name = busybox ] || ln -s busybox target/images/shell/busybox/$$name; done
+	ln -s /busybox/sh target/images/shell/bin/sh
+	find target/images/shell -exec touch -h -d @$(EPOCH) {} +
+
+BUILD_IMAGE := $(BINARY) --context dir://$(CURDIR)/target/images --dockerfile $(CURDIR)/Dockerfile.executor \
+    --build-arg SOURCE_DATE_EPOCH=$(EPOCH) --work-dir target/work --no-push
 
 image: executor-tree
-	$(BINARY) --context dir://$(CURDIR)/target/executor --dockerfile $(CURDIR)/Dockerfile.executor \
-	    --build-arg SOURCE_DATE_EPOCH=$(EPOCH) --work-dir target/work \
-	    --destination crabwright:dev --no-push --tar-path target/executor.tar
+	$(BUILD_IMAGE) --target executor --destination crabwright:dev --tar-path target/executor.tar
+
+image-debug: executor-tree shell-tree
+	$(BUILD_IMAGE) --target debug --destination crabwright:debug --tar-path target/debug.tar
 
 demo: executor-tree
 	rm -rf target/demo
@@ -50,8 +68,7 @@ demo: executor-tree
 	rustc --edition 2024 -O --target $(TARGET) -C target-feature=+crt-static -C strip=symbols \
 	    -o target/demo/context/worker testdata/demo/worker.rs
 	@echo "== the executor's image, built by the executor"
-	$(BINARY) --context dir://$(CURDIR)/target/executor --dockerfile $(CURDIR)/Dockerfile.executor --work-dir target/work \
-	    --build-arg SOURCE_DATE_EPOCH=$(EPOCH) --no-push --oci-layout-path target/demo/executor --digest-file target/demo/executor.digest
+	$(BUILD_IMAGE) --target executor --oci-layout-path target/demo/executor --digest-file target/demo/executor.digest
 	@echo "== an image whose RUN steps execute in the sandbox"
 	$(BINARY) --context dir://$(CURDIR)/target/demo/context --work-dir target/work \
 	    --no-push --oci-layout-path target/demo/app --digest-file target/demo/app.digest
@@ -61,8 +78,8 @@ demo: executor-tree
 peers:
 	tests/setup
 
-# Tests read target/executor.tar and the peers' addresses; nextest where it is installed, cargo's own runner elsewhere.
-test: peers image
+# Tests read the images and the peers' addresses; nextest where it is installed, cargo's own runner elsewhere.
+test: peers image image-debug
 	if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --locked --no-fail-fast; \
 	    else $(CARGO) test --locked --no-fail-fast; fi
 

@@ -16,6 +16,7 @@ mod lint;
 mod main_job;
 mod memory;
 mod mounts;
+mod pipelines;
 mod registry;
 mod remote;
 mod remote_git;

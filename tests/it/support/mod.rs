@@ -3,6 +3,7 @@
 pub(crate) mod fake_registry;
 pub(crate) mod git;
 pub(crate) mod images;
+pub(crate) mod kube;
 pub(crate) mod leaks;
 pub(crate) mod peers;
 pub(crate) mod pod;

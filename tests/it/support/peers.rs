@@ -62,6 +62,28 @@ impl Peers {
         self.value("CRABWRIGHT_TEST_REGISTRY_AUTH")
     }
 
+    /// Who may enter it.
+    pub(crate) fn registry_user(&self) -> &str {
+        self.value("CRABWRIGHT_TEST_REGISTRY_USER")
+    }
+
+    /// With what.
+    pub(crate) fn registry_password(&self) -> &str {
+        self.value("CRABWRIGHT_TEST_REGISTRY_PASSWORD")
+    }
+
+    /// A Python that knows the schemas of manifests.
+    pub(crate) fn python(&self) -> &str {
+        self.value("CRABWRIGHT_TEST_PYTHON")
+    }
+
+    /// gitlab-ci-local, speaking to the tests' engine.
+    pub(crate) fn gitlab_runner(&self) -> Command {
+        let mut command = Command::new(self.value("CRABWRIGHT_TEST_GITLAB_RUNNER"));
+        command.env("DOCKER_HOST", self.value("CRABWRIGHT_TEST_DOCKER"));
+        command
+    }
+
     /// A directory whose config.json holds the password, as `DOCKER_CONFIG` names it.
     pub(crate) fn docker_config(&self) -> &str {
         self.value("CRABWRIGHT_TEST_DOCKER_CONFIG")

@@ -1,7 +1,7 @@
 //! The executor's image in a container, as a pipeline runs it: `docker run` with the engine's default capabilities and
 //! seccomp profile, which are those of a Kubernetes pod, unless a test says otherwise.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
@@ -158,30 +158,45 @@ impl Drop for RunningPod {
     }
 }
 
-/// The image of target/executor.tar by its digest, loaded into the tests' engine. By digest, since several checkouts may
-/// test at the same time and all tag it crabwright:dev.
+/// The executor's image by its digest, loaded into the tests' engine.
 #[track_caller]
 pub(crate) fn executor_image() -> &'static str {
     static IMAGE: OnceLock<String> = OnceLock::new();
-    IMAGE.get_or_init(|| {
-        let archive = source_directory().join("target/executor.tar");
-        assert!(archive.exists(), "{} is missing: run `make image`", archive.display());
-        assert!(
-            modified(&archive) >= newest_source(),
-            "{} is older than the sources: run `make image` (or `make image PROFILE=dev`)",
-            archive.display()
-        );
-        let manifest = stdout(Command::new("tar").arg("-xOf").arg(&archive).arg("manifest.json"));
-        let manifest: Value = serde_json::from_str(&manifest).unwrap();
-        assert_eq!(manifest[0]["RepoTags"][0], "crabwright:dev");
-        let config = manifest[0]["Config"].as_str().unwrap();
-        let hex = config.rsplit(['/', ':']).next().unwrap().trim_end_matches(".json");
-        let image = format!("sha256:{hex}");
-        if run(peers().docker().args(["image", "inspect", &image])).code != 0 {
-            run(peers().docker().arg("load").arg("--input").arg(&archive)).success();
-        }
-        image
-    })
+    IMAGE.get_or_init(|| loaded("image", "executor.tar", "crabwright:dev"))
+}
+
+/// The image with a shell, the same way.
+#[track_caller]
+pub(crate) fn debug_image() -> &'static str {
+    static IMAGE: OnceLock<String> = OnceLock::new();
+    IMAGE.get_or_init(|| loaded("image-debug", "debug.tar", "crabwright:debug"))
+}
+
+/// The archive of an image.
+pub(crate) fn image_archive(name: &str) -> PathBuf {
+    source_directory().join("target").join(name)
+}
+
+/// By digest, since several checkouts may test at the same time and all give their images one name.
+#[track_caller]
+fn loaded(make: &str, name: &str, tag: &str) -> String {
+    let archive = image_archive(name);
+    assert!(archive.exists(), "{} is missing: run `make {make}`", archive.display());
+    assert!(
+        modified(&archive) >= newest_source(),
+        "{} is older than the sources: run `make {make}` (or `make {make} PROFILE=dev`)",
+        archive.display()
+    );
+    let manifest = stdout(Command::new("tar").arg("-xOf").arg(&archive).arg("manifest.json"));
+    let manifest: Value = serde_json::from_str(&manifest).unwrap();
+    assert_eq!(manifest[0]["RepoTags"][0], tag);
+    let config = manifest[0]["Config"].as_str().unwrap();
+    let hex = config.rsplit(['/', ':']).next().unwrap().trim_end_matches(".json");
+    let image = format!("sha256:{hex}");
+    if run(peers().docker().args(["image", "inspect", &image])).code != 0 {
+        run(peers().docker().arg("load").arg("--input").arg(&archive)).success();
+    }
+    image
 }
 
 fn modified(path: &Path) -> SystemTime {

@@ -1,0 +1,135 @@
+//! Pods of Kubernetes manifests, run by `podman kube play`.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::peers::peers;
+use super::pod::image_archive;
+use super::program::{Ended, run, source_directory, stdout};
+
+/// A manifest of the project with stand-ins for the names in it.
+pub(crate) fn manifest(path: &str, names: &[(&str, &str)]) -> Value {
+    let mut text = std::fs::read_to_string(source_directory().join(path)).unwrap();
+    for (name, stand_in) in names {
+        assert!(text.contains(name), "{path} does not name {name}");
+        text = text.replace(name, stand_in);
+    }
+    serde_norway::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// A pod, and what it needs; all of it goes when dropped.
+pub(crate) struct Kube {
+    name: String,
+    directory: TempDir,
+    secrets: Vec<String>,
+    volumes: Vec<String>,
+}
+
+impl Kube {
+    /// Names in podman's storage are everybody's: `name` is made this test's own.
+    pub(crate) fn new(name: &str) -> Self {
+        let name = format!("{name}-{}", std::process::id());
+        Self { name, directory: tempfile::tempdir().unwrap(), secrets: Vec::new(), volumes: Vec::new() }
+    }
+
+    /// A name that nobody else has.
+    pub(crate) fn own(&self, name: &str) -> String {
+        format!("{}-{name}", self.name)
+    }
+
+    /// Makes the executor's images known to podman; by name, as a manifest says it.
+    pub(crate) fn load_images(&self) -> [String; 2] {
+        let load = |(archive, image): (&str, &str)| {
+            run(podman().arg("load").arg("--quiet").arg("--input").arg(image_archive(archive))).success();
+            let own = format!("localhost/{}:{}", self.name, image.replace(':', "-"));
+            run(podman().args(["tag", &format!("localhost/{image}"), &own])).success();
+            own
+        };
+        [("executor.tar", "crabwright:dev"), ("debug.tar", "crabwright:debug")].map(load)
+    }
+
+    /// A secret with one file. podman before 4.4 hands out what a Secret's `data` says without decoding it.
+    pub(crate) fn secret(&mut self, name: &str, file: &str, content: &str) {
+        let decodes = stdout(Command::new("podman").args(["version", "--format", "{{.Client.Version}}"]));
+        let decodes = decodes.split('.').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u32>>() >= vec![4, 4];
+        let content = if decodes { base64(content) } else { content.to_owned() };
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": {file: content}});
+        let path = self.directory.path().join("secret.yaml");
+        std::fs::write(&path, secret.to_string()).unwrap();
+        run(podman().args(["secret", "create", name]).arg(&path)).success();
+        self.secrets.push(name.to_owned());
+        self.volumes.push(name.to_owned());
+    }
+
+    /// A volume with these files, which a PersistentVolumeClaim names.
+    pub(crate) fn volume(&mut self, name: &str, files: &[(&str, &str)]) {
+        run(podman().args(["volume", "create", name])).success();
+        let place = stdout(podman().args(["volume", "inspect", "--format", "{{.Mountpoint}}", name]));
+        for (file, content) in files {
+            std::fs::write(std::path::Path::new(&place).join(file), content).unwrap();
+        }
+        self.volumes.push(name.to_owned());
+    }
+
+    /// Runs the pod until all of its containers have ended: how the last one did, and what all said.
+    #[track_caller]
+    pub(crate) fn play(&self, mut pod: Value) -> Ended {
+        pod["metadata"]["name"] = self.name.clone().into();
+        let path = self.directory.path().join("pod.yaml");
+        std::fs::write(&path, pod.to_string()).unwrap();
+        let played = run(podman()
+            .args(["kube", "play", "--network=host", "--log-driver=k8s-file"])
+            .arg(&path)
+            .env("CONTAINERS_CONF", self.configuration()));
+        let containers: Vec<&Value> = ["initContainers", "containers"]
+            .iter()
+            .flat_map(|kind| pod["spec"][*kind].as_array().map(Vec::as_slice).unwrap_or_default())
+            .collect();
+        let mut ended = Ended { code: played.code, said: played.said };
+        let start = Instant::now();
+        for container in containers {
+            let name = format!("{}-{}", self.name, container["name"].as_str().unwrap());
+            while stdout(podman().args(["inspect", "--format", "{{.State.Running}}", &name])) == "true" {
+                assert!(start.elapsed() < Duration::from_secs(120), "{name} does not end");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            ended.said.push_str(&run(podman().args(["logs", &name])).said);
+            ended.code = stdout(podman().args(["inspect", "--format", "{{.State.ExitCode}}", &name])).parse().unwrap();
+        }
+        ended
+    }
+
+    /// podman asks for its own limits, which a machine without CAP_SYS_RESOURCE refuses to raise.
+    fn configuration(&self) -> std::path::PathBuf {
+        let path = self.directory.path().join("containers.conf");
+        std::fs::write(&path, "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n").unwrap();
+        path
+    }
+}
+
+impl Drop for Kube {
+    fn drop(&mut self) {
+        run(podman().args(["pod", "rm", "--force", "--ignore", &self.name]));
+        for secret in &self.secrets {
+            run(podman().args(["secret", "rm", secret]));
+        }
+        for volume in &self.volumes {
+            run(podman().args(["volume", "rm", "--force", volume]));
+        }
+        for image in ["crabwright-dev", "crabwright-debug"] {
+            run(podman().args(["untag", &format!("localhost/{}:{image}", self.name)]));
+        }
+    }
+}
+
+fn podman() -> Command {
+    peers().podman()
+}
+
+fn base64(text: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(text)
+}

@@ -1,19 +1,42 @@
-//! The HTTP clients: certificate authorities, name resolution, proxies, time limits.
-//!
-//! Authorities are those of the machine (`SSL_CERT_FILE` and `SSL_CERT_DIR` honoured) together with Mozilla's, which are
-//! compiled in: an executor image made from scratch has no file of them, and the HTTP library refuses to start with none.
+//! The HTTP clients: TLS, name resolution, proxies, time limits.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Url;
+use rustls::RootCertStore;
 
 use super::origin::is_loopback;
+use super::tls::{TlsError, TlsSettings, machine_roots};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why there is no HTTP client.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The HTTP library cannot start.
+    #[error("start the HTTP library")]
+    Library(#[source] reqwest::Error),
+}
+
+/// The versions of HTTP that a server is offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Versions {
+    /// HTTP/1.1 alone: blobs move faster over several connections than over the streams of one, behind some registries much faster.
+    Http1,
+    /// Either, for servers that speak HTTP/2 only.
+    Any,
+}
 
 /// One client for what lies behind the environment's proxies, and one for this machine itself.
 #[derive(Debug, Clone)]
 pub struct HttpClients {
+    user_agent: String,
+    roots: Arc<RootCertStore>,
+    tls: TlsSettings,
     proxied: reqwest::Client,
     direct: reqwest::Client,
 }
@@ -23,54 +46,58 @@ impl HttpClients {
     ///
     /// # Errors
     /// The HTTP library cannot start.
-    pub fn new(user_agent: &str) -> Result<Self, reqwest::Error> {
-        let build = |builder: reqwest::ClientBuilder| builder.build();
-        let roots = machine_roots();
-        let clients = build(builder(user_agent, &roots))
-            .and_then(|proxied| Ok(Self { proxied, direct: build(builder(user_agent, &roots).no_proxy())? }));
-        match clients {
-            Ok(clients) => Ok(clients),
-            Err(error) if roots.is_empty() => Err(error),
-            Err(error) => {
-                // One malformed file among the machine's authorities must not cost us all servers.
-                tracing::warn!(%error, "the certificate authorities of this machine are not usable, only the built-in ones are used");
-                let proxied = build(builder(user_agent, &[]))?;
-                Ok(Self { proxied, direct: build(builder(user_agent, &[]).no_proxy())? })
+    pub fn new(user_agent: &str) -> Result<Self, SetupError> {
+        Self::build(user_agent, Arc::new(machine_roots()), TlsSettings::default(), Versions::Http1)
+    }
+
+    /// Clients for a server with settings of its own.
+    ///
+    /// # Errors
+    /// The client certificate and its key cannot be used.
+    pub fn with_tls(&self, tls: TlsSettings) -> Result<Self, SetupError> {
+        Self::build(&self.user_agent, Arc::clone(&self.roots), tls, Versions::Http1)
+    }
+
+    /// The same clients for a server that does not speak HTTP/1.1.
+    ///
+    /// # Errors
+    /// The HTTP library cannot start.
+    pub fn with_http2(&self) -> Result<Self, SetupError> {
+        Self::build(&self.user_agent, Arc::clone(&self.roots), self.tls.clone(), Versions::Any)
+    }
+
+    fn build(
+        user_agent: &str,
+        roots: Arc<RootCertStore>,
+        tls: TlsSettings,
+        versions: Versions,
+    ) -> Result<Self, SetupError> {
+        let protocols: &[&[u8]] = match versions {
+            Versions::Http1 => &[b"http/1.1"],
+            Versions::Any => &[b"h2", b"http/1.1"],
+        };
+        let config = tls.client_config(&roots, protocols)?;
+        let builder = || {
+            let builder = reqwest::Client::builder()
+                .user_agent(user_agent)
+                .tls_backend_preconfigured(config.clone())
+                .connect_timeout(CONNECT_TIMEOUT)
+                // Redirects are followed by who asks, who knows when credentials have to stay behind.
+                .redirect(reqwest::redirect::Policy::none())
+                .referer(false)
+                .retry(reqwest::retry::never());
+            match versions {
+                Versions::Http1 => builder.http1_only(),
+                Versions::Any => builder.http2_adaptive_window(true),
             }
-        }
+        };
+        let proxied = builder().build().map_err(SetupError::Library)?;
+        let direct = builder().no_proxy().build().map_err(SetupError::Library)?;
+        Ok(Self { user_agent: user_agent.to_owned(), roots, tls, proxied, direct })
     }
 
     /// The client for `url`: this machine itself is never behind a proxy.
     pub fn for_url(&self, url: &Url) -> &reqwest::Client {
         if is_loopback(url.host_str().unwrap_or_default()) { &self.direct } else { &self.proxied }
     }
-}
-
-fn machine_roots() -> Vec<reqwest::Certificate> {
-    let found = rustls_native_certs::load_native_certs();
-    let asked_for = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
-    for error in &found.errors {
-        if asked_for {
-            tracing::warn!(%error, "a certificate authority of SSL_CERT_FILE or SSL_CERT_DIR cannot be read");
-        } else {
-            tracing::debug!(%error, "skip a certificate authority");
-        }
-    }
-    found.certs.iter().filter_map(|certificate| reqwest::Certificate::from_der(certificate).ok()).collect()
-}
-
-fn builder(user_agent: &str, machine_roots: &[reqwest::Certificate]) -> reqwest::ClientBuilder {
-    let bundled = webpki_root_certs::TLS_SERVER_ROOT_CERTS
-        .iter()
-        .filter_map(|certificate| reqwest::Certificate::from_der(certificate).ok());
-    reqwest::Client::builder()
-        .user_agent(user_agent)
-        .tls_certs_only(bundled.chain(machine_roots.iter().cloned()))
-        .connect_timeout(CONNECT_TIMEOUT)
-        // Redirects are followed by who asks, who knows when credentials have to stay behind.
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        .retry(reqwest::retry::never())
-        // Blobs move faster over several connections than over the streams of one, behind some registries much faster.
-        .http1_only()
 }

@@ -7,11 +7,13 @@ mod clients;
 mod error;
 mod origin;
 mod retry;
+mod tls;
 
-pub use clients::HttpClients;
+pub use clients::{HttpClients, SetupError};
 pub use error::HttpError;
-pub use origin::{host_of, is_loopback, retry_after};
+pub use origin::{host_of, is_link_local, is_loopback, is_private, retry_after};
 pub use retry::{Interrupted, RetryPolicy, Transient, run};
+pub use tls::{TlsError, TlsSettings};
 
 /// How this program names itself to servers.
 pub const USER_AGENT: &str = concat!("crabwright/", env!("CARGO_PKG_VERSION"));

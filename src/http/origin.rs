@@ -1,5 +1,6 @@
 //! What a URL and an answer say about the server.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use reqwest::Url;
@@ -7,10 +8,28 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 /// Whether `host` (without port) is this machine.
 pub fn is_loopback(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost"
-        || host.ends_with(".localhost")
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    host == "localhost" || host.ends_with(".localhost") || address(host).is_some_and(|address| address.is_loopback())
+}
+
+/// Whether `host` (without port) is an address of a private network (RFC 1918), which names no server of the internet.
+pub fn is_private(host: &str) -> bool {
+    address(host).is_some_and(|address| match address {
+        IpAddr::V4(address) => address.is_private(),
+        IpAddr::V6(address) => address.is_unique_local(),
+    })
+}
+
+/// Whether `host` (without port) is an address of the machine's own link, where clouds serve the credentials of the machine.
+pub fn is_link_local(host: &str) -> bool {
+    address(host).is_some_and(|address| match address {
+        IpAddr::V4(address) => address.is_link_local() || address.is_unspecified(),
+        IpAddr::V6(address) => address.is_unicast_link_local() || address.is_unspecified(),
+    })
+}
+
+fn address(host: &str) -> Option<IpAddr> {
+    let address: IpAddr = host.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
+    Some(address.to_canonical())
 }
 
 /// `host[:port]` of a URL, for messages.
@@ -38,6 +57,19 @@ mod tests {
         }
         for host in ["localhost.example.com", "10.0.0.1", "127.example.com", "::2", ""] {
             assert!(!is_loopback(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_only_mean_something_here() {
+        for host in ["10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "[fd00::1]", "::ffff:10.0.0.1"] {
+            assert!(is_private(host) && !is_link_local(host), "{host}");
+        }
+        for host in ["169.254.169.254", "[fe80::1]", "0.0.0.0", "::"] {
+            assert!(is_link_local(host) && !is_private(host), "{host}");
+        }
+        for host in ["172.32.0.1", "11.0.0.1", "10.0.0.1.example", "8.8.8.8", "2001:db8::1", "a.local"] {
+            assert!(!is_private(host) && !is_link_local(host), "{host}");
         }
     }
 }

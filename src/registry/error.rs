@@ -8,7 +8,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 
 use super::credentials::CredentialsError;
-use crate::http::{HttpError, Interrupted, Transient};
+use crate::http::{HttpError, Interrupted, SetupError, Transient};
 use crate::image::{Digest, Platform};
 
 /// An error of the registry's own, from the body of its answer (OCI distribution spec, "Error codes").
@@ -38,7 +38,7 @@ pub enum RegistryError {
     Setup {
         /// The cause.
         #[source]
-        source: reqwest::Error,
+        source: SetupError,
     },
     /// The Docker config could not be used.
     #[error("load registry credentials")]

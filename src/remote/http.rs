@@ -46,7 +46,7 @@ pub struct Downloaded {
 pub enum DownloadError {
     /// The HTTP client could not be made.
     #[error("set up the HTTP client")]
-    Setup(#[source] reqwest::Error),
+    Setup(#[source] http::SetupError),
     /// No connection to the host came about, or it broke.
     #[error("fetch {url}: {} {host}", if source.is_connect() { "cannot connect to" } else { "lost the connection to" })]
     Transport {

@@ -12,7 +12,7 @@ use reqwest::{Method, Url};
 use serde::Deserialize;
 
 use super::challenge;
-use super::credentials::{Keychain, Login, Lookup};
+use super::credentials::{Credential, Keychain, Login, Lookup};
 use super::error::{Refusal, RegistryError};
 use super::transport::{HttpOrigin, error_body, read_bounded};
 use crate::diag::redact::{self, Secret};
@@ -23,6 +23,8 @@ const DEFAULT_LIFE: Duration = Duration::from_secs(60);
 /// A token is renewed when it has less than this to live, or less than half of its life: uploads take a while.
 const MARGIN: Duration = Duration::from_secs(60);
 const MAX_TOKEN_RESPONSE: usize = 1 << 20;
+/// How long a token server may take.
+const TOKEN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a request needs to be allowed to do.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,16 +127,27 @@ impl Authenticator {
         }
     }
 
-    fn lookup(&self, access: &Access) -> Result<Lookup, RegistryError> {
-        self.keychain.lookup(&self.registry, &access.repository).map_err(|source| RegistryError::Credentials { source })
+    async fn lookup(&self, access: &Access) -> Result<Lookup, RegistryError> {
+        let lookup = self.keychain.lookup(&self.registry, &access.repository).await;
+        lookup.map_err(|source| RegistryError::Credentials { source })
     }
 
     /// For messages: which credentials requests for `access` are made with.
-    pub(super) fn describe(&self, access: &Access) -> String {
-        match self.lookup(access) {
+    pub(super) async fn describe(&self, access: &Access) -> String {
+        match self.lookup(access).await {
             Ok(lookup) => lookup.describe(),
             Err(error) => error.to_string(),
         }
+    }
+
+    /// For messages: the scopes that a token for `access` was asked for; none where there are no tokens.
+    pub(super) async fn asked_scopes(&self, access: &Access) -> Vec<String> {
+        if !matches!(*locked(&self.scheme), Scheme::Bearer { .. }) {
+            return Vec::new();
+        }
+        let session = self.session(access);
+        let session = session.lock().await;
+        session.scopes.iter().cloned().collect()
     }
 
     /// Takes the challenges of a 401 into account. False if there is nothing new to try.
@@ -159,6 +172,13 @@ impl Authenticator {
                 host: origin.host.clone(),
                 problem: format!("names a token server that is no URL: {}", redact::url(realm)),
             })?;
+            if origin.points_inside(&realm) {
+                return Err(RegistryError::Protocol {
+                    operation: operation.to_owned(),
+                    host: origin.host.clone(),
+                    problem: format!("names a token server on this machine, {}: refused", redact::url(realm.as_str())),
+                });
+            }
             let service = bearer.parameters.get("service").cloned();
             *locked(&self.scheme) = Scheme::Bearer { realm, service };
             let session = self.session(access);
@@ -173,7 +193,7 @@ impl Authenticator {
         }
         if offered.iter().any(|challenge| challenge.scheme == "basic") {
             *locked(&self.scheme) = Scheme::Basic;
-            return Ok(sent.header.is_none() && self.lookup(access)?.login().is_some());
+            return Ok(sent.header.is_none() && self.lookup(access).await?.login().and_then(basic).is_some());
         }
         if let Some(other) = offered.first() {
             tracing::debug!(registry = %self.registry, scheme = %other.scheme, "unknown way to authenticate");
@@ -200,15 +220,20 @@ impl Authenticator {
         match scheme {
             Scheme::Anonymous => Ok(Sent::default()),
             Scheme::Basic => {
-                let lookup = self.lookup(access)?;
+                let lookup = self.lookup(access).await?;
                 Ok(Sent { header: lookup.login().and_then(basic), generation: 0 })
             }
             Scheme::Bearer { realm, service } => {
                 let session = self.session(access);
                 let mut session = session.lock().await;
                 if !session.token.as_ref().is_some_and(Token::usable) {
+                    let lookup = self.lookup(access).await?;
+                    if let Some(Credential::RegistryToken(token)) = lookup.login().map(|login| &login.credential) {
+                        return Ok(Sent { header: secret_header("Bearer", token.reveal()), generation: 0 });
+                    }
                     let scopes = session.scopes.clone();
-                    let token = self.fetch_token(origin, access, realm, service.as_deref(), &scopes, operation).await?;
+                    let wanted = Wanted { realm, service, scopes };
+                    let token = self.fetch_token(origin, &lookup, wanted, operation).await?;
                     session.token = Some(token);
                     session.generation += 1;
                 }
@@ -221,14 +246,12 @@ impl Authenticator {
     async fn fetch_token(
         &self,
         origin: &HttpOrigin,
-        access: &Access,
-        mut realm: Url,
-        service: Option<&str>,
-        scopes: &BTreeSet<String>,
+        lookup: &Lookup,
+        wanted: Wanted,
         operation: &str,
     ) -> Result<Token, RegistryError> {
+        let realm = &wanted.realm;
         let shown_realm = redact::url(realm.as_str());
-        let lookup = self.lookup(access)?;
         let downgrade = origin.base.scheme() == "https" && realm.scheme() != "https";
         if downgrade && lookup.login().is_some() && !is_loopback(realm.host_str().unwrap_or_default()) {
             return Err(RegistryError::Protocol {
@@ -237,22 +260,15 @@ impl Authenticator {
                 problem: format!("wants the credentials sent over plain http, to {shown_realm}: refused"),
             });
         }
-        {
-            let mut query = realm.query_pairs_mut();
-            if let Some(service) = service {
-                query.append_pair("service", service);
-            }
-            for scope in scopes {
-                query.append_pair("scope", scope);
-            }
-        }
-        tracing::debug!(realm = %shown_realm, ?scopes, "fetch a token");
+        tracing::debug!(realm = %shown_realm, scopes = ?wanted.scopes, "fetch a token");
         let token_host = realm.authority().rsplit('@').next().unwrap_or_default().to_owned();
-        let mut request = origin.clients.for_url(&realm).request(Method::GET, realm);
-        if let Some(header) = lookup.login().and_then(basic) {
-            request = request.header(AUTHORIZATION, header);
-        }
-        let response = request.send().await.map_err(|error| RegistryError::from_http(operation, &token_host, error))?;
+        let client = origin.client_for(realm);
+        let response = wanted
+            .request(client, lookup.login())
+            .timeout(TOKEN_TIMEOUT)
+            .send()
+            .await
+            .map_err(|error| RegistryError::from_http(operation, &token_host, error))?;
         let status = response.status();
         let wait = retry_after(response.headers());
         let body = read_bounded(response, MAX_TOKEN_RESPONSE, operation, &token_host).await?;
@@ -264,6 +280,7 @@ impl Authenticator {
                 status,
                 remote: error_body(&body),
                 credentials: lookup.describe(),
+                scopes: wanted.scopes.iter().cloned().collect(),
                 retry_after: wait,
             })));
         }
@@ -286,9 +303,43 @@ impl Authenticator {
     }
 }
 
+/// What a token is asked for.
+struct Wanted {
+    realm: Url,
+    service: Option<String>,
+    scopes: BTreeSet<String>,
+}
+
+impl Wanted {
+    /// A GET with the password, or OAuth2's POST with an identity token (Docker's token specification, both parts).
+    fn request(&self, client: &reqwest::Client, login: Option<&Login>) -> reqwest::RequestBuilder {
+        let scopes = || self.scopes.iter().map(String::as_str);
+        let service = self.service.as_deref().map(|service| ("service", service));
+        if let Some(Credential::IdentityToken(token)) = login.map(|login| &login.credential) {
+            let scope = scopes().collect::<Vec<_>>().join(" ");
+            let mut form = vec![
+                ("grant_type", "refresh_token"),
+                ("client_id", "crabwright"),
+                ("refresh_token", token.reveal().as_str()),
+                ("scope", scope.as_str()),
+            ];
+            form.extend(service);
+            return client.request(Method::POST, self.realm.clone()).form(&form);
+        }
+        let mut url = self.realm.clone();
+        url.query_pairs_mut().extend_pairs(service).extend_pairs(scopes().map(|scope| ("scope", scope)));
+        let request = client.request(Method::GET, url);
+        match login.and_then(basic) {
+            Some(header) => request.header(AUTHORIZATION, header),
+            None => request,
+        }
+    }
+}
+
 fn basic(login: &Login) -> Option<HeaderValue> {
     use base64::Engine;
-    let pair = format!("{}:{}", login.username, login.password.reveal());
+    let Credential::Password { username, password } = &login.credential else { return None };
+    let pair = format!("{username}:{}", password.reveal());
     secret_header("Basic", &base64::engine::general_purpose::STANDARD.encode(pair))
 }
 

@@ -1,7 +1,7 @@
 //! Request bodies: nothing, bytes, or a file that is streamed in bounded pieces.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, Seek as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -28,10 +28,15 @@ pub(super) enum Payload<'a> {
     File(FilePayload<'a>),
 }
 
-/// A file to be uploaded; opened anew for each attempt.
+/// A file, or a part of one, to be uploaded; opened anew for each attempt.
 pub(super) struct FilePayload<'a> {
     pub(super) path: &'a Path,
+    /// Bytes of the whole file.
     pub(super) size: u64,
+    /// Where the part begins.
+    pub(super) offset: u64,
+    /// Bytes of the part.
+    pub(super) length: u64,
     pub(super) transfer: &'a Transfer,
 }
 
@@ -42,17 +47,18 @@ impl FilePayload<'_> {
             let path = self.path.to_owned();
             move |source| RegistryError::File { verb, path, source }
         };
-        let file = std::fs::File::open(self.path).map_err(error("open"))?;
+        let mut file = std::fs::File::open(self.path).map_err(error("open"))?;
         let found = file.metadata().map_err(error("read the size of"))?.len();
         if found != self.size {
             let problem = format!("the file has {found} bytes, its descriptor says {}", self.size);
             return Err(error("upload")(io::Error::new(io::ErrorKind::InvalidData, problem)));
         }
+        file.seek(io::SeekFrom::Start(self.offset)).map_err(error("read"))?;
         let (sender, receiver) = mpsc::channel(PIECES);
-        tokio::spawn(read_pieces(tokio::fs::File::from_std(file), self.path.to_owned(), self.size, sender));
+        tokio::spawn(read_pieces(tokio::fs::File::from_std(file), self.path.to_owned(), self.length, sender));
         let body = StreamedBody {
             receiver,
-            remaining: self.size,
+            remaining: self.length,
             transfer: self.transfer.clone(),
             activity: activity.clone(),
         };

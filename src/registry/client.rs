@@ -1,18 +1,21 @@
-//! The client itself: which hosts may be spoken to in plain http, and one shared endpoint for each.
+//! The client itself: which hosts may be spoken to in plain http, one shared endpoint for each, and what happens when a mirror fails.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use reqwest::Url;
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::authentication::Authenticator;
-use super::credentials::Keychain;
+use super::credentials::{Keychain, Source, Variables};
 use super::error::RegistryError;
+use super::mirrors::{Mirrors, Places};
 use super::transport::{Endpoint, HttpOrigin, ping};
+use super::trust::Trust;
 use crate::diag::progress::Progress;
-use crate::http::{self, HttpClients, RetryPolicy, is_loopback};
+use crate::http::{self, RetryPolicy, is_loopback, is_private};
 use crate::image::Reference;
 
 /// How many blobs move at the same time.
@@ -27,10 +30,28 @@ pub struct ClientConfig {
     pub insecure_pull: bool,
     /// Registries (`host[:port]`) that pushes and pulls may reach over plain http where https fails.
     pub insecure_registries: Vec<String>,
+    /// Pushes take any certificate.
+    pub skip_tls_verify: bool,
+    /// Pulls take any certificate.
+    pub skip_tls_verify_pull: bool,
+    /// Registries (`host[:port]`) whose certificates are not checked.
+    pub skip_tls_verify_registries: Vec<String>,
+    /// PEM files with the authority or the certificate of a registry, by its `host[:port]`.
+    pub certificates: Vec<(String, PathBuf)>,
+    /// What a registry is shown: its `host[:port]`, the PEM files of the certificate and of the key.
+    pub client_certificates: Vec<(String, PathBuf, PathBuf)>,
+    /// Where images are looked for before their own registry.
+    pub mirrors: Mirrors,
+    /// The built-in sources of credentials to ask.
+    pub credential_sources: Vec<Source>,
     /// The `User-Agent`.
     pub user_agent: String,
     /// How often transient errors are tried again.
     pub retry: RetryPolicy,
+    /// How often pulls are tried again at least.
+    pub pull_retries: u32,
+    /// How often pushes are tried again at least.
+    pub push_retries: u32,
     /// Where transfers report.
     pub progress: Progress,
 }
@@ -41,8 +62,17 @@ impl Default for ClientConfig {
             insecure: false,
             insecure_pull: false,
             insecure_registries: Vec::new(),
+            skip_tls_verify: false,
+            skip_tls_verify_pull: false,
+            skip_tls_verify_registries: Vec::new(),
+            certificates: Vec::new(),
+            client_certificates: Vec::new(),
+            mirrors: Mirrors::default(),
+            credential_sources: Source::ALL.to_vec(),
             user_agent: http::USER_AGENT.to_owned(),
             retry: RetryPolicy::default(),
+            pull_retries: 0,
+            push_retries: 0,
             progress: Progress::hidden(),
         }
     }
@@ -73,13 +103,15 @@ pub struct Client {
 struct Inner {
     config: ClientConfig,
     keychain: Arc<Keychain>,
-    http: HttpClients,
+    trust: Trust,
     endpoints: Mutex<EndpointCells>,
+    /// Mirrors that did not answer, by their registry.
+    outages: Mutex<BTreeSet<String>>,
     transfers: Semaphore,
 }
 
-/// By registry host and by how plain http is allowed there; filled by the first request.
-type EndpointCells = BTreeMap<(String, PlainHttp), Arc<OnceCell<Arc<Endpoint>>>>;
+/// By registry host, by how plain http is allowed there, and by whether its certificate is checked; filled by the first request.
+type EndpointCells = BTreeMap<(String, PlainHttp, bool), Arc<OnceCell<Arc<Endpoint>>>>;
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,30 +120,38 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client with the credentials of the environment's Docker config, which are read now and not again.
+    /// A client with the credentials of the environment, whose files are read now and not again.
     ///
     /// # Errors
-    /// The Docker config or the HTTP client cannot be used.
+    /// The Docker config, a certificate or the HTTP client cannot be used.
     pub fn new(config: ClientConfig) -> Result<Self, RegistryError> {
-        let keychain = Keychain::from_environment().map_err(|source| RegistryError::Credentials { source })?;
-        Self::with_keychain(config, keychain)
+        let trust = Trust::new(&config)?;
+        let keychain =
+            Keychain::new(Variables::of_process(), config.credential_sources.clone(), trust.others().clone())
+                .map_err(|source| RegistryError::Credentials { source })?;
+        Ok(Self::assemble(config, keychain, trust))
     }
 
     /// A client with other credentials.
     ///
     /// # Errors
-    /// The HTTP client cannot be made.
+    /// A certificate or the HTTP client cannot be used.
     pub fn with_keychain(config: ClientConfig, keychain: Keychain) -> Result<Self, RegistryError> {
-        let http = HttpClients::new(&config.user_agent).map_err(|source| RegistryError::Setup { source })?;
-        Ok(Self {
+        let trust = Trust::new(&config)?;
+        Ok(Self::assemble(config, keychain, trust))
+    }
+
+    fn assemble(config: ClientConfig, keychain: Keychain, trust: Trust) -> Self {
+        Self {
             inner: Arc::new(Inner {
                 config,
                 keychain: Arc::new(keychain),
-                http,
+                trust,
                 endpoints: Mutex::default(),
+                outages: Mutex::default(),
                 transfers: Semaphore::new(MAX_TRANSFERS),
             }),
-        })
+        }
     }
 
     /// Where transfers report.
@@ -119,8 +159,33 @@ impl Client {
         &self.inner.config.progress
     }
 
-    pub(super) fn policy(&self) -> &RetryPolicy {
-        &self.inner.config.retry
+    fn policy(&self, purpose: Purpose) -> RetryPolicy {
+        let config = &self.inner.config;
+        let retries = match purpose {
+            Purpose::Pull => config.pull_retries,
+            Purpose::Push => config.push_retries,
+        };
+        RetryPolicy { attempts: config.retry.attempts.max(retries.saturating_add(1)), ..config.retry }
+    }
+
+    /// Where an image is looked for. Mirrors that are down are left out, so that not every blob waits for them anew.
+    pub(super) fn places(&self, reference: &Reference) -> Places {
+        let mut places = self.inner.config.mirrors.places(reference);
+        let outages = locked(&self.inner.outages);
+        places.first.retain(|place| !outages.contains(&place.registry));
+        places
+    }
+
+    /// After a mirror failed: nothing, if the next place may do better.
+    pub(super) fn try_next_place(&self, place: &Reference, error: RegistryError) -> Result<(), RegistryError> {
+        if !error.concerns_server() {
+            return Err(error);
+        }
+        if error.is_outage() {
+            locked(&self.inner.outages).insert(place.registry.clone());
+        }
+        tracing::warn!("{error}; trying the next registry");
+        Ok(())
     }
 
     /// Bounds how many blobs move at once; released when dropped.
@@ -131,16 +196,24 @@ impl Client {
 
     fn plain_http(&self, registry: &str, host: &str, purpose: Purpose) -> PlainHttp {
         let config = &self.inner.config;
-        let named = config.insecure_registries.iter().any(|insecure| insecure == registry || insecure == host);
+        let named = config
+            .insecure_registries
+            .iter()
+            .chain(config.mirrors.plain_http())
+            .any(|insecure| insecure == registry || insecure == host);
         let allowed = named
             || match purpose {
                 Purpose::Pull => config.insecure_pull,
                 Purpose::Push => config.insecure,
             };
-        match (allowed, is_loopback(host_without_port(host))) {
+        let name = host_without_port(host);
+        // As in kaniko: where there is no public authority to certify a name, https cannot be expected.
+        let local = is_loopback(name) || is_private(name) || name.ends_with(".local");
+        match (allowed, is_loopback(name)) {
             (true, true) => PlainHttp::Only,
-            (true, false) | (false, true) => PlainHttp::Fallback,
-            (false, false) => PlainHttp::Never,
+            (true, false) => PlainHttp::Fallback,
+            (false, _) if local => PlainHttp::Fallback,
+            (false, _) => PlainHttp::Never,
         }
     }
 
@@ -153,51 +226,49 @@ impl Client {
     ) -> Result<Arc<Endpoint>, RegistryError> {
         let host = reference.registry_host().to_owned();
         let plain = self.plain_http(&reference.registry, &host, purpose);
-        let cell = {
-            let mut endpoints = match self.inner.endpoints.lock() {
-                Ok(endpoints) => endpoints,
-                // Entries are only ever added.
-                Err(poisoned) => poisoned.into_inner(),
-            };
-            Arc::clone(endpoints.entry((host.clone(), plain)).or_default())
+        let verified = !self.inner.trust.skips(&self.inner.config, &reference.registry, &host, purpose);
+        let cell = Arc::clone(locked(&self.inner.endpoints).entry((host.clone(), plain, verified)).or_default());
+        let connect = async || {
+            let (clients, others) = self.inner.trust.clients(&reference.registry, &host, verified)?;
+            let base = Url::parse(&format!("https://{host}/")).map_err(|_invalid| RegistryError::Protocol {
+                operation: operation.to_owned(),
+                host: host.clone(),
+                problem: "is not a host that a URL can name".to_owned(),
+            })?;
+            let origin = HttpOrigin { host: host.clone(), base, clients, others };
+            self.connect(&reference.registry, origin, plain, operation).await
         };
-        let endpoint = cell.get_or_try_init(|| self.connect(&reference.registry, &host, plain, operation)).await?;
+        let endpoint = cell.get_or_try_init(connect).await?;
         Ok(Arc::clone(endpoint))
     }
 
     async fn connect(
         &self,
         registry: &str,
-        host: &str,
+        https: HttpOrigin,
         plain: PlainHttp,
         operation: &str,
     ) -> Result<Arc<Endpoint>, RegistryError> {
-        if plain == PlainHttp::Only {
-            return self.ping("http", registry, host, operation).await;
+        let mut http = https.clone();
+        // Both are schemes that a host goes with.
+        if http.base.set_scheme("http").is_err() || plain == PlainHttp::Only {
+            return self.ping(registry, http, operation).await;
         }
-        let refused = match self.ping("https", registry, host, operation).await {
+        let refused = match self.ping(registry, https.clone(), operation).await {
+            Err(error) if error.refuses_protocol() => {
+                let clients = https.clients.with_http2().map_err(|source| RegistryError::Setup { source })?;
+                return self.ping(registry, HttpOrigin { clients, ..https }, operation).await;
+            }
             Err(error) if plain == PlainHttp::Fallback && error.suggests_plain_http() => error,
             other => return other,
         };
-        tracing::debug!(host, error = %refused, "https does not work, try plain http");
-        let fallback = self.ping("http", registry, host, operation).await;
+        tracing::debug!(host = %http.host, error = %refused, "https does not work, try plain http");
+        let fallback = self.ping(registry, http, operation).await;
         // What a TLS server makes of plain http explains nothing.
         if fallback.is_err() && refused.blames_certificate() { Err(refused) } else { fallback }
     }
 
-    async fn ping(
-        &self,
-        scheme: &str,
-        registry: &str,
-        host: &str,
-        operation: &str,
-    ) -> Result<Arc<Endpoint>, RegistryError> {
-        let base = Url::parse(&format!("{scheme}://{host}/")).map_err(|_invalid| RegistryError::Protocol {
-            operation: operation.to_owned(),
-            host: host.to_owned(),
-            problem: "is not a host that a URL can name".to_owned(),
-        })?;
-        let origin = HttpOrigin { host: host.to_owned(), base, clients: self.inner.http.clone() };
+    async fn ping(&self, registry: &str, origin: HttpOrigin, operation: &str) -> Result<Arc<Endpoint>, RegistryError> {
         let authenticator = Authenticator::new(registry, Arc::clone(&self.inner.keychain));
         // Not retried here: each request that needs the endpoint runs inside `http::run`.
         ping(origin, authenticator, operation).await
@@ -215,11 +286,19 @@ impl Client {
         A: Fn(Arc<Endpoint>) -> F,
         F: Future<Output = Result<T, RegistryError>>,
     {
-        http::run(self.policy(), operation, || async {
+        http::run(&self.policy(purpose), operation, || async {
             let endpoint = self.endpoint(reference, purpose, operation).await?;
             attempt(endpoint).await
         })
         .await
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    match mutex.lock() {
+        Ok(guard) => guard,
+        // Entries are only ever added.
+        Err(poisoned) => poisoned.into_inner(),
     }
 }
 
@@ -250,5 +329,9 @@ mod tests {
         assert_eq!(plain("localhost:5000", Purpose::Pull), PlainHttp::Fallback);
         assert_eq!(plain("127.0.0.1:5000", Purpose::Push), PlainHttp::Only);
         assert_eq!(plain("[::1]:5000", Purpose::Push), PlainHttp::Only);
+        for host in ["10.1.2.3", "192.168.0.1:5000", "[fd00::1]:5000", "registry.local", "registry.local:5000"] {
+            assert_eq!(plain(host, Purpose::Pull), PlainHttp::Fallback, "{host}");
+        }
+        assert_eq!(plain("8.8.8.8", Purpose::Pull), PlainHttp::Never);
     }
 }

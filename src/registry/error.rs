@@ -191,6 +191,8 @@ pub struct Refusal {
     pub remote: Vec<RemoteError>,
     /// Which credentials were used, and where they came from.
     pub credentials: String,
+    /// The scopes that a token was asked for, where the registry wants tokens.
+    pub scopes: Vec<String>,
     /// What `Retry-After` asked for.
     pub retry_after: Option<Duration>,
 }
@@ -265,6 +267,27 @@ impl RegistryError {
         }
     }
 
+    /// Whether a tag could not be written because the registry lets no tag change.
+    pub fn is_immutable_tag(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.is_immutable_tag())
+    }
+
+    /// Whether another server may give what this one did not.
+    pub(super) fn concerns_server(&self) -> bool {
+        !matches!(self, Self::Interrupted(_) | Self::File { .. } | Self::Setup { .. })
+    }
+
+    /// Whether the server cannot be used at all, rather than not for this.
+    pub(super) fn is_outage(&self) -> bool {
+        matches!(self, Self::Connect { .. } | Self::Transport { .. } | Self::Stalled { .. })
+            || self.status().is_some_and(|status| status >= 500)
+    }
+
+    /// Whether the server speaks no HTTP/1.1 (the TLS alert of RFC 7301).
+    pub(super) fn refuses_protocol(&self) -> bool {
+        matches!(self, Self::Connect { source, .. } if source.causes().contains("NoApplicationProtocol"))
+    }
+
     /// The signal that ended the request, if one did.
     pub fn interrupted(&self) -> Option<i32> {
         match self {
@@ -294,20 +317,52 @@ impl Refusal {
     fn hint(&self) -> Option<String> {
         let Self { host, credentials, operation, .. } = self;
         let writes = ["push", "upload", "mount"].iter().any(|verb| operation.starts_with(verb));
+        if self.says(&["quota", "storage limit", "LimitExceeded"]) {
+            return Some(
+                "the project or the registry is full: delete old images there, or have its quota raised".to_owned(),
+            );
+        }
+        if self.is_immutable_tag() {
+            return Some(
+                "the tag is there and must not change: push under another, or give --push-ignore-immutable-tag-errors"
+                    .to_owned(),
+            );
+        }
+        let asked = self.asked();
         Some(match self.status.as_u16() {
             401 => {
-                format!("{credentials}; {host} wants valid ones in a config.json, whose directory DOCKER_CONFIG names")
+                format!("{credentials}{asked}; {host} wants valid ones in a config.json, whose directory DOCKER_CONFIG names")
             }
-            403 if writes => format!("{credentials}; check that the user may push to this repository"),
-            403 => format!("{credentials}; check that the user may pull from this repository"),
+            403 if writes => format!("{credentials}{asked}; check that the user may push to this repository"),
+            403 => format!("{credentials}{asked}; check that the user may pull from this repository"),
             404 if writes => {
                 format!("check the repository's name; some registries want it created first ({credentials})")
             }
             404 => format!("check the name and the tag; a private repository may look absent too ({credentials})"),
-            413 => "the registry or a proxy before it limits the size of a request (nginx: client_max_body_size)"
+            413 => "the registry or a proxy before it limits the size of a request, and smaller ones were not taken either \
+                    (nginx: client_max_body_size)"
                 .to_owned(),
             429 => format!("{host} limits the rate of requests; {credentials}"),
             _ => return None,
+        })
+    }
+
+    /// The scopes of the token, for a hint.
+    fn asked(&self) -> String {
+        if self.scopes.is_empty() { String::new() } else { format!(" (scope {})", self.scopes.join(" ")) }
+    }
+
+    /// Whether the registry keeps a tag from being written a second time (the words of ECR, Artifact Registry and Harbor).
+    fn is_immutable_tag(&self) -> bool {
+        self.operation.starts_with("push manifest")
+            && self.says(&["enabled tag immutability", "tag is immutable", "configured as immutable"])
+    }
+
+    /// Whether the registry's own words have one of `words` in them.
+    fn says(&self, words: &[&str]) -> bool {
+        self.remote.iter().any(|error| {
+            let said = format!("{} {}", error.code, error.message).to_lowercase();
+            words.iter().any(|word| said.contains(&word.to_lowercase()))
         })
     }
 }
@@ -319,7 +374,7 @@ fn connect_hint(host: &str, source: &HttpError) -> String {
     let causes = source.causes();
     if causes.contains("certificate") {
         return format!(
-            "the certificate of {host} is not trusted here: add its authority to SSL_CERT_FILE or SSL_CERT_DIR"
+            "the certificate of {host} is not trusted here: name it or its authority with --registry-certificate={host}=FILE"
         );
     }
     if causes.contains("InvalidContentType") {

@@ -6,18 +6,23 @@
 //! where an upload continues on another host, and into no message.
 
 mod authentication;
+mod blob_upload;
 mod body;
 mod challenge;
 mod client;
 pub mod credentials;
+mod download;
 mod error;
 mod local;
+mod mirrors;
 mod pull;
 mod transport;
+mod trust;
 mod upload;
 
 pub use client::{Client, ClientConfig};
 pub use credentials::Keychain;
 pub use error::{Refusal, RegistryError, RemoteError};
 pub use local::LocalBlobs;
+pub use mirrors::{MirrorError, Mirrors};
 pub use upload::{Mount, UploadSession};

@@ -1,17 +1,13 @@
-//! Reading: names to images, and blobs to files. Every byte is held against its digest and size.
-
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+//! Reading names: to manifests and configs, each held against its digest.
 
 use reqwest::Method;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
-use tokio::io::AsyncWriteExt;
 
 use super::authentication::Access;
 use super::body::Payload;
 use super::client::{Client, Purpose};
 use super::error::RegistryError;
-use super::transport::{Endpoint, Request, next_chunk, read_bounded};
+use super::transport::{Endpoint, Request, read_bounded};
 use crate::http::host_of;
 use crate::image::{
     BaseImage, Descriptor, Digest, ImageConfig, Index, LayerDescriptor, Manifest, Platform, Reference, media_type,
@@ -47,6 +43,19 @@ impl Client {
     /// The registry cannot be reached or refuses, there is no image for the platform, what comes is not an image, or it is
     /// not what its digest says.
     pub async fn resolve(&self, reference: &Reference, platform: &Platform) -> Result<BaseImage, RegistryError> {
+        let places = self.places(reference);
+        for place in &places.first {
+            match self.resolve_at(place, platform).await {
+                // It came from a mirror, but that is not its name.
+                Ok(image) => return Ok(BaseImage { reference: reference.clone(), ..image }),
+                Err(error) => self.try_next_place(place, error)?,
+            }
+        }
+        let image = self.resolve_at(&places.last, platform).await?;
+        Ok(BaseImage { reference: reference.clone(), ..image })
+    }
+
+    async fn resolve_at(&self, reference: &Reference, platform: &Platform) -> Result<BaseImage, RegistryError> {
         let mut current = reference.clone();
         let mut size = None;
         for _ in 0..MAX_INDEX_DEPTH {
@@ -130,102 +139,6 @@ impl Client {
         })
         .await
     }
-
-    /// Downloads a blob to `destination`, which appears only when it is complete and verified.
-    ///
-    /// # Errors
-    /// The registry cannot be reached or refuses; the blob is truncated, has another size or another digest than its
-    /// descriptor; the file cannot be written.
-    pub async fn fetch_blob(
-        &self,
-        reference: &Reference,
-        descriptor: &Descriptor,
-        destination: &Path,
-    ) -> Result<(), RegistryError> {
-        let operation = format!("pull blob {} of {}", descriptor.digest, reference.without_tag());
-        let access = Access::pull(&reference.repository);
-        let (operation_text, access) = (operation.as_str(), &access);
-        let path = format!("{}/blobs/{}", reference.repository, descriptor.digest);
-        let path = path.as_str();
-        self.with_endpoint(reference, Purpose::Pull, operation_text, |endpoint| async move {
-            let _slot = self.transfer_slot().await;
-            let request = Request {
-                method: Method::GET,
-                url: endpoint.url(path, operation_text)?,
-                headers: HeaderMap::new(),
-                payload: Payload::None,
-                access,
-                operation: operation_text,
-            };
-            self.download(&endpoint, &request, descriptor, destination).await
-        })
-        .await
-    }
-
-    async fn download(
-        &self,
-        endpoint: &Endpoint,
-        request: &Request<'_>,
-        descriptor: &Descriptor,
-        destination: &Path,
-    ) -> Result<(), RegistryError> {
-        let mut response = endpoint.expect(request, &[200]).await?;
-        let operation = request.operation;
-        let host = host_of(response.url());
-        let expected = descriptor.size;
-        let wrong_size =
-            |received| RegistryError::Size { operation: operation.to_owned(), host: host.clone(), expected, received };
-        if let Some(announced) = response.content_length()
-            && announced != expected
-        {
-            return Err(wrong_size(announced));
-        }
-        let mut partial = PartialFile::create(destination).await?;
-        let transfer = self.progress().transfer(format!("pull {}", short(&descriptor.digest)), Some(expected));
-        let mut hasher = descriptor.digest.hasher();
-        loop {
-            let truncated = |received, source| RegistryError::Truncated {
-                operation: operation.to_owned(),
-                host: host.clone(),
-                expected,
-                received,
-                source,
-            };
-            match next_chunk(&mut response, operation, &host).await {
-                Ok(Some(chunk)) => {
-                    hasher.update(&chunk);
-                    if hasher.bytes() > expected {
-                        return Err(wrong_size(hasher.bytes()));
-                    }
-                    partial.write(&chunk).await?;
-                    transfer.add(chunk.len() as u64);
-                }
-                Ok(None) if hasher.bytes() == expected => break,
-                Ok(None) => return Err(truncated(hasher.bytes(), None)),
-                Err(RegistryError::Transport { source, .. }) => {
-                    return Err(truncated(hasher.bytes(), Some(source)));
-                }
-                Err(other) => return Err(other),
-            }
-        }
-        let found = hasher.finish();
-        if found != descriptor.digest {
-            return Err(RegistryError::Digest {
-                operation: operation.to_owned(),
-                host,
-                expected: descriptor.digest.clone(),
-                found,
-            });
-        }
-        partial.keep().await?;
-        transfer.done();
-        Ok(())
-    }
-}
-
-/// The first characters of a digest, for progress lines.
-pub(super) fn short(digest: &Digest) -> String {
-    format!("{}:{}", digest.algorithm(), digest.hex().get(..12).unwrap_or(digest.hex()))
 }
 
 async fn get_document(
@@ -357,59 +270,6 @@ fn choose<'a>(reference: &Reference, index: &'a Index, wanted: &Platform) -> Res
     available.sort();
     available.dedup();
     Err(RegistryError::NoPlatform { reference: reference.to_string(), wanted: Box::new(wanted.clone()), available })
-}
-
-/// A download on its way; removed unless it is kept.
-struct PartialFile {
-    file: tokio::io::BufWriter<tokio::fs::File>,
-    path: PathBuf,
-    destination: PathBuf,
-    kept: bool,
-}
-
-impl PartialFile {
-    async fn create(destination: &Path) -> Result<Self, RegistryError> {
-        static COUNTER: AtomicU64 = AtomicU64::new(0);
-        let error = |verb, path: &Path, source| RegistryError::File { verb, path: path.to_owned(), source };
-        if let Some(parent) = destination.parent() {
-            tokio::fs::create_dir_all(parent).await.map_err(|source| error("create", parent, source))?;
-        }
-        let mut name = destination.as_os_str().to_owned();
-        name.push(format!(".partial.{}.{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed)));
-        let path = PathBuf::from(name);
-        let file = tokio::fs::File::create(&path).await.map_err(|source| error("create", &path, source))?;
-        let file = tokio::io::BufWriter::with_capacity(256 << 10, file);
-        Ok(Self { file, path, destination: destination.to_owned(), kept: false })
-    }
-
-    fn error(&self, verb: &'static str) -> impl FnOnce(std::io::Error) -> RegistryError + use<> {
-        let path = self.path.clone();
-        move |source| RegistryError::File { verb, path, source }
-    }
-
-    async fn write(&mut self, chunk: &[u8]) -> Result<(), RegistryError> {
-        let error = self.error("write");
-        self.file.write_all(chunk).await.map_err(error)
-    }
-
-    async fn keep(&mut self) -> Result<(), RegistryError> {
-        let error = self.error("write");
-        self.file.flush().await.map_err(error)?;
-        tokio::fs::rename(&self.path, &self.destination).await.map_err(self.error("rename"))?;
-        self.kept = true;
-        Ok(())
-    }
-}
-
-impl Drop for PartialFile {
-    fn drop(&mut self) {
-        if self.kept {
-            return;
-        }
-        if let Err(error) = std::fs::remove_file(&self.path) {
-            tracing::debug!(path = %self.path.display(), %error, "leave a partial download behind");
-        }
-    }
 }
 
 #[cfg(test)]

@@ -8,10 +8,11 @@ use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOC
 use reqwest::{Method, Response, StatusCode, Url};
 
 use super::authentication::{Access, Authenticator, Sent};
+use super::blob_upload::RequestLimit;
 use super::body::{Activity, Payload};
 use super::error::{Refusal, RegistryError, RemoteError};
 use crate::diag::redact;
-use crate::http::{HttpClients, host_of, retry_after};
+use crate::http::{HttpClients, host_of, is_link_local, is_loopback, retry_after};
 
 /// How long a response may take after the last byte of the request; registries that move an upload to an object store
 /// answer late.
@@ -30,10 +31,28 @@ pub(super) struct HttpOrigin {
     pub(super) host: String,
     /// `https://host[:port]/`
     pub(super) base: Url,
+    /// For the registry itself.
     pub(super) clients: HttpClients,
+    /// For token servers and storage on other hosts: they are shown no client certificate.
+    pub(super) others: HttpClients,
 }
 
 impl HttpOrigin {
+    /// The client that may speak to `url`.
+    pub(super) fn client_for(&self, url: &Url) -> &reqwest::Client {
+        let own = url.host_str() == self.base.host_str();
+        if own { self.clients.for_url(url) } else { self.others.for_url(url) }
+    }
+
+    /// Whether a registry out there wants us to ask this machine, or the service that hands out the machine's credentials.
+    pub(super) fn points_inside(&self, url: &Url) -> bool {
+        let inside = |url: &Url| {
+            let host = url.host_str().unwrap_or_default();
+            is_loopback(host) || is_link_local(host)
+        };
+        inside(url) && !inside(&self.base)
+    }
+
     /// Whether credentials for this registry may go to `url`.
     fn owns(&self, url: &Url) -> bool {
         url.origin() == self.base.origin()
@@ -45,6 +64,8 @@ impl HttpOrigin {
 pub(super) struct Endpoint {
     pub(super) origin: HttpOrigin,
     pub(super) authenticator: Authenticator,
+    /// How large a request may be here, as uploads have found out.
+    pub(super) request_limit: RequestLimit,
 }
 
 /// What is asked.
@@ -115,7 +136,8 @@ impl Endpoint {
             token_server: None,
             status,
             remote,
-            credentials: self.authenticator.describe(request.access),
+            credentials: self.authenticator.describe(request.access).await,
+            scopes: self.authenticator.asked_scopes(request.access).await,
             retry_after: wait,
         }))
     }
@@ -145,7 +167,7 @@ impl Endpoint {
         let owns = self.origin.owns(&url);
         tracing::debug!(method = %request.method, url = %redact::url(url.as_str()), authorized = owns && sent.header.is_some(), "request");
         let mut builder =
-            self.origin.clients.for_url(&url).request(request.method.clone(), url).headers(request.headers.clone());
+            self.origin.client_for(&url).request(request.method.clone(), url).headers(request.headers.clone());
         if owns && let Some(header) = &sent.header {
             builder = builder.header(AUTHORIZATION, header);
         }
@@ -159,7 +181,7 @@ impl Endpoint {
             }
             Payload::Bytes(bytes) => builder = builder.body(bytes.clone()),
             Payload::File(file) => {
-                builder = builder.header(CONTENT_LENGTH, HeaderValue::from(file.size)).body(file.open(&activity)?);
+                builder = builder.header(CONTENT_LENGTH, HeaderValue::from(file.length)).body(file.open(&activity)?);
             }
         }
         let response = activity
@@ -194,7 +216,7 @@ impl Endpoint {
                 return Err(self.protocol(operation, format!("leads from https to plain http, to {shown}: refused")));
             }
         }
-        if !matches!(url.scheme(), "http" | "https") {
+        if !matches!(url.scheme(), "http" | "https") || self.origin.points_inside(&url) {
             return Err(self.protocol(operation, format!("leads to {}: refused", redact::url(url.as_str()))));
         }
         Ok(url)
@@ -212,7 +234,7 @@ pub(super) async fn ping(
     authenticator: Authenticator,
     operation: &str,
 ) -> Result<Arc<Endpoint>, RegistryError> {
-    let endpoint = Endpoint { origin, authenticator };
+    let endpoint = Endpoint { origin, authenticator, request_limit: RequestLimit::default() };
     let url = endpoint.url("", operation)?;
     let access = Access { repository: String::new(), scopes: std::collections::BTreeSet::new() };
     let request = Request {

@@ -1,23 +1,33 @@
-//! Writing: is a blob there, can it be mounted, else upload it; and manifests, which come last.
+//! Writing, but for the blobs' bytes: is a blob there, can it be mounted, may we push; and manifests, which come last.
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 
 use super::authentication::Access;
-use super::body::{FilePayload, Payload};
+use super::body::Payload;
 use super::client::{Client, Purpose};
 use super::error::RegistryError;
 use super::transport::{Endpoint, Request};
-use crate::diag::progress::Transfer;
-use crate::image::{BlobSource, Descriptor, Digest, Reference};
+use crate::image::{Descriptor, Digest, Reference};
 
 static CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// An upload that the registry is waiting for.
 #[derive(Debug, Clone)]
 pub struct UploadSession {
-    location: Url,
+    pub(super) location: Url,
+}
+
+impl UploadSession {
+    /// Ends an upload that nothing more is sent to. Registries give unused uploads up by themselves, and not all know how to be
+    /// asked: a failure is none.
+    pub(super) async fn abandon(self, endpoint: &Endpoint, access: &Access, operation: &str) {
+        let cancel = Request { method: Method::DELETE, ..post(self.location, access, operation) };
+        if let Err(error) = endpoint.expect(&cancel, &[200, 202, 204, 404, 405]).await {
+            tracing::debug!(%error, "an upload stays open");
+        }
+    }
 }
 
 /// What became of a request to mount a blob.
@@ -95,57 +105,6 @@ impl Client {
         }
     }
 
-    /// Uploads a blob, into `session` where a mount left one open. Failed attempts start anew.
-    ///
-    /// # Errors
-    /// The registry cannot be reached or refuses; the blob's file cannot be read or has another size than its descriptor.
-    pub async fn upload_blob(
-        &self,
-        target: &Reference,
-        descriptor: &Descriptor,
-        source: &BlobSource,
-        session: Option<UploadSession>,
-        label: &str,
-    ) -> Result<(), RegistryError> {
-        let operation = format!("upload blob {} to {}", descriptor.digest, target.without_tag());
-        let access = Access::push(&target.repository);
-        let (operation, access) = (operation.as_str(), &access);
-        let session = std::sync::Mutex::new(session);
-        let session = &session;
-        self.with_endpoint(target, Purpose::Push, operation, |endpoint| async move {
-            let _slot = self.transfer_slot().await;
-            // An open session is good for one attempt.
-            let open = match session.lock() {
-                Ok(mut session) => session.take(),
-                Err(_poisoned) => None,
-            };
-            let open = match open {
-                Some(open) => open,
-                None => open_session(&endpoint, target, access, operation).await?,
-            };
-            let transfer = self.progress().transfer(label, Some(descriptor.size));
-            let mut url = open.location;
-            url.query_pairs_mut().append_pair("digest", &descriptor.digest.to_string());
-            let mut headers = HeaderMap::new();
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-            let request = Request {
-                method: Method::PUT,
-                url,
-                headers,
-                payload: payload(source, descriptor, &transfer, &endpoint, operation)?,
-                access,
-                operation,
-            };
-            endpoint.expect(&request, &[200, 201, 204]).await?;
-            if let BlobSource::Bytes(bytes) = source {
-                transfer.add(bytes.len() as u64);
-            }
-            transfer.done();
-            Ok(())
-        })
-        .await
-    }
-
     /// Writes a manifest under the tag of `target`, or under its digest. All blobs have to be there.
     ///
     /// # Errors
@@ -200,12 +159,8 @@ impl Client {
         let access = Access::push(&target.repository);
         let (operation, access) = (operation.as_str(), &access);
         self.with_endpoint(target, Purpose::Push, operation, |endpoint| async move {
-            let session = open_session(&endpoint, target, access, operation).await?;
-            let cancel = Request { method: Method::DELETE, ..post(session.location, access, operation) };
-            if let Err(error) = endpoint.expect(&cancel, &[200, 202, 204, 404, 405]).await {
-                // The registry gives unused uploads up by itself, and not all know how to be asked.
-                tracing::debug!(%error, "the upload opened for a check stays open");
-            }
+            let (session, _) = open_session(&endpoint, target, access, operation).await?;
+            session.abandon(&endpoint, access, operation).await;
             Ok(())
         })
         .await
@@ -216,29 +171,15 @@ fn post<'a>(url: Url, access: &'a Access, operation: &'a str) -> Request<'a> {
     Request { method: Method::POST, url, headers: HeaderMap::new(), payload: Payload::None, access, operation }
 }
 
-async fn open_session(
+/// Opens an upload; also gives the headers of the answer, which may name limits.
+pub(super) async fn open_session(
     endpoint: &Endpoint,
     target: &Reference,
     access: &Access,
     operation: &str,
-) -> Result<UploadSession, RegistryError> {
+) -> Result<(UploadSession, HeaderMap), RegistryError> {
     let url = endpoint.url(&format!("{}/blobs/uploads/", target.repository), operation)?;
     let response = endpoint.expect(&post(url, access, operation), &[202]).await?;
-    Ok(UploadSession { location: endpoint.location(&response, operation)? })
-}
-
-fn payload<'a>(
-    source: &'a BlobSource,
-    descriptor: &Descriptor,
-    transfer: &'a Transfer,
-    endpoint: &Endpoint,
-    operation: &str,
-) -> Result<Payload<'a>, RegistryError> {
-    match source {
-        BlobSource::File(path) => Ok(Payload::File(FilePayload { path, size: descriptor.size, transfer })),
-        BlobSource::Bytes(bytes) => Ok(Payload::Bytes(Bytes::copy_from_slice(bytes))),
-        BlobSource::Registry(reference) => {
-            Err(endpoint.protocol(operation, format!("cannot be sent a blob that is still in {reference}")))
-        }
-    }
+    let session = UploadSession { location: endpoint.location(&response, operation)? };
+    Ok((session, response.headers().clone()))
 }

@@ -8,19 +8,23 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
-use base64::Engine;
 use bytes::Bytes;
 use crabwright::image::{Digest, Manifest, media_type};
-use futures_util::{StreamExt, stream};
-use http_body::Frame;
-use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
+
+mod authentication;
+mod faults;
+mod uploads;
+
+pub(crate) use authentication::Authentication;
+pub(crate) use faults::Fault;
+use faults::damage;
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -31,27 +35,10 @@ pub(crate) struct Seen {
     pub(crate) path: String,
     pub(crate) query: String,
     pub(crate) authorization: Option<String>,
-}
-
-/// How a request goes wrong.
-#[derive(Debug, Clone)]
-pub(crate) enum Fault {
-    /// This answer instead of the right one.
-    Status(u16, Vec<(&'static str, String)>, String),
-    /// The right headers, the first half of the body, then the connection breaks.
-    ResetMidBody,
-    /// The first half of the body, as if that were all, with its length.
-    ShortBody,
-    /// The first half of the body, as if that were all, without a length.
-    ShortChunkedBody,
-    /// The right length, another content.
-    CorruptBody,
-    /// No answer at all, the connection closes.
-    Close,
-    /// This status before the request's body has been read.
-    Early(u16),
-    /// No answer, and the connection stays.
-    Hang,
+    pub(crate) range: Option<String>,
+    pub(crate) content_range: Option<String>,
+    /// Bytes that the request announced.
+    pub(crate) length: u64,
 }
 
 #[derive(Debug)]
@@ -63,24 +50,6 @@ struct Script {
     fault: Fault,
 }
 
-/// Who may do what.
-#[derive(Debug, Clone, Default)]
-pub(crate) enum Authentication {
-    #[default]
-    None,
-    Basic {
-        user: &'static str,
-        password: &'static str,
-    },
-    /// Tokens from `/token`. Without credentials it gives tokens only for `public` repositories.
-    Token {
-        user: &'static str,
-        password: &'static str,
-        /// How many requests a token is good for.
-        requests: u32,
-    },
-}
-
 /// How this registry differs from an ideal one.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Habits {
@@ -89,6 +58,14 @@ pub(crate) struct Habits {
     pub(crate) no_mount: bool,
     pub(crate) no_head: bool,
     pub(crate) relative_location: bool,
+    /// Parts of blobs are not served: always the whole.
+    pub(crate) no_range: bool,
+    /// Uploads take no pieces.
+    pub(crate) no_pieces: bool,
+    /// How far an upload is cannot be asked.
+    pub(crate) no_upload_status: bool,
+    /// Larger requests are answered with 413 before they have been read, as nginx does.
+    pub(crate) request_limit: Option<u64>,
     /// Blobs are served by this host.
     pub(crate) blobs_elsewhere: Option<String>,
     /// Uploads continue on this host.
@@ -100,7 +77,7 @@ struct State {
     habits: Habits,
     blobs: BTreeMap<(String, String), Bytes>,
     manifests: BTreeMap<(String, String), (String, Bytes)>,
-    uploads: BTreeSet<String>,
+    uploads: BTreeMap<String, Vec<u8>>,
     tokens: BTreeMap<String, (BTreeSet<String>, u32)>,
     scripts: Vec<Script>,
     seen: Vec<Seen>,
@@ -194,6 +171,9 @@ impl FakeRegistry {
             path: parts.uri.path().to_owned(),
             query: parts.uri.query().unwrap_or_default().to_owned(),
             authorization: header("authorization"),
+            range: header("range"),
+            content_range: header("content-range"),
+            length: header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0),
         };
         self.state().seen.push(seen.clone());
         let fault = self.next_fault(&seen);
@@ -205,6 +185,14 @@ impl FakeRegistry {
         }
         if let Some(Fault::Hang) = fault {
             std::future::pending::<()>().await;
+        }
+        if self.state().habits.request_limit.is_some_and(|limit| seen.length > limit) {
+            return Ok(respond(413, &[], "<html>413 Request Entity Too Large</html>").map(full));
+        }
+        if let Some(Fault::BreakUpload(bytes)) = fault {
+            let content = first_bytes(body, bytes).await;
+            self.keep_part(&seen, &content);
+            return Err(io::Error::other("scripted"));
         }
         let content = body.collect().await.map(|all| all.to_bytes()).unwrap_or_default();
         if let Some(Fault::Status(status, headers, text)) = &fault {
@@ -237,12 +225,12 @@ impl FakeRegistry {
 
     fn answer(&self, method: &Method, seen: &Seen, content_type: Option<String>, content: &Bytes) -> Response<Bytes> {
         if seen.path == "/token" {
-            return self.token(seen);
+            return self.token(seen, content);
         }
         if let Some(repository) = seen.path.strip_prefix("/elsewhere/") {
             // The storage behind a registry: knows no credentials.
             let (repository, digest) = repository.rsplit_once('/').unwrap_or_default();
-            return self.blob(repository, digest, true);
+            return self.blob(repository, digest, seen, true);
         }
         if let Some(refused) = self.unauthorized(method, seen) {
             return refused;
@@ -262,7 +250,7 @@ impl FakeRegistry {
                 let location = format!("http://{elsewhere}/elsewhere/{repository}/{digest}?signature=sesame");
                 return respond(307, &[("location", &location)], "");
             }
-            return self.blob(repository, digest, *method == Method::GET);
+            return self.blob(repository, digest, seen, *method == Method::GET);
         }
         if let Some((repository, reference)) = path.split_once("/manifests/") {
             if *method == Method::PUT {
@@ -281,52 +269,26 @@ impl FakeRegistry {
         error(404, "UNSUPPORTED", "no such path")
     }
 
-    fn blob(&self, repository: &str, digest: &str, with_content: bool) -> Response<Bytes> {
-        match self.state().blobs.get(&(repository.to_owned(), digest.to_owned())) {
-            Some(content) if with_content => Response::new(content.clone()),
-            Some(_) => respond(200, &[], ""),
-            None => error(404, "BLOB_UNKNOWN", "blob unknown to registry"),
+    fn blob(&self, repository: &str, digest: &str, seen: &Seen, with_content: bool) -> Response<Bytes> {
+        let state = self.state();
+        let Some(content) = state.blobs.get(&(repository.to_owned(), digest.to_owned())) else {
+            return error(404, "BLOB_UNKNOWN", "blob unknown to registry");
+        };
+        if !with_content {
+            return respond(200, &[], "");
         }
-    }
-
-    fn upload(&self, method: &Method, repository: &str, seen: &Seen, content: &Bytes) -> Response<Bytes> {
-        let mut state = self.state();
-        let query = parameters(&seen.query);
-        if *method == Method::POST {
-            if let (Some(digest), Some(from)) = (query.get("mount"), query.get("from"))
-                && !state.habits.no_mount
-                && let Some(content) = state.blobs.get(&(from.clone(), digest.clone())).cloned()
-            {
-                state.blobs.insert((repository.to_owned(), digest.clone()), content);
-                return respond(201, &[], "");
+        let start = seen.range.as_ref();
+        let start = start.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix("-")?.parse::<usize>().ok());
+        match start {
+            Some(start) if !state.habits.no_range && start < content.len() => {
+                let range = format!("bytes {start}-{}/{}", content.len() - 1, content.len());
+                let mut response = respond(206, &[("content-range", &range)], "");
+                *response.body_mut() = content.slice(start..);
+                response
             }
-            state.counter += 1;
-            let path = format!("/v2/{repository}/blobs/uploads/{}?state=a%2Bb", state.counter);
-            let session = state.counter.to_string();
-            state.uploads.insert(session);
-            let location = match (&state.habits.uploads_elsewhere, state.habits.relative_location) {
-                (Some(elsewhere), _) => format!("http://{elsewhere}{path}"),
-                (None, true) => path,
-                (None, false) => format!("http://{}{path}", self.address),
-            };
-            return respond(202, &[("location", &location)], "");
+            Some(start) if !state.habits.no_range && start >= content.len() => error(416, "RANGE_INVALID", "too far"),
+            _ => Response::new(content.clone()),
         }
-        let session = seen.path.rsplit('/').next().unwrap_or_default();
-        if *method == Method::DELETE {
-            state.uploads.remove(session);
-            return respond(204, &[], "");
-        }
-        // A host that only continues uploads has not opened them.
-        let known = state.uploads.remove(session) || matches!(state.habits.authentication, Authentication::None);
-        if !known || query.get("state").map(String::as_str) != Some("a+b") {
-            return error(404, "BLOB_UPLOAD_UNKNOWN", "no such upload");
-        }
-        let found = Digest::sha256_of(content).to_string();
-        if query.get("digest") != Some(&found) {
-            return error(400, "DIGEST_INVALID", "the content has another digest");
-        }
-        state.blobs.insert((repository.to_owned(), found), content.clone());
-        respond(201, &[], "")
     }
 
     fn take_manifest(
@@ -352,82 +314,6 @@ impl FakeRegistry {
         }
         respond(201, &[("docker-content-digest", &digest.to_string())], "")
     }
-
-    fn token(&self, seen: &Seen) -> Response<Bytes> {
-        let mut state = self.state();
-        let Authentication::Token { user, password, requests } = state.habits.authentication.clone() else {
-            return error(404, "UNSUPPORTED", "no tokens here");
-        };
-        let known = match &seen.authorization {
-            Some(header) if *header == basic(user, password) => true,
-            Some(_) => return respond(401, &[], r#"{"details":"incorrect username or password"}"#),
-            None => false,
-        };
-        let mut scopes = BTreeSet::new();
-        for (name, scope) in pairs(&seen.query) {
-            let mut parts = scope.splitn(3, ':').skip(1);
-            let (repository, actions) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-            if name != "scope" || !(known || repository.starts_with("public")) {
-                continue;
-            }
-            let allowed = actions.split(',').filter(|action| known || *action == "pull");
-            scopes.extend(allowed.map(|action| format!("{repository}:{action}")));
-        }
-        state.counter += 1;
-        let token = format!("token-{}", state.counter);
-        state.tokens.insert(token.clone(), (scopes, requests));
-        respond(200, &[], &format!(r#"{{"token":"{token}","expires_in":300}}"#))
-    }
-
-    fn unauthorized(&self, method: &Method, seen: &Seen) -> Option<Response<Bytes>> {
-        let mut state = self.state();
-        let repository = seen.path.trim_start_matches("/v2/");
-        let repository = ["/blobs/", "/manifests/"]
-            .iter()
-            .find_map(|part| repository.split_once(part))
-            .map_or("", |(repository, _)| repository);
-        let reads = matches!(*method, Method::GET | Method::HEAD);
-        match state.habits.authentication.clone() {
-            Authentication::None => None,
-            Authentication::Basic { user, password } => {
-                let allowed = seen.authorization == Some(basic(user, password));
-                let challenge = [("www-authenticate", r#"Basic realm="fake""#)];
-                let body = r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#;
-                (!allowed).then(|| respond(401, &challenge, body))
-            }
-            Authentication::Token { .. } => {
-                let token = seen.authorization.as_ref().and_then(|header| header.strip_prefix("Bearer "));
-                let action = if reads { "pull" } else { "push" };
-                let mut needed = Vec::new();
-                if !repository.is_empty() {
-                    needed.push(format!("{repository}:{action}"));
-                }
-                if let Some(from) = parameters(&seen.query).get("from") {
-                    needed.push(format!("{from}:pull"));
-                }
-                if let Some((scopes, left)) = token.and_then(|token| state.tokens.get_mut(token))
-                    && *left > 0
-                    && needed.iter().all(|scope| scopes.contains(scope))
-                {
-                    *left -= 1;
-                    return None;
-                }
-                let scope = if repository.is_empty() {
-                    String::new()
-                } else {
-                    let actions = if reads { "pull" } else { "pull,push" };
-                    format!(",scope=\"repository:{repository}:{actions}\"")
-                };
-                let challenge = format!("Bearer realm=\"http://{}/token\",service=\"fake\"{scope}", self.address);
-                let body = r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#;
-                Some(respond(401, &[("www-authenticate", &challenge)], body))
-            }
-        }
-    }
-}
-
-fn basic(user: &str, password: &str) -> String {
-    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")))
 }
 
 fn pairs(query: &str) -> Vec<(String, String)> {
@@ -437,6 +323,18 @@ fn pairs(query: &str) -> Vec<(String, String)> {
 
 fn parameters(query: &str) -> BTreeMap<String, String> {
     pairs(query).into_iter().collect()
+}
+
+/// The first bytes of a body, or all where it is shorter.
+async fn first_bytes(mut body: Incoming, bytes: usize) -> Vec<u8> {
+    let mut content = Vec::new();
+    while content.len() < bytes
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        content.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+    }
+    content.truncate(bytes);
+    content
 }
 
 fn respond(status: u16, headers: &[(&str, &str)], body: &str) -> Response<Bytes> {
@@ -453,36 +351,4 @@ fn error(status: u16, code: &str, message: &str) -> Response<Bytes> {
 
 fn full(content: impl Into<Bytes>) -> Body {
     Full::new(content.into()).map_err(|never: Infallible| match never {}).boxed_unsync()
-}
-
-/// A body without a length that ends, well or badly, after `content`.
-fn cut(content: Bytes, end: Option<io::Error>) -> Body {
-    let first = stream::once(async { Ok(Frame::data(content)) });
-    let last = stream::once(async {
-        // What was sent so far has to leave the server's buffers before the connection breaks.
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        end
-    });
-    let last = last.filter_map(|end| async { end.map(Err) });
-    StreamBody::new(first.chain(last)).boxed_unsync()
-}
-
-fn damage(answer: Response<Bytes>, fault: &Fault) -> Response<Body> {
-    let (mut parts, content) = answer.into_parts();
-    let half = content.slice(..content.len() / 2);
-    let body = match fault {
-        Fault::ResetMidBody => {
-            parts.headers.insert("content-length", content.len().into());
-            cut(half, Some(io::Error::other("scripted")))
-        }
-        Fault::ShortBody => full(half),
-        Fault::ShortChunkedBody => cut(half, None),
-        Fault::CorruptBody => full(content.iter().map(|byte| byte ^ 1).collect::<Vec<u8>>()),
-        Fault::Status(..) | Fault::Close | Fault::Early(_) | Fault::Hang => full(content),
-    };
-    if parts.status == StatusCode::NOT_FOUND {
-        // A damaged 404 would hide a mistake of the test itself.
-        panic!("the damaged answer is for something that is not there");
-    }
-    Response::from_parts(parts, body)
 }

@@ -1,0 +1,301 @@
+//! Whom we speak to a registry as.
+//!
+//! Docker's config comes first, then the built-in sources that `--credential-helpers` names. Each answers for the registries it
+//! knows and for no others. What programs and clouds answer is kept for as long as it is good.
+
+mod docker_config;
+mod environment;
+mod program;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::diag::redact::Secret;
+use crate::http::HttpClients;
+
+use docker_config::{DockerConfigs, Entry};
+pub use program::ProgramError;
+
+/// Credentials are fetched anew when they have less than this to live.
+const MARGIN: Duration = Duration::from_secs(120);
+
+/// Why credentials cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// The file cannot be read.
+    #[error("read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is not JSON of the right shape. The position is told, the content is not.
+    #[error("{} is not a Docker config: malformed at line {line}, column {column}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where, from 1.
+        line: usize,
+        /// Where, from 1.
+        column: usize,
+    },
+    /// An entry's `auth` is not `base64(user:password)`.
+    #[error("the entry {key:?} in {}: \"auth\" is not base64 of user:password", path.display())]
+    Auth {
+        /// The file.
+        path: PathBuf,
+        /// The key below `auths`.
+        key: String,
+    },
+    /// A credential helper.
+    #[error("ask docker-credential-{name}, which {file} names, for {registry}")]
+    Program {
+        /// What follows `docker-credential-` in its name.
+        name: String,
+        /// The file that names it.
+        file: String,
+        /// The registry.
+        registry: String,
+        /// The cause.
+        #[source]
+        source: ProgramError,
+    },
+}
+
+/// What a registry or its token server is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// A user name and a password or access token.
+    Password {
+        /// The user.
+        username: String,
+        /// The password or access token.
+        password: Secret<String>,
+    },
+    /// An OAuth2 refresh token, good for the token server.
+    IdentityToken(Secret<String>),
+    /// A bearer token, good for the registry itself.
+    RegistryToken(Secret<String>),
+}
+
+impl Credential {
+    fn password(username: String, password: String) -> Self {
+        Self::Password { username, password: Secret::new(password) }
+    }
+}
+
+/// A credential, and where it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The credential.
+    pub credential: Credential,
+    /// `the entry "ghcr.io" in /root/.docker/config.json`.
+    pub origin: String,
+}
+
+impl Login {
+    fn describe(&self) -> String {
+        match &self.credential {
+            Credential::Password { username, .. } => {
+                format!("credentials of user {username:?} come from {}", self.origin)
+            }
+            Credential::IdentityToken(_) => format!("an identity token comes from {}", self.origin),
+            Credential::RegistryToken(_) => format!("a registry token comes from {}", self.origin),
+        }
+    }
+}
+
+/// What the keychain has for a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup {
+    /// Credentials.
+    Login(Login),
+    /// None; the text says where was looked, for hints.
+    Anonymous(String),
+}
+
+impl Lookup {
+    /// The credentials, if there are any.
+    pub fn login(&self) -> Option<&Login> {
+        match self {
+            Self::Login(login) => Some(login),
+            Self::Anonymous(_) => None,
+        }
+    }
+
+    /// For messages: which credentials are used. Never the password.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Login(login) => login.describe(),
+            Self::Anonymous(why) => why.clone(),
+        }
+    }
+}
+
+/// The variables of the environment, as they were when the program started. They hold secrets and are never shown.
+#[derive(Clone, Default)]
+pub struct Variables(Arc<BTreeMap<String, String>>);
+
+impl Variables {
+    /// Those of this process; what is not text cannot be meant for us.
+    pub fn of_process() -> Self {
+        let text = |text: OsString| text.into_string().ok();
+        Self(Arc::new(std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect()))
+    }
+
+    /// A variable's value; an empty one counts as unset.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+}
+
+impl<const N: usize> From<[(&str, &str); N]> for Variables {
+    fn from(pairs: [(&str, &str); N]) -> Self {
+        Self(Arc::new(pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()))
+    }
+}
+
+impl fmt::Debug for Variables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Variables").finish_non_exhaustive()
+    }
+}
+
+/// The built-in sources of credentials; the words of `--credential-helpers`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// `KANIKO_<HOST>_USER` and `KANIKO_<HOST>_PASSWORD`.
+    Environment,
+    /// Google's Container and Artifact Registry.
+    Google,
+    /// Amazon's ECR.
+    Amazon,
+    /// Azure's Container Registry.
+    Azure,
+    /// The variables of a GitLab job.
+    GitLab,
+}
+
+impl Source {
+    /// All of them, in the order in which they are asked.
+    pub const ALL: [Self; 5] = [Self::Environment, Self::Google, Self::Amazon, Self::Azure, Self::GitLab];
+
+    /// The word of `--credential-helpers`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Environment => "env",
+            Self::Google => "google",
+            Self::Amazon => "ecr",
+            Self::Azure => "acr",
+            Self::GitLab => "gitlab",
+        }
+    }
+}
+
+/// An answer that is good for a while.
+struct Kept {
+    /// `None`: the source has nothing for the registry.
+    login: Option<Login>,
+    expires: Option<Instant>,
+}
+
+/// All credentials there are.
+#[derive(Default)]
+pub struct Keychain {
+    files: DockerConfigs,
+    variables: Variables,
+    sources: Vec<Source>,
+    http: Option<HttpClients>,
+    /// What was answered, by source and registry. Locked while one asks, so that the others do not.
+    answers: tokio::sync::Mutex<BTreeMap<(String, String), Kept>>,
+}
+
+impl fmt::Debug for Keychain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keychain").field("sources", &self.sources).finish_non_exhaustive()
+    }
+}
+
+impl Keychain {
+    /// Docker's config in all its places, and the built-in `sources`, as `variables` describe them.
+    ///
+    /// # Errors
+    /// A file is there, but cannot be read or understood.
+    pub fn new(variables: Variables, sources: Vec<Source>, http: HttpClients) -> Result<Self, CredentialsError> {
+        let files = DockerConfigs::of_environment(&variables)?;
+        Ok(Self { files, variables, sources, http: Some(http), ..Self::default() })
+    }
+
+    /// Reads those Docker configs that are there, and asks no other source.
+    ///
+    /// # Errors
+    /// A file is there, but cannot be read or understood.
+    pub fn load(candidates: Vec<PathBuf>) -> Result<Self, CredentialsError> {
+        Ok(Self { files: DockerConfigs::load(candidates)?, ..Self::default() })
+    }
+
+    /// The credentials for a repository.
+    ///
+    /// # Errors
+    /// An entry cannot be used, or a source that is set up for this registry fails.
+    pub async fn lookup(&self, registry: &str, repository: &str) -> Result<Lookup, CredentialsError> {
+        let mut reasons: Vec<String> = self.files.explain_absence(registry).into_iter().collect();
+        match self.files.entry(registry, repository)? {
+            Some(Entry::Login(login)) => return Ok(Lookup::Login(login)),
+            Some(Entry::Program { name, file }) => match self.ask_program(&name, &file, registry).await {
+                Ok(Some(login)) => return Ok(Lookup::Login(login)),
+                Ok(None) => {
+                    reasons = vec![format!("docker-credential-{name}, which {file} names, has none for {registry}")];
+                }
+                // A config that came from a desk names programs that no pod has; the sources below often do their work.
+                Err(CredentialsError::Program { source: ProgramError::Run(error), .. })
+                    if error.kind() == io::ErrorKind::NotFound =>
+                {
+                    reasons = vec![format!("docker-credential-{name}, which {file} names, is not in PATH")];
+                }
+                Err(error) => return Err(error),
+            },
+            None => {}
+        }
+        for source in &self.sources {
+            if let Some(login) = self.ask(*source, registry).await? {
+                return Ok(Lookup::Login(login));
+            }
+        }
+        let why = if reasons.is_empty() { String::new() } else { format!(", because {}", reasons.join("; ")) };
+        Ok(Lookup::Anonymous(format!("no credentials were used{why}")))
+    }
+
+    async fn ask_program(&self, name: &str, file: &str, registry: &str) -> Result<Option<Login>, CredentialsError> {
+        let key = (format!("docker-credential-{name}"), registry.to_owned());
+        let mut answers = self.answers.lock().await;
+        if let Some(kept) = answers.get(&key) {
+            return Ok(kept.login.clone());
+        }
+        let found = program::get(name, registry).await.map_err(|source| CredentialsError::Program {
+            name: name.to_owned(),
+            file: file.to_owned(),
+            registry: registry.to_owned(),
+            source,
+        })?;
+        let login = found
+            .map(|credential| Login { credential, origin: format!("docker-credential-{name}, which {file} names") });
+        answers.insert(key, Kept { login: login.clone(), expires: None });
+        Ok(login)
+    }
+
+    async fn ask(&self, source: Source, registry: &str) -> Result<Option<Login>, CredentialsError> {
+        match source {
+            Source::Environment => Ok(environment::kaniko(&self.variables, registry)),
+            Source::GitLab => Ok(environment::gitlab(&self.variables, registry)),
+            Source::Google | Source::Amazon | Source::Azure => Ok(None),
+        }
+    }
+}

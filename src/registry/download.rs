@@ -1,0 +1,280 @@
+//! Reading blobs into files. Every byte is held against the blob's digest and size, and what has come is not asked for again when
+//! the connection breaks.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use reqwest::header::{CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
+use reqwest::{Method, Response};
+use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
+
+use super::authentication::Access;
+use super::body::Payload;
+use super::client::{Client, Purpose};
+use super::error::RegistryError;
+use super::transport::{Endpoint, Request, next_chunk};
+use crate::diag::progress::Transfer;
+use crate::http::host_of;
+use crate::image::{Descriptor, Digest, Hasher, Reference};
+
+impl Client {
+    /// Downloads a blob to `destination`, which appears only when it is complete and verified.
+    ///
+    /// # Errors
+    /// The registry and its mirrors cannot be reached or refuse; the blob is truncated, has another size or another digest than its
+    /// descriptor; the file cannot be written.
+    pub async fn fetch_blob(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        destination: &Path,
+    ) -> Result<(), RegistryError> {
+        let places = self.places(reference);
+        for place in &places.first {
+            match self.fetch_blob_from(place, descriptor, destination).await {
+                Ok(()) => return Ok(()),
+                Err(error) => self.try_next_place(place, error)?,
+            }
+        }
+        self.fetch_blob_from(&places.last, descriptor, destination).await
+    }
+
+    async fn fetch_blob_from(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        destination: &Path,
+    ) -> Result<(), RegistryError> {
+        let operation = format!("pull blob {} of {}", descriptor.digest, reference.without_tag());
+        let access = Access::pull(&reference.repository);
+        let (operation, access) = (operation.as_str(), &access);
+        let path = format!("{}/blobs/{}", reference.repository, descriptor.digest);
+        let path = path.as_str();
+        let partial = tokio::sync::Mutex::new(PartialFile::create(destination, &descriptor.digest).await?);
+        let partial = &partial;
+        self.with_endpoint(reference, Purpose::Pull, operation, |endpoint| async move {
+            let _slot = self.transfer_slot().await;
+            let mut partial = partial.lock().await;
+            let label = format!("pull {}", short(&descriptor.digest));
+            let download = Download { endpoint: &endpoint, path, access, operation, descriptor };
+            let transfer = self.progress().transfer(label, Some(descriptor.size));
+            download.attempt(&mut partial, &transfer).await?;
+            transfer.done();
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// One blob on its way here.
+struct Download<'a> {
+    endpoint: &'a Endpoint,
+    path: &'a str,
+    access: &'a Access,
+    operation: &'a str,
+    descriptor: &'a Descriptor,
+}
+
+impl Download<'_> {
+    async fn attempt(&self, partial: &mut PartialFile, transfer: &Transfer) -> Result<(), RegistryError> {
+        loop {
+            let response = self.ask(partial).await?;
+            transfer.add(partial.received());
+            let host = host_of(response.url());
+            self.receive(response, &host, partial, transfer).await?;
+            let found = partial.finish_hash();
+            if found == self.descriptor.digest {
+                return partial.keep().await;
+            }
+            if !partial.patched {
+                return Err(RegistryError::Digest {
+                    operation: self.operation.to_owned(),
+                    host,
+                    expected: self.descriptor.digest.clone(),
+                    found,
+                });
+            }
+            // The parts did not fit together: once more, in one piece.
+            tracing::debug!(digest = %self.descriptor.digest, %found, "the parts of a resumed download do not fit");
+            partial.restart().await?;
+            partial.resumable = false;
+        }
+    }
+
+    /// Asks for what is missing, or for everything where the server does not give parts.
+    async fn ask(&self, partial: &mut PartialFile) -> Result<Response, RegistryError> {
+        if !partial.resumable {
+            partial.restart().await?;
+        }
+        let received = partial.received();
+        if received > 0 {
+            let mut headers = HeaderMap::new();
+            if let Ok(range) = HeaderValue::from_str(&format!("bytes={received}-")) {
+                headers.insert(RANGE, range);
+            }
+            let response = self.endpoint.expect(&self.request(headers)?, &[200, 206, 416]).await?;
+            if response.status().as_u16() == 206 && first_byte(&response) == Some(received) {
+                tracing::debug!(received, digest = %self.descriptor.digest, "resume the download");
+                partial.patched = true;
+                return Ok(response);
+            }
+            partial.restart().await?;
+            if response.status().as_u16() == 200 {
+                return Ok(response);
+            }
+        }
+        self.endpoint.expect(&self.request(HeaderMap::new())?, &[200]).await
+    }
+
+    fn request(&self, headers: HeaderMap) -> Result<Request<'_>, RegistryError> {
+        Ok(Request {
+            method: Method::GET,
+            url: self.endpoint.url(self.path, self.operation)?,
+            headers,
+            payload: Payload::None,
+            access: self.access,
+            operation: self.operation,
+        })
+    }
+
+    async fn receive(
+        &self,
+        mut response: Response,
+        host: &str,
+        partial: &mut PartialFile,
+        transfer: &Transfer,
+    ) -> Result<(), RegistryError> {
+        let expected = self.descriptor.size;
+        let operation = || self.operation.to_owned();
+        let wrong_size =
+            |received| RegistryError::Size { operation: operation(), host: host.to_owned(), expected, received };
+        if let Some(announced) = response.content_length()
+            && announced.saturating_add(partial.received()) != expected
+        {
+            return Err(wrong_size(announced.saturating_add(partial.received())));
+        }
+        loop {
+            let received = partial.received();
+            let truncated = |source| RegistryError::Truncated {
+                operation: operation(),
+                host: host.to_owned(),
+                expected,
+                received,
+                source,
+            };
+            match next_chunk(&mut response, self.operation, host).await {
+                Ok(Some(chunk)) => {
+                    if received + chunk.len() as u64 > expected {
+                        return Err(wrong_size(received + chunk.len() as u64));
+                    }
+                    partial.write(&chunk).await?;
+                    transfer.add(chunk.len() as u64);
+                }
+                Ok(None) if received == expected => return Ok(()),
+                Ok(None) => return Err(truncated(None)),
+                Err(RegistryError::Transport { source, .. }) => return Err(truncated(Some(source))),
+                Err(other) => return Err(other),
+            }
+        }
+    }
+}
+
+/// The first characters of a digest, for progress lines.
+fn short(digest: &Digest) -> String {
+    format!("{}:{}", digest.algorithm(), digest.hex().get(..12).unwrap_or(digest.hex()))
+}
+
+/// Where the part of an answer begins: `Content-Range: bytes 42-99/100`.
+fn first_byte(response: &Response) -> Option<u64> {
+    let range = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
+    range.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
+}
+
+/// A download on its way; removed unless it is kept.
+struct PartialFile {
+    file: tokio::io::BufWriter<tokio::fs::File>,
+    path: PathBuf,
+    destination: PathBuf,
+    digest: Digest,
+    hasher: Hasher,
+    /// The content comes from more than one answer.
+    patched: bool,
+    /// More may be added to what is there.
+    resumable: bool,
+    kept: bool,
+}
+
+impl PartialFile {
+    async fn create(destination: &Path, digest: &Digest) -> Result<Self, RegistryError> {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let error = |verb, path: &Path, source| RegistryError::File { verb, path: path.to_owned(), source };
+        if let Some(parent) = destination.parent() {
+            tokio::fs::create_dir_all(parent).await.map_err(|source| error("create", parent, source))?;
+        }
+        let mut name = destination.as_os_str().to_owned();
+        name.push(format!(".partial.{}.{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed)));
+        let path = PathBuf::from(name);
+        let file = tokio::fs::File::create(&path).await.map_err(|source| error("create", &path, source))?;
+        Ok(Self {
+            file: tokio::io::BufWriter::with_capacity(256 << 10, file),
+            path,
+            destination: destination.to_owned(),
+            digest: digest.clone(),
+            hasher: digest.hasher(),
+            patched: false,
+            resumable: true,
+            kept: false,
+        })
+    }
+
+    fn received(&self) -> u64 {
+        self.hasher.bytes()
+    }
+
+    fn error(&self, verb: &'static str) -> impl FnOnce(std::io::Error) -> RegistryError + use<> {
+        let path = self.path.clone();
+        move |source| RegistryError::File { verb, path, source }
+    }
+
+    /// Forgets what has come.
+    async fn restart(&mut self) -> Result<(), RegistryError> {
+        if self.received() > 0 {
+            self.file.rewind().await.map_err(self.error("rewind"))?;
+            self.file.get_mut().set_len(0).await.map_err(self.error("truncate"))?;
+            self.hasher = self.digest.hasher();
+        }
+        self.patched = false;
+        Ok(())
+    }
+
+    async fn write(&mut self, chunk: &[u8]) -> Result<(), RegistryError> {
+        self.hasher.update(chunk);
+        let error = self.error("write");
+        self.file.write_all(chunk).await.map_err(error)
+    }
+
+    /// The digest of everything that came. Another attempt begins anew.
+    fn finish_hash(&mut self) -> Digest {
+        self.resumable = false;
+        self.hasher.clone().finish()
+    }
+
+    async fn keep(&mut self) -> Result<(), RegistryError> {
+        let error = self.error("write");
+        self.file.flush().await.map_err(error)?;
+        tokio::fs::rename(&self.path, &self.destination).await.map_err(self.error("rename"))?;
+        self.kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for PartialFile {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::debug!(path = %self.path.display(), %error, "leave a partial download behind");
+        }
+    }
+}

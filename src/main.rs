@@ -7,6 +7,7 @@ use crabwright::builder;
 use crabwright::cli::{self, Failure, Invocation};
 use crabwright::diag::interrupt;
 use crabwright::diag::progress::Progress;
+use crabwright::registry::credentials::Variables;
 use crabwright::sandbox;
 
 fn main() -> ExitCode {
@@ -28,6 +29,11 @@ fn run() -> Result<ExitCode, (Failure, Progress)> {
     let plain = |failure: Failure| (failure, Progress::stderr());
     let flags = match cli::parse(std::env::args_os()).map_err(|error| plain(error.into()))? {
         Invocation::Build(flags) => flags,
+        Invocation::Login(flags) => {
+            let said = cli::login(&flags, &Variables::of_process(), &mut std::io::stdin().lock());
+            let told = said.map_err(Failure::from).and_then(|said| print(&said));
+            return told.map(|()| ExitCode::SUCCESS).map_err(plain);
+        }
         Invocation::Print(text) => return print(&text).map(|()| ExitCode::SUCCESS).map_err(plain),
     };
     let progress = cli::start_logging(&flags.log).map_err(|error| plain(Failure::from_error(&error)))?;

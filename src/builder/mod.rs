@@ -27,7 +27,7 @@ use crate::image::{AssembleError, Digest, Image, Reference, rfc3339};
 use crate::lint::{self, Extent, SettingsError, Violation};
 use crate::location::LocationError;
 use crate::plan::{self, Plan, PlanError};
-use crate::push::{self, DigestFiles, PushError};
+use crate::push::{self, DigestFiles, ExistingTags, PushError};
 use crate::registry::{Client, ClientConfig, RegistryError};
 use crate::remote::{DownloadError, GitError, Lookup};
 use crate::sandbox::{Chosen, Sandbox, SandboxError};
@@ -217,6 +217,9 @@ fn uninterrupted(
     }
     let parallel = request.parallel.unwrap_or_else(default_parallel);
     let sandboxes = open_sandboxes(&plan, sandbox, &work_dir, &directory, parallel, progress)?;
+    if request.push && request.check_push {
+        runtime.block_on(push::check_destinations(&client, &request.destinations))?;
+    }
     let base_layers = Layers::new(registry, store.clone());
     base_layers.prefetch(&plan);
     remotes.prefetch(&plan);
@@ -236,7 +239,7 @@ fn uninterrupted(
         progress: progress.clone(),
     };
     let layers = executor::execute(&plan, &resources)?;
-    let image = assemble(&plan, layers, epoch)?;
+    let image = assemble(&plan, layers, epoch)?.into_format(request.image_format, request.annotations.clone())?;
     let images = {
         let _phase = progress.phase(Phase::Push);
         deliver(&image, request, &runtime, &client, &store, progress)?
@@ -277,13 +280,7 @@ fn connect(request: &BuildRequest, progress: &Progress) -> Result<(tokio::runtim
         .enable_all()
         .build()
         .map_err(BuildError::Runtime)?;
-    let client = Client::new(ClientConfig {
-        insecure: request.insecure,
-        insecure_pull: request.insecure_pull,
-        insecure_registries: request.insecure_registries.clone(),
-        progress: progress.clone(),
-        ..ClientConfig::default()
-    })?;
+    let client = Client::new(ClientConfig { progress: progress.clone(), ..request.registries.clone() })?;
     Ok((runtime, client))
 }
 
@@ -407,7 +404,8 @@ fn deliver(
             places.push(format!("docker-archive:{}", path.display()));
         }
         if request.push {
-            push::push(client, image, &request.destinations, progress, store).await?;
+            let tags = if request.ignore_immutable_tags { ExistingTags::KeepImmutable } else { ExistingTags::Replace };
+            push::push(client, image, &request.destinations, tags, progress, store).await?;
             places.extend(request.destinations.iter().map(ToString::to_string));
         }
         Ok(places)

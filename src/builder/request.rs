@@ -1,9 +1,11 @@
 //! What one build is asked to do: the command line, validated.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::image::{Platform, Reference};
+use crate::image::{ImageFormat, Platform, Reference};
 use crate::plan::NamedContext;
+use crate::registry::ClientConfig;
 use crate::sandbox::Isolation;
 use crate::secret::SecretSource;
 use crate::ssh::SshSource;
@@ -55,12 +57,16 @@ pub struct BuildRequest {
     pub platform: Option<Platform>,
     /// `--label`.
     pub labels: Vec<(String, String)>,
-    /// `--insecure`.
-    pub insecure: bool,
-    /// `--insecure-pull`.
-    pub insecure_pull: bool,
-    /// `--insecure-registry`.
-    pub insecure_registries: Vec<String>,
+    /// `--annotation`.
+    pub annotations: BTreeMap<String, String>,
+    /// `--image-format`.
+    pub image_format: ImageFormat,
+    /// Not `--skip-push-permission-check`.
+    pub check_push: bool,
+    /// `--push-ignore-immutable-tag-errors`.
+    pub ignore_immutable_tags: bool,
+    /// How registries are reached.
+    pub registries: ClientConfig,
     /// `--isolation`: how RUN is isolated.
     pub isolation: Isolation,
     /// `--force`: go on outside a container.

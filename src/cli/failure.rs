@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use tracing::Level;
 
+use super::login::LoginError;
 use super::parse::UsageError;
 use super::request::RequestError;
 use super::snippet::{Snippet, printable};
@@ -155,6 +156,12 @@ impl From<UsageError> for Failure {
 
 impl From<RequestError> for Failure {
     fn from(error: RequestError) -> Self {
+        Self::from_error(&error)
+    }
+}
+
+impl From<LoginError> for Failure {
+    fn from(error: LoginError) -> Self {
         Self::from_error(&error)
     }
 }

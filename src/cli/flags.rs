@@ -9,8 +9,10 @@ use std::path::PathBuf;
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser as _};
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 
+use super::registry_flags::RegistryFlags;
 use crate::builder::{Call, Format, SnapshotMode};
 use crate::dockerfile::parse_go_bool;
+use crate::image::ImageFormat;
 use crate::sandbox::Isolation;
 
 /// Builds a container image from a Dockerfile, without a daemon and without privileges, and pushes it to a registry.
@@ -22,7 +24,8 @@ use crate::sandbox::Isolation;
     disable_help_subcommand = true,
     max_term_width = 100,
     override_usage = "crabwright --destination <IMAGE> [FLAGS]\n       crabwright --no-push [FLAGS]\n       \
-                      crabwright lint [FLAGS]\n       crabwright version | help",
+                      crabwright lint [FLAGS]\n       crabwright login <REGISTRY> --username <USER> --password-stdin\n       \
+                      crabwright version | help",
     after_help = ENVIRONMENT
 )]
 pub struct Flags {
@@ -142,21 +145,34 @@ pub struct Flags {
     )]
     pub label: Vec<String>,
 
+    /// An annotation of the image's manifest. Repeatable.
+    #[arg(
+        long,
+        value_name = "KEY=VALUE",
+        allow_hyphen_values = true,
+        action = ArgAction::Append,
+        help_heading = "Output"
+    )]
+    pub annotation: Vec<String>,
+
+    /// The format of the image's manifest: oci or docker.
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "oci",
+        hide_possible_values = true,
+        value_parser = PossibleValuesParser::new(["oci", "docker"]).map(|word| image_format(&word)),
+        help_heading = "Output"
+    )]
+    pub image_format: ImageFormat,
+
     /// Give no file of a new layer a time after SOURCE_DATE_EPOCH, or 1970 without it.
     #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Output")]
     pub reproducible: bool,
 
-    /// Push over plain http.
-    #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Registries")]
-    pub insecure: bool,
-
-    /// Pull over plain http.
-    #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Registries")]
-    pub insecure_pull: bool,
-
-    /// A registry to push to and pull from over plain http. Repeatable.
-    #[arg(long, value_name = "HOST[:PORT]", action = ArgAction::Append, help_heading = "Registries")]
-    pub insecure_registry: Vec<String>,
+    /// How registries are reached.
+    #[command(flatten)]
+    pub registries: RegistryFlags,
 
     /// How RUN is isolated: auto, namespace or own-root.
     ///
@@ -283,9 +299,31 @@ pub enum LogFormat {
     Json,
 }
 
+/// What `login` is told.
+#[derive(Debug, Clone, clap::Args)]
+pub struct LoginFlags {
+    /// The registry, such as registry.example:5000; Docker Hub if not given.
+    #[arg(value_name = "REGISTRY", default_value = "docker.io")]
+    pub registry: String,
+
+    /// The user.
+    #[arg(short, long, value_name = "USER")]
+    pub username: Option<String>,
+
+    /// The password. Other processes of the machine can see it: --password-stdin is better.
+    #[arg(short, long, value_name = "PASSWORD", conflicts_with = "password_stdin")]
+    pub password: Option<String>,
+
+    /// Read the password from standard input.
+    #[arg(long)]
+    pub password_stdin: bool,
+}
+
 /// The first word that is no flag.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub(super) enum Word {
+    /// Put a user and a password into Docker's config.
+    Login(LoginFlags),
     /// Print the version.
     Version,
     /// Print this help.
@@ -303,6 +341,11 @@ Environment:
   KANIKO_NO_PUSH     true or false; default of --no-push
   SOURCE_DATE_EPOCH  Seconds since 1970: the time of what the build creates; also a build argument
   DOCKER_CONFIG      Directory with the config.json that holds the registries' credentials
+  DOCKER_AUTH_CONFIG The content of such a file
+  KANIKO_<HOST>_USER, KANIKO_<HOST>_PASSWORD
+                     Credentials for a registry, such as KANIKO_REG_EXAMPLE_COM_USER
+  KANIKO_REGISTRY_MIRROR, KANIKO_REGISTRY_MAP
+                     One more --registry-mirror, --registry-map
 
 Exit status:
   0            The image is complete, or a check has found nothing
@@ -438,6 +481,10 @@ fn called(text: &str) -> Result<Called, NotCall> {
 #[error("expected build, check, outline or targets, and then ,format=text or ,format=json")]
 struct NotCall;
 
+fn image_format(word: &str) -> ImageFormat {
+    if word == "docker" { ImageFormat::Docker } else { ImageFormat::Oci }
+}
+
 fn snapshot_mode(word: &str) -> SnapshotMode {
     match word {
         "redo" => SnapshotMode::Redo,
@@ -517,11 +564,53 @@ mod tests {
         ("label", "--label a=b --label c=d=e,f", |flags| flags.label == ["a=b", "c=d=e,f"]),
         ("reproducible", "", |flags| !flags.reproducible),
         ("reproducible", "--reproducible", |flags| flags.reproducible),
-        ("insecure", "", |flags| !flags.insecure),
-        ("insecure", "--insecure", |flags| flags.insecure && !flags.insecure_pull),
-        ("insecure_pull", "--insecure-pull", |flags| flags.insecure_pull && !flags.insecure),
+        ("annotation", "--annotation a=b --annotation c=d=e,f", |flags| flags.annotation == ["a=b", "c=d=e,f"]),
+        ("image_format", "", |flags| flags.image_format == ImageFormat::Oci),
+        ("image_format", "--image-format docker", |flags| flags.image_format == ImageFormat::Docker),
+        ("insecure", "", |flags| !flags.registries.insecure),
+        ("insecure", "--insecure", |flags| flags.registries.insecure && !flags.registries.insecure_pull),
+        ("insecure_pull", "--insecure-pull", |flags| flags.registries.insecure_pull && !flags.registries.insecure),
         ("insecure_registry", "--insecure-registry a:5000 --insecure-registry=b", |flags| {
-            flags.insecure_registry == ["a:5000", "b"]
+            flags.registries.insecure_registry == ["a:5000", "b"]
+        }),
+        ("skip_tls_verify", "--skip-tls-verify", |flags| {
+            flags.registries.skip_tls_verify && !flags.registries.skip_tls_verify_pull
+        }),
+        ("skip_tls_verify_pull", "--skip-tls-verify-pull", |flags| {
+            flags.registries.skip_tls_verify_pull && !flags.registries.skip_tls_verify
+        }),
+        ("skip_tls_verify_registry", "--skip-tls-verify-registry a --skip-tls-verify-registry b:1", |flags| {
+            flags.registries.skip_tls_verify_registry == ["a", "b:1"]
+        }),
+        ("registry_certificate", "--registry-certificate a=/x --registry-certificate b=/y", |flags| {
+            flags.registries.registry_certificate == ["a=/x", "b=/y"]
+        }),
+        ("registry_client_cert", "--registry-client-cert a=/x,/y", |flags| {
+            flags.registries.registry_client_cert == ["a=/x,/y"]
+        }),
+        ("registry_map", "--registry-map a=b --registry-map c=d;e=f", |flags| {
+            flags.registries.registry_map == ["a=b", "c=d;e=f"]
+        }),
+        ("registry_mirror", "--registry-mirror a --registry-mirror b/c", |flags| {
+            flags.registries.registry_mirror == ["a", "b/c"]
+        }),
+        ("skip_default_registry_fallback", "--skip-default-registry-fallback", |flags| {
+            flags.registries.skip_default_registry_fallback
+        }),
+        ("push_retry", "", |flags| flags.registries.push_retry == 0),
+        ("push_retry", "--push-retry 7", |flags| flags.registries.push_retry == 7),
+        ("image_download_retry", "--image-download-retry=9", |flags| flags.registries.image_download_retry == 9),
+        ("push_ignore_immutable_tag_errors", "--push-ignore-immutable-tag-errors", |flags| {
+            flags.registries.push_ignore_immutable_tag_errors
+        }),
+        ("skip_push_permission_check", "", |flags| !flags.registries.skip_push_permission_check),
+        ("skip_push_permission_check", "--skip-push-permission-check", |flags| {
+            flags.registries.skip_push_permission_check
+        }),
+        ("credential_helpers", "", |flags| flags.registries.credential_helpers.is_empty()),
+        ("credential_helpers", "--credential-helpers=", |flags| flags.registries.credential_helpers == [""]),
+        ("credential_helpers", "--credential-helpers env,ecr --credential-helpers acr", |flags| {
+            flags.registries.credential_helpers == ["env", "ecr", "acr"]
         }),
         ("isolation", "", |flags| flags.isolation == Isolation::Auto),
         ("isolation", "--isolation namespace", |flags| flags.isolation == Isolation::Namespace),

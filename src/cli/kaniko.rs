@@ -27,10 +27,8 @@ pub const MISSING_FLAGS: &[MissingFlag] = &[
     MissingFlag { name: "bucket", short: Some('b'), instead: None },
     replaced("git", "check the repository out and name its directory with --context"),
     // Output.
-    missing("annotation"),
     missing("compression"),
     missing("compression-level"),
-    missing("image-format"),
     // The build.
     missing("single-snapshot"),
     replaced("use-new-run", "leave it out, finding what a RUN changed is fast without it"),
@@ -53,20 +51,10 @@ pub const MISSING_FLAGS: &[MissingFlag] = &[
     missing("compressed-caching"),
     missing("no-push-cache"),
     // Registries.
-    missing("skip-push-permission-check"),
-    replaced("skip-tls-verify", "name the directory of the registry's certificate authority in SSL_CERT_DIR"),
-    replaced("skip-tls-verify-pull", "name the directory of the registry's certificate authority in SSL_CERT_DIR"),
-    replaced("skip-tls-verify-registry", "name the directory of the registry's certificate authority in SSL_CERT_DIR"),
-    replaced("registry-certificate", "name the directory of the registry's certificate authority in SSL_CERT_DIR"),
-    missing("registry-client-cert"),
-    missing("registry-map"),
-    missing("registry-mirror"),
-    missing("skip-default-registry-fallback"),
-    missing("push-retry"),
-    missing("push-ignore-immutable-tag-errors"),
-    missing("image-download-retry"),
-    missing("credential-helpers"),
-    missing("azure-container-registry-config"),
+    replaced(
+        "azure-container-registry-config",
+        "give the variables AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_CLIENT_SECRET",
+    ),
     // Spellings that kaniko keeps for old command lines.
     replaced("snapshotMode", "use --snapshot-mode"),
     replaced("customPlatform", "use --custom-platform"),
@@ -77,16 +65,10 @@ pub const MISSING_FLAGS: &[MissingFlag] = &[
 ];
 
 /// The sub-commands of kaniko's executor, and its second program.
-pub const MISSING_COMMANDS: &[&str] = &["login", "push", "completion", "warmer"];
+pub const MISSING_COMMANDS: &[&str] = &["push", "completion", "warmer"];
 
 /// The variables of the environment that would have an effect with kaniko, and have none here.
-pub const MISSING_VARIABLES: &[&str] = &[
-    "KANIKO_REGISTRY_MIRROR",
-    "KANIKO_REGISTRY_MAP",
-    "KANIKO_PRINT_PLAN",
-    "KANIKO_TELEMETRY_ENDPOINT",
-    "BUILDER_OUTPUT",
-];
+pub const MISSING_VARIABLES: &[&str] = &["KANIKO_PRINT_PLAN", "KANIKO_TELEMETRY_ENDPOINT", "BUILDER_OUTPUT"];
 
 /// Looks a flag up as it was typed: `--name` or `-x`.
 #[must_use]

@@ -4,12 +4,15 @@ pub mod failure;
 pub mod flags;
 pub mod kaniko;
 mod logging;
+mod login;
 mod parse;
+pub mod registry_flags;
 mod request;
 mod snippet;
 
 pub use failure::Failure;
 pub use logging::start_logging;
+pub use login::{LoginError, login};
 pub use parse::{Invocation, UsageError, parse};
 pub use request::{RequestError, request};
 pub use snippet::Snippet;

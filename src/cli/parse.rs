@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use clap::FromArgMatches as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::flags::{self, Flags, Word};
+use super::flags::{self, Flags, LoginFlags, Word};
 use super::kaniko;
 use crate::diag;
 
@@ -18,6 +18,8 @@ const LINT: &str = "lint";
 pub enum Invocation {
     /// A build, or what [`Flags::call`] asks for instead.
     Build(Box<Flags>),
+    /// Credentials to be kept.
+    Login(Box<LoginFlags>),
     /// A text on standard output: help or version.
     Print(String),
 }
@@ -125,6 +127,7 @@ pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
     };
     match flags.command.take() {
         None => Ok(Invocation::Build(Box::new(flags))),
+        Some(Word::Login(flags)) => Ok(Invocation::Login(Box::new(flags))),
         Some(Word::Version) => Ok(Invocation::Print(command.render_version())),
         Some(Word::Help) => Ok(Invocation::Print(command.render_long_help().to_string())),
         Some(Word::Other(words)) => Err(unknown_command(words.into_iter().next().unwrap_or_default())),
@@ -144,6 +147,7 @@ fn parse_lint(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
             None => Ok(Invocation::Build(Box::new(flags))),
             Some(Word::Help) => Ok(Invocation::Print(command.render_long_help().to_string())),
             Some(Word::Version) => Ok(Invocation::Print(flags::command().render_version())),
+            Some(Word::Login(_)) => Err(UsageError::LateCommand { word: "login".to_owned() }),
             Some(Word::Other(words)) => Err(unknown_command(words.into_iter().next().unwrap_or_default())),
         },
         Ok(Err(flag)) => Err(UsageError::NotForLint { flag }),
@@ -164,7 +168,7 @@ fn unknown_command(word: String) -> UsageError {
     if flags::boolean(&word).is_ok() {
         return UsageError::DetachedBoolean { word };
     }
-    let known = ["version", "help", LINT].into_iter().chain(kaniko::MISSING_COMMANDS.iter().copied());
+    let known = ["login", "version", "help", LINT].into_iter().chain(kaniko::MISSING_COMMANDS.iter().copied());
     let suggestion = diag::suggest(&word, known);
     UsageError::UnknownCommand { word, suggestion }
 }
@@ -272,7 +276,7 @@ mod tests {
                 "--no-push false",
                 "unexpected word: false (a flag that is on or off takes its value with '=': --no-push=false)",
             ),
-            ("login -u me registry", "the login command is not supported yet"),
+            ("logn registry", "unknown command: logn (did you mean login?)"),
             ("push a.tar", "the push command is not supported yet"),
             ("completion bash", "the completion command is not supported yet"),
             ("warmer --image x", "the warmer command is not supported yet"),

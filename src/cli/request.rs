@@ -1,13 +1,15 @@
 //! Flags and environment to a validated [`BuildRequest`].
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use super::flags::{self, Flags, NotBoolean};
 use super::kaniko;
+use super::registry_flags::{RegistryFlagError, client_config};
 use crate::builder::{BuildRequest, Call, SnapshotMode};
-use crate::image::{EpochError, Platform, PlatformError, Reference, ReferenceError, parse_epoch};
+use crate::image::{EpochError, ImageFormat, Platform, PlatformError, Reference, ReferenceError, parse_epoch};
 use crate::plan::{NamedContext, NamedSource};
 use crate::secret::{SecretSource, SourceError};
 use crate::ssh::{SshSource, SshSourceError};
@@ -89,6 +91,18 @@ pub enum RequestError {
         /// As given.
         text: String,
     },
+    /// An annotation is no `key=value`.
+    #[error("--annotation {text:?} is not of the form key=value")]
+    Annotation {
+        /// As given.
+        text: String,
+    },
+    /// Docker's manifests have no place for annotations.
+    #[error("--annotation needs --image-format oci: Docker's manifests have no annotations")]
+    DockerAnnotation,
+    /// A flag about registries.
+    #[error(transparent)]
+    Registry(#[from] RegistryFlagError),
     /// A build argument has no name.
     #[error("--build-arg {text:?} has no name: it is NAME=VALUE, or NAME to take the value from the environment")]
     BuildArgument {
@@ -182,9 +196,11 @@ pub fn request(flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>) -> 
         target: target(flags.target)?,
         platform: platform(flags.custom_platform)?,
         labels: flags.label.iter().map(|text| label(text)).collect::<Result<_, _>>()?,
-        insecure: flags.insecure,
-        insecure_pull: flags.insecure_pull,
-        insecure_registries: flags.insecure_registry,
+        image_format: flags.image_format,
+        annotations: annotations(&flags.annotation, flags.image_format)?,
+        check_push: !flags.registries.skip_push_permission_check,
+        ignore_immutable_tags: flags.registries.push_ignore_immutable_tag_errors,
+        registries: client_config(flags.registries, environment)?,
         isolation: flags.isolation,
         parallel: flags.parallel.map(NonZeroUsize::get),
         force: flags.force,
@@ -255,6 +271,17 @@ fn platform(text: Option<String>) -> Result<Option<Platform>, RequestError> {
     }
 }
 
+fn annotations(texts: &[String], format: ImageFormat) -> Result<BTreeMap<String, String>, RequestError> {
+    if format == ImageFormat::Docker && !texts.is_empty() {
+        return Err(RequestError::DockerAnnotation);
+    }
+    let pair = |text: &String| match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(RequestError::Annotation { text: text.clone() }),
+    };
+    texts.iter().map(pair).collect()
+}
+
 fn label(text: &str) -> Result<(String, String), RequestError> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -308,7 +335,11 @@ fn boolean(name: &'static str, environment: &dyn Fn(&str) -> Option<OsString>) -
     }
 }
 
-fn variable(name: &str, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Option<String>, RequestError> {
+/// A variable of the environment as text.
+pub(super) fn variable(
+    name: &str,
+    environment: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Option<String>, RequestError> {
     environment(name)
         .map(|value| value.into_string().map_err(|_| RequestError::NotText { name: name.to_owned() }))
         .transpose()
@@ -343,7 +374,7 @@ mod tests {
         assert_eq!(request.dockerfile, "Dockerfile");
         assert_eq!(request.work_dir, PathBuf::from("/kaniko"));
         assert_eq!(request.snapshot_mode, SnapshotMode::Full);
-        assert!(!request.push && !request.force && !request.insecure && !request.insecure_pull);
+        assert!(!request.push && !request.force && request.check_push && !request.registries.insecure);
         assert_eq!((request.target, request.source_date_epoch), (None, None));
     }
 
@@ -399,6 +430,9 @@ mod tests {
             ("--no-push --target a,b", "--target with more than one stage is not supported yet"),
             ("--no-push --label x", "--label \"x\" is not of the form key=value"),
             ("--no-push --label =x", "--label \"=x\" is not of the form key=value"),
+            ("--no-push --annotation x", "--annotation \"x\" is not of the form key=value"),
+            ("--no-push --annotation a=b --image-format docker", "Docker's manifests have no annotations"),
+            ("--no-push --registry-map x", "--registry-map cannot be \"x\": \"x\" is not of the form"),
             ("--no-push --build-arg =x", "--build-arg \"=x\" has no name"),
         ] {
             let error = asked(line, &[]).unwrap_err();

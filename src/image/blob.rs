@@ -1,5 +1,6 @@
 //! Whole images: where their bytes are, and how layers and a config become one.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{Descriptor, Digest, ImageConfig, LayerDescriptor, Manifest, Reference, media_type};
@@ -14,6 +15,12 @@ pub enum AssembleError {
         diff_ids: usize,
         /// Layers given.
         layers: usize,
+    },
+    /// A layer cannot be in an image of Docker's format.
+    #[error("make a Docker image: Docker has no name for {media_type}, use --image-format oci")]
+    NotDocker {
+        /// The layer's media type.
+        media_type: String,
     },
     /// The config or the manifest cannot be written.
     #[error("write the image's {what} as JSON")]
@@ -39,6 +46,16 @@ pub struct BaseImage {
     pub config: ImageConfig,
     /// The layers, the lowest first.
     pub layers: Vec<LayerDescriptor>,
+}
+
+/// Whose manifests an image has. The layers and the config are the same under either name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ImageFormat {
+    /// The OCI image spec's.
+    #[default]
+    Oci,
+    /// Docker's "Image Manifest Version 2, Schema 2".
+    Docker,
 }
 
 /// Where a blob's bytes are.
@@ -113,6 +130,33 @@ impl Image {
         Ok(Self { config, config_bytes, manifest, manifest_bytes, blobs })
     }
 
+    /// The image with a manifest of that format, and with annotations (which Docker's has no place for).
+    ///
+    /// # Errors
+    /// A layer has a media type that Docker has no name for.
+    pub fn into_format(
+        self,
+        format: ImageFormat,
+        annotations: BTreeMap<String, String>,
+    ) -> Result<Self, AssembleError> {
+        let Self { config, config_bytes, mut manifest, mut blobs, .. } = self;
+        manifest.annotations.extend(annotations);
+        if format == ImageFormat::Docker {
+            let rename = |name: &mut String| match media_type::to_docker(name) {
+                Some(docker) => {
+                    *name = docker.to_owned();
+                    Ok(())
+                }
+                None => Err(AssembleError::NotDocker { media_type: name.clone() }),
+            };
+            rename(&mut manifest.media_type)?;
+            rename(&mut manifest.config.media_type)?;
+            let layers = manifest.layers.iter_mut().chain(blobs.iter_mut().map(|blob| &mut blob.descriptor));
+            layers.map(|layer| &mut layer.media_type).try_for_each(rename)?;
+        }
+        Self::with_manifest(config, config_bytes, manifest, blobs)
+    }
+
     /// The image's digest: that of its manifest.
     pub fn digest(&self) -> Digest {
         Digest::sha256_of(&self.manifest_bytes)
@@ -153,5 +197,31 @@ mod tests {
             Image::assemble(config, Vec::new()),
             Err(AssembleError::LayerCount { diff_ids: 1, layers: 0 })
         ));
+    }
+
+    #[test]
+    fn an_image_can_have_dockers_manifest_or_annotations() {
+        let image = |kind: &str| {
+            let config = ImageConfig {
+                rootfs: RootFs { diff_ids: vec![Digest::sha256_of(b"tar")], ..RootFs::default() },
+                ..ImageConfig::default()
+            };
+            let descriptor = Descriptor::of(kind, b"layer");
+            Image::assemble(config, vec![Blob { descriptor, source: BlobSource::Bytes(b"layer".to_vec()) }]).unwrap()
+        };
+        let oci = image(media_type::OCI_LAYER_GZIP);
+        let docker = oci.clone().into_format(ImageFormat::Docker, BTreeMap::new()).unwrap();
+        assert_eq!(docker.manifest.media_type, media_type::DOCKER_MANIFEST);
+        assert_eq!(docker.manifest.config.media_type, media_type::DOCKER_CONFIG);
+        assert_eq!(docker.manifest.layers[0].media_type, media_type::DOCKER_LAYER_GZIP);
+        assert_eq!(docker.blobs[0].descriptor, docker.manifest.layers[0]);
+        assert_eq!(docker.manifest.layers[0].digest, oci.manifest.layers[0].digest);
+        assert_eq!(docker.config_bytes, oci.config_bytes);
+        let annotations = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
+        let annotated = oci.clone().into_format(ImageFormat::Oci, annotations.clone()).unwrap();
+        assert_eq!(annotated.manifest.annotations, annotations);
+        assert_ne!(annotated.digest(), oci.digest());
+        let zstd = image(media_type::OCI_LAYER_ZSTD).into_format(ImageFormat::Docker, BTreeMap::new());
+        assert!(matches!(zstd, Err(AssembleError::NotDocker { .. })));
     }
 }

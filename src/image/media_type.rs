@@ -72,3 +72,17 @@ pub fn to_oci(media_type: &str) -> &str {
         other => other,
     }
 }
+
+/// Docker's name for what `media_type` says; `None` where it has none. Layers compressed with zstd have one that is found, but was
+/// never specified: nobody has to understand it.
+pub fn to_docker(media_type: &str) -> Option<&str> {
+    match media_type {
+        OCI_INDEX | DOCKER_INDEX => Some(DOCKER_INDEX),
+        OCI_MANIFEST | DOCKER_MANIFEST => Some(DOCKER_MANIFEST),
+        OCI_CONFIG | DOCKER_CONFIG => Some(DOCKER_CONFIG),
+        OCI_LAYER | DOCKER_LAYER => Some(DOCKER_LAYER),
+        OCI_LAYER_GZIP | DOCKER_LAYER_GZIP => Some(DOCKER_LAYER_GZIP),
+        OCI_FOREIGN_LAYER_GZIP | DOCKER_FOREIGN_LAYER_GZIP => Some(DOCKER_FOREIGN_LAYER_GZIP),
+        _ => None,
+    }
+}

@@ -16,7 +16,7 @@ pub mod platform;
 pub mod reference;
 pub mod rfc3339;
 
-pub use blob::{AssembleError, BaseImage, Blob, BlobSource, Image};
+pub use blob::{AssembleError, BaseImage, Blob, BlobSource, Image, ImageFormat};
 pub use config::{ContainerConfig, Empty, HealthConfig, History, ImageConfig, RootFs};
 pub use descriptor::{Descriptor, LayerDescriptor};
 pub use digest::{Digest, DigestError, Hasher, HashingReader, HashingWriter};

@@ -24,6 +24,15 @@ pub struct PushSummary {
     pub mounted: u64,
 }
 
+/// What happens to a tag that a registry does not let change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExistingTags {
+    /// The push fails.
+    Replace,
+    /// It stays as it is, and the push goes on.
+    KeepImmutable,
+}
+
 enum Placed {
     Uploaded,
     Existing,
@@ -39,6 +48,7 @@ pub async fn push(
     client: &Client,
     image: &Image,
     destinations: &[Reference],
+    existing: ExistingTags,
     progress: &Progress,
     store: &impl LocalBlobs,
 ) -> Result<PushSummary, PushError> {
@@ -72,6 +82,13 @@ pub async fn push(
             continue;
         }
         let put = client.put_manifest(&destination, &image.manifest.media_type, &image.manifest_bytes).await;
+        if existing == ExistingTags::KeepImmutable
+            && let Err(error) = &put
+            && error.is_immutable_tag()
+        {
+            progress.line(format_args!("WARNING: {destination} is immutable and stays as it was ({error})"));
+            continue;
+        }
         put.map_err(|error| match uploaded.interruption(&error, &written) {
             Some(interruption) => interruption,
             None => PushError::Manifest {

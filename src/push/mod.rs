@@ -6,7 +6,7 @@ mod digest_files;
 mod error;
 mod outputs;
 
-pub use destinations::{PushSummary, check_destinations, push};
+pub use destinations::{ExistingTags, PushSummary, check_destinations, push};
 pub use digest_files::{DigestFiles, write_digest_files};
 pub use error::PushError;
 pub use outputs::{write_archive, write_layout};

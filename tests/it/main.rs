@@ -18,6 +18,7 @@ mod memory;
 mod mounts;
 mod pipelines;
 mod registry;
+mod registry_flags;
 mod remote;
 mod remote_git;
 mod reproducible;

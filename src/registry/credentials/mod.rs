@@ -6,6 +6,7 @@
 mod docker_config;
 mod environment;
 mod program;
+mod save;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -20,6 +21,7 @@ use crate::http::HttpClients;
 
 use docker_config::{DockerConfigs, Entry};
 pub use program::ProgramError;
+pub use save::save_login;
 
 /// Credentials are fetched anew when they have less than this to live.
 const MARGIN: Duration = Duration::from_secs(120);
@@ -54,6 +56,18 @@ pub enum CredentialsError {
         /// The key below `auths`.
         key: String,
     },
+    /// The file cannot be written.
+    #[error("write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// Nothing says where a config is to be.
+    #[error("there is no place for a Docker config: set DOCKER_CONFIG to a directory")]
+    NoPlace,
     /// A credential helper.
     #[error("ask docker-credential-{name}, which {file} names, for {registry}")]
     Program {

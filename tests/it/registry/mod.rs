@@ -13,7 +13,7 @@ use crabwright::image::layout::LayoutReader;
 use crabwright::image::{
     Blob, BlobSource, Descriptor, Digest, Image, ImageConfig, Index, Manifest, Platform, Reference, RootFs, media_type,
 };
-use crabwright::push::{PushError, PushSummary, check_destinations, push, write_archive, write_layout};
+use crabwright::push::{ExistingTags, PushError, PushSummary, check_destinations, push, write_archive, write_layout};
 use crabwright::registry::{Client, ClientConfig, Keychain, RegistryError};
 
 use crate::support::fake_registry::{Authentication, FakeRegistry, Fault, Habits};
@@ -112,7 +112,7 @@ impl Workspace {
     }
 
     async fn push(&self, client: &Client, image: &Image, to: &[Reference]) -> Result<PushSummary, PushError> {
-        push(client, image, to, &Progress::hidden(), &self.store).await
+        push(client, image, to, ExistingTags::Replace, &Progress::hidden(), &self.store).await
     }
 }
 
@@ -579,6 +579,8 @@ async fn pushes_can_run_on_any_thread() {
     let workspace = Workspace::new();
     let image = image(workspace.layer_file());
     let (client, store, target) = (anonymous(), workspace.store.clone(), reference(&registry, "app:1"));
-    let pushed = tokio::spawn(async move { push(&client, &image, &[target], &Progress::hidden(), &store).await });
+    let pushed = tokio::spawn(async move {
+        push(&client, &image, &[target], ExistingTags::Replace, &Progress::hidden(), &store).await
+    });
     pushed.await.expect("no panic").expect("pushed");
 }

@@ -1,0 +1,260 @@
+//! The flags that are about registries, and what they and the environment ask of the registry client.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::ArgAction;
+
+use super::request::{RequestError, variable};
+use crate::diag;
+use crate::registry::credentials::Source;
+use crate::registry::{ClientConfig, MirrorError, Mirrors};
+
+/// How registries are reached.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Registries")]
+pub struct RegistryFlags {
+    /// Push over plain http.
+    #[arg(long, action = ArgAction::Set, default_value_t = false)]
+    pub insecure: bool,
+
+    /// Pull over plain http.
+    #[arg(long, action = ArgAction::Set, default_value_t = false)]
+    pub insecure_pull: bool,
+
+    /// A registry to push to and pull from over plain http. Repeatable.
+    #[arg(long, value_name = "HOST[:PORT]", action = ArgAction::Append)]
+    pub insecure_registry: Vec<String>,
+
+    /// Push whatever certificate the registry shows.
+    #[arg(long, action = ArgAction::Set, default_value_t = false)]
+    pub skip_tls_verify: bool,
+
+    /// Pull whatever certificate the registry shows.
+    #[arg(long, action = ArgAction::Set, default_value_t = false)]
+    pub skip_tls_verify_pull: bool,
+
+    /// A registry whose certificate is not checked. Repeatable.
+    #[arg(long, value_name = "HOST[:PORT]", action = ArgAction::Append)]
+    pub skip_tls_verify_registry: Vec<String>,
+
+    /// A PEM file with a registry's certificate authority, or its own certificate. Repeatable.
+    #[arg(long, value_name = "HOST[:PORT]=FILE", action = ArgAction::Append)]
+    pub registry_certificate: Vec<String>,
+
+    /// PEM files with the certificate that a registry is shown, and its key. Repeatable.
+    #[arg(long, value_name = "HOST[:PORT]=CERTIFICATE,KEY", action = ArgAction::Append)]
+    pub registry_client_cert: Vec<String>,
+
+    /// Where images of a registry are looked for first. Repeatable.
+    ///
+    /// Mirrors are asked in their order, then the registry itself. Several can be separated by semicolons. The path of an image is
+    /// put behind the PREFIX. Only what is pulled is mapped.
+    #[arg(long, value_name = "REGISTRY=MIRROR[/PREFIX]", action = ArgAction::Append)]
+    pub registry_map: Vec<String>,
+
+    /// A mirror of Docker Hub: the same as --registry-map docker.io=MIRROR. Repeatable.
+    #[arg(long, value_name = "MIRROR[/PREFIX]", action = ArgAction::Append)]
+    pub registry_mirror: Vec<String>,
+
+    /// Do not ask a registry itself that has mirrors.
+    #[arg(long, action = ArgAction::Set, default_value_t = false)]
+    pub skip_default_registry_fallback: bool,
+
+    /// How often a push is tried again at least; never less than 4 times.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
+    pub push_retry: u32,
+
+    /// How often a pull is tried again at least; never less than 4 times.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
+    pub image_download_retry: u32,
+
+    /// Succeed when a tag is there already and the registry lets no tag change.
+    #[arg(long, action = ArgAction::Set, default_value_t = false)]
+    pub push_ignore_immutable_tag_errors: bool,
+
+    /// Do not ask before the build whether its image may be pushed.
+    #[arg(long, action = ArgAction::Set, default_value_t = false)]
+    pub skip_push_permission_check: bool,
+
+    /// Where credentials are looked for besides Docker's config: env, google, ecr, acr, gitlab. Repeatable.
+    ///
+    /// All of them if not given; none if empty. Each is asked only for registries of its own.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', action = ArgAction::Append)]
+    pub credential_helpers: Vec<String>,
+}
+
+/// A value of one of these flags that means nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RegistryFlagError {
+    /// A map or a mirror.
+    #[error("{flag} cannot be {text:?}")]
+    Mirror {
+        /// The flag or variable.
+        flag: &'static str,
+        /// Its value.
+        text: String,
+        /// What is wrong with it.
+        #[source]
+        source: MirrorError,
+    },
+    /// A certificate.
+    #[error("{flag} {text:?} is not of the form {form}")]
+    Form {
+        /// The flag.
+        flag: &'static str,
+        /// Its value.
+        text: String,
+        /// What it should look like.
+        form: &'static str,
+    },
+    /// A source of credentials.
+    #[error(
+        "--credential-helpers cannot be {word:?}: expected env, google, ecr, acr, gitlab{}",
+        suggestion.as_ref().map(|word| format!(" (did you mean {word}?)")).unwrap_or_default()
+    )]
+    Source {
+        /// The word.
+        word: String,
+        /// One that may have been meant.
+        suggestion: Option<String>,
+    },
+}
+
+/// The registry client that the flags and the environment ask for.
+pub(super) fn client_config(
+    flags: RegistryFlags,
+    environment: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<ClientConfig, RequestError> {
+    let mut mirrors = Mirrors::default();
+    mirrors.only_mirrors = flags.skip_default_registry_fallback;
+    let maps = flags.registry_map.into_iter().map(|text| ("--registry-map", text));
+    let maps = maps.chain(variable("KANIKO_REGISTRY_MAP", environment)?.map(|text| ("KANIKO_REGISTRY_MAP", text)));
+    for (flag, text) in maps {
+        mirrors.add_map(&text).map_err(|source| RegistryFlagError::Mirror { flag, text, source })?;
+    }
+    let hubs = flags.registry_mirror.into_iter().map(|text| ("--registry-mirror", text));
+    let hub = variable("KANIKO_REGISTRY_MIRROR", environment)?.map(|text| ("KANIKO_REGISTRY_MIRROR", text));
+    for (flag, text) in hubs.chain(hub).filter(|(_, text)| !text.is_empty()) {
+        mirrors.add_docker_hub(&text).map_err(|source| RegistryFlagError::Mirror { flag, text, source })?;
+    }
+    Ok(ClientConfig {
+        insecure: flags.insecure,
+        insecure_pull: flags.insecure_pull,
+        insecure_registries: flags.insecure_registry,
+        skip_tls_verify: flags.skip_tls_verify,
+        skip_tls_verify_pull: flags.skip_tls_verify_pull,
+        skip_tls_verify_registries: flags.skip_tls_verify_registry,
+        certificates: flags.registry_certificate.into_iter().map(certificate).collect::<Result<_, _>>()?,
+        client_certificates: flags
+            .registry_client_cert
+            .into_iter()
+            .map(client_certificate)
+            .collect::<Result<_, _>>()?,
+        mirrors,
+        credential_sources: sources(flags.credential_helpers)?,
+        pull_retries: flags.image_download_retry,
+        push_retries: flags.push_retry,
+        ..ClientConfig::default()
+    })
+}
+
+fn certificate(text: String) -> Result<(String, PathBuf), RegistryFlagError> {
+    match text.split_once('=') {
+        Some((host, path)) if !host.is_empty() && !path.is_empty() => Ok((host.to_owned(), path.into())),
+        _ => Err(RegistryFlagError::Form { flag: "--registry-certificate", text, form: "HOST[:PORT]=FILE" }),
+    }
+}
+
+fn client_certificate(text: String) -> Result<(String, PathBuf, PathBuf), RegistryFlagError> {
+    let parts = text.split_once('=').and_then(|(host, files)| Some((host, files.split_once(',')?)));
+    match parts {
+        Some((host, (certificate, key))) if ![host, certificate, key].contains(&"") => {
+            Ok((host.to_owned(), certificate.into(), key.into()))
+        }
+        _ => {
+            let form = "HOST[:PORT]=CERTIFICATE,KEY";
+            Err(RegistryFlagError::Form { flag: "--registry-client-cert", text, form })
+        }
+    }
+}
+
+fn sources(words: Vec<String>) -> Result<Vec<Source>, RegistryFlagError> {
+    if words.is_empty() {
+        return Ok(Source::ALL.to_vec());
+    }
+    let mut sources = Vec::new();
+    for word in words.into_iter().filter(|word| !word.is_empty()) {
+        let Some(source) = Source::ALL.into_iter().find(|source| source.name() == word) else {
+            let suggestion = diag::suggest(&word, Source::ALL.into_iter().map(Source::name));
+            return Err(RegistryFlagError::Source { word, suggestion });
+        };
+        if !sources.contains(&source) {
+            sources.push(source);
+        }
+    }
+    Ok(sources)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(flags: RegistryFlags, environment: &[(&str, &str)]) -> Result<ClientConfig, String> {
+        client_config(flags, &|name| {
+            environment.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
+        })
+        .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn certificates_belong_to_hosts() {
+        let flags = RegistryFlags {
+            registry_certificate: vec!["r:5000=/ca.pem".to_owned()],
+            registry_client_cert: vec!["r:5000=/c.pem,/k.pem".to_owned()],
+            ..RegistryFlags::default()
+        };
+        let config = asked(flags, &[]).unwrap();
+        assert_eq!(config.certificates, [("r:5000".to_owned(), PathBuf::from("/ca.pem"))]);
+        assert_eq!(config.client_certificates, [("r:5000".to_owned(), "/c.pem".into(), "/k.pem".into())]);
+        for text in ["/ca.pem", "r=", "=/ca.pem"] {
+            let flags = RegistryFlags { registry_certificate: vec![text.to_owned()], ..RegistryFlags::default() };
+            assert!(asked(flags, &[]).unwrap_err().contains("is not of the form HOST[:PORT]=FILE"), "{text}");
+        }
+        for text in ["r=/c.pem", "r=,/k.pem", "r=/c.pem,"] {
+            let flags = RegistryFlags { registry_client_cert: vec![text.to_owned()], ..RegistryFlags::default() };
+            assert!(asked(flags, &[]).unwrap_err().contains("CERTIFICATE,KEY"), "{text}");
+        }
+    }
+
+    #[test]
+    fn mirrors_come_from_flags_and_then_from_the_environment() {
+        let flags = RegistryFlags {
+            registry_map: vec!["docker.io=a.example;quay.io=q.example".to_owned()],
+            registry_mirror: vec!["b.example".to_owned()],
+            ..RegistryFlags::default()
+        };
+        let environment = [("KANIKO_REGISTRY_MAP", "docker.io=c.example"), ("KANIKO_REGISTRY_MIRROR", "d.example")];
+        let mut expected = Mirrors::default();
+        for map in ["docker.io=a.example", "quay.io=q.example", "docker.io=c.example"] {
+            expected.add_map(map).unwrap();
+        }
+        expected.add_docker_hub("b.example").unwrap();
+        expected.add_docker_hub("d.example").unwrap();
+        assert_eq!(asked(flags, &environment).unwrap().mirrors, expected);
+        assert_eq!(
+            asked(RegistryFlags::default(), &[("KANIKO_REGISTRY_MAP", "nonsense")]).unwrap_err(),
+            "KANIKO_REGISTRY_MAP cannot be \"nonsense\""
+        );
+    }
+
+    #[test]
+    fn sources_of_credentials_are_named() {
+        let asked = |words: &[&str]| sources(words.iter().map(|word| (*word).to_owned()).collect());
+        assert_eq!(asked(&[]).unwrap(), Source::ALL);
+        assert_eq!(asked(&[""]).unwrap(), []);
+        assert_eq!(asked(&["gitlab", "env", "gitlab"]).unwrap(), [Source::GitLab, Source::Environment]);
+        let error = asked(&["gogle"]).unwrap_err().to_string();
+        assert!(error.ends_with("(did you mean google?)"), "{error}");
+    }
+}

@@ -1,0 +1,74 @@
+//! Writing a login into Docker's config.
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use serde_json::{Map, Value};
+
+use super::{CredentialsError, Variables};
+use crate::image::reference::DOCKER_HUB;
+
+/// Keeps a user and a password for a registry in `$DOCKER_CONFIG/config.json`, else in `$HOME/.docker/config.json`; what else the file
+/// says stays. Gives the file.
+///
+/// # Errors
+/// The file is there and no Docker config, or cannot be written; neither variable is set.
+pub fn save_login(
+    variables: &Variables,
+    registry: &str,
+    username: &str,
+    password: &str,
+) -> Result<PathBuf, CredentialsError> {
+    let path = place(variables).ok_or(CredentialsError::NoPlace)?;
+    let mut config = match std::fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice::<Map<String, Value>>(&bytes).map_err(|error| {
+            CredentialsError::Malformed { path: path.clone(), line: error.line(), column: error.column() }
+        })?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Map::new(),
+        Err(source) => return Err(CredentialsError::Read { path, source }),
+    };
+    // Docker's own key for its hub.
+    let key = if registry == DOCKER_HUB { "https://index.docker.io/v1/" } else { registry };
+    let pair = base64::engine::general_purpose::STANDARD.encode(format!("{username}:{password}"));
+    let Value::Object(auths) = config.entry("auths").or_insert_with(|| Value::Object(Map::new())) else {
+        return Err(CredentialsError::Malformed { path, line: 1, column: 1 });
+    };
+    auths.insert(key.to_owned(), Value::Object(Map::from_iter([("auth".to_owned(), Value::String(pair))])));
+    write(&path, &format!("{:#}\n", Value::Object(config)))?;
+    Ok(path)
+}
+
+fn place(variables: &Variables) -> Option<PathBuf> {
+    if let Some(path) = variables.get("DOCKER_CONFIG").map(PathBuf::from) {
+        return Some(if path.is_file() { path } else { path.join("config.json") });
+    }
+    variables.get("HOME").map(|home| Path::new(home).join(".docker/config.json"))
+}
+
+/// Writes a file that only its owner may read. Another build may be reading the old one: it is replaced as a whole.
+fn write(path: &Path, text: &str) -> Result<(), CredentialsError> {
+    let error = |source| CredentialsError::Write { path: path.to_owned(), source };
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).map_err(error)?;
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".new.{}", std::process::id()));
+    let fresh = PathBuf::from(name);
+    let written = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&fresh)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .and_then(|()| std::fs::rename(&fresh, path));
+    if let Err(source) = written {
+        if let Err(leftover) = std::fs::remove_file(&fresh) {
+            tracing::debug!(path = %fresh.display(), error = %leftover, "leave a new config behind");
+        }
+        return Err(error(source));
+    }
+    Ok(())
+}

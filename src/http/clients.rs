@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::Url;
 use rustls::RootCertStore;
 
-use super::origin::is_loopback;
+use super::origin::{is_link_local, is_loopback};
 use super::tls::{TlsError, TlsSettings, machine_roots};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -96,8 +96,9 @@ impl HttpClients {
         Ok(Self { user_agent: user_agent.to_owned(), roots, tls, proxied, direct })
     }
 
-    /// The client for `url`: this machine itself is never behind a proxy.
+    /// The client for `url`: neither this machine itself nor what serves its metadata is ever behind a proxy.
     pub fn for_url(&self, url: &Url) -> &reqwest::Client {
-        if is_loopback(url.host_str().unwrap_or_default()) { &self.direct } else { &self.proxied }
+        let host = url.host_str().unwrap_or_default();
+        if is_loopback(host) || is_link_local(host) { &self.direct } else { &self.proxied }
     }
 }

@@ -3,10 +3,16 @@
 //! Docker's config comes first, then the built-in sources that `--credential-helpers` names. Each answers for the registries it
 //! knows and for no others. What programs and clouds answer is kept for as long as it is good.
 
+mod amazon;
+mod azure;
 mod docker_config;
 mod environment;
+mod exchange;
+mod google;
 mod program;
 mod save;
+#[cfg(test)]
+mod stand_in;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -19,7 +25,11 @@ use std::time::{Duration, Instant};
 use crate::diag::redact::Secret;
 use crate::http::HttpClients;
 
+pub use amazon::AmazonError;
+pub use azure::AzureError;
 use docker_config::{DockerConfigs, Entry};
+pub use exchange::ExchangeError;
+pub use google::GoogleError;
 pub use program::ProgramError;
 pub use save::save_login;
 
@@ -81,6 +91,33 @@ pub enum CredentialsError {
         #[source]
         source: ProgramError,
     },
+    /// Google.
+    #[error("get a token from Google for {registry}")]
+    Google {
+        /// The registry.
+        registry: String,
+        /// The cause.
+        #[source]
+        source: GoogleError,
+    },
+    /// Amazon.
+    #[error("get a token from Amazon for {registry}")]
+    Amazon {
+        /// The registry.
+        registry: String,
+        /// The cause.
+        #[source]
+        source: AmazonError,
+    },
+    /// Azure.
+    #[error("get a token from Azure for {registry}")]
+    Azure {
+        /// The registry.
+        registry: String,
+        /// The cause.
+        #[source]
+        source: AzureError,
+    },
 }
 
 /// What a registry or its token server is shown.
@@ -124,6 +161,12 @@ impl Login {
             Credential::RegistryToken(_) => format!("a registry token comes from {}", self.origin),
         }
     }
+}
+
+/// What a cloud gave, and how long it is good for.
+struct Fresh {
+    login: Login,
+    life: Duration,
 }
 
 /// What the keychain has for a repository.
@@ -306,10 +349,46 @@ impl Keychain {
     }
 
     async fn ask(&self, source: Source, registry: &str) -> Result<Option<Login>, CredentialsError> {
+        let owns = match source {
+            Source::Environment => return Ok(environment::kaniko(&self.variables, registry)),
+            Source::GitLab => return Ok(environment::gitlab(&self.variables, registry)),
+            Source::Google => google::owns,
+            Source::Amazon => amazon::owns,
+            Source::Azure => azure::owns,
+        };
+        let Some(http) = self.http.as_ref().filter(|_| owns(registry)) else { return Ok(None) };
+        let key = (source.name().to_owned(), registry.to_owned());
+        let mut answers = self.answers.lock().await;
+        if let Some(kept) = answers.get(&key)
+            && kept.expires.is_none_or(|expires| expires > Instant::now() + MARGIN)
+        {
+            return Ok(kept.login.clone());
+        }
+        let fresh = self.ask_cloud(source, http, registry).await?;
+        let expires = fresh.as_ref().map(|fresh| Instant::now() + fresh.life);
+        let login = fresh.map(|fresh| fresh.login);
+        answers.insert(key, Kept { login: login.clone(), expires });
+        Ok(login)
+    }
+
+    async fn ask_cloud(
+        &self,
+        source: Source,
+        http: &HttpClients,
+        registry: &str,
+    ) -> Result<Option<Fresh>, CredentialsError> {
+        let registry_name = || registry.to_owned();
         match source {
-            Source::Environment => Ok(environment::kaniko(&self.variables, registry)),
-            Source::GitLab => Ok(environment::gitlab(&self.variables, registry)),
-            Source::Google | Source::Amazon | Source::Azure => Ok(None),
+            Source::Google => google::login(http, &self.variables)
+                .await
+                .map_err(|source| CredentialsError::Google { registry: registry_name(), source }),
+            Source::Amazon => amazon::login(http, &self.variables, registry)
+                .await
+                .map_err(|source| CredentialsError::Amazon { registry: registry_name(), source }),
+            Source::Azure => azure::login(http, &self.variables, registry)
+                .await
+                .map_err(|source| CredentialsError::Azure { registry: registry_name(), source }),
+            Source::Environment | Source::GitLab => Ok(None),
         }
     }
 }

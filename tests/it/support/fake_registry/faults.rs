@@ -61,7 +61,7 @@ pub(super) fn damage(answer: Response<Bytes>, fault: &Fault) -> Response<Body> {
         Fault::ShortBody => full(half),
         Fault::ShortChunkedBody => cut(half, None),
         Fault::CorruptBody => full(content.iter().map(|byte| byte ^ 1).collect::<Vec<u8>>()),
-        Fault::SlowBody => slow(content),
+        Fault::SlowBody => slow(&content),
         Fault::Without(header) => {
             parts.headers.remove(*header);
             full(content)
@@ -76,7 +76,7 @@ pub(super) fn damage(answer: Response<Bytes>, fault: &Fault) -> Response<Body> {
 }
 
 /// The content, the second half a while after the first.
-fn slow(content: Bytes) -> Body {
+fn slow(content: &Bytes) -> Body {
     let (first, second) = (content.slice(..content.len() / 2), content.slice(content.len() / 2..));
     let first = stream::once(async { Ok(Frame::data(first)) });
     let second = stream::once(async {

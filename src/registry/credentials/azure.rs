@@ -1,0 +1,266 @@
+//! Azure's Container Registry: a token of Microsoft Entra ID, exchanged for the registry's own refresh token (Azure: "Azure Container
+//! Registry, authentication with AAD OAuth").
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::Url;
+use serde::Deserialize;
+
+use super::exchange::{ExchangeError, ask};
+use super::{Credential, Fresh, Login, Variables};
+use crate::diag::redact::Secret;
+use crate::http::HttpClients;
+
+/// The service that gives an instance its identity.
+const METADATA: &str = "http://169.254.169.254/metadata/identity/oauth2/token";
+/// The registry's refresh tokens are good for three hours.
+const LIFE: Duration = Duration::from_secs(3 * 3600);
+/// `client_assertion_type` (RFC 7523).
+const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// Why there is no token.
+#[derive(Debug, thiserror::Error)]
+pub enum AzureError {
+    /// The file with the federated token cannot be read.
+    #[error("read {}, which AZURE_FEDERATED_TOKEN_FILE names", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A variable or the registry's name makes no URL.
+    #[error("{text:?} is no URL of Azure's")]
+    Url {
+        /// The text.
+        text: String,
+    },
+    /// A service gave none.
+    #[error(transparent)]
+    Exchange(#[from] ExchangeError),
+}
+
+/// One of Azure's clouds.
+struct Cloud {
+    /// What its registries' names end in.
+    registries: &'static str,
+    authority: &'static str,
+    /// What the first token is good for.
+    resource: &'static str,
+}
+
+const CLOUDS: [Cloud; 4] = [
+    Cloud {
+        registries: ".azurecr.io",
+        authority: "https://login.microsoftonline.com/",
+        resource: "https://management.azure.com/",
+    },
+    Cloud {
+        registries: ".azurecr.cn",
+        authority: "https://login.chinacloudapi.cn/",
+        resource: "https://management.chinacloudapi.cn/",
+    },
+    Cloud {
+        registries: ".azurecr.us",
+        authority: "https://login.microsoftonline.us/",
+        resource: "https://management.usgovcloudapi.net/",
+    },
+    Cloud {
+        registries: ".azurecr.de",
+        authority: "https://login.microsoftonline.de/",
+        resource: "https://management.microsoftazure.de/",
+    },
+];
+
+#[derive(Deserialize)]
+struct AccessToken {
+    access_token: String,
+}
+
+#[derive(Deserialize)]
+struct RefreshToken {
+    refresh_token: String,
+}
+
+fn cloud(registry: &str) -> Option<&'static Cloud> {
+    CLOUDS.iter().find(|cloud| registry.ends_with(cloud.registries))
+}
+
+/// Whether the registry is Azure's.
+pub(super) fn owns(registry: &str) -> bool {
+    cloud(registry).is_some()
+}
+
+/// The registry's refresh token, if this machine has an identity in Azure.
+pub(super) async fn login(
+    http: &HttpClients,
+    variables: &Variables,
+    registry: &str,
+) -> Result<Option<Fresh>, AzureError> {
+    let Some(cloud) = cloud(registry) else { return Ok(None) };
+    let exchange = url(&format!("https://{registry}/oauth2/exchange"))?;
+    exchange_identity(http, variables, cloud, registry, &exchange, METADATA).await
+}
+
+async fn exchange_identity(
+    http: &HttpClients,
+    variables: &Variables,
+    cloud: &Cloud,
+    registry: &str,
+    exchange: &Url,
+    metadata: &str,
+) -> Result<Option<Fresh>, AzureError> {
+    let tenant = variables.get("AZURE_TENANT_ID");
+    let named = match (variables.get("AZURE_CLIENT_ID"), tenant) {
+        (Some(client), Some(tenant)) => named_identity(http, variables, cloud, client, tenant).await?,
+        _ => None,
+    };
+    let (access, origin) = match named {
+        Some(found) => found,
+        None => match managed_identity(http, variables, cloud, metadata).await {
+            Ok(token) => (token, "the managed identity of this machine".to_owned()),
+            // A machine that is not Azure's has none.
+            Err(AzureError::Exchange(error)) if error.is_absence() => return Ok(None),
+            Err(error) => return Err(error),
+        },
+    };
+    let mut form = vec![("grant_type", "access_token"), ("service", registry), ("access_token", access.reveal())];
+    form.extend(tenant.map(|tenant| ("tenant", tenant)));
+    let token: RefreshToken = ask(http, exchange, |client| client.post(exchange.clone()).form(&form)).await?;
+    let credential = Credential::IdentityToken(Secret::new(token.refresh_token));
+    Ok(Some(Fresh { login: Login { credential, origin }, life: LIFE }))
+}
+
+/// The identity that the variables name, with its secret or a token that another provider gave it.
+async fn named_identity(
+    http: &HttpClients,
+    variables: &Variables,
+    cloud: &Cloud,
+    client: &str,
+    tenant: &str,
+) -> Result<Option<(Secret<String>, String)>, AzureError> {
+    let federated = match (variables.get("AZURE_FEDERATED_TOKEN"), variables.get("AZURE_FEDERATED_TOKEN_FILE")) {
+        (Some(token), _) => Some(token.to_owned()),
+        (None, Some(path)) => {
+            let path = PathBuf::from(path);
+            let text = std::fs::read_to_string(&path).map_err(|source| AzureError::Read { path, source })?;
+            Some(text.trim().to_owned())
+        }
+        (None, None) => None,
+    };
+    let scope = format!("{}.default", cloud.resource);
+    let mut form = vec![("grant_type", "client_credentials"), ("client_id", client), ("scope", scope.as_str())];
+    let origin = match (variables.get("AZURE_CLIENT_SECRET"), &federated) {
+        (Some(secret), _) => {
+            form.push(("client_secret", secret));
+            "the variables AZURE_CLIENT_ID and AZURE_CLIENT_SECRET"
+        }
+        (None, Some(token)) => {
+            form.extend([("client_assertion_type", ASSERTION), ("client_assertion", token.as_str())]);
+            "the variable AZURE_CLIENT_ID and a federated token"
+        }
+        (None, None) => return Ok(None),
+    };
+    let authority = variables.get("AZURE_AUTHORITY_HOST").unwrap_or(cloud.authority).trim_end_matches('/');
+    let url = url(&format!("{authority}/{tenant}/oauth2/v2.0/token"))?;
+    let token: AccessToken = ask(http, &url, |http| http.post(url.clone()).form(&form)).await?;
+    Ok(Some((Secret::new(token.access_token), origin.to_owned())))
+}
+
+async fn managed_identity(
+    http: &HttpClients,
+    variables: &Variables,
+    cloud: &Cloud,
+    metadata: &str,
+) -> Result<Secret<String>, AzureError> {
+    let mut url = url(metadata)?;
+    url.query_pairs_mut().append_pair("api-version", "2018-02-01").append_pair("resource", cloud.resource);
+    if let Some(client) = variables.get("AZURE_CLIENT_ID") {
+        url.query_pairs_mut().append_pair("client_id", client);
+    }
+    let token: AccessToken = ask(http, &url, |client| client.get(url.clone()).header("Metadata", "true")).await?;
+    Ok(Secret::new(token.access_token))
+}
+
+fn url(text: &str) -> Result<Url, AzureError> {
+    Url::parse(text).map_err(|_invalid| AzureError::Url { text: text.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::stand_in::StandIn;
+    use super::*;
+    use crate::http::USER_AGENT;
+
+    /// The identity token for `r.azurecr.io`; the registry and the metadata server are the stand-in.
+    async fn token(variables: &Variables, server: &StandIn) -> Result<Option<String>, AzureError> {
+        let http = HttpClients::new(USER_AGENT).unwrap();
+        let exchange = url(&server.url("/oauth2/exchange")).unwrap();
+        let found =
+            exchange_identity(&http, variables, &CLOUDS[0], "r.azurecr.io", &exchange, &server.url("/metadata"))
+                .await?;
+        Ok(found.map(|fresh| match fresh.login.credential {
+            Credential::IdentityToken(token) => token.reveal().clone(),
+            other => panic!("{other:?}"),
+        }))
+    }
+
+    const ACCESS: (u16, &str) = (200, r#"{"access_token":"access","expires_in":3599}"#);
+    const REFRESH: (u16, &str) = (200, r#"{"refresh_token":"sesame"}"#);
+
+    #[tokio::test]
+    async fn a_client_secret_and_a_federated_token_are_exchanged() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "federated\n").unwrap();
+        let file = file.path().to_str().unwrap();
+        for ((name, value), sent) in [
+            (("AZURE_CLIENT_SECRET", "secret"), "client_secret=secret"),
+            (("AZURE_FEDERATED_TOKEN", "federated"), "client_assertion=federated"),
+            (("AZURE_FEDERATED_TOKEN_FILE", file), "client_assertion=federated"),
+        ] {
+            let server = StandIn::start(&[ACCESS, REFRESH]);
+            let variables = Variables::from([
+                ("AZURE_CLIENT_ID", "c"),
+                ("AZURE_TENANT_ID", "t"),
+                ("AZURE_AUTHORITY_HOST", &server.url("/")),
+                (name, value),
+            ]);
+            assert_eq!(token(&variables, &server).await.unwrap().as_deref(), Some("sesame"));
+            let seen = server.seen();
+            assert!(seen[0].starts_with("POST /t/oauth2/v2.0/token ") && seen[0].ends_with(sent), "{seen:?}");
+            let exchange = "grant_type=access_token&service=r.azurecr.io&access_token=access&tenant=t";
+            assert!(seen[1].starts_with("POST /oauth2/exchange ") && seen[1].ends_with(exchange), "{seen:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_managed_identity_needs_no_variables() {
+        let server = StandIn::start(&[ACCESS, REFRESH]);
+        assert_eq!(token(&Variables::default(), &server).await.unwrap().as_deref(), Some("sesame"));
+        assert!(server.seen()[0].to_lowercase().contains("metadata: true"), "{:?}", server.seen());
+        let elsewhere = StandIn::start(&[(404, "")]);
+        assert_eq!(token(&Variables::default(), &elsewhere).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told_in_azures_words() {
+        let server = StandIn::start(&[(401, r#"{"error":"invalid_client","error_description":"AADSTS7000215: no"}"#)]);
+        let variables = Variables::from([
+            ("AZURE_CLIENT_ID", "c"),
+            ("AZURE_TENANT_ID", "t"),
+            ("AZURE_CLIENT_SECRET", "sesame"),
+            ("AZURE_AUTHORITY_HOST", &server.url("")),
+        ]);
+        let error = token(&variables, &server).await.unwrap_err();
+        assert!(error.to_string().contains("AADSTS7000215"), "{error}");
+        assert!(!format!("{error:?}").contains("sesame"));
+    }
+
+    #[test]
+    fn registries_are_known_by_their_domains() {
+        assert!(owns("r.azurecr.io") && owns("r.azurecr.cn") && owns("r.azurecr.us"));
+        assert!(!owns("azurecr.io.example") && !owns("docker.io") && !owns("razurecr.io"));
+    }
+}

@@ -24,7 +24,12 @@ impl HttpError {
         if self.0.is_connect() {
             return matches!(self.io_kind(), Some(io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted));
         }
-        !self.0.is_builder() && !self.0.is_decode()
+        !self.0.is_builder() && !self.0.is_decode() && !self.is_tls_alert()
+    }
+
+    /// Whether the server ended the TLS session because it did not like something about it.
+    pub fn is_tls_alert(&self) -> bool {
+        self.causes().contains("received fatal alert")
     }
 
     /// Whether a time limit ended it.

@@ -259,13 +259,16 @@ impl Client {
                 let clients = https.clients.with_http2().map_err(|source| RegistryError::Setup { source })?;
                 return self.ping(registry, HttpOrigin { clients, ..https }, operation).await;
             }
-            Err(error) if plain == PlainHttp::Fallback && error.suggests_plain_http() => error,
+            // A server that speaks TLS makes nothing of plain http.
+            Err(error)
+                if plain == PlainHttp::Fallback && error.suggests_plain_http() && !error.blames_certificate() =>
+            {
+                error
+            }
             other => return other,
         };
         tracing::debug!(host = %http.host, error = %refused, "https does not work, try plain http");
-        let fallback = self.ping(registry, http, operation).await;
-        // What a TLS server makes of plain http explains nothing.
-        if fallback.is_err() && refused.blames_certificate() { Err(refused) } else { fallback }
+        self.ping(registry, http, operation).await
     }
 
     async fn ping(&self, registry: &str, origin: HttpOrigin, operation: &str) -> Result<Arc<Endpoint>, RegistryError> {

@@ -254,9 +254,14 @@ impl RegistryError {
         matches!(self, Self::Connect { .. } | Self::Transport { .. } | Self::Stalled { .. })
     }
 
-    /// Whether TLS itself works, and only the certificate does not.
+    /// Whether TLS itself works, and only the server's certificate, or the lack of one of ours, stands in the way.
     pub(super) fn blames_certificate(&self) -> bool {
-        matches!(self, Self::Connect { source, .. } if source.causes().contains("certificate"))
+        match self {
+            Self::Connect { source, .. } | Self::Transport { source, .. } => {
+                source.causes().to_lowercase().contains("certificate")
+            }
+            _ => false,
+        }
     }
 
     /// The HTTP status, if the registry answered.
@@ -300,6 +305,13 @@ impl RegistryError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Refused(refusal) => refusal.hint(),
+            Self::Connect { host, source, .. } | Self::Transport { host, source, .. }
+                if source.is_tls_alert() && self.blames_certificate() =>
+            {
+                Some(format!(
+                    "{host} wants to be shown a certificate it knows: give --registry-client-cert={host}=CERTIFICATE,KEY"
+                ))
+            }
             Self::Connect { host, source, .. } => Some(connect_hint(host, source)),
             Self::Truncated { .. } => Some("the registry or a proxy before it cut the download short".to_owned()),
             Self::Digest { .. } | Self::Size { .. } => {

@@ -19,6 +19,7 @@ mod mounts;
 mod pipelines;
 mod registry;
 mod registry_flags;
+mod registry_peers;
 mod remote;
 mod remote_git;
 mod reproducible;

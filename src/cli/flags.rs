@@ -353,7 +353,7 @@ Exit status:
   any other    That of the command when a RUN fails, 1 for everything else";
 
 /// The flags of a build that `lint` has, too.
-const LINT_FLAGS: [&str; 12] = [
+const LINT_FLAGS: [&str; 21] = [
     "dockerfile",
     "context",
     "context_sub_path",
@@ -363,6 +363,15 @@ const LINT_FLAGS: [&str; 12] = [
     "custom_platform",
     "insecure_pull",
     "insecure_registry",
+    "skip_tls_verify_pull",
+    "skip_tls_verify_registry",
+    "registry_certificate",
+    "registry_client_cert",
+    "registry_map",
+    "registry_mirror",
+    "skip_default_registry_fallback",
+    "image_download_retry",
+    "credential_helpers",
     "verbosity",
     "log_format",
     "log_timestamp",

@@ -171,3 +171,52 @@ fn collect_files(directory: &std::path::Path, found: &mut Vec<(String, Vec<u8>)>
         }
     }
 }
+
+/// Amazon's registry, token service and STS are played by registries of the test, the first as a proxy for plain http.
+#[tokio::test]
+async fn amazons_registry_gets_a_token_for_keys_and_for_a_web_identity() {
+    let robot = Authentication::Basic { user: "AWS", password: "sesame" };
+    let habits = Habits { authentication: robot, relative_location: true, ..Habits::default() };
+    let registry = FakeRegistry::start(habits).await;
+    // QVdTOnNlc2FtZQ== is AWS:sesame
+    let answer = r#"{"authorizationData":[{"authorizationToken":"QVdTOnNlc2FtZQ=="}]}"#;
+    let ecr = FakeRegistry::start(Habits::default()).await;
+    ecr.fail("POST", "/", 0, u32::MAX, Fault::Status(200, vec![], answer.to_owned()));
+    let sts = FakeRegistry::start(Habits::default()).await;
+    let role = "<AssumeRoleWithWebIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
+                <AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>ASIAROLE</AccessKeyId>\
+                <SecretAccessKey>role-secret</SecretAccessKey><SessionToken>role-session</SessionToken>\
+                <Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleWithWebIdentityResult>\
+                </AssumeRoleWithWebIdentityResponse>";
+    sts.fail(
+        "POST",
+        "/",
+        0,
+        u32::MAX,
+        Fault::Status(200, vec![("content-type", "text/xml".to_owned())], role.to_owned()),
+    );
+    let workspace = scratch();
+    workspace.file("file", "content");
+    let token = workspace.out().join("web-identity");
+    std::fs::write(&token, "subject-token").unwrap();
+    let keys = vec![("AWS_ACCESS_KEY_ID", "AKIDTEST"), ("AWS_SECRET_ACCESS_KEY", "key-secret")];
+    let arn = "arn:aws:iam::123456789012:role/builder";
+    let identity = vec![("AWS_ROLE_ARN", arn), ("AWS_WEB_IDENTITY_TOKEN_FILE", token.to_str().unwrap())];
+    for variables in [keys, identity] {
+        let mut command = workspace.build();
+        let proxy = format!("http://{}", registry.host());
+        command.arg("--destination=123456789012.dkr.ecr.eu-west-1.amazonaws.com/app:1").args(["-v", "debug"]);
+        command.env("HTTP_PROXY", &proxy).env("HTTPS_PROXY", &proxy).env_remove("NO_PROXY").env_remove("no_proxy");
+        command.env("AWS_ENDPOINT_URL_ECR", format!("http://{}/", ecr.host()));
+        command.env("AWS_ENDPOINT_URL_STS", format!("http://{}/", sts.host()));
+        command.env("AWS_EC2_METADATA_DISABLED", "true").envs(variables);
+        let ended = run_beside(command).await.success();
+        for secret in ["sesame", "secret", "session", "subject-token", "QVdTOn"] {
+            assert!(!ended.said.contains(secret), "{secret}: {}", ended.said);
+        }
+    }
+    assert!(registry.manifest("app", "1").is_some());
+    let signed: Vec<_> = ecr.seen().into_iter().filter_map(|seen| seen.authorization).collect();
+    assert!(signed.iter().any(|header| header.contains("Credential=AKIDTEST/")), "{signed:?}");
+    assert!(signed.iter().any(|header| header.contains("Credential=ASIAROLE/")), "{signed:?}");
+}

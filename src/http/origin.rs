@@ -1,10 +1,10 @@
 //! What a URL and an answer say about the server.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use reqwest::Url;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
 /// Whether `host` (without port) is this machine.
 pub fn is_loopback(host: &str) -> bool {
@@ -41,9 +41,20 @@ pub fn host_of(url: &Url) -> String {
     }
 }
 
-/// `Retry-After` in seconds; the form with a date is left to our own pauses.
+/// How long `Retry-After` asks to wait, in seconds or until a date (RFC 9110, section 10.2.3); a date that has passed asks for no wait.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    // The date is one of the server's clock, which need not be ours: its own `Date` tells how far they are apart.
+    let now = date_of(headers).unwrap_or_else(SystemTime::now);
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+fn date_of(headers: &HeaderMap) -> Option<SystemTime> {
+    httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()
 }
 
 #[cfg(test)]
@@ -71,5 +82,33 @@ mod tests {
         for host in ["172.32.0.1", "11.0.0.1", "10.0.0.1.example", "8.8.8.8", "2001:db8::1", "a.local"] {
             assert!(!is_private(host) && !is_link_local(host), "{host}");
         }
+    }
+
+    #[test]
+    fn a_server_asks_to_wait_in_seconds_or_until_a_date() {
+        const DATE_OF_ANSWER: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+        let asked = |text: &'static str| {
+            retry_after(&HeaderMap::from_iter([
+                (RETRY_AFTER, text.parse().unwrap()),
+                (DATE, DATE_OF_ANSWER.parse().unwrap()),
+            ]))
+        };
+        for (text, seconds) in [
+            ("7", Some(7)),
+            (" 0 ", Some(0)),
+            ("Sun, 06 Nov 1994 08:51:07 GMT", Some(90)),
+            ("Sunday, 06-Nov-94 08:50:07 GMT", Some(30)),
+            (DATE_OF_ANSWER, Some(0)),
+            ("Sun, 06 Nov 1994 07:00:00 GMT", Some(0)),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+            ("99999999999999999999999", None),
+        ] {
+            assert_eq!(asked(text), seconds.map(Duration::from_secs), "{text}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new()), None);
+        let past = HeaderMap::from_iter([(RETRY_AFTER, DATE_OF_ANSWER.parse().unwrap())]);
+        assert_eq!(retry_after(&past), Some(Duration::ZERO), "without a Date our own clock counts");
     }
 }

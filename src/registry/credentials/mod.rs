@@ -364,7 +364,8 @@ impl Keychain {
         {
             return Ok(kept.login.clone());
         }
-        let fresh = self.ask_cloud(source, http, registry).await?;
+        // What the clouds' conversations need on the stack would else be in every request of every transfer.
+        let fresh = Box::pin(self.ask_cloud(source, http, registry)).await?;
         let expires = fresh.as_ref().map(|fresh| Instant::now() + fresh.life);
         let login = fresh.map(|fresh| fresh.login);
         answers.insert(key, Kept { login: login.clone(), expires });

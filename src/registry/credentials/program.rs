@@ -1,5 +1,6 @@
 //! Credentials from programs: `docker-credential-NAME get`, which reads a server's name and writes a user and a secret (the protocol
-//! of docker-credential-helpers).
+//! of docker-credential-helpers). They have our environment, which is where many are configured (`docker-credential-gcr` by
+//! `DOCKER_CREDENTIAL_GCR_CONFIG`).
 
 use std::io::{self, Read as _, Write as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -167,6 +168,9 @@ mod tests {
         assert_eq!(answer(echo).unwrap(), Some(Credential::password("r.example".to_owned(), "p".to_owned())));
         let token = r#"printf '{"Username":"<token>","Secret":"t"}'"#;
         assert_eq!(answer(token).unwrap(), Some(Credential::IdentityToken(Secret::new("t".to_owned()))));
+        let configured = r#"printf '{"Username":"u","Secret":"%s"}' "$PATH""#;
+        let path = std::env::var("PATH").unwrap();
+        assert_eq!(answer(configured).unwrap(), Some(Credential::password("u".to_owned(), path)), "our environment");
         assert_eq!(answer(r#"echo '{"Username":"","Secret":""}'"#).unwrap(), None);
         assert_eq!(answer("echo credentials not found in native keychain; exit 1").unwrap(), None);
     }

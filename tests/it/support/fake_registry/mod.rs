@@ -13,10 +13,12 @@ use bytes::Bytes;
 use crabwright::image::{Digest, Manifest, media_type};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use hyper::{Method, Request, Response, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 mod authentication;
 mod faults;
@@ -31,6 +33,7 @@ type Body = UnsyncBoxBody<Bytes, io::Error>;
 /// A request as the registry saw it.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
+    pub(crate) version: Version,
     pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) query: String,
@@ -93,25 +96,44 @@ pub(crate) struct FakeRegistry {
 
 impl FakeRegistry {
     pub(crate) async fn start(habits: Habits) -> Self {
+        Self::listen(habits, None).await
+    }
+
+    /// Over TLS, with the version of HTTP that the handshake ends with.
+    pub(crate) async fn start_tls(habits: Habits, tls: TlsAcceptor) -> Self {
+        Self::listen(habits, Some(tls)).await
+    }
+
+    async fn listen(habits: Habits, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind a port of the loopback interface");
         let address = listener.local_addr().expect("the port that was bound");
         let registry = Self { address, state: Arc::new(Mutex::new(State { habits, ..State::default() })) };
         let serving = registry.clone();
         tokio::spawn(async move {
             while let Ok((connection, _)) = listener.accept().await {
-                let registry = serving.clone();
-                tokio::spawn(async move {
-                    let service = service_fn(move |request| {
-                        let registry = registry.clone();
-                        async move { registry.serve(request).await }
-                    });
-                    let http = hyper::server::conn::http1::Builder::new();
-                    // Broken connections are what this registry is for.
-                    drop(http.serve_connection(TokioIo::new(connection), service).await);
-                });
+                tokio::spawn(serving.clone().converse(connection, tls.clone()));
             }
         });
         registry
+    }
+
+    /// Answers what comes over one connection. Broken connections are what this registry is for.
+    async fn converse(self, connection: TcpStream, tls: Option<TlsAcceptor>) {
+        let service = service_fn(move |request| {
+            let registry = self.clone();
+            async move { registry.serve(request).await }
+        });
+        let Some(tls) = tls else {
+            drop(http1::Builder::new().serve_connection(TokioIo::new(connection), service).await);
+            return;
+        };
+        let Ok(connection) = tls.accept(connection).await else { return };
+        if connection.get_ref().1.alpn_protocol() == Some(b"h2") {
+            let http = http2::Builder::new(TokioExecutor::new());
+            drop(http.serve_connection(TokioIo::new(connection), service).await);
+        } else {
+            drop(http1::Builder::new().serve_connection(TokioIo::new(connection), service).await);
+        }
     }
 
     /// `127.0.0.1:port`
@@ -167,6 +189,7 @@ impl FakeRegistry {
         let (parts, body) = request.into_parts();
         let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let seen = Seen {
+            version: parts.version,
             method: parts.method.to_string(),
             path: parts.uri.path().to_owned(),
             query: parts.uri.query().unwrap_or_default().to_owned(),

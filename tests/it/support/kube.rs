@@ -83,7 +83,8 @@ impl Kube {
         let played = run(podman()
             .args(["kube", "play", "--network=host", "--log-driver=k8s-file"])
             .arg(&path)
-            .env("CONTAINERS_CONF", self.configuration()));
+            .env("CONTAINERS_CONF", self.configuration()))
+        .success();
         let containers: Vec<&Value> = ["initContainers", "containers"]
             .iter()
             .flat_map(|kind| pod["spec"][*kind].as_array().map(Vec::as_slice).unwrap_or_default())

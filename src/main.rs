@@ -1,6 +1,7 @@
 //! The program: everything that must happen before any thread exists, then the command line, then the build.
 
 use std::io::{ErrorKind, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 use crabwright::builder;
@@ -34,6 +35,10 @@ fn run() -> Result<ExitCode, (Failure, Progress)> {
             let told = said.map_err(Failure::from).and_then(|said| print(&said));
             return told.map(|()| ExitCode::SUCCESS).map_err(plain);
         }
+        Invocation::Push(flags, path) => {
+            let progress = cli::start_logging(&flags.log).map_err(|error| plain(Failure::from_error(&error)))?;
+            return push(*flags, &path, &progress).map_err(|failure| (failure, progress));
+        }
         Invocation::Print(text) => return print(&text).map(|()| ExitCode::SUCCESS).map_err(plain),
     };
     let progress = cli::start_logging(&flags.log).map_err(|error| plain(Failure::from_error(&error)))?;
@@ -66,13 +71,29 @@ fn build(flags: cli::flags::Flags, progress: &Progress) -> Result<ExitCode, Fail
             progress.summary(&summary);
             Ok(ExitCode::SUCCESS)
         }
-        Err(error) => {
-            let failure = Failure::from(error);
-            Err(match interrupt::requested() {
-                Some(signal) => failure.interrupted_by(signal),
-                None => failure,
-            })
+        Err(error) => Err(ended(error)),
+    }
+}
+
+/// Pushes what an earlier build wrote.
+fn push(flags: cli::flags::Flags, path: &Path, progress: &Progress) -> Result<ExitCode, Failure> {
+    interrupt::install().and_then(|()| interrupt::end_at_second_signal()).map_err(|error| unwatched(&error))?;
+    let request = cli::request(flags, &|name| std::env::var_os(name))?;
+    match builder::push_saved(&request, path, progress) {
+        Ok(summary) => {
+            progress.summary(&summary);
+            Ok(ExitCode::SUCCESS)
         }
+        Err(error) => Err(ended(error)),
+    }
+}
+
+/// The failure of a build or a push: whatever it says, a signal decides the exit code.
+fn ended(error: builder::BuildError) -> Failure {
+    let failure = Failure::from(error);
+    match interrupt::requested() {
+        Some(signal) => failure.interrupted_by(signal),
+        None => failure,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::image::BaseImage;
 use crate::lint::{self, Extent, Report};
 use crate::location::HttpLocation;
 use crate::outline;
-use crate::plan::{self, ImageError, ImageRequest, Images, Options, PlanError};
+use crate::plan::{self, ImageError, ImageRequest, Images, Options, Plan, PlanError};
 
 use super::images::{Registry, Remembering};
 use super::remotes::Remotes;
@@ -33,6 +33,8 @@ pub enum Call {
     Outline,
     /// Tell which targets it has.
     Targets,
+    /// Tell what would be done (`--dryrun`).
+    Plan,
 }
 
 /// How the answer is written.
@@ -92,12 +94,31 @@ pub fn call(request: &BuildRequest, progress: &Progress) -> Result<Answer, Build
             let outline = outline::outline(&stages, target);
             answer(request.format, &outline, outline::outline_text)
         }
+        Call::Plan => {
+            let file = parsed.map_err(BuildError::Dockerfile)?;
+            let (runtime, client) = super::connect(request, progress)?;
+            let mut registry = Registry::new(runtime.handle().clone(), client);
+            let plan = super::plan(&file, &options, &context, &mut registry, progress)?;
+            Ok(Answer { text: plan_text(&plan, &file, request), found_something: false })
+        }
         Call::Targets => {
             let file = parsed.map_err(BuildError::Dockerfile)?;
             let targets = outline::targets(&lint::stages::Stages::new(&file, &options));
             answer(request.format, &targets, outline::targets_text)
         }
     }
+}
+
+/// The plan of a build, and where its image goes.
+pub(super) fn plan_text(plan: &Plan, file: &Dockerfile, request: &BuildRequest) -> String {
+    let mut text = outline::plan_text(plan, file);
+    let pushed = request.destinations.iter().filter(|_| request.push).map(|name| format!("push    {name}"));
+    let written = request.outputs.iter().map(|output| format!("write   {output}"));
+    for line in pushed.chain(written) {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
 }
 
 /// A Dockerfile behind a URL comes to lie in a work directory like a build's.

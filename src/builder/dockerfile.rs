@@ -91,6 +91,7 @@ pub(super) fn options(request: &BuildRequest) -> plan::Options {
             .filter_map(|(name, value)| value.clone().map(|value| (name.clone(), value)))
             .collect(),
         target: request.target.clone(),
+        also_built: request.also_built.clone(),
         contexts: request.contexts.clone(),
         labels: request.labels.clone(),
         build_platform: Platform::host(),

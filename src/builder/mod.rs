@@ -8,8 +8,10 @@ mod dockerfile;
 mod images;
 mod inputs;
 mod layouts;
+mod outputs;
 mod remotes;
 mod request;
+mod saved;
 mod work_directory;
 
 use std::collections::HashMap;
@@ -23,7 +25,7 @@ use crate::diag::redact::Secret;
 use crate::diag::{Phase, Summary, interrupt};
 use crate::dockerfile::ast::Dockerfile;
 use crate::executor::{self, AgentError, BuiltLayer, CopyError, ExecutorError, Resources, SshAgents};
-use crate::image::{AssembleError, Digest, Image, Reference, rfc3339};
+use crate::image::{AssembleError, Digest, Image, rfc3339};
 use crate::lint::{self, Extent, SettingsError, Violation};
 use crate::location::LocationError;
 use crate::plan::{self, Plan, PlanError};
@@ -35,11 +37,14 @@ use crate::secret::{SecretError, Secrets};
 use crate::ssh::{Agents, SshError};
 
 use images::{Layers, Registry, Remembering};
+use outputs::Outputs;
 use remotes::Remotes;
 use work_directory::WorkDirectory;
 
 pub use call::{Answer, Call, Format, call};
+pub use outputs::FilesError;
 pub use request::{BuildRequest, SnapshotMode};
+pub use saved::{SavedImageError, push_saved};
 
 /// Why a build failed.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +130,12 @@ pub enum BuildError {
     /// An output.
     #[error(transparent)]
     Push(#[from] PushError),
+    /// An image that was to be pushed cannot be read.
+    #[error(transparent)]
+    Saved(#[from] SavedImageError),
+    /// The image's files could not be written.
+    #[error(transparent)]
+    Files(#[from] FilesError),
     /// SIGTERM or SIGINT.
     #[error("stopped by signal {signal}: {left}")]
     Interrupted {
@@ -210,6 +221,9 @@ fn uninterrupted(
     let named_contexts = inputs::named_contexts(request, &remotes, &directory)?;
 
     let plan = plan(&file, &options, &context, &mut registry, progress)?;
+    if request.print_plan {
+        progress.text(call::plan_text(&plan, &file, request).trim_end());
+    }
     let epoch = request.source_date_epoch.or(plan.source_date_epoch).or(request.reproducible.then_some(0));
     let missing = plan.missing(&|id| secrets.contains(id), &|id| agents.contains(id));
     if !missing.is_empty() {
@@ -234,7 +248,8 @@ fn uninterrupted(
         caches: work_dir.join(CACHES),
         sandboxes,
         parallel,
-        directory,
+        directory: directory.clone(),
+        ignored_paths: request.ignored_paths.clone(),
         clamp_mtime: epoch.filter(|_| request.reproducible),
         progress: progress.clone(),
     };
@@ -242,7 +257,8 @@ fn uninterrupted(
     let image = assemble(&plan, layers, epoch)?.into_format(request.image_format, request.annotations.clone())?;
     let images = {
         let _phase = progress.phase(Phase::Push);
-        deliver(&image, request, &runtime, &client, &store, progress)?
+        let outputs = Outputs { image: &image, client: &client, store: &store, directory: &directory };
+        deliver(&outputs, request, &runtime, progress)?
     };
     Ok(Summary {
         images,
@@ -379,35 +395,31 @@ fn base_history_length(plan: &Plan, stage: usize) -> usize {
 
 /// Writes every output that was asked for, the push last; gives the places where the image can be found.
 fn deliver(
-    image: &Image,
+    outputs: &Outputs<'_>,
     request: &BuildRequest,
     runtime: &tokio::runtime::Runtime,
-    client: &Client,
-    store: &BlobStore,
     progress: &Progress,
-) -> Result<Vec<String>, PushError> {
+) -> Result<Vec<String>, BuildError> {
+    let Outputs { image, client, store, .. } = *outputs;
     let files = DigestFiles {
         digest: request.digest_file.clone(),
         name_with_digest: request.image_name_with_digest_file.clone(),
         name_tag_with_digest: request.image_name_tag_with_digest_file.clone(),
     };
-    push::write_digest_files(&files, &image.digest(), &request.destinations)?;
     let mut places = Vec::new();
     runtime.block_on(async {
-        if let Some(path) = &request.oci_layout_path {
-            let name = request.destinations.first().map(Reference::tag_or_latest);
-            push::write_layout(client, image, path, name, store).await?;
-            places.push(format!("oci:{}", path.display()));
-        }
-        if let Some(path) = &request.tar_path {
-            push::write_archive(client, image, path, &request.destinations, store).await?;
-            places.push(format!("docker-archive:{}", path.display()));
+        push::write_digest_files(&files, &image.digest(), &request.destinations).await?;
+        for output in &request.outputs {
+            outputs.write(output, &request.destinations).await?;
+            places.push(output.to_string());
         }
         if request.push {
             let tags = if request.ignore_immutable_tags { ExistingTags::KeepImmutable } else { ExistingTags::Replace };
             push::push(client, image, &request.destinations, tags, progress, store).await?;
             places.extend(request.destinations.iter().map(ToString::to_string));
         }
+        let pushed = if request.push { request.destinations.as_slice() } else { &[] };
+        push::write_reports(&request.reports, image, &request.destinations, pushed)?;
         Ok(places)
     })
 }

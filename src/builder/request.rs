@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use crate::image::{ImageFormat, Platform, Reference};
 use crate::plan::NamedContext;
+use crate::push::{Output, Reports};
 use crate::registry::ClientConfig;
 use crate::sandbox::Isolation;
 use crate::secret::SecretSource;
+use crate::snapshot::IgnoredPaths;
 use crate::ssh::SshSource;
 
 use super::call::{Call, Format};
@@ -35,14 +37,14 @@ pub struct BuildRequest {
     pub context_sub_path: Option<String>,
     /// `--dockerfile`: tried as given, then below the context.
     pub dockerfile: String,
-    /// `--destination`.
+    /// `--destination` and `--tag`: the image's names.
     pub destinations: Vec<Reference>,
-    /// Not `--no-push`.
+    /// The image is pushed under its names.
     pub push: bool,
-    /// `--tar-path`.
-    pub tar_path: Option<PathBuf>,
-    /// `--oci-layout-path`.
-    pub oci_layout_path: Option<PathBuf>,
+    /// `--output`, `--tar-path` and `--oci-layout-path`.
+    pub outputs: Vec<Output>,
+    /// `--metadata-file`, `--iidfile` and `BUILDER_OUTPUT`.
+    pub reports: Reports,
     /// `--digest-file`.
     pub digest_file: Option<PathBuf>,
     /// `--image-name-with-digest-file`.
@@ -51,8 +53,14 @@ pub struct BuildRequest {
     pub image_name_tag_with_digest_file: Option<PathBuf>,
     /// `--build-arg`, and `SOURCE_DATE_EPOCH` of the environment; `None` is a name without a value here or there.
     pub build_args: Vec<(String, Option<String>)>,
-    /// `--target`.
+    /// `--target`, the first: the stage that becomes the image.
     pub target: Option<String>,
+    /// `--target`, the others: stages that are built too, and of which nothing is kept.
+    pub also_built: Vec<String>,
+    /// `--ignore-path`: what no layer gets.
+    pub ignored_paths: IgnoredPaths,
+    /// `KANIKO_PRINT_PLAN`: tell what will be done, and do it.
+    pub print_plan: bool,
     /// `--custom-platform`: the image's, if it is not that of this machine.
     pub platform: Option<Platform>,
     /// `--label`.

@@ -7,8 +7,10 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser as _};
-use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
+use clap::{ArgAction, CommandFactory as _, Parser, ValueEnum};
 
+use super::kaniko_flags::KanikoFlags;
+use super::output_flags::OutputFlags;
 use super::registry_flags::RegistryFlags;
 use crate::builder::{Call, Format, SnapshotMode};
 use crate::dockerfile::parse_go_bool;
@@ -25,6 +27,7 @@ use crate::sandbox::Isolation;
     max_term_width = 100,
     override_usage = "crabwright --destination <IMAGE> [FLAGS]\n       crabwright --no-push [FLAGS]\n       \
                       crabwright lint [FLAGS]\n       crabwright login <REGISTRY> --username <USER> --password-stdin\n       \
+                      crabwright push <PATH> --destination <IMAGE> [FLAGS]\n       crabwright completion <SHELL>\n       \
                       crabwright version | help",
     after_help = ENVIRONMENT
 )]
@@ -111,29 +114,9 @@ pub struct Flags {
     #[arg(short, long, value_name = "IMAGE", action = ArgAction::Append, help_heading = "Output")]
     pub destination: Vec<String>,
 
-    /// Do not push; the other outputs are still written.
-    #[arg(long, action = ArgAction::Set, help_heading = "Output")]
-    pub no_push: Option<bool>,
-
-    /// Also write a docker archive, for docker load.
-    #[arg(long, value_name = "FILE", value_parser = path(), help_heading = "Output")]
-    pub tar_path: Option<PathBuf>,
-
-    /// Also write an OCI image layout: a new directory, or one more image in an existing one.
-    #[arg(long, value_name = "DIRECTORY", value_parser = path(), help_heading = "Output")]
-    pub oci_layout_path: Option<PathBuf>,
-
-    /// Write the image's digest to this file.
-    #[arg(long, value_name = "FILE", value_parser = path(), help_heading = "Output")]
-    pub digest_file: Option<PathBuf>,
-
-    /// Write registry/repository@digest to this file, a line for each destination.
-    #[arg(long, value_name = "FILE", value_parser = path(), help_heading = "Output")]
-    pub image_name_with_digest_file: Option<PathBuf>,
-
-    /// Write registry/repository:tag@digest to this file, a line for each destination.
-    #[arg(long, value_name = "FILE", value_parser = path(), help_heading = "Output")]
-    pub image_name_tag_with_digest_file: Option<PathBuf>,
+    /// Where it goes besides.
+    #[command(flatten)]
+    pub outputs: OutputFlags,
 
     /// A label of the image; it overrides the Dockerfile's. Repeatable.
     #[arg(
@@ -189,7 +172,7 @@ pub struct Flags {
     pub isolation: Isolation,
 
     /// Where everything but the outputs is kept while building [default: $KANIKO_DIR, or /kaniko].
-    #[arg(long, value_name = "DIRECTORY", value_parser = path(), help_heading = "Build")]
+    #[arg(long, visible_alias = "kaniko-dir", value_name = "DIRECTORY", value_parser = path(), help_heading = "Build")]
     pub work_dir: Option<PathBuf>,
 
     /// How many stages are built at a time [default: twice the processors, at least 4].
@@ -200,14 +183,13 @@ pub struct Flags {
 
     /// full, redo or time: each finds every change.
     ///
-    /// Accepted so that a command line for kaniko works; there is one way of finding what a step changed, and it loses
-    /// nothing.
+    /// Accepted so that a command line for kaniko works; there is one way of finding what a step changed, and it loses nothing.
     #[arg(
         long,
         value_name = "MODE",
         default_value = "full",
         hide_possible_values = true,
-        value_parser = PossibleValuesParser::new(["full", "redo", "time"]).map(|word| snapshot_mode(&word)),
+        value_parser = snapshot_modes(),
         help_heading = "Build"
     )]
     pub snapshot_mode: SnapshotMode,
@@ -215,6 +197,14 @@ pub struct Flags {
     /// Build even though this does not look like a container.
     #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Build")]
     pub force: bool,
+
+    /// Take no step from a cache. That is the default: --cache is what asks for one.
+    #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Build")]
+    pub no_cache: bool,
+
+    /// What kaniko has besides.
+    #[command(flatten)]
+    pub kaniko: KanikoFlags,
 
     /// How the program speaks.
     #[command(flatten)]
@@ -352,91 +342,6 @@ Exit status:
   128+NUMBER   Stopped by that signal: 143 for SIGTERM
   any other    That of the command when a RUN fails, 1 for everything else";
 
-/// The flags of a build that `lint` has, too.
-const LINT_FLAGS: [&str; 21] = [
-    "dockerfile",
-    "context",
-    "context_sub_path",
-    "build_context",
-    "build_arg",
-    "target",
-    "custom_platform",
-    "insecure_pull",
-    "insecure_registry",
-    "skip_tls_verify_pull",
-    "skip_tls_verify_registry",
-    "registry_certificate",
-    "registry_client_cert",
-    "registry_map",
-    "registry_mirror",
-    "skip_default_registry_fallback",
-    "image_download_retry",
-    "credential_helpers",
-    "verbosity",
-    "log_format",
-    "log_timestamp",
-];
-
-const LINT_HELP: &str = "\
-The rules are those of docker build --check: https://docs.docker.com/reference/build-checks/
-A Dockerfile chooses among them on its first lines, or for one instruction directly above it:
-
-  # check=skip=RULE,RULE;experimental=RULE
-
-The build argument BUILDKIT_DOCKERFILE_CHECK takes the place of the first lines.
-Registries are asked for the configuration of base images, which tells the variables that are set.
-
-Exit status:
-  0  Nothing was found
-  1  There is a warning, or something that keeps the Dockerfile from being built";
-
-/// The parser of `crabwright lint`: a build's, of which [`not_for_lint`] tells the flags that have no meaning here.
-pub(super) fn lint_command() -> clap::Command {
-    command()
-        .mut_args(|arg| if LINT_FLAGS.contains(&arg.get_id().as_str()) { arg } else { arg.hide(true) })
-        .mut_arg("target", |arg| arg.help("The stage to look at, with those it needs; every stage if not given"))
-        .mut_subcommands(|word| word.hide(true))
-        .name("crabwright lint")
-        .about("Tells what is wrong with a Dockerfile, or better written otherwise, without building it.")
-        .override_usage("crabwright lint [FLAGS]")
-        .after_help(LINT_HELP)
-        .arg(
-            clap::Arg::new("format")
-                .long("format")
-                .value_name("FORMAT")
-                .help("text or json")
-                .default_value("text")
-                .hide_possible_values(true)
-                .value_parser(PossibleValuesParser::new(["text", "json"]))
-                .help_heading("Output"),
-        )
-        .arg(
-            clap::Arg::new("offline")
-                .long("offline")
-                .help("Ask no registry; variables of base images are not known then")
-                .action(ArgAction::SetTrue)
-                .help_heading("Registries"),
-        )
-}
-
-/// The flag of a build that was given to `lint` all the same, if there is one.
-pub(super) fn not_for_lint(matches: &clap::ArgMatches) -> Option<String> {
-    let given = |id: &str| matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine);
-    let command = command();
-    let flags = command.get_arguments().filter(|arg| !LINT_FLAGS.contains(&arg.get_id().as_str()));
-    flags.filter(|arg| given(arg.get_id().as_str())).find_map(|arg| arg.get_long().map(|name| format!("--{name}")))
-}
-
-/// What `lint` and its own flags ask for.
-pub(super) fn lint_flags(matches: &clap::ArgMatches) -> Result<Flags, clap::Error> {
-    let format = match matches.get_one::<String>("format").map(String::as_str) {
-        Some("json") => Format::Json,
-        _ => Format::Text,
-    };
-    let flags = Flags::from_arg_matches(matches)?;
-    Ok(Flags { call: Called { call: Call::Check, format }, offline: matches.get_flag("offline"), ..flags })
-}
-
 /// The parser: the flags above, with the syntax of Go's pflag for those that are on or off.
 pub fn command() -> clap::Command {
     Flags::command().mut_args(|arg| {
@@ -464,8 +369,13 @@ pub(super) fn boolean(word: &str) -> Result<bool, NotBoolean> {
 pub struct NotBoolean;
 
 /// Takes any path, and an empty one, which scripts pass for "none", too.
-fn path() -> impl clap::builder::TypedValueParser<Value = PathBuf> {
+pub(super) fn path() -> impl clap::builder::TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(PathBuf::from)
+}
+
+/// The words of `--snapshot-mode`.
+pub(super) fn snapshot_modes() -> impl clap::builder::TypedValueParser<Value = SnapshotMode> {
+    PossibleValuesParser::new(["full", "redo", "time"]).map(|word| snapshot_mode(&word))
 }
 
 /// `KIND`, `KIND,format=json` or `format=json,KIND`.
@@ -556,19 +466,19 @@ mod tests {
         ("check", "--check=false", |flags| !flags.check),
         ("destination", "--destination r/a:1 -d r/b:2", |flags| flags.destination == ["r/a:1", "r/b:2"]),
         ("destination", "-d=a -db", |flags| flags.destination == ["a", "b"]),
-        ("no_push", "", |flags| flags.no_push.is_none()),
-        ("no_push", "--no-push", |flags| flags.no_push == Some(true)),
-        ("no_push", "--no-push=true", |flags| flags.no_push == Some(true)),
-        ("no_push", "--no-push --no-push=false", |flags| flags.no_push == Some(false)),
-        ("tar_path", "--tar-path /a.tar", |flags| flags.tar_path == Some("/a.tar".into())),
-        ("oci_layout_path", "--oci-layout-path=/o", |flags| flags.oci_layout_path == Some("/o".into())),
-        ("digest_file", "--digest-file /dev/stdout", |flags| flags.digest_file == Some("/dev/stdout".into())),
-        ("digest_file", "--digest-file=", |flags| flags.digest_file == Some("".into())),
+        ("no_push", "", |flags| flags.outputs.no_push.is_none()),
+        ("no_push", "--no-push", |flags| flags.outputs.no_push == Some(true)),
+        ("no_push", "--no-push=true", |flags| flags.outputs.no_push == Some(true)),
+        ("no_push", "--no-push --no-push=false", |flags| flags.outputs.no_push == Some(false)),
+        ("tar_path", "--tar-path /a.tar", |flags| flags.outputs.tar_path == Some("/a.tar".into())),
+        ("oci_layout_path", "--oci-layout-path=/o", |flags| flags.outputs.oci_layout_path == Some("/o".into())),
+        ("digest_file", "--digest-file /dev/stdout", |flags| flags.outputs.digest_file == Some("/dev/stdout".into())),
+        ("digest_file", "--digest-file=", |flags| flags.outputs.digest_file == Some("".into())),
         ("image_name_with_digest_file", "--image-name-with-digest-file f", |flags| {
-            flags.image_name_with_digest_file == Some("f".into())
+            flags.outputs.image_name_with_digest_file == Some("f".into())
         }),
         ("image_name_tag_with_digest_file", "--image-name-tag-with-digest-file f", |flags| {
-            flags.image_name_tag_with_digest_file == Some("f".into())
+            flags.outputs.image_name_tag_with_digest_file == Some("f".into())
         }),
         ("label", "--label a=b --label c=d=e,f", |flags| flags.label == ["a=b", "c=d=e,f"]),
         ("reproducible", "", |flags| !flags.reproducible),
@@ -621,6 +531,42 @@ mod tests {
         ("credential_helpers", "--credential-helpers env,ecr --credential-helpers acr", |flags| {
             flags.registries.credential_helpers == ["env", "ecr", "acr"]
         }),
+        ("tag", "-t a --tag=b", |flags| flags.outputs.tag == ["a", "b"]),
+        ("push", "", |flags| !flags.outputs.push),
+        ("push", "--push", |flags| flags.outputs.push),
+        ("output", "-o out --output type=oci,dest=a", |flags| flags.outputs.output == ["out", "type=oci,dest=a"]),
+        ("load", "--load", |flags| flags.outputs.load),
+        ("metadata_file", "--metadata-file m.json", |flags| flags.outputs.metadata_file == Some("m.json".into())),
+        ("iidfile", "--iidfile=id", |flags| flags.outputs.iidfile == Some("id".into())),
+        ("no_cache", "--no-cache", |flags| flags.no_cache),
+        ("ignore_path", "--ignore-path /a,b --ignore-path=/c", |flags| flags.kaniko.ignore_path == ["/a,b", "/c"]),
+        ("dryrun", "", |flags| !flags.kaniko.dryrun),
+        ("dryrun", "--dryrun", |flags| flags.kaniko.dryrun),
+        ("use_new_run", "--use-new-run", |flags| flags.kaniko.use_new_run),
+        ("ignore_var_run", "", |flags| flags.kaniko.ignore_var_run),
+        ("ignore_var_run", "--ignore-var-run=f", |flags| !flags.kaniko.ignore_var_run),
+        ("whitelist_var_run", "--whitelist-var-run", |flags| flags.kaniko.whitelist_var_run == Some(true)),
+        ("image_fs_extract_retry", "--image-fs-extract-retry 3", |flags| flags.kaniko.image_fs_extract_retry == 3),
+        ("cleanup", "--cleanup", |flags| flags.kaniko.cleanup == Some(true)),
+        ("pre_cleanup", "--pre-cleanup=T", |flags| flags.kaniko.pre_cleanup == Some(true)),
+        ("preserve_context", "--preserve-context=0", |flags| flags.kaniko.preserve_context == Some(false)),
+        ("materialize", "--materialize", |flags| flags.kaniko.materialize),
+        ("force_build_metadata", "--force-build-metadata", |flags| flags.kaniko.force_build_metadata == Some(true)),
+        ("skip_unused_stages", "--skip-unused-stages=false", |flags| flags.kaniko.skip_unused_stages == Some(false)),
+        ("snapshot_mode_camel", "--snapshotMode=redo", |flags| {
+            flags.kaniko.snapshot_mode_camel == Some(SnapshotMode::Redo)
+        }),
+        ("snapshot_mode_camel", "--snapshotMode=redo --snapshot-mode=time", |flags| {
+            flags.kaniko.snapshot_mode_camel.is_none() && flags.snapshot_mode == SnapshotMode::Time
+        }),
+        ("snapshot_mode_camel", "--snapshot-mode=time --snapshotMode redo", |flags| {
+            flags.kaniko.snapshot_mode_camel == Some(SnapshotMode::Redo)
+        }),
+        ("custom_platform_camel", "--customPlatform=linux/arm64", |flags| {
+            flags.kaniko.custom_platform_camel.as_deref() == Some("linux/arm64")
+        }),
+        ("tar_path_camel", "--tarPath x --tarPath=y", |flags| flags.kaniko.tar_path_camel == Some("y".into())),
+        ("work_dir", "--kaniko-dir=/k", |flags| flags.work_dir == Some("/k".into())),
         ("isolation", "", |flags| flags.isolation == Isolation::Auto),
         ("isolation", "--isolation namespace", |flags| flags.isolation == Isolation::Namespace),
         ("isolation", "--isolation=own-root", |flags| flags.isolation == Isolation::OwnRoot),
@@ -657,16 +603,10 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         command().debug_assert();
-        lint_command().debug_assert();
-        let command = command();
-        for id in LINT_FLAGS {
-            assert!(command.get_arguments().any(|arg| arg.get_id() == id), "{id}");
-        }
     }
 
     #[test]
     fn help_explains_every_flag() {
         insta::assert_snapshot!("help", command().term_width(100).render_long_help());
-        insta::assert_snapshot!("lint_help", lint_command().term_width(100).render_long_help());
     }
 }

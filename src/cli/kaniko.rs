@@ -31,16 +31,6 @@ pub const MISSING_FLAGS: &[MissingFlag] = &[
     missing("compression-level"),
     // The build.
     missing("single-snapshot"),
-    replaced("use-new-run", "leave it out, finding what a RUN changed is fast without it"),
-    replaced("ignore-var-run", "leave it out, /var/run of the image is its own"),
-    missing("ignore-path"),
-    missing("image-fs-extract-retry"),
-    replaced("kaniko-dir", "use --work-dir"),
-    replaced("cleanup", "leave it out, stages are kept in directories of their own below --work-dir"),
-    replaced("pre-cleanup", "leave it out, stages are kept in directories of their own below --work-dir"),
-    replaced("preserve-context", "leave it out, the context is never touched"),
-    missing("materialize"),
-    missing("dryrun"),
     // The cache.
     missing("cache"),
     missing("cache-repo"),
@@ -55,20 +45,24 @@ pub const MISSING_FLAGS: &[MissingFlag] = &[
         "azure-container-registry-config",
         "give the variables AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_CLIENT_SECRET",
     ),
-    // Spellings that kaniko keeps for old command lines.
-    replaced("snapshotMode", "use --snapshot-mode"),
-    replaced("customPlatform", "use --custom-platform"),
-    replaced("tarPath", "use --tar-path"),
-    replaced("whitelist-var-run", "leave it out, /var/run of the image is its own"),
-    replaced("force-build-metadata", "leave it out, the configuration is always written"),
-    replaced("skip-unused-stages", "leave it out, stages that nothing needs are never built"),
 ];
 
 /// The sub-commands of kaniko's executor, and its second program.
-pub const MISSING_COMMANDS: &[&str] = &["push", "completion", "warmer"];
+pub const MISSING_COMMANDS: &[&str] = &["warmer"];
 
-/// The variables of the environment that would have an effect with kaniko, and have none here.
-pub const MISSING_VARIABLES: &[&str] = &["KANIKO_PRINT_PLAN", "KANIKO_TELEMETRY_ENDPOINT", "BUILDER_OUTPUT"];
+/// The variables of kaniko's that have nothing to do here, and why.
+pub const NO_OP_VARIABLES: &[(&str, &str)] = &[
+    ("KANIKO_CLEANUP", "what a build needs is always removed at its end"),
+    ("KANIKO_PRE_CLEANUP", "a stage begins with a directory of its own"),
+    ("KANIKO_PRESERVE_CONTEXT", "the context is only read"),
+    ("KANIKO_IGNORE_ASSERTIONS", "there are no such assertions"),
+    ("KANIKO_TELEMETRY_ENDPOINT", "nothing is sent to anybody; a warning says so"),
+    ("KANIKO_TELEMETRY_OMIT_DOCKERFILE", "nothing is sent to anybody"),
+    ("SNAPSHOT_TIMEOUT_DURATION", "finding what a step changed has no time limit"),
+    ("STACKLOG_PATH", "there is no log of stacks"),
+    ("UPSTREAM_CLIENT_TYPE", "servers are told this program's own name"),
+    ("BENCHMARK_FILE", "the summary says where the time went"),
+];
 
 /// Looks a flag up as it was typed: `--name` or `-x`.
 #[must_use]
@@ -90,7 +84,7 @@ mod tests {
     fn flags_are_found_by_name_and_letter() {
         assert_eq!(missing_flag("--cache").map(|flag| flag.name), Some("cache"));
         assert_eq!(missing_flag("-b").map(|flag| flag.name), Some("bucket"));
-        assert_eq!(missing_flag("--kaniko-dir").and_then(|flag| flag.instead), Some("use --work-dir"));
+        assert!(missing_flag("--git").is_some_and(|flag| flag.instead.is_some()));
         assert_eq!(missing_flag("--cach"), None);
         assert_eq!(missing_flag("cache"), None);
     }
@@ -102,7 +96,7 @@ mod tests {
             assert!(names.insert(flag.name), "--{} is listed twice", flag.name);
         }
         for argument in super::super::flags::command().get_arguments() {
-            if let Some(name) = argument.get_long() {
+            for name in argument.get_long_and_visible_aliases().unwrap_or_default() {
                 assert!(!names.contains(name), "--{name} exists");
             }
         }

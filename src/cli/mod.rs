@@ -1,10 +1,15 @@
 //! The command line: flags as typed to a validated request, the shape of the log, and errors as the user reads them.
 
+mod commands;
+pub mod delivery;
 pub mod failure;
 pub mod flags;
 pub mod kaniko;
+pub mod kaniko_flags;
 mod logging;
 mod login;
+mod output;
+pub mod output_flags;
 mod parse;
 pub mod registry_flags;
 mod request;

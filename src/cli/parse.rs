@@ -1,17 +1,23 @@
 //! The command line to what it asks for, with errors in the words of the flags.
 
 use std::error::Error as _;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 
 use clap::FromArgMatches as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use super::commands;
 use super::flags::{self, Flags, LoginFlags, Word};
 use super::kaniko;
 use crate::diag;
 
 /// The sub-command that checks a Dockerfile.
 const LINT: &str = "lint";
+/// The sub-command that pushes what an earlier build wrote.
+const PUSH: &str = "push";
+/// The sub-command that prints what a shell needs.
+const COMPLETION: &str = "completion";
 
 /// What a command line asks for.
 #[derive(Debug, Clone)]
@@ -20,7 +26,9 @@ pub enum Invocation {
     Build(Box<Flags>),
     /// Credentials to be kept.
     Login(Box<LoginFlags>),
-    /// A text on standard output: help or version.
+    /// The push of an archive or a layout, with the flags of a build that say how.
+    Push(Box<Flags>, PathBuf),
+    /// A text on standard output: help, version or a completion script.
     Print(String),
 }
 
@@ -64,11 +72,22 @@ pub enum UsageError {
         name: String,
     },
     /// A flag that only a build has.
-    #[error("lint has no flag {flag}: nothing is built")]
-    NotForLint {
+    #[error("{command} has no flag {flag}: nothing is built")]
+    NotForCommand {
+        /// The sub-command.
+        command: &'static str,
         /// The flag.
         flag: String,
     },
+    /// A push of nothing.
+    #[error("push needs the path of an archive or an OCI layout: crabwright push PATH --destination IMAGE")]
+    NoPath,
+    /// A push under no name.
+    #[error("push needs a name to push under: --destination IMAGE")]
+    NoName,
+    /// Another shell, or none.
+    #[error("completion needs the name of a shell: {}", commands::SHELLS.join(", "))]
+    Shell,
     /// A sub-command that is not the first word.
     #[error("{word} is a command, and must come first: crabwright {word} [FLAGS]")]
     LateCommand {
@@ -112,9 +131,17 @@ fn alternative(way: Option<&'static str>) -> String {
 /// The first thing that is not understood.
 pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Invocation, UsageError> {
     let mut arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
-    if arguments.get(1).is_some_and(|word| word == LINT) {
-        arguments.remove(1);
-        return parse_lint(arguments);
+    match arguments.get(1).and_then(|word| word.to_str()) {
+        Some(LINT) => {
+            arguments.remove(1);
+            return parse_lint(arguments);
+        }
+        Some(PUSH) => {
+            arguments.remove(1);
+            return parse_push(arguments);
+        }
+        Some(COMPLETION) => return completion(&arguments),
+        _ => {}
     }
     let mut command = flags::command();
     let parsed = command.try_get_matches_from_mut(arguments).and_then(|matches| Flags::from_arg_matches(&matches));
@@ -136,11 +163,11 @@ pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
 
 /// Reads the command line of `lint`, from which that word is taken away.
 fn parse_lint(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
-    let mut command = flags::lint_command();
+    let mut command = commands::lint_command();
     let parsed = command.try_get_matches_from_mut(arguments);
-    let flags = parsed.and_then(|matches| match flags::not_for_lint(&matches) {
+    let flags = parsed.and_then(|matches| match commands::not_for_lint(&matches) {
         Some(flag) => Ok(Err(flag)),
-        None => flags::lint_flags(&matches).map(Ok),
+        None => commands::lint_flags(&matches).map(Ok),
     });
     match flags {
         Ok(Ok(mut flags)) => match flags.command.take() {
@@ -150,7 +177,7 @@ fn parse_lint(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
             Some(Word::Login(_)) => Err(UsageError::LateCommand { word: "login".to_owned() }),
             Some(Word::Other(words)) => Err(unknown_command(words.into_iter().next().unwrap_or_default())),
         },
-        Ok(Err(flag)) => Err(UsageError::NotForLint { flag }),
+        Ok(Err(flag)) => Err(UsageError::NotForCommand { command: LINT, flag }),
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             Ok(Invocation::Print(error.render().to_string()))
         }
@@ -158,8 +185,47 @@ fn parse_lint(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
     }
 }
 
+/// Reads the command line of `push`, from which that word is taken away.
+fn parse_push(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
+    let mut command = commands::push_command();
+    let matches = match command.try_get_matches_from_mut(arguments) {
+        Ok(matches) => matches,
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+            return Ok(Invocation::Print(error.render().to_string()));
+        }
+        Err(error) => return Err(explain(&error, &command)),
+    };
+    if let Some(flag) = commands::not_for_push(&matches) {
+        return Err(UsageError::NotForCommand { command: PUSH, flag });
+    }
+    let path = matches.get_one::<PathBuf>("path").cloned().ok_or(UsageError::NoPath)?;
+    let mut flags = Flags::from_arg_matches(&matches).map_err(|error| explain(&error, &command))?;
+    match flags.command.take() {
+        None => {}
+        Some(Word::Other(words)) => return Err(unknown_command(words.into_iter().next().unwrap_or_default())),
+        Some(Word::Version | Word::Help | Word::Login(_)) => return Err(UsageError::NoPath),
+    }
+    if flags.destination.is_empty() {
+        return Err(UsageError::NoName);
+    }
+    // A variable that keeps builds from pushing is not about this.
+    flags.outputs.no_push = Some(false);
+    Ok(Invocation::Push(Box::new(flags), path))
+}
+
+/// The words after `completion`, and the program's name before it.
+fn completion(arguments: &[OsString]) -> Result<Invocation, UsageError> {
+    let program = arguments.first().map(Path::new).and_then(Path::file_name).and_then(OsStr::to_str);
+    let shell = match arguments.get(2..).unwrap_or_default() {
+        [shell] => shell.to_str().ok_or(UsageError::Shell)?,
+        _ => return Err(UsageError::Shell),
+    };
+    let script = commands::completion(shell, program.unwrap_or("crabwright")).ok_or(UsageError::Shell)?;
+    Ok(Invocation::Print(script))
+}
+
 fn unknown_command(word: String) -> UsageError {
-    if word == LINT {
+    if [LINT, PUSH, COMPLETION].contains(&word.as_str()) {
         return UsageError::LateCommand { word };
     }
     if kaniko::MISSING_COMMANDS.contains(&word.as_str()) {
@@ -168,7 +234,8 @@ fn unknown_command(word: String) -> UsageError {
     if flags::boolean(&word).is_ok() {
         return UsageError::DetachedBoolean { word };
     }
-    let known = ["login", "version", "help", LINT].into_iter().chain(kaniko::MISSING_COMMANDS.iter().copied());
+    let ours = ["login", "version", "help", LINT, PUSH, COMPLETION];
+    let known = ours.into_iter().chain(kaniko::MISSING_COMMANDS.iter().copied());
     let suggestion = diag::suggest(&word, known);
     UsageError::UnknownCommand { word, suggestion }
 }
@@ -226,7 +293,7 @@ fn unknown_flag(flag: String, command: &clap::Command) -> UsageError {
     let ours = command
         .get_arguments()
         .filter(|arg| !arg.is_hide_set())
-        .filter_map(clap::Arg::get_long)
+        .flat_map(|arg| arg.get_long_and_visible_aliases().unwrap_or_default())
         .chain(["help", "version"]);
     let theirs = kaniko::MISSING_FLAGS.iter().map(|missing| missing.name);
     let suggestion = flag
@@ -256,8 +323,7 @@ mod tests {
             ("--cache", "--cache is not supported yet"),
             ("--cache=false", "--cache is not supported yet"),
             ("--cache-repo r/c -d x", "--cache-repo is not supported yet"),
-            ("--kaniko-dir=/k", "--kaniko-dir is not supported yet: use --work-dir"),
-            ("--tarPath x", "--tarPath is not supported yet: use --tar-path"),
+            ("--kaniko-dr=/k", "unknown flag: --kaniko-dr (did you mean --kaniko-dir?)"),
             ("-b x", "-b (--bucket) is not supported yet"),
             ("--destination", "--destination needs a value"),
             ("-d", "--destination needs a value"),
@@ -277,8 +343,15 @@ mod tests {
                 "unexpected word: false (a flag that is on or off takes its value with '=': --no-push=false)",
             ),
             ("logn registry", "unknown command: logn (did you mean login?)"),
-            ("push a.tar", "the push command is not supported yet"),
-            ("completion bash", "the completion command is not supported yet"),
+            ("push", "push needs the path of an archive or an OCI layout: crabwright push PATH --destination IMAGE"),
+            ("push a.tar", "push needs a name to push under: --destination IMAGE"),
+            ("push a.tar --no-push", "push has no flag --no-push: nothing is built"),
+            ("push a.tar --target x", "push has no flag --target: nothing is built"),
+            ("push a.tar --frob", "unknown flag: --frob"),
+            ("push a.tar b.tar", "unknown command: b.tar"),
+            ("-v debug push a.tar", "push is a command, and must come first: crabwright push [FLAGS]"),
+            ("completion", "completion needs the name of a shell: bash, elvish, fish, powershell, zsh"),
+            ("completion tcsh", "completion needs the name of a shell: bash, elvish, fish, powershell, zsh"),
             ("warmer --image x", "the warmer command is not supported yet"),
             ("versoin", "unknown command: versoin (did you mean version?)"),
             ("-d x .", "unknown command: ."),
@@ -304,11 +377,22 @@ mod tests {
     }
 
     #[test]
+    fn a_push_has_a_path_and_flags() {
+        match parsed("push -d r/a:1 a.tar --insecure -d r/b") {
+            Ok(Invocation::Push(flags, path)) => {
+                assert_eq!(path, PathBuf::from("a.tar"));
+                assert_eq!(flags.destination, ["r/a:1", "r/b"]);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
     fn help_and_version_are_texts() {
         for line in ["version", "--version", "-V"] {
             assert!(matches!(parsed(line), Ok(Invocation::Print(text)) if text.starts_with("crabwright ")), "{line}");
         }
-        for line in ["help", "--help", "-h", "--no-push --help"] {
+        for line in ["help", "--help", "-h", "--no-push --help", "push --help"] {
             assert!(matches!(parsed(line), Ok(Invocation::Print(text)) if text.contains("--destination")), "{line}");
         }
     }

@@ -5,8 +5,9 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use super::delivery::{DeliveryError, delivery};
 use super::flags::{self, Flags, NotBoolean};
-use super::kaniko;
+use super::kaniko_flags::IgnorePathError;
 use super::registry_flags::{RegistryFlagError, client_config};
 use crate::builder::{BuildRequest, Call, SnapshotMode};
 use crate::image::{EpochError, ImageFormat, Platform, PlatformError, Reference, ReferenceError, parse_epoch};
@@ -23,36 +24,18 @@ const EPOCH: &str = "SOURCE_DATE_EPOCH";
 /// Flags that do not fit together, or a value that means nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// Nowhere to push to.
-    #[error("you must provide --destination, or use --no-push")]
-    NoDestination,
     /// Two different things to do.
     #[error("--check means --call=check: only one of the two can be given")]
     CheckAndCall,
-    /// A file of image names without an image name.
-    #[error("you must provide --destination to use {flag}")]
-    NamesWithoutDestination {
-        /// The flag that asks for the file.
-        flag: &'static str,
-    },
-    /// A destination is no reference.
-    #[error("--destination {text:?} cannot be used")]
-    Destination {
-        /// As given.
-        text: String,
-        /// What is wrong with it.
-        #[source]
-        source: ReferenceError,
-    },
-    /// A destination has a digest.
-    #[error("--destination {text:?} has a digest: an image is pushed under a tag, its digest follows from its content")]
-    DestinationDigest {
-        /// As given.
-        text: String,
-    },
-    /// Several stages.
-    #[error("--target with more than one stage is not supported yet")]
-    Targets,
+    /// A plan, and something else than a build.
+    #[error("--dryrun prints the plan of a build: it does not go with --check or --call")]
+    DryRunAndCall,
+    /// Where the image goes.
+    #[error(transparent)]
+    Delivery(#[from] DeliveryError),
+    /// A path of `--ignore-path` is none.
+    #[error(transparent)]
+    IgnorePath(#[from] IgnorePathError),
     /// A named context has no name, no place, or a name that is taken.
     #[error("--build-context {text:?} cannot be used: {reason}")]
     BuildContext {
@@ -140,39 +123,30 @@ pub enum RequestError {
 ///
 /// # Errors
 /// See [`RequestError`].
-pub fn request(flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<BuildRequest, RequestError> {
-    let no_push = match flags.no_push {
-        Some(typed) => typed,
-        None => boolean("KANIKO_NO_PUSH", environment)?.unwrap_or(false),
-    };
+pub fn request(mut flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<BuildRequest, RequestError> {
     let call = match (flags.check, flags.call.call) {
         (false, call) => call,
         (true, Call::Build | Call::Check) => Call::Check,
-        (true, Call::Outline | Call::Targets) => return Err(RequestError::CheckAndCall),
+        (true, _) => return Err(RequestError::CheckAndCall),
     };
-    if flags.destination.is_empty() && call == Call::Build {
-        if !no_push {
-            return Err(RequestError::NoDestination);
-        }
-        for (flag, file) in [
-            ("--image-name-with-digest-file", &flags.image_name_with_digest_file),
-            ("--image-name-tag-with-digest-file", &flags.image_name_tag_with_digest_file),
-        ] {
-            if given(file.clone()).is_some() {
-                return Err(RequestError::NamesWithoutDestination { flag });
-            }
-        }
+    let call = match (flags.kaniko.dryrun, call) {
+        (false, call) => call,
+        (true, Call::Build) => Call::Plan,
+        (true, _) => return Err(RequestError::DryRunAndCall),
+    };
+    flags.kaniko.tell(environment)?;
+    let delivery = delivery(flags.destination, flags.outputs, flags.kaniko.tar_path_camel.take(), call, environment)?;
+    let snapshot_mode = flags.kaniko.snapshot_mode_camel.unwrap_or(flags.snapshot_mode);
+    if environment("KANIKO_TELEMETRY_ENDPOINT").is_some_and(|value| !value.is_empty()) {
+        tracing::warn!("environment variable KANIKO_TELEMETRY_ENDPOINT has no effect: nothing is sent to anybody");
     }
-    for name in kaniko::MISSING_VARIABLES {
-        if environment(name).is_some_and(|value| !value.is_empty()) {
-            tracing::warn!("environment variable {name} is not supported yet and has no effect");
-        }
-    }
-    if flags.snapshot_mode != SnapshotMode::Full {
+    if snapshot_mode != SnapshotMode::Full {
         tracing::debug!("--snapshot-mode has no effect: every change is found in any mode");
     }
     let (contexts, context_directories) = build_contexts(&flags.build_context)?;
     let build_args = with_epoch(build_arguments(&flags.build_arg, environment)?, environment)?;
+    let mut targets = flags.target.into_iter().filter(|stage| !stage.is_empty());
+    let target = targets.next();
     Ok(BuildRequest {
         call,
         format: flags.call.format,
@@ -184,17 +158,20 @@ pub fn request(flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>) -> 
         secrets: flags.secret.iter().map(|text| SecretSource::parse(text, environment)).collect::<Result<_, _>>()?,
         context_sub_path: flags.context_sub_path.filter(|path| !path.is_empty()),
         dockerfile: flags.dockerfile,
-        destinations: flags.destination.into_iter().map(destination).collect::<Result<_, _>>()?,
-        push: !no_push,
-        tar_path: given(flags.tar_path),
-        oci_layout_path: given(flags.oci_layout_path),
-        digest_file: given(flags.digest_file),
-        image_name_with_digest_file: given(flags.image_name_with_digest_file),
-        image_name_tag_with_digest_file: given(flags.image_name_tag_with_digest_file),
+        destinations: delivery.names,
+        push: delivery.push,
+        outputs: delivery.outputs,
+        reports: delivery.reports,
+        digest_file: delivery.files.digest,
+        image_name_with_digest_file: delivery.files.name_with_digest,
+        image_name_tag_with_digest_file: delivery.files.name_tag_with_digest,
         source_date_epoch: source_date_epoch(&build_args)?,
         build_args,
-        target: target(flags.target)?,
-        platform: platform(flags.custom_platform)?,
+        target,
+        also_built: targets.collect(),
+        platform: platform(flags.kaniko.custom_platform_camel.take().or(flags.custom_platform))?,
+        ignored_paths: flags.kaniko.ignored_paths()?,
+        print_plan: boolean("KANIKO_PRINT_PLAN", environment)?.unwrap_or(false),
         labels: flags.label.iter().map(|text| label(text)).collect::<Result<_, _>>()?,
         image_format: flags.image_format,
         annotations: annotations(&flags.annotation, flags.image_format)?,
@@ -207,28 +184,14 @@ pub fn request(flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>) -> 
         work_dir: given(flags.work_dir)
             .or_else(|| given(environment("KANIKO_DIR").map(PathBuf::from)))
             .unwrap_or_else(|| PathBuf::from(DEFAULT_WORK_DIR)),
-        reproducible: flags.reproducible,
-        snapshot_mode: flags.snapshot_mode,
+        reproducible: flags.reproducible || delivery.rewrite_timestamp,
+        snapshot_mode,
     })
 }
 
 /// A path, unless it is empty: scripts pass an empty value for a flag they do not want.
-fn given(path: Option<PathBuf>) -> Option<PathBuf> {
+pub(super) fn given(path: Option<PathBuf>) -> Option<PathBuf> {
     path.filter(|path| !path.as_os_str().is_empty())
-}
-
-fn destination(text: String) -> Result<Reference, RequestError> {
-    match Reference::parse(&text) {
-        Ok(reference) if reference.digest.is_some() => Err(RequestError::DestinationDigest { text }),
-        Ok(reference) => Ok(reference),
-        Err(source) => Err(RequestError::Destination { text, source }),
-    }
-}
-
-fn target(stages: Vec<String>) -> Result<Option<String>, RequestError> {
-    let mut stages = stages.into_iter().filter(|stage| !stage.is_empty());
-    let first = stages.next();
-    if stages.next().is_some() { Err(RequestError::Targets) } else { Ok(first) }
 }
 
 /// Named contexts, and the directories among them, here or behind a URL. Other places are refused where directories are opened.
@@ -327,7 +290,10 @@ fn source_date_epoch(build_args: &[(String, Option<String>)]) -> Result<Option<i
     parse_epoch(&value).map(Some).map_err(|problem| RequestError::Epoch { value, problem })
 }
 
-fn boolean(name: &'static str, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Option<bool>, RequestError> {
+pub(super) fn boolean(
+    name: &'static str,
+    environment: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Option<bool>, RequestError> {
     let Some(value) = variable(name, environment)? else { return Ok(None) };
     match flags::boolean(&value) {
         Ok(on) => Ok(Some(on)),
@@ -426,8 +392,8 @@ mod tests {
             ("--no-push --build-context a::linux/arm64=/d", "not supported yet"),
             ("--no-push --build-context a=docker-image://X", "--build-context \"a=docker-image://X\" cannot be used"),
             ("--no-push --platform a/b/c/d", "--custom-platform \"a/b/c/d\" cannot be used"),
-            ("--no-push --target a --target b", "--target with more than one stage is not supported yet"),
-            ("--no-push --target a,b", "--target with more than one stage is not supported yet"),
+            ("--no-push --ignore-path a", "--ignore-path \"a\" cannot be used: it is not an absolute path"),
+            ("--dryrun --check", "--dryrun prints the plan of a build"),
             ("--no-push --label x", "--label \"x\" is not of the form key=value"),
             ("--no-push --label =x", "--label \"=x\" is not of the form key=value"),
             ("--no-push --annotation x", "--annotation \"x\" is not of the form key=value"),
@@ -479,7 +445,7 @@ mod tests {
         let line = "--no-push --digest-file= --tar-path= --oci-layout-path= --context-sub-path= \
                     --image-name-with-digest-file= --image-name-tag-with-digest-file=";
         let request = asked(line, &[]).unwrap();
-        assert_eq!((request.digest_file, request.tar_path, request.oci_layout_path), (None, None, None));
+        assert_eq!((request.digest_file, request.outputs.len()), (None, 0));
         assert_eq!((request.image_name_with_digest_file, request.image_name_tag_with_digest_file), (None, None));
         assert_eq!(request.context_sub_path, None);
     }

@@ -26,7 +26,7 @@ use crate::plan::{ImageError, RemoteSource};
 use crate::rootfs::RootfsError;
 use crate::sandbox::{Sandbox, SandboxError};
 use crate::secret::{SecretError, Secrets};
-use crate::snapshot::SnapshotError;
+use crate::snapshot::{IgnoredPaths, SnapshotError};
 
 pub use copy::CopyError;
 pub use directories::DirectoryError;
@@ -56,6 +56,8 @@ pub struct Resources<'a> {
     pub parallel: usize,
     /// An empty directory on the file system that is to hold the stages; the caller removes it.
     pub directory: PathBuf,
+    /// What no layer gets.
+    pub ignored_paths: IgnoredPaths,
     /// Upper bound of file times in layers, in seconds since 1970.
     pub clamp_mtime: Option<i64>,
     /// Where progress lines go.

@@ -163,7 +163,8 @@ impl<'e> StageRun<'e> {
     fn write_layer(&self, tree: &mut Tree) -> Result<Layer, StepError> {
         let resources = self.execution.resources;
         let phase = resources.progress.phase(Phase::Snapshot);
-        let changes = snapshot::compare(tree, &snapshot::Options::default()).map_err(StepError::Snapshot)?;
+        let options = snapshot::Options { ignored: resources.ignored_paths.clone() };
+        let changes = snapshot::compare(tree, &options).map_err(StepError::Snapshot)?;
         drop(phase);
         let _phase = resources.progress.phase(Phase::Layer);
         let options = LayerOptions { clamp_mtime: resources.clamp_mtime, ..LayerOptions::default() };

@@ -1,11 +1,16 @@
-//! Docker archives: the tar that `docker save` writes and `docker load`, `podman load` and skopeo's `docker-archive:` read.
+//! Images as tars: the archive that `docker save` writes and `docker load`, `podman load` and skopeo's `docker-archive:` read,
+//! and the OCI image layout in a tar, skopeo's `oci-archive:`.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 
 use serde::Serialize;
 
-use super::{Blob, Descriptor, Digest, Image, Reference};
+use super::layout::{INDEX_FILE, LAYOUT_CONTENT, LAYOUT_FILE, REF_NAME};
+use super::{Blob, Descriptor, Digest, Image, Index, Reference};
+
+/// The annotation by which containerd and Docker learn an image's whole name from a layout.
+const IMAGE_NAME: &str = "io.containerd.image.name";
 
 /// What went wrong while an archive was written.
 #[derive(Debug, thiserror::Error)]
@@ -38,9 +43,11 @@ pub enum ArchiveError {
         /// The bytes that were there; one more than expected stands for any number more.
         found: u64,
     },
-    /// `manifest.json` could not be made.
-    #[error("write manifest.json as JSON")]
+    /// `manifest.json` or `index.json` could not be made.
+    #[error("write {entry} as JSON")]
     Json {
+        /// The member of the archive.
+        entry: &'static str,
         /// The cause.
         #[source]
         source: serde_json::Error,
@@ -83,8 +90,55 @@ pub fn write_docker_archive<W: Write, R: Read>(
     }
     let repo_tags = tags.iter().map(|tag| tag.with_tag(tag.tag_or_latest()).familiar()).collect();
     let manifest = serde_json::to_vec(&[ArchiveManifest { config: config_name, repo_tags, layers }])
-        .map_err(|source| ArchiveError::Json { source })?;
+        .map_err(|source| ArchiveError::Json { entry: "manifest.json", source })?;
     append(&mut archive, "manifest.json", manifest.len() as u64, manifest.as_slice())?;
+    ended(archive)
+}
+
+/// Writes an OCI image layout with `image` alone to `out`, once for each of `names` in its index, or once without a name.
+///
+/// # Errors
+/// As [`write_docker_archive`].
+pub fn write_oci_archive<W: Write, R: Read>(
+    out: W,
+    image: &Image,
+    names: &[Reference],
+    mut open_blob: impl FnMut(&Blob) -> io::Result<R>,
+) -> Result<W, ArchiveError> {
+    let mut archive = tar::Builder::new(out);
+    append(&mut archive, LAYOUT_FILE, LAYOUT_CONTENT.len() as u64, LAYOUT_CONTENT)?;
+    let mut written = BTreeSet::new();
+    for blob in image.blobs.iter().filter(|blob| !blob.descriptor.is_foreign()) {
+        let digest = &blob.descriptor.digest;
+        if written.insert(digest.clone()) {
+            let content = open_blob(blob).map_err(|source| ArchiveError::Open { digest: digest.clone(), source })?;
+            append_layer(&mut archive, &blob_name(digest), &blob.descriptor, content)?;
+        }
+    }
+    let (config, manifest) = (image.config_bytes.as_slice(), image.manifest_bytes.as_slice());
+    append(&mut archive, &blob_name(&image.manifest.config.digest), config.len() as u64, config)?;
+    append(&mut archive, &blob_name(&image.digest()), manifest.len() as u64, manifest)?;
+    let entry = |name: Option<&Reference>| {
+        let mut descriptor = image.descriptor();
+        if let Some(name) = name {
+            let tag = name.tag_or_latest();
+            descriptor.annotations.insert(IMAGE_NAME.to_owned(), name.with_tag(tag).to_string());
+            descriptor.annotations.insert(REF_NAME.to_owned(), tag.to_owned());
+        }
+        descriptor
+    };
+    let entries =
+        if names.is_empty() { vec![entry(None)] } else { names.iter().map(|name| entry(Some(name))).collect() };
+    let index = Index::oci(entries).to_bytes().map_err(|source| ArchiveError::Json { entry: INDEX_FILE, source })?;
+    append(&mut archive, INDEX_FILE, index.len() as u64, index.as_slice())?;
+    ended(archive)
+}
+
+fn blob_name(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm(), digest.hex())
+}
+
+fn ended<W: Write>(archive: tar::Builder<W>) -> Result<W, ArchiveError> {
     archive.into_inner().map_err(|source| ArchiveError::Write { entry: "the end".to_owned(), source })
 }
 
@@ -195,6 +249,24 @@ mod tests {
             )
         );
         assert_eq!(bytes, write_docker_archive(Vec::new(), &image, &tags, bytes_of).unwrap());
+    }
+
+    #[test]
+    fn a_layout_in_an_archive_is_a_layout() {
+        let image = image();
+        let names = [Reference::parse("a").unwrap(), Reference::parse("localhost:5000/b:c").unwrap()];
+        let bytes = write_oci_archive(Vec::new(), &image, &names, bytes_of).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        tar::Archive::new(bytes.as_slice()).unpack(directory.path()).unwrap();
+        let reader = crate::image::layout::LayoutReader::open(directory.path()).unwrap();
+        let found = reader.find("c").unwrap().unwrap();
+        assert_eq!(found.digest, image.digest());
+        assert_eq!(found.annotations[IMAGE_NAME], "localhost:5000/b:c");
+        assert_eq!(reader.manifest(&found).unwrap(), image.manifest);
+        for blob in image.blobs.iter().chain([&image.config_blob()]) {
+            reader.verified_blob(&blob.descriptor).unwrap();
+        }
+        assert_eq!(reader.index().unwrap().manifests.len(), 2);
     }
 
     #[test]

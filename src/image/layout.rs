@@ -9,9 +9,9 @@ use super::{Descriptor, Digest, HashingReader, Image, Index, Manifest, media_typ
 /// The annotation that gives a manifest of a layout its name.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-const LAYOUT_FILE: &str = "oci-layout";
-const LAYOUT_CONTENT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-const INDEX_FILE: &str = "index.json";
+pub(super) const LAYOUT_FILE: &str = "oci-layout";
+pub(super) const LAYOUT_CONTENT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+pub(super) const INDEX_FILE: &str = "index.json";
 
 /// The largest manifest, index or config that is read into memory (registries refuse larger ones).
 const MAX_DOCUMENT: u64 = 4 << 20;

@@ -15,6 +15,7 @@ pub mod media_type;
 pub mod platform;
 pub mod reference;
 pub mod rfc3339;
+pub mod saved;
 
 pub use blob::{AssembleError, BaseImage, Blob, BlobSource, Image, ImageFormat};
 pub use config::{ContainerConfig, Empty, HealthConfig, History, ImageConfig, RootFs};

@@ -28,6 +28,13 @@ pub enum LayerError {
         #[source]
         source: std::io::Error,
     },
+    /// A tar could not be written.
+    #[error("write the tar")]
+    Tar {
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The start of a layer, which tells how it is compressed, cannot be read.
     #[error("cannot read layer of type {media_type}")]
     Read {

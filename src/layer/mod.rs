@@ -12,5 +12,5 @@ mod tar;
 mod write;
 
 pub use error::{DiffIdMismatch, LayerError};
-pub use read::{VerifyingReader, reader};
-pub use write::{Compression, Layer, LayerOptions, write};
+pub use read::{VerifyingReader, media_type_of, reader};
+pub use write::{Compression, Layer, LayerOptions, compress, write, write_tar};

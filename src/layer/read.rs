@@ -2,7 +2,7 @@
 
 use std::io::{self, BufReader, Read};
 
-use crate::image::{Digest, HashingReader};
+use crate::image::{Digest, HashingReader, media_type};
 
 use super::error::{DiffIdMismatch, LayerError};
 
@@ -12,6 +12,16 @@ const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const BUFFER: usize = 128 * 1024;
 /// Largest zstd window, as a power of two: 128 MiB, the decoder's own limit.
 const ZSTD_WINDOW_LOG: u32 = 27;
+
+/// The media type of a layer that begins with these bytes.
+#[must_use]
+pub fn media_type_of(start: &[u8]) -> &'static str {
+    match start {
+        start if start.starts_with(&GZIP) => media_type::OCI_LAYER_GZIP,
+        start if start.starts_with(&ZSTD) => media_type::OCI_LAYER_ZSTD,
+        _ => media_type::OCI_LAYER,
+    }
+}
 
 /// Decompresses a layer. What it is compressed with is seen from its first bytes, as every builder's pulls do it, because
 /// media types are sometimes wrong; `media_type` is only for the error.

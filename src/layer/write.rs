@@ -15,7 +15,7 @@ use crate::fs::{self, FileKind, Status, sys};
 use crate::image::{Descriptor, Digest, HashingWriter, media_type};
 use crate::rootfs::{Change, ChangeKind, ContentHash, ContentHasher, Tree};
 
-use super::compress;
+use super::compress::{self, Blocks};
 use super::error::LayerError;
 use super::tar::{Header, Writer};
 
@@ -60,38 +60,77 @@ pub struct Layer {
 /// A changed file cannot be read or changes while it is read, the spool file cannot be written, or the build was asked to
 /// stop. The spool file is left as it is then.
 pub fn write(tree: &Tree, changes: &[Change], spool: &Path, options: &LayerOptions) -> Result<Layer, LayerError> {
-    let Compression::Gzip = options.compression;
-    let mut blob = HashingWriter::new(BufWriter::with_capacity(CHUNK, fs::create(spool)?));
-    let (diff_id, hashes) = compress::gzip(options.threads, &mut blob, |blocks| {
-        let tar = Writer::new(HashingWriter::new(blocks));
-        let mut writing = Writing {
-            tree,
-            options,
-            tar,
-            parent: None,
-            links: HashMap::new(),
-            hashes: HashMap::new(),
-            buffer: vec![0; CHUNK],
-        };
+    let ((diff_id, hashes), descriptor) = spooled(spool, options, |blocks| {
+        let mut writing = Writing::new(tree, options, HashingWriter::new(blocks));
         for change in changes {
             writing.change(change)?;
         }
         let tar = writing.tar.finish().map_err(|source| LayerError::Compress { source })?;
         let (_, diff_id, _) = tar.finish();
         Ok((diff_id, writing.hashes))
-    })
-    .map_err(|error| match error {
+    })?;
+    Ok(Layer { descriptor, diff_id, path: spool.to_owned(), hashes })
+}
+
+/// Compresses a layer that is there as a tar to a new blob at `spool`.
+///
+/// # Errors
+/// The tar cannot be read, the spool file cannot be written, or the build was asked to stop.
+pub fn compress(mut tar: impl Read, spool: &Path, options: &LayerOptions) -> Result<Descriptor, LayerError> {
+    let unreadable = |source| LayerError::Read { media_type: media_type::OCI_LAYER.to_owned(), source };
+    let ((), descriptor) = spooled(spool, options, |blocks| {
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            if let Some(signal) = crate::diag::interrupt::requested() {
+                return Err(LayerError::Interrupted { signal });
+            }
+            match tar.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(read) => written(blocks.write_all(&buffer[..read]))?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(unreadable(error)),
+            }
+        }
+    })?;
+    Ok(descriptor)
+}
+
+/// Compresses what `fill` writes to a new file.
+fn spooled<T>(
+    spool: &Path,
+    options: &LayerOptions,
+    fill: impl FnOnce(&mut Blocks) -> Result<T, LayerError>,
+) -> Result<(T, Descriptor), LayerError> {
+    let Compression::Gzip = options.compression;
+    let mut blob = HashingWriter::new(BufWriter::with_capacity(CHUNK, fs::create(spool)?));
+    let filled = compress::gzip(options.threads, &mut blob, fill).map_err(|error| match error {
         // Compressing itself does not fail; what does is the writing behind it.
         LayerError::Compress { source } => fs::Error::new("write layer to", spool, source).into(),
         error => error,
     })?;
     let (mut file, digest, size) = blob.finish();
     file.flush().map_err(|source| fs::Error::new("write layer to", spool, source))?;
-    Ok(Layer {
-        descriptor: Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size),
-        diff_id,
-        path: spool.to_owned(),
-        hashes,
+    Ok((filled, Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size)))
+}
+
+/// Writes the changes of a tree to `out` as a tar that is not compressed.
+///
+/// # Errors
+/// A changed file cannot be read or changes while it is read, `out` cannot be written to, or the build was asked to stop.
+pub fn write_tar(
+    tree: &Tree,
+    changes: &[Change],
+    out: &mut dyn Write,
+    options: &LayerOptions,
+) -> Result<(), LayerError> {
+    let mut writing = Writing::new(tree, options, out);
+    let written = changes.iter().try_for_each(|change| writing.change(change));
+    let finished =
+        written.and_then(|()| writing.tar.finish().map(drop).map_err(|source| LayerError::Compress { source }));
+    finished.map_err(|error| match error {
+        // Nothing is compressed here.
+        LayerError::Compress { source } => LayerError::Tar { source },
+        error => error,
     })
 }
 
@@ -107,7 +146,19 @@ struct Writing<'a, W> {
     buffer: Vec<u8>,
 }
 
-impl<W: Write> Writing<'_, W> {
+impl<'a, W: Write> Writing<'a, W> {
+    fn new(tree: &'a Tree, options: &'a LayerOptions, out: W) -> Self {
+        Self {
+            tree,
+            options,
+            tar: Writer::new(out),
+            parent: None,
+            links: HashMap::new(),
+            hashes: HashMap::new(),
+            buffer: vec![0; CHUNK],
+        }
+    }
+
     fn change(&mut self, change: &Change) -> Result<(), LayerError> {
         if let Some(signal) = crate::diag::interrupt::requested() {
             return Err(LayerError::Interrupted { signal });

@@ -46,6 +46,7 @@ fn options() -> Options {
         contexts: Vec::new(),
         labels: Vec::new(),
         build_platform: platform.clone(),
+        also_built: Vec::new(),
         target_platform: platform,
     }
 }

@@ -3,6 +3,7 @@
 //! Descriptions come from comments directly above `ARG` and `FROM` that start with the name, as for `docker build
 //! --call=outline` and `--call=targets`, whose JSON and tables these are.
 
+mod plan;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use crate::lint::Scope;
 use crate::lint::report::{Location, SourceFile};
 use crate::lint::stages::Stages;
 
+pub use plan::plan_text;
 pub use table::{outline_text, targets_text};
 
 /// What a target takes.

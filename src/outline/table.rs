@@ -50,10 +50,12 @@ fn table(heading: &[&str], rows: Vec<Vec<String>>) -> String {
         return String::new();
     }
     let heading = heading.iter().map(|word| (*word).to_owned()).collect();
-    let rows: Vec<Vec<String>> = std::iter::once(heading)
-        .chain(rows)
-        .map(|row: Vec<String>| row.iter().map(|cell| printable(cell)).collect())
-        .collect();
+    columns(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
+}
+
+/// Rows with their columns below each other.
+pub(super) fn columns(rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or_default() + GAP).collect();

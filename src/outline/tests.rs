@@ -42,6 +42,7 @@ fn options(target: Option<&str>) -> Options {
         contexts: Vec::new(),
         labels: Vec::new(),
         build_platform: platform.clone(),
+        also_built: Vec::new(),
         target_platform: platform,
     }
 }
@@ -117,4 +118,34 @@ fn json_has_the_documented_keys() {
     assert_eq!(keys(&json["cache"][0]), expected(&["ID", "location"]));
     assert_eq!(json["secrets"][0]["required"], true);
     assert_eq!(json["args"][0]["location"]["ranges"][0]["start"]["line"], 2);
+}
+
+#[test]
+fn a_plan_says_what_is_done_and_what_is_not() {
+    struct NoImages;
+    impl crate::plan::Images for NoImages {
+        fn resolve(
+            &mut self,
+            requests: &[crate::plan::ImageRequest],
+        ) -> Vec<Result<crate::image::BaseImage, crate::plan::ImageError>> {
+            requests.iter().map(|_| Err("there is none".into())).collect()
+        }
+    }
+    let text = "FROM scratch AS one\nCOPY a /a\nFROM scratch AS unused\nRUN x\nFROM one\nENV A=b\nCOPY --from=one /a /b\n\
+                FROM scratch as Last\n";
+    let file = parse(Source { name: "Dockerfile".into(), text: text.into() }).expect("it parses");
+    let options = Options { target: Some("one".into()), also_built: vec!["last".into()], ..options(None) };
+    let plan = crate::plan::plan(&file, &options, &mut NoImages).expect("planned");
+    insta::assert_snapshot!(plan_text(&plan, &file), @r"
+    build   stage one, which becomes the image
+            FROM scratch AS one    from nothing
+            COPY a /a              layer
+    build   stage last
+            FROM scratch as Last    from nothing
+    skip    stage unused, which nothing needs
+    skip    stage stage-2, which nothing needs
+    ");
+    let options = Options { target: None, also_built: vec!["nobody".into()], ..options };
+    let errors = crate::plan::plan(&file, &options, &mut NoImages).expect_err("there is no such stage");
+    assert_eq!(errors[0].to_string(), "target stage \"nobody\" could not be found");
 }

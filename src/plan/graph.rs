@@ -126,8 +126,17 @@ impl<'a> Planner<'a> {
                 self.heads.len() - 1
             }
         };
-        self.fetch_ahead(target, images);
-        self.visit(target, images);
+        let mut wanted = vec![target];
+        for name in &self.options.also_built {
+            match self.named(name) {
+                Ok(stage) => wanted.push(stage),
+                Err(error) => self.errors.push(error),
+            }
+        }
+        self.fetch_ahead(&wanted, images);
+        for stage in wanted {
+            self.visit(stage, images);
+        }
         if !self.errors.is_empty() {
             let position = |error: &PlanError| match &error.place {
                 Some((source, span)) if Arc::ptr_eq(source, &self.dockerfile.source) => span.start,
@@ -152,7 +161,14 @@ impl<'a> Planner<'a> {
     }
 
     fn target(&self) -> Result<usize, PlanError> {
-        let Some(wanted) = &self.options.target else { return Ok(self.heads.len() - 1) };
+        match &self.options.target {
+            Some(wanted) => self.named(wanted),
+            None => Ok(self.heads.len() - 1),
+        }
+    }
+
+    /// The stage that `--target` means.
+    fn named(&self, wanted: &str) -> Result<usize, PlanError> {
         let lower = wanted.to_lowercase();
         self.heads.iter().rposition(|head| !head.name.is_empty() && head.name == lower).ok_or_else(|| {
             let names = self.heads.iter().map(|head| head.name.as_str()).filter(|name| !name.is_empty());
@@ -222,13 +238,13 @@ impl<'a> Planner<'a> {
 
     /// Asks for every image that is needed without looking at triggers, in one go. Errors are kept for whoever needs the
     /// image, who can say where.
-    fn fetch_ahead(&mut self, target: usize, images: &mut dyn Images) {
+    fn fetch_ahead(&mut self, targets: &[usize], images: &mut dyn Images) {
         if self.partial {
             return;
         }
         let mut wanted: Vec<ImageRequest> = Vec::new();
         let mut seen = vec![false; self.heads.len()];
-        let mut open = vec![target];
+        let mut open = targets.to_vec();
         while let Some(index) = open.pop() {
             if std::mem::replace(&mut seen[index], true) {
                 continue;

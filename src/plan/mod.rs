@@ -260,8 +260,10 @@ pub struct Workdir {
 pub struct Options {
     /// `--build-arg`; `None` for a name whose value the executor's environment does not have.
     pub build_args: Vec<(String, String)>,
-    /// `--target`.
+    /// `--target`, the first one: what becomes the image.
     pub target: Option<String>,
+    /// `--target`, the others: what is built besides.
+    pub also_built: Vec<String>,
     /// `--build-context`.
     pub contexts: Vec<NamedContext>,
     /// `--label`, applied to the target stage last.

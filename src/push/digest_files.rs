@@ -5,7 +5,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::PushError;
+use reqwest::Url;
+
+use super::{PushError, send};
 use crate::diag::redact;
 use crate::image::{Digest, Reference};
 
@@ -20,11 +22,16 @@ pub struct DigestFiles {
     pub name_tag_with_digest: Option<PathBuf>,
 }
 
-/// Writes the files; before the push, and also where there is none. Missing directories are made.
+/// Writes the files; before the push, and also where there is none. Missing directories are made, and what goes to a URL is
+/// sent there.
 ///
 /// # Errors
-/// A file cannot be written, or is a URL.
-pub fn write_digest_files(files: &DigestFiles, digest: &Digest, destinations: &[Reference]) -> Result<(), PushError> {
+/// A file cannot be written, or a URL not be sent to.
+pub async fn write_digest_files(
+    files: &DigestFiles,
+    digest: &Digest,
+    destinations: &[Reference],
+) -> Result<(), PushError> {
     let with_tags = files.name_tag_with_digest.is_some();
     let names: String = destinations
         .iter()
@@ -38,22 +45,33 @@ pub fn write_digest_files(files: &DigestFiles, digest: &Digest, destinations: &[
         })
         .collect();
     if let Some(path) = &files.digest {
-        write("--digest-file", path, &digest.to_string())?;
+        write("--digest-file", path, &digest.to_string()).await?;
     }
     if let Some(path) = &files.name_with_digest {
-        write("--image-name-with-digest-file", path, &names)?;
+        write("--image-name-with-digest-file", path, &names).await?;
     }
     if let Some(path) = &files.name_tag_with_digest {
-        write("--image-name-tag-with-digest-file", path, &names)?;
+        write("--image-name-tag-with-digest-file", path, &names).await?;
     }
     Ok(())
 }
 
-fn write(flag: &'static str, path: &Path, content: &str) -> Result<(), PushError> {
+async fn write(flag: &'static str, path: &Path, content: &str) -> Result<(), PushError> {
     let text = path.to_string_lossy();
-    if text.starts_with("https://") || text.starts_with("http://") {
-        return Err(PushError::DigestUrl { flag, value: redact::url(&text) });
+    if !text.starts_with("https://") && !text.starts_with("http://") {
+        return write_file(path, content);
     }
+    let shown = redact::url(&text);
+    match Url::parse(&text) {
+        Ok(url) if url.scheme() == "https" => {
+            send::put(&url, content).await.map_err(|source| PushError::Send { url: shown, source })
+        }
+        _ => Err(PushError::DigestUrl { flag, value: shown }),
+    }
+}
+
+/// Writes a small file that a pipeline reads.
+pub(super) fn write_file(path: &Path, content: &str) -> Result<(), PushError> {
     let error = |verb, path: &Path| {
         let path = path.to_owned();
         move |source: io::Error| PushError::File { verb, path, source }
@@ -83,6 +101,11 @@ mod tests {
 
     use super::*;
 
+    fn write(files: &DigestFiles, digest: &Digest, destinations: &[Reference]) -> Result<(), PushError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(write_digest_files(files, digest, destinations))
+    }
+
     #[test]
     fn files_are_kanikos_to_the_newline() {
         let directory = tempfile::tempdir().unwrap();
@@ -92,7 +115,7 @@ mod tests {
         let read = |path: &Option<PathBuf>| std::fs::read_to_string(path.as_ref().unwrap()).unwrap();
 
         let mut files = DigestFiles { digest: at("1"), name_with_digest: at("2"), name_tag_with_digest: None };
-        write_digest_files(&files, &digest, &destinations).unwrap();
+        write(&files, &digest, &destinations).unwrap();
         assert_eq!(read(&files.digest), digest.to_string());
         assert_eq!(
             read(&files.name_with_digest),
@@ -102,17 +125,19 @@ mod tests {
         assert_eq!(mode & 0o777, 0o700);
 
         files.name_tag_with_digest = at("3");
-        write_digest_files(&files, &digest, &destinations).unwrap();
+        write(&files, &digest, &destinations).unwrap();
         let tagged = format!("index.docker.io/library/app:latest@{digest}\nr.example:5000/team/app:v1@{digest}\n");
         assert_eq!(read(&files.name_tag_with_digest), tagged);
         assert_eq!(read(&files.name_with_digest), tagged);
     }
 
     #[test]
-    fn urls_are_refused_without_their_credentials() {
-        let files =
-            DigestFiles { digest: Some(PathBuf::from("https://u:p@h.example/d?sig=s")), ..DigestFiles::default() };
-        let error = write_digest_files(&files, &Digest::sha256_of(b""), &[]).unwrap_err().to_string();
-        assert!(error.contains("h.example/d") && !error.contains("u:p") && !error.contains("sig=s"), "{error}");
+    fn urls_that_are_not_sent_to_are_refused_without_their_credentials() {
+        for url in ["http://u:p@h.example/d?sig=s", "https://:::/u:p@h.example/d?sig=s"] {
+            let files = DigestFiles { digest: Some(PathBuf::from(url)), ..DigestFiles::default() };
+            let error = write(&files, &Digest::sha256_of(b""), &[]).unwrap_err().to_string();
+            assert!(error.contains("h.example/d") && error.contains("https URLs only"), "{error}");
+            assert!(!error.contains("sig=s"), "{error}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
+use crate::http::HttpError;
 use crate::image::archive::ArchiveError;
 use crate::image::layout::LayoutError;
 use crate::image::{Digest, Reference, ReferenceError};
@@ -78,7 +79,7 @@ pub enum PushError {
         source: LayoutError,
     },
     /// The archive could not be written.
-    #[error("write Docker archive {}", path.display())]
+    #[error("write the archive {}", path.display())]
     Archive {
         /// The archive.
         path: PathBuf,
@@ -100,13 +101,51 @@ pub enum PushError {
         #[source]
         source: io::Error,
     },
-    /// Something that is accepted on the command line, but not done yet.
-    #[error("{flag}={value}: digest files that are URLs are not supported yet, give a path")]
+    /// An archive would go to a terminal.
+    #[error("write the archive to standard output: it is a terminal; give dest=FILE, or redirect it")]
+    Terminal,
+    /// A digest file is a URL that cannot be sent to.
+    #[error("{flag}={value}: a digest is sent to https URLs only")]
     DigestUrl {
         /// The flag.
         flag: &'static str,
         /// Its value without credentials.
         value: String,
+    },
+    /// The image's digest could not be sent.
+    #[error("send the digest to {url}")]
+    Send {
+        /// Where to, without credentials.
+        url: String,
+        /// The cause.
+        #[source]
+        source: SendError,
+    },
+    /// The metadata could not be made.
+    #[error("write the image's metadata as JSON")]
+    Metadata(#[source] serde_json::Error),
+}
+
+/// Why a digest could not be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// The HTTP library cannot start.
+    #[error("start the HTTP client")]
+    Clients(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The server cannot be reached.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// It refuses.
+    #[error("the server answered {status}")]
+    Status {
+        /// Its answer.
+        status: u16,
+    },
+    /// The build was asked to stop.
+    #[error("interrupted by signal {signal}")]
+    Interrupted {
+        /// The signal's number.
+        signal: i32,
     },
 }
 

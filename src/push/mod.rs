@@ -4,9 +4,14 @@
 mod destinations;
 mod digest_files;
 mod error;
+mod output;
 mod outputs;
+mod reports;
+mod send;
 
 pub use destinations::{ExistingTags, PushSummary, check_destinations, push};
 pub use digest_files::{DigestFiles, write_digest_files};
-pub use error::PushError;
-pub use outputs::{write_archive, write_layout};
+pub use error::{PushError, SendError};
+pub use output::{Output, OutputKind, Target};
+pub use outputs::{ArchiveKind, write_archive, write_layout, write_whole};
+pub use reports::{Reports, write_reports};

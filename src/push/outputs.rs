@@ -1,19 +1,30 @@
-//! Outputs beside registries: `--oci-layout-path` and `--tar-path`.
+//! Outputs beside registries: OCI layouts, and archives of either kind.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, IsTerminal as _, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::PushError;
+use super::{PushError, Target};
 use crate::diag::interrupt;
-use crate::image::archive::write_docker_archive;
+use crate::image::archive::{write_docker_archive, write_oci_archive};
 use crate::image::layout::{Existing, LayoutWriter};
 use crate::image::{Blob, BlobSource, Digest, Image, Reference};
 use crate::registry::{Client, LocalBlobs};
 
 /// The name that an archive's image has without a destination; kaniko's.
 const UNSET_NAME: &str = "docker.io/unset-repo/unset-image-name";
+/// Bytes of an archive gathered before they are written.
+const BUFFER: usize = 1 << 20;
+
+/// The form of an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArchiveKind {
+    /// What `docker save` writes.
+    Docker,
+    /// An OCI image layout.
+    Oci,
+}
 
 /// Writes `image` into the OCI layout at `directory`, whose index then names this image alone, as with kaniko: tools that
 /// push a layout want exactly one image in it. `name` is the image's name in the index, usually a tag.
@@ -46,64 +57,87 @@ pub async fn write_layout(
     writer.finish().map_err(error)
 }
 
-/// Writes `image` as a Docker archive to `path`, under the names `tags`, or a name that says that it has none.
+/// Writes `image` as one file: an archive of either kind, under the names `names`. A Docker archive without names gets one
+/// that says that it has none.
 ///
 /// # Errors
 /// A layer cannot be fetched, or the file cannot be written; a file that was there before then stays as it was.
 pub async fn write_archive(
     client: &Client,
     image: &Image,
-    path: &Path,
-    tags: &[Reference],
+    kind: ArchiveKind,
+    target: &Target,
+    names: &[Reference],
     store: &impl LocalBlobs,
 ) -> Result<(), PushError> {
     let unnamed;
-    let tags = if tags.is_empty() {
+    let names = if names.is_empty() && kind == ArchiveKind::Docker {
         unnamed = [Reference::parse(UNSET_NAME)?];
         unnamed.as_slice()
     } else {
-        tags
+        names
     };
-    let files = local_files(client, image.blobs.iter(), path, store).await?;
+    let shown = PathBuf::from(target.to_string());
+    let files = local_files(client, image.blobs.iter(), &shown, store).await?;
+    write_whole(target, |out| {
+        let blob = |blob: &Blob| open(blob, &files);
+        let result = match kind {
+            ArchiveKind::Docker => write_docker_archive(out, image, names, blob),
+            ArchiveKind::Oci => write_oci_archive(out, image, names, blob),
+        };
+        result.map(drop).map_err(|source| PushError::Archive { path: shown.clone(), source })
+    })
+}
+
+/// Writes a file through `write`, so that it appears only when it is whole: under another name first. A pipe, a device or
+/// standard output is written to directly; the latter must not be a terminal, which archives leave in disorder.
+///
+/// # Errors
+/// The file cannot be written, or what `write` says.
+pub fn write_whole<E: From<PushError>>(
+    target: &Target,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+) -> Result<(), E> {
+    let Target::Path(path) = target else {
+        let output = io::stdout();
+        if output.is_terminal() {
+            return Err(PushError::Terminal.into());
+        }
+        return flushed(BufWriter::with_capacity(BUFFER, output.lock()), Path::new("-"), write);
+    };
     let error = |verb| move |source| PushError::File { verb, path: path.to_owned(), source };
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::create_dir_all(parent).map_err(error("create the directory of"))?;
     }
-    // A pipe or a device is written to directly, a file appears only when it is whole.
-    let special = fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
-    let target = if special {
-        path.to_owned()
-    } else {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".partial.{}", std::process::id()));
-        PathBuf::from(name)
+    let create = |path: &Path| {
+        let file = fs::OpenOptions::new().write(true).create(true).truncate(true).open(path);
+        file.map_err(|source| PushError::File { verb: "create", path: path.to_owned(), source })
     };
-    let result = write_archive_file(image, path, &target, tags, &files);
-    if special {
-        return result;
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return flushed(BufWriter::with_capacity(BUFFER, create(path)?), path, write);
     }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".partial.{}", std::process::id()));
+    let partial = PathBuf::from(name);
+    let result = flushed(BufWriter::with_capacity(BUFFER, create(&partial)?), &partial, write);
     if result.is_err() {
-        if let Err(leftover) = fs::remove_file(&target) {
-            tracing::debug!(path = %target.display(), error = %leftover, "leave a partial archive behind");
+        if let Err(leftover) = fs::remove_file(&partial) {
+            tracing::debug!(path = %partial.display(), error = %leftover, "leave a partial archive behind");
         }
         return result;
     }
-    fs::rename(&target, path).map_err(error("rename the finished archive to"))
+    fs::rename(&partial, path).map_err(error("rename the finished archive to"))?;
+    Ok(())
 }
 
-fn write_archive_file(
-    image: &Image,
+fn flushed<E: From<PushError>>(
+    mut out: BufWriter<impl Write>,
     path: &Path,
-    target: &Path,
-    tags: &[Reference],
-    files: &BTreeMap<Digest, PathBuf>,
-) -> Result<(), PushError> {
-    let error = |verb| move |source| PushError::File { verb, path: target.to_owned(), source };
-    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).open(target).map_err(error("create"))?;
-    let out = BufWriter::with_capacity(1 << 20, file);
-    let mut out = write_docker_archive(out, image, tags, |blob| open(blob, files))
-        .map_err(|source| PushError::Archive { path: path.to_owned(), source })?;
-    out.flush().map_err(error("write"))
+    write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+) -> Result<(), E> {
+    write(&mut out)?;
+    out.flush().map_err(|source| PushError::File { verb: "write", path: path.to_owned(), source })?;
+    Ok(())
 }
 
 /// The files of the layers that are not in memory; those in a registry are fetched.

@@ -15,6 +15,7 @@ use crate::fs::{self, FileKind, Status, sys};
 use crate::rootfs::{Attributes, Change, ChangeKind, ContentHash, ContentHasher, Entry, Tree};
 
 use super::error::SnapshotError;
+use super::ignored::IgnoredPaths;
 
 /// Bytes hashed at a time.
 const CHUNK: usize = 128 * 1024;
@@ -23,7 +24,7 @@ const CHUNK: usize = 128 * 1024;
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Paths that are not looked at, nor anything below them: neither new nor changed nor deleted.
-    pub ignored: BTreeSet<PathBuf>,
+    pub ignored: IgnoredPaths,
 }
 
 /// Compares the tree with its baseline. Changes come in the order of a layer: by path, component by component, with every
@@ -57,7 +58,7 @@ pub fn compare(tree: &Tree, options: &Options) -> Result<Vec<Change>, SnapshotEr
 
 struct Comparison<'a, I: Iterator<Item = (&'a Path, &'a Entry)>> {
     tree: &'a Tree,
-    ignored: &'a BTreeSet<PathBuf>,
+    ignored: &'a IgnoredPaths,
     /// What remains of the baseline. The walk takes the same order, so the two are merged.
     baseline: Peekable<I>,
     found: BTreeMap<PathBuf, ChangeKind>,

@@ -17,8 +17,10 @@
 
 mod compare;
 mod error;
+mod ignored;
 
 pub use compare::{Options, compare};
 pub use error::SnapshotError;
+pub use ignored::{IgnoredPaths, PatternError};
 
 pub use crate::rootfs::{Change, ChangeKind};

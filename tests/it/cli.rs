@@ -35,7 +35,6 @@ fn an_unknown_flag_gets_a_suggestion() {
 #[test]
 fn a_flag_of_kaniko_that_is_missing_is_refused() {
     refused(&crabwright("--cache=true --destination r/app:1"), "error: --cache is not supported yet\n");
-    refused(&crabwright("--kaniko-dir /k --no-push"), "error: --kaniko-dir is not supported yet: use --work-dir\n");
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod conformance;
 mod drop_in;
 mod everyday;
 mod floors;
+mod kaniko_contract;
 mod lint;
 mod main_job;
 mod memory;

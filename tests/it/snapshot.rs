@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crabwright::layer::{Layer, LayerOptions, VerifyingReader, reader};
 use crabwright::rootfs::archive::{Member, MemberKind, Reader};
 use crabwright::rootfs::{Attributes, Change, ChangeKind, FileKind, Tree};
-use crabwright::snapshot::{Options, compare};
+use crabwright::snapshot::{IgnoredPaths, Options, compare};
 use proptest::prelude::*;
 
 use crate::rootfs::Archive;
@@ -339,7 +339,10 @@ fn a_layer_lists_parents_and_whiteouts_in_order() {
     assert_eq!(listing(&layer), ["d/", "d/.wh.b", "d/e/", "d/e/.wh.a", "d/e/b", "d/e/.wh.h", ".wh.f"]);
     let whiteout = members(&layer).swap_remove(1);
     assert_eq!((whiteout.mode, whiteout.mtime.seconds, whiteout.size), (0, 0, 0));
-    let ignored = Options { ignored: BTreeSet::from([PathBuf::from("new"), PathBuf::from("one")]) };
+    let mut paths = IgnoredPaths::default();
+    paths.add("/new").expect("a path");
+    paths.add("/o[mn]e").expect("a pattern");
+    let ignored = Options { ignored: paths };
     std::fs::write(root.join("new"), "x").expect("write");
     std::fs::remove_file(root.join("one")).expect("remove");
     assert_eq!(compare(&tree, &ignored).expect("compared"), []);

@@ -14,7 +14,9 @@ use crabwright::image::layout::LayoutReader;
 use crabwright::image::{
     Blob, BlobSource, Descriptor, Digest, Image, ImageConfig, Index, Manifest, Platform, Reference, RootFs, media_type,
 };
-use crabwright::push::{ExistingTags, PushError, PushSummary, check_destinations, push, write_archive, write_layout};
+use crabwright::push::{
+    ArchiveKind, ExistingTags, PushError, PushSummary, Target, check_destinations, push, write_archive, write_layout,
+};
 use crabwright::registry::{Client, ClientConfig, Keychain, RegistryError};
 
 use crate::support::fake_registry::{Authentication, FakeRegistry, Fault, Habits};
@@ -546,7 +548,9 @@ async fn layouts_and_archives_hold_layers_of_a_registry() {
     assert_eq!(manifests[0].digest, image.digest());
     assert_eq!(std::fs::read(reader.blob_path(&layer().digest)).expect("the layer"), LAYER);
     let archive = workspace.path().join("out/image.tar");
-    write_archive(&client, &image, &archive, &[], &workspace.store).await.expect("an archive");
+    let target = Target::Path(archive.clone());
+    let written = write_archive(&client, &image, ArchiveKind::Docker, &target, &[], &workspace.store).await;
+    written.expect("an archive");
     let bytes = std::fs::read(&archive).expect("the archive");
     let unset = b"\"unset-repo/unset-image-name:latest\"";
     assert!(bytes.windows(unset.len()).any(|window| window == unset));

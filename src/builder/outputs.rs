@@ -1,0 +1,223 @@
+//! Outputs on this machine: archives and layouts of the image, and the image's files.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use crate::cache::BlobStore;
+use crate::diag::interrupt;
+use crate::fs::FileKind;
+use crate::image::{Blob, BlobSource, Digest, Image, Reference};
+use crate::layer::{self, LayerError, LayerOptions, VerifyingReader};
+use crate::push::{self, ArchiveKind, Output, OutputKind, PushError, Target};
+use crate::registry::{Client, RegistryError};
+use crate::rootfs::{Attributes, Change, ChangeKind, Node, RootfsError, Tree};
+
+use super::BuildError;
+
+/// A finished image, and what its layers are had with.
+#[derive(Clone, Copy)]
+pub(super) struct Outputs<'a> {
+    pub(super) image: &'a Image,
+    pub(super) client: &'a Client,
+    pub(super) store: &'a BlobStore,
+    /// Where files may lie until the build's end.
+    pub(super) directory: &'a Path,
+}
+
+/// Why the image's files could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    /// A layer could not be fetched.
+    #[error("fetch layer {digest} for {target}")]
+    Fetch {
+        /// The layer.
+        digest: Digest,
+        /// What was to be written.
+        target: Target,
+        /// Why.
+        #[source]
+        source: RegistryError,
+    },
+    /// A layer could not be read.
+    #[error("read layer {digest}")]
+    Read {
+        /// The layer.
+        digest: Digest,
+        /// Why.
+        #[source]
+        source: LayerError,
+    },
+    /// A layer could not be unpacked.
+    #[error("unpack layer {digest}")]
+    Unpack {
+        /// The layer.
+        digest: Digest,
+        /// Why.
+        #[source]
+        source: RootfsError,
+    },
+    /// A file could not be written to the directory, or read before.
+    #[error("write the image's files to {}", directory.display())]
+    Directory {
+        /// The directory.
+        directory: PathBuf,
+        /// Why.
+        #[source]
+        source: RootfsError,
+    },
+    /// The directory could not be made.
+    #[error(transparent)]
+    Create(#[from] crate::fs::Error),
+    /// The archive could not be written.
+    #[error("write the image's files to {target}")]
+    Archive {
+        /// The archive.
+        target: Target,
+        /// Why.
+        #[source]
+        source: LayerError,
+    },
+    /// Its file could not.
+    #[error(transparent)]
+    Output(#[from] PushError),
+}
+
+impl Outputs<'_> {
+    /// Writes one output; `names` are those of the image.
+    ///
+    /// # Errors
+    /// A layer cannot be had, or the output cannot be written.
+    pub(super) async fn write(&self, output: &Output, names: &[Reference]) -> Result<(), BuildError> {
+        let Self { image, client, store, .. } = *self;
+        let names = output.names.as_deref().unwrap_or(names);
+        let target = &output.target;
+        match (output.kind, target) {
+            (OutputKind::OciLayout, Target::Path(path)) => {
+                let name = names.first().map(Reference::tag_or_latest);
+                push::write_layout(client, image, path, name, store).await?;
+            }
+            (OutputKind::OciArchive, _) => {
+                push::write_archive(client, image, ArchiveKind::Oci, target, names, store).await?;
+            }
+            (OutputKind::DockerArchive, _) => {
+                push::write_archive(client, image, ArchiveKind::Docker, target, names, store).await?;
+            }
+            (OutputKind::FilesArchive, _) => {
+                let tree = self.files(target).await?;
+                push::write_whole(target, |out| {
+                    let source = layer::write_tar(&tree, &everything(&tree), out, &LayerOptions::default());
+                    source.map_err(|source| FilesError::Archive { target: target.clone(), source })
+                })?;
+                discard(&tree)?;
+            }
+            (OutputKind::Files, Target::Path(directory)) => {
+                let tree = self.files(target).await?;
+                crate::fs::create_dir_all(directory).map_err(FilesError::from)?;
+                write_files(&tree, directory)
+                    .map_err(|source| FilesError::Directory { directory: directory.clone(), source })?;
+                discard(&tree)?;
+            }
+            // The command line refuses them.
+            (OutputKind::OciLayout | OutputKind::Files, Target::Stdout) => return Err(PushError::Terminal.into()),
+        }
+        Ok(())
+    }
+
+    /// All layers, unpacked over each other below the work directory.
+    async fn files(&self, target: &Target) -> Result<Tree, FilesError> {
+        let path = self.directory.join("output-files");
+        let mut tree =
+            Tree::create(&path).map_err(|source| FilesError::Directory { directory: path.clone(), source })?;
+        for (blob, diff_id) in self.image.blobs.iter().zip(&self.image.config.rootfs.diff_ids) {
+            let file = self.file(blob, target).await?;
+            let digest = &blob.descriptor.digest;
+            let unreadable = |source| FilesError::Read { digest: digest.clone(), source };
+            let opened =
+                File::open(&file).map_err(|error| unreadable(crate::fs::Error::new("open", &file, error).into()))?;
+            let reader = layer::reader(opened, &blob.descriptor.media_type).map_err(unreadable)?;
+            tree.apply_layer(&digest.to_string(), VerifyingReader::new(reader, diff_id))
+                .map_err(|source| FilesError::Unpack { digest: digest.clone(), source })?;
+        }
+        Ok(tree)
+    }
+
+    async fn file(&self, blob: &Blob, target: &Target) -> Result<PathBuf, FilesError> {
+        let reference = match &blob.source {
+            BlobSource::File(path) => return Ok(path.clone()),
+            BlobSource::Registry(reference) => reference,
+            // Layers are never kept in memory.
+            BlobSource::Bytes(bytes) => {
+                let path = self.directory.join("output-layer");
+                std::fs::write(&path, bytes).map_err(|error| crate::fs::Error::new("write", &path, error))?;
+                return Ok(path);
+            }
+        };
+        self.store.ensure(self.client, reference, &blob.descriptor).await.map_err(|source| FilesError::Fetch {
+            digest: blob.descriptor.digest.clone(),
+            target: target.clone(),
+            source,
+        })
+    }
+}
+
+fn discard(tree: &Tree) -> Result<(), FilesError> {
+    Ok(crate::fs::remove_dir_all(tree.path())?)
+}
+
+/// Every path of the tree, as if a layer had to bring them all.
+fn everything(tree: &Tree) -> Vec<Change> {
+    let paths = tree.index().iter().map(|(path, _)| path).filter(|path| !path.as_os_str().is_empty());
+    paths.map(|path| Change { path: path.to_owned(), kind: ChangeKind::Added }).collect()
+}
+
+/// Lays the tree's files into `directory`, whose other files stay. They belong to whoever runs this, as with BuildKit, and
+/// device nodes are left out.
+fn write_files(tree: &Tree, directory: &Path) -> Result<(), RootfsError> {
+    let mut target = Tree::open(directory)?;
+    let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let mut links: HashMap<(u64, u64), PathBuf> = HashMap::new();
+    let mut directories: Vec<(PathBuf, Attributes)> = Vec::new();
+    for Change { path, .. } in everything(tree) {
+        if let Some(signal) = interrupt::requested() {
+            return Err(RootfsError::Interrupted { signal });
+        }
+        let Some(node) = tree.node(&path)? else { continue };
+        let Node { attributes, link_target, identity, link_count, .. } = node;
+        let attributes = Attributes { uid: owner.0, gid: owner.1, xattrs: Default::default(), ..attributes };
+        match attributes.kind {
+            FileKind::Directory => {
+                // Writable until its files are there.
+                target.create_directory(&path, &Attributes { mode: attributes.mode | 0o700, ..attributes.clone() })?;
+                directories.push((path, attributes));
+                continue;
+            }
+            FileKind::File | FileKind::Symlink => {}
+            kind => {
+                tracing::warn!("left out of {}: /{} is a {kind:?}", directory.display(), path.display());
+                continue;
+            }
+        }
+        if link_count > 1 {
+            if let Some(first) = links.get(&identity) {
+                if target.node(&path)?.is_some() {
+                    target.remove(&path)?;
+                }
+                target.create_hard_link(first, &path)?;
+                continue;
+            }
+            links.insert(identity, path.clone());
+        }
+        match attributes.kind {
+            FileKind::Symlink => {
+                target.create_symlink(&path, &link_target.unwrap_or_else(OsString::new), &attributes)?;
+            }
+            _ => drop(target.create_file(&path, &attributes, tree.open_file(&path)?)?),
+        }
+    }
+    for (path, attributes) in directories.iter().rev() {
+        target.set_attributes(path, attributes)?;
+    }
+    Ok(())
+}

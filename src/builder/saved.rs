@@ -1,0 +1,203 @@
+//! The push of an image that lies in an archive or a layout (`crabwright push`).
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use crate::cache::BlobStore;
+use crate::diag::progress::Progress;
+use crate::diag::{Phase, Summary, interrupt};
+use crate::image::layout::{LayoutError, LayoutReader};
+use crate::image::saved::{SavedError, SavedLayer, read_docker_archive};
+use crate::image::{
+    AssembleError, Blob, BlobSource, Descriptor, Digest, HashingWriter, Image, ImageConfig, Manifest, media_type,
+};
+use crate::layer::{self, LayerError, LayerOptions, VerifyingReader};
+use crate::push;
+
+use super::outputs::Outputs;
+use super::work_directory::WorkDirectory;
+use super::{BuildError, BuildRequest, connect, deliver, left_behind, total_size};
+
+/// Why what lies at a path cannot be pushed.
+#[derive(Debug, thiserror::Error)]
+pub enum SavedImageError {
+    /// There is nothing.
+    #[error("push {}", path.display())]
+    Missing {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The archive.
+    #[error(transparent)]
+    Archive(#[from] SavedError),
+    /// A layer of it.
+    #[error("read layer {member} of {}", path.display())]
+    Layer {
+        /// The archive.
+        path: PathBuf,
+        /// The layer.
+        member: String,
+        /// Why.
+        #[source]
+        source: LayerError,
+    },
+    /// The layout.
+    #[error("read the OCI layout {}", path.display())]
+    Layout {
+        /// Its directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: LayoutError,
+    },
+    /// It has no image, or several.
+    #[error("the OCI layout {} has {found}, and exactly one is pushed", path.display())]
+    NotOne {
+        /// Its directory.
+        path: PathBuf,
+        /// What it has.
+        found: String,
+    },
+    /// A document of it is not the JSON it should be.
+    #[error("read {digest} of {} as JSON", path.display())]
+    Json {
+        /// Its directory.
+        path: PathBuf,
+        /// The document.
+        digest: Digest,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The manifest.
+    #[error(transparent)]
+    Assemble(#[from] AssembleError),
+}
+
+/// Pushes the image at `path` under the names of the request.
+///
+/// # Errors
+/// The image cannot be read, or a registry cannot be reached or refuses; the error says which tags were written.
+pub fn push_saved(request: &BuildRequest, path: &Path, progress: &Progress) -> Result<Summary, BuildError> {
+    let work = WorkDirectory::create(&request.work_dir).map_err(BuildError::WorkDirectory)?;
+    let result = push_from(request, path, work.path(), progress);
+    let removed = work.remove();
+    if let Err(error) = &removed {
+        tracing::warn!("left behind: {error}");
+    }
+    result.map_err(|error| match interrupt::requested() {
+        Some(signal) => BuildError::Interrupted { signal, left: left_behind(&error, request, None) },
+        None => error,
+    })
+}
+
+fn push_from(
+    request: &BuildRequest,
+    path: &Path,
+    directory: &Path,
+    progress: &Progress,
+) -> Result<Summary, BuildError> {
+    let (runtime, client) = connect(request, progress)?;
+    let store = BlobStore::open(directory.join("blobs"))?;
+    if request.check_push {
+        runtime.block_on(push::check_destinations(&client, &request.destinations))?;
+    }
+    let image = {
+        let _phase = progress.phase(Phase::Layer);
+        image_at(path, directory)?
+    };
+    let images = {
+        let _phase = progress.phase(Phase::Push);
+        let outputs = Outputs { image: &image, client: &client, store: &store, directory };
+        deliver(&outputs, request, &runtime, progress)?
+    };
+    Ok(Summary {
+        images,
+        digest: image.digest().to_string(),
+        size: total_size(&image),
+        layers: image.blobs.len(),
+        elapsed: progress.elapsed(),
+        phases: progress.phases(),
+    })
+}
+
+/// The image at a path: an archive where it is a file, a layout where it is a directory.
+fn image_at(path: &Path, directory: &Path) -> Result<Image, SavedImageError> {
+    let found = std::fs::metadata(path).map_err(|source| SavedImageError::Missing { path: path.to_owned(), source })?;
+    if found.is_dir() { from_layout(path) } else { from_archive(path, directory) }
+}
+
+fn from_archive(path: &Path, directory: &Path) -> Result<Image, SavedImageError> {
+    let saved = read_docker_archive(path)?;
+    let mut blobs = Vec::new();
+    for (number, (layer, diff_id)) in saved.layers.iter().zip(&saved.config.rootfs.diff_ids).enumerate() {
+        let spool = directory.join(format!("layer-{number}"));
+        let descriptor = compressed(layer, diff_id, &spool).map_err(|source| SavedImageError::Layer {
+            path: path.to_owned(),
+            member: layer.member.clone(),
+            source,
+        })?;
+        blobs.push(Blob { descriptor, source: BlobSource::File(spool) });
+    }
+    let config = Descriptor::of(media_type::OCI_CONFIG, &saved.config_bytes);
+    let layers = blobs.iter().map(|blob| blob.descriptor.clone()).collect();
+    let manifest = Manifest::oci(config, layers);
+    Ok(Image::with_manifest(saved.config, saved.config_bytes, manifest, blobs)?)
+}
+
+/// The layer's blob at `spool`: as it is if it is compressed, compressed if it is not. Its content is what the configuration
+/// says.
+fn compressed(layer: &SavedLayer, diff_id: &Digest, spool: &Path) -> Result<Descriptor, LayerError> {
+    let mut start = Vec::new();
+    let unreadable = |source| LayerError::Read { media_type: media_type::OCI_LAYER.to_owned(), source };
+    layer.open().take(4).read_to_end(&mut start).map_err(unreadable)?;
+    let kind = layer::media_type_of(&start);
+    let mut tar = VerifyingReader::new(layer::reader(layer.open(), kind)?, diff_id);
+    if kind == media_type::OCI_LAYER {
+        return layer::compress(tar, spool, &LayerOptions::default());
+    }
+    io::copy(&mut tar, &mut io::sink()).map_err(unreadable)?;
+    let failed = |source| crate::fs::Error::new("write layer to", spool, source);
+    let mut blob = HashingWriter::new(File::create(spool).map_err(failed)?);
+    io::copy(&mut layer.open(), &mut blob).map_err(failed)?;
+    let (_, digest, size) = blob.finish();
+    Ok(Descriptor::new(kind, digest, size))
+}
+
+fn from_layout(path: &Path) -> Result<Image, SavedImageError> {
+    let unreadable = |source| SavedImageError::Layout { path: path.to_owned(), source };
+    let not_one = |found: String| SavedImageError::NotOne { path: path.to_owned(), found };
+    let reader = LayoutReader::open(path).map_err(unreadable)?;
+    let mut descriptors = reader.index().map_err(unreadable)?.manifests;
+    // One image may stand there under several names.
+    descriptors.sort_by(|one, other| one.digest.hex().cmp(other.digest.hex()));
+    descriptors.dedup_by(|one, other| one.digest == other.digest);
+    let descriptor = match (descriptors.pop(), descriptors.len()) {
+        (Some(descriptor), 0) if media_type::is_manifest(&descriptor.media_type) => descriptor,
+        (Some(descriptor), 0) => return Err(not_one(format!("no image but a {}", descriptor.media_type))),
+        (None, _) => return Err(not_one("no image".to_owned())),
+        (Some(_), others) => return Err(not_one(format!("{} images", others + 1))),
+    };
+    let json = |digest: &Digest| {
+        let digest = digest.clone();
+        move |source| SavedImageError::Json { path: path.to_owned(), digest, source }
+    };
+    let manifest_bytes = reader.read_document(&descriptor).map_err(unreadable)?;
+    let manifest: Manifest = serde_json::from_slice(&manifest_bytes).map_err(json(&descriptor.digest))?;
+    let config_bytes = reader.read_document(&manifest.config).map_err(unreadable)?;
+    let config: ImageConfig = serde_json::from_slice(&config_bytes).map_err(json(&manifest.config.digest))?;
+    let mut blobs = Vec::new();
+    for layer in &manifest.layers {
+        let file = if layer.is_foreign() {
+            reader.blob_path(&layer.digest)
+        } else {
+            reader.verified_blob(layer).map_err(unreadable)?
+        };
+        blobs.push(Blob { descriptor: layer.clone(), source: BlobSource::File(file) });
+    }
+    Ok(Image { config, config_bytes, manifest, manifest_bytes, blobs })
+}

@@ -1,0 +1,65 @@
+//! Digest files that are URLs: the text is sent with PUT, as kaniko does for the signed locations of object stores.
+
+use std::time::Duration;
+
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{StatusCode, Url};
+
+use super::error::SendError;
+use crate::http::{HttpClients, HttpError, Interrupted, RetryPolicy, Transient, USER_AGENT, retry_after, run};
+
+/// A text this short arrives at once, or not at all.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
+
+/// Sends `content` to `url`. A server that is busy or cannot be reached is asked again.
+///
+/// # Errors
+/// The server cannot be reached or refuses, or the build was asked to stop.
+pub(super) async fn put(url: &Url, content: &str) -> Result<(), SendError> {
+    let clients = HttpClients::new(USER_AGENT).map_err(|error| SendError::Clients(error.into()))?;
+    let attempt = async || {
+        let request = clients.for_url(url).put(url.clone()).timeout(TIME_LIMIT);
+        let request = request.header(CONTENT_TYPE, "text/plain").body(content.to_owned());
+        let answer = request.send().await.map_err(HttpError::new)?;
+        let status = answer.status();
+        // A redirect is not followed: the location was signed for this server.
+        if status.is_success() {
+            return Ok(());
+        }
+        Err(Failed::Status { status, retry_after: retry_after(answer.headers()) })
+    };
+    run(&RetryPolicy::default(), "send the digest", attempt).await.map_err(|failed| match failed {
+        Failed::Http(error) => SendError::Http(error),
+        Failed::Status { status, .. } => SendError::Status { status: status.as_u16() },
+        Failed::Interrupted { signal } => SendError::Interrupted { signal },
+    })
+}
+
+/// Why one attempt failed.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    #[error("the server answered {status}")]
+    Status { status: StatusCode, retry_after: Option<Duration> },
+    #[error("interrupted by signal {signal}")]
+    Interrupted { signal: i32 },
+}
+
+impl From<Interrupted> for Failed {
+    fn from(interrupted: Interrupted) -> Self {
+        Self::Interrupted { signal: interrupted.signal }
+    }
+}
+
+impl Transient for Failed {
+    fn transient(&self) -> Option<Option<Duration>> {
+        match self {
+            Self::Http(error) => error.is_transient().then_some(None),
+            Self::Status { status, retry_after } => {
+                (status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS).then_some(*retry_after)
+            }
+            Self::Interrupted { .. } => None,
+        }
+    }
+}

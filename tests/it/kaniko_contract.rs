@@ -1,0 +1,330 @@
+//! The contract with kaniko: every flag, variable and sub-command of its, and what became of each here. The table in
+//! docs/kaniko-flags.md and the man page are made from the definitions of the flags, and compared with the files:
+//! `UPDATE_DOCS=1 cargo test --test it documents` writes them.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::Arg;
+use crabwright::cli::kaniko::{MISSING_COMMANDS, NO_OP_VARIABLES, missing_flag};
+use crabwright::cli::{Invocation, flags, parse};
+
+use crate::support::program::source_directory;
+
+/// The flags of `executor`, with their single letter and their default.
+const FLAGS: &[(&str, Option<char>, &str)] = &[
+    ("dockerfile", Some('f'), "Dockerfile"),
+    ("context", Some('c'), "/workspace/"),
+    ("context-sub-path", None, ""),
+    ("bucket", Some('b'), ""),
+    ("destination", Some('d'), ""),
+    ("target", None, "last stage"),
+    ("build-arg", None, ""),
+    ("label", None, ""),
+    ("annotation", None, ""),
+    ("secret", None, ""),
+    ("custom-platform", None, "this machine's"),
+    ("snapshot-mode", None, "full"),
+    ("single-snapshot", None, "false"),
+    ("use-new-run", None, "false"),
+    ("reproducible", None, "false"),
+    ("cache", None, "false"),
+    ("cache-repo", None, ""),
+    ("cache-dir", None, "/cache"),
+    ("cache-ttl", None, "336h"),
+    ("cache-copy-layers", None, "false"),
+    ("cache-run-layers", None, "true"),
+    ("compressed-caching", None, "true"),
+    ("compression", None, "gzip"),
+    ("compression-level", None, "-1"),
+    ("image-format", None, "that of the base"),
+    ("digest-file", None, ""),
+    ("image-name-with-digest-file", None, ""),
+    ("image-name-tag-with-digest-file", None, ""),
+    ("oci-layout-path", None, ""),
+    ("tar-path", None, ""),
+    ("no-push", None, "false"),
+    ("no-push-cache", None, "false"),
+    ("skip-push-permission-check", None, "false"),
+    ("ignore-var-run", None, "true"),
+    ("ignore-path", None, ""),
+    ("image-fs-extract-retry", None, "0"),
+    ("kaniko-dir", None, "/kaniko"),
+    ("cleanup", None, "false"),
+    ("pre-cleanup", None, "false"),
+    ("preserve-context", None, "false"),
+    ("materialize", None, "false"),
+    ("git", None, ""),
+    ("dryrun", None, "false"),
+    ("verbosity", Some('v'), "info"),
+    ("log-format", None, "color"),
+    ("log-timestamp", None, "false"),
+    ("force", None, "false"),
+    ("insecure", None, "false"),
+    ("skip-tls-verify", None, "false"),
+    ("insecure-pull", None, "false"),
+    ("skip-tls-verify-pull", None, "false"),
+    ("push-retry", None, "0"),
+    ("push-ignore-immutable-tag-errors", None, "false"),
+    ("image-download-retry", None, "0"),
+    ("insecure-registry", None, ""),
+    ("skip-tls-verify-registry", None, ""),
+    ("registry-certificate", None, ""),
+    ("registry-client-cert", None, ""),
+    ("registry-map", None, ""),
+    ("registry-mirror", None, ""),
+    ("skip-default-registry-fallback", None, "false"),
+    ("credential-helpers", None, "all"),
+    ("azure-container-registry-config", None, ""),
+    ("snapshotMode", None, "full"),
+    ("customPlatform", None, ""),
+    ("tarPath", None, ""),
+    ("whitelist-var-run", None, "true"),
+    ("force-build-metadata", None, "false"),
+    ("skip-unused-stages", None, "false"),
+];
+
+/// The sub-commands and programs, each with its flags.
+const COMMANDS: &[(&str, &str, &[&str])] = &[
+    ("push", "`executor push PATH`", &["destination", "insecure", "insecure-registry"]),
+    ("login", "`executor login REGISTRY`", &["username", "password", "password-stdin"]),
+    ("version", "`executor version`", &[]),
+    ("completion", "`executor completion SHELL`", &[]),
+    ("help", "`executor help`", &[]),
+    (
+        "warmer",
+        "`warmer`",
+        &["image", "cache-dir", "force", "cache-ttl", "dockerfile", "build-arg", "customPlatform", "insecure-pull"],
+    ),
+];
+
+/// The variables of the environment that kaniko itself reads, and what they mean.
+const VARIABLES: &[(&str, &str)] = &[
+    ("KANIKO_DIR", "default of `--work-dir`"),
+    ("KANIKO_NO_PUSH", "default of `--no-push`"),
+    ("KANIKO_REGISTRY_MIRROR", "one more `--registry-mirror`"),
+    ("KANIKO_REGISTRY_MAP", "more of `--registry-map`"),
+    ("KANIKO_CLEANUP", "default of `--cleanup`"),
+    ("KANIKO_PRE_CLEANUP", "default of `--pre-cleanup`"),
+    ("KANIKO_PRESERVE_CONTEXT", "default of `--preserve-context`"),
+    ("KANIKO_PRINT_PLAN", "print the plan, and go on"),
+    ("KANIKO_IGNORE_ASSERTIONS", ""),
+    ("KANIKO_TELEMETRY_ENDPOINT", ""),
+    ("KANIKO_TELEMETRY_OMIT_DOCKERFILE", ""),
+    ("BUILDER_OUTPUT", "a directory: names and digests of what was pushed are written to `images` in it"),
+    ("SNAPSHOT_TIMEOUT_DURATION", ""),
+    ("STACKLOG_PATH", ""),
+    ("UPSTREAM_CLIENT_TYPE", ""),
+    ("BENCHMARK_FILE", ""),
+    ("DOCKER_CONFIG", "the directory of `config.json`"),
+    ("DOCKER_AUTH_CONFIG", "the content of `config.json`"),
+    ("REGISTRY_AUTH_FILE", "the path of a `config.json`"),
+    ("GIT_USERNAME", "the user of git contexts"),
+    ("GIT_PASSWORD", "the password of git contexts"),
+    ("GIT_TOKEN", "the token of git contexts"),
+    ("GIT_PULL_METHOD", "`https` or `http` for git contexts"),
+    ("S3_ENDPOINT", "the server of S3 contexts"),
+    ("S3_FORCE_PATH_STYLE", "buckets of S3 contexts are in the path"),
+    ("AZURE_STORAGE_ACCESS_KEY", "the key of Azure contexts"),
+    ("SSL_CERT_FILE", "a file of certificate authorities"),
+    ("SSL_CERT_DIR", "a directory of certificate authorities"),
+    ("HOME", "where `.docker/config.json` and `.ssh/known_hosts` are looked for"),
+];
+
+/// kaniko's feature flags, and what this program does instead of asking.
+const FEATURES: &[(&str, &str)] = &[
+    ("ADD_CHECKSUM", "`ADD --checksum` is verified"),
+    ("BUILDKIT_ARG_ENV_PRECEDENCE", "the later of `ARG` and `ENV` wins"),
+    ("CACHE_LOOKAHEAD", "the plan is known before anything runs"),
+    ("CACHE_PROBE_AFTER_MISS", "how steps are looked for in a cache does not depend on it"),
+    ("CHOWN_ON_IMPLICIT_DIRS", "directories that `WORKDIR` makes belong to `USER`"),
+    ("CLEAN_KANIKO_DIR", "the build's files are removed from the work directory"),
+    ("COPY_AS_ROOT", "what `COPY` and `ADD` bring belongs to root unless `--chown` says otherwise"),
+    ("COPY_CHMOD_ON_IMPLICIT_DIRS", "`--chmod` is for directories made on the way, too"),
+    ("COPY_SKIP_SPECIAL_FILES", "sockets are left out"),
+    ("CROSS_REPO_MOUNT", "blobs are mounted across repositories where the registry can"),
+    ("DEPRECATE_INTER_STAGE_RESTORE", "the context is never touched"),
+    ("DEPRECATE_LAYERLESS_CACHE_ENTRIES", "instructions that only configure make no layer"),
+    ("DISABLE_HTTP2", "blobs move over several HTTP/1.1 connections"),
+    ("EXPAND_HEREDOC", "variables in here-documents are expanded as BuildKit expands them"),
+    ("HASH_DIR_FRAMING", "no key is a mere concatenation"),
+    ("IGNORE_CACHED_MANIFEST", "what is kept is verified by its digest"),
+    ("INFER_CROSS_STAGE_CACHE_KEY", "what a `COPY --from` brings follows from the stage"),
+    ("NATIVE_COPY", "hard links and capabilities survive every copy"),
+    ("NO_PROPAGATE_ANNOTATIONS", "annotations of the base are not the image's"),
+    ("OCI_SCRATCH_BASE", "the manifest of an image from scratch is OCI's"),
+    ("OCI_WARMER", "what is kept is kept byte for byte"),
+    ("PATH_SCOPED_REGISTRY_AUTH", "credentials are those of the longest path that fits"),
+    ("PLATFORM_CACHE_KEY", "the platform is part of what a step is"),
+    ("PRECOMPILE_DOCKERIGNORE", "`.dockerignore` is read once"),
+    ("PRESERVE_HARDLINKS", "hard links survive `COPY --from`"),
+    ("PRESERVE_MOUNTED_PATHS", "mount points of the pod are never removed"),
+    ("RELATIVE_LINK_TARGETS", "names of hard links in layers are relative"),
+    ("REPRODUCIBLE_PRESERVE_BASE_LAYERS", "layers of the base stay as they are"),
+    ("RESOLVE_CACHE_KEY", "a step is its expanded words and here-documents"),
+    ("ROLLING_CACHE_KEY", "no key is a mere concatenation"),
+    ("RUN_HONOR_GROUP", "the group of `USER` is that of `RUN`"),
+    ("RUN_MOUNT_BIND", "`RUN --mount` works with every type"),
+    ("RUN_VIA_TINI", "what a command leaves behind is ended and reaped"),
+    ("SCOPED_DOCKERIGNORE", "`.dockerignore` is about the context alone"),
+    ("SECUREJOIN_EXTRACTION", "nothing is unpacked outside its root directory"),
+    ("SHARED_BASE_CACHE", "a blob is fetched once"),
+    ("SKIP_CACHED_STAGES", "stages that nothing needs are not built"),
+    ("SKIP_RELABEL_RECOMPRESS", "a layer is never compressed again for its media type"),
+    ("SKIP_WRITE_WHITEOUTS", "whiteouts are applied, never written as files"),
+    ("UNTAR_SKIP_ROOT", "`ADD` of an archive leaves its destination's attributes"),
+    ("VOLUME_SKIP_MKDIR", "`VOLUME` makes no directory"),
+    ("WARMER_CACHE_LOCK", "what is kept may be filled by several at a time"),
+];
+
+#[test]
+fn documents_list_every_flag_variable_and_command_of_kaniko() {
+    let mut text = String::from(
+        "# kaniko's command line, and what became of it\n\n\
+         Made from the definitions of the flags; a test compares this file with them. “supported” means what it means with \
+         kaniko; “no effect” is accepted, and there is nothing left to do, for the reason given; “not yet” is refused by \
+         name. Flags that are on or off take `--flag`, `--flag=true` and `--flag=false`, and all that Go takes for either; a \
+         deprecated flag is told of in one warning.\n\n## Flags\n\n| flag | kaniko's default | here | |\n| --- | --- | --- | --- |\n",
+    );
+    let command = flags::command();
+    let mut lost = Vec::new();
+    for (name, short, default) in FLAGS {
+        let shown = short.map_or_else(|| format!("`--{name}`"), |short| format!("`-{short}`, `--{name}`"));
+        let found = command.get_arguments().find(|arg| {
+            arg.get_long_and_visible_aliases().unwrap_or_default().contains(name)
+                || arg.get_all_aliases().unwrap_or_default().contains(name)
+        });
+        let (status, note) = match (found, missing_flag(&format!("--{name}"))) {
+            (Some(arg), None) => {
+                assert!(short.is_none() || arg.get_short() == *short, "--{name} has no -{short:?}");
+                status(arg, name)
+            }
+            (None, Some(missing)) => ("not yet", missing.instead.unwrap_or_default().to_owned()),
+            (None, None) => {
+                lost.push(format!("--{name}"));
+                continue;
+            }
+            (Some(_), Some(_)) => panic!("--{name} is there and listed as missing"),
+        };
+        writeln!(text, "| {shown} | {} | {status} | {} |", code(default), cell(&note)).unwrap();
+    }
+    text.push_str("\n## Sub-commands\n\n| command | here | flags that are not there yet |\n| --- | --- | --- |\n");
+    for (name, shown, command_flags) in COMMANDS {
+        let help = match parse(["crabwright", name, "--help"]) {
+            Ok(Invocation::Print(help)) => Some(help),
+            _ if parse(["crabwright", name, "bash"]).is_ok() => Some(String::new()),
+            _ => None,
+        };
+        let Some(help) = help.filter(|_| !MISSING_COMMANDS.contains(name)) else {
+            assert!(MISSING_COMMANDS.contains(name), "the command {name} is neither there nor listed as missing");
+            writeln!(text, "| {shown} | not yet | |").unwrap();
+            continue;
+        };
+        let missing = command_flags.iter().filter(|flag| !help.contains(&format!("--{flag}")));
+        let missing: Vec<String> = missing.map(|flag| format!("`--{flag}`")).collect();
+        writeln!(text, "| {shown} | supported | {} |", missing.join(", ")).unwrap();
+    }
+    text.push_str("\n## Environment\n\n| variable | here | |\n| --- | --- | --- |\n");
+    let sources = sources();
+    for (name, meaning) in VARIABLES {
+        let no_op = NO_OP_VARIABLES.iter().find(|(known, _)| known == name);
+        let is_read = sources.iter().any(|source| source.contains(&format!("\"{name}\"")));
+        let (status, note) = match no_op {
+            Some((_, why)) => ("no effect", *why),
+            None if is_read => ("supported", *meaning),
+            None => ("not yet", *meaning),
+        };
+        writeln!(text, "| `{name}` | {status} | {note} |").unwrap();
+    }
+    text.push_str(
+        "\n`HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in capitals or not, are those of every connection.\n\n\
+         ## Feature flags\n\nEvery variable that begins with `FF_KANIKO_` is accepted and has no effect: what it would turn on is \
+         done in any case, or is about a way of working that is not used here.\n\n| variable | what is done in any case |\n| --- | --- |\n",
+    );
+    for (name, what) in FEATURES {
+        writeln!(text, "| `FF_KANIKO_{name}` | {what} |").unwrap();
+    }
+    assert!(lost.is_empty(), "flags of kaniko that are neither there nor listed as missing: {}", lost.join(", "));
+    document("docs/kaniko-flags.md", &text);
+}
+
+/// A flag whose help says so has no effect; the rest of its help is the reason.
+fn status(arg: &Arg, name: &str) -> (&'static str, String) {
+    let help = |text: Option<&clap::builder::StyledStr>| text.map(ToString::to_string).unwrap_or_default();
+    let (short, long) = (help(arg.get_help()), help(arg.get_long_help()));
+    if short.contains("it has no effect") {
+        return ("no effect", long.split_once("\n\n").map(|(_, why)| why.to_owned()).unwrap_or_default());
+    }
+    match arg.get_long() {
+        Some(own) if own != name => ("supported", format!("the same as `--{own}`")),
+        _ => ("supported", short),
+    }
+}
+
+/// A man page of the same definitions that `--help` prints.
+#[test]
+fn documents_have_a_man_page() {
+    let mut page = Vec::new();
+    let command = flags::command().version(env!("CARGO_PKG_VERSION"));
+    clap_mangen::Man::new(command).manual("crabwright").render(&mut page).unwrap();
+    let page = String::from_utf8(page).unwrap();
+    for (name, ..) in FLAGS.iter().filter(|(name, ..)| *name == "destination" || *name == "ignore-path") {
+        assert!(page.contains(&name.replace('-', "\\-")), "{name}");
+    }
+    document("docs/crabwright.1", &page);
+}
+
+/// No flag of ours means something else to kaniko, and no name is listed twice.
+#[test]
+fn the_contract_is_sound() {
+    let names: BTreeSet<&str> = FLAGS.iter().map(|(name, ..)| *name).collect();
+    assert_eq!(names.len(), FLAGS.len());
+    let missing = crabwright::cli::kaniko::MISSING_FLAGS.iter().map(|flag| flag.name);
+    let unknown: Vec<&str> = missing.filter(|name| !names.contains(name)).collect();
+    assert!(unknown.is_empty(), "listed as missing, and no flag of kaniko: {unknown:?}");
+    let letters: Vec<_> = FLAGS.iter().filter_map(|(name, short, _)| Some((*name, (*short)?))).collect();
+    for arg in flags::command().get_arguments() {
+        if let Some((name, letter)) =
+            arg.get_short().and_then(|short| letters.iter().find(|(_, known)| *known == short))
+        {
+            assert_eq!(arg.get_long(), Some(*name), "-{letter} is kaniko's");
+        }
+    }
+}
+
+fn code(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("`{text}`") }
+}
+
+fn cell(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
+}
+
+fn sources() -> Vec<String> {
+    fn collect(directory: PathBuf, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("cli/kaniko.rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                // What only tests mention is not read by the program.
+                found.push(text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default().to_owned());
+            }
+        }
+    }
+    let mut found = Vec::new();
+    collect(source_directory().join("src"), &mut found);
+    found
+}
+
+/// Compares a file of the documentation with what it should be, or writes it.
+fn document(path: &str, text: &str) {
+    let file = source_directory().join(path);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&file, text).unwrap();
+    }
+    let found = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(found == text, "{path} is not what the flags say: UPDATE_DOCS=1 cargo test --test it documents");
+}

@@ -30,6 +30,7 @@ const LINT_FLAGS: &[&str] = &[
     "verbosity",
     "log_format",
     "log_timestamp",
+    "progress",
 ];
 
 const LINT_HELP: &str = "\

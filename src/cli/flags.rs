@@ -253,6 +253,20 @@ pub struct LogFlags {
     )]
     pub log_format: LogFormat,
 
+    /// How progress is shown: auto, plain, tty, rawjson or quiet.
+    ///
+    /// plain has a line for what begins and what ends; tty also shows what is under way, which auto does on a terminal; rawjson
+    /// has one JSON object a line, as docker buildx build has them; quiet leaves only errors, not even what RUN prints.
+    #[arg(
+        long,
+        value_name = "KIND",
+        value_enum,
+        default_value = "auto",
+        hide_possible_values = true,
+        help_heading = "Messages"
+    )]
+    pub progress: ProgressKind,
+
     /// Put the time before each line of the log.
     #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Messages")]
     pub log_timestamp: bool,
@@ -307,6 +321,22 @@ pub struct LoginFlags {
     /// Read the password from standard input.
     #[arg(long)]
     pub password_stdin: bool,
+}
+
+/// The kinds of `--progress`, BuildKit's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProgressKind {
+    /// `Tty` on a terminal, else `Plain`.
+    Auto,
+    /// Lines.
+    Plain,
+    /// Lines, and what is under way.
+    Tty,
+    /// JSON objects.
+    #[value(name = "rawjson")]
+    RawJson,
+    /// Errors.
+    Quiet,
 }
 
 /// The first word that is no flag.
@@ -585,6 +615,9 @@ mod tests {
         ("verbosity", "--verbosity panic", |flags| flags.log.verbosity == Verbosity::Panic),
         ("log_format", "", |flags| flags.log.log_format == LogFormat::Color),
         ("log_format", "--log-format json", |flags| flags.log.log_format == LogFormat::Json),
+        ("progress", "", |flags| flags.log.progress == ProgressKind::Auto),
+        ("progress", "--progress=rawjson", |flags| flags.log.progress == ProgressKind::RawJson),
+        ("progress", "--progress quiet", |flags| flags.log.progress == ProgressKind::Quiet),
         ("log_timestamp", "", |flags| !flags.log.log_timestamp),
         ("log_timestamp", "--log-timestamp", |flags| flags.log.log_timestamp),
     ];

@@ -9,19 +9,47 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
-use super::flags::{LogFlags, LogFormat, Verbosity};
+use super::flags::{LogFlags, LogFormat, ProgressKind, Verbosity};
 use crate::diag::line::{LineFormat, Style};
 use crate::diag::progress::Progress;
+
+/// The log could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LoggingError {
+    /// It was set up before.
+    #[error("set up the log")]
+    Twice(#[from] TryInitError),
+    /// What is under way is to be drawn on something that is no terminal.
+    #[error("--progress=tty needs a terminal on standard error: use --progress=plain, or auto")]
+    NoTerminal,
+}
 
 /// Sets the log up and returns what prints to the same place, standard error.
 ///
 /// # Errors
-/// The log was set up before.
-pub fn start_logging(flags: &LogFlags) -> Result<Progress, TryInitError> {
+/// The log was set up before, or there is no terminal for `--progress=tty`.
+pub fn start_logging(flags: &LogFlags) -> Result<Progress, LoggingError> {
     let format = LineFormat { style: style(flags.log_format), timestamp: flags.log_timestamp };
-    let progress = Progress::stderr().with_format(format).quiet(flags.verbosity > Verbosity::Info);
+    let is_terminal = std::io::stderr().is_terminal();
+    let can_draw = is_terminal && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb");
+    let progress = match flags.progress {
+        ProgressKind::Tty if !is_terminal => return Err(LoggingError::NoTerminal),
+        ProgressKind::Tty => Progress::terminal(),
+        ProgressKind::Auto if can_draw && flags.log_format == LogFormat::Color => Progress::terminal(),
+        ProgressKind::Auto | ProgressKind::Plain => Progress::stderr(),
+        ProgressKind::RawJson => Progress::raw_json(std::io::stderr()),
+        ProgressKind::Quiet => Progress::stderr().silent(),
+    };
+    // BuildKit's objects hold messages as people read them.
+    let format = match (flags.progress, format.style) {
+        (ProgressKind::RawJson, Style::Json) => LineFormat { style: Style::Plain, ..format },
+        _ => format,
+    };
+    let is_quiet = flags.verbosity > Verbosity::Info || flags.progress == ProgressKind::Quiet;
+    let verbosity = if flags.progress == ProgressKind::Quiet { Verbosity::Error } else { flags.verbosity };
+    let progress = progress.with_format(format).quiet(is_quiet);
     tracing_subscriber::registry()
-        .with(Lines { progress: progress.clone() }.with_filter(filter(flags.verbosity)))
+        .with(Lines { progress: progress.clone() }.with_filter(filter(verbosity)))
         .try_init()?;
     Ok(progress)
 }

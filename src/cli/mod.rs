@@ -16,7 +16,7 @@ mod request;
 mod snippet;
 
 pub use failure::Failure;
-pub use logging::start_logging;
+pub use logging::{LoggingError, start_logging};
 pub use login::{LoginError, login};
 pub use parse::{Invocation, UsageError, parse};
 pub use request::{RequestError, request};

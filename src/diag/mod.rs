@@ -6,10 +6,12 @@ mod causes;
 pub mod interrupt;
 pub mod line;
 pub mod progress;
+mod rawjson;
 pub mod redact;
 mod step;
 mod suggestion;
 mod summary;
+mod terminal;
 
 pub use causes::with_causes;
 pub use step::Step;

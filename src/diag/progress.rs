@@ -6,15 +6,17 @@
 
 use std::fmt;
 use std::io::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tracing::Level;
 
 use super::line::LineFormat;
+use super::rawjson;
 use super::step::Step;
 use super::summary::{Clock, Phase, Summary};
+use super::terminal::Bars;
 
 /// How long a transfer may be silent before it prints how far it is.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -25,12 +27,25 @@ pub struct Progress {
     shared: Arc<Shared>,
     format: LineFormat,
     quiet: bool,
+    /// What RUN prints goes nowhere either.
+    silent: bool,
 }
 
 struct Shared {
+    display: Display,
     sink: Mutex<Sink>,
     clock: Clock,
     steps: AtomicU64,
+}
+
+/// The shape of what is shown.
+enum Display {
+    /// Lines for people or log collectors.
+    Lines,
+    /// The same, and below them what is under way.
+    Terminal(Bars),
+    /// BuildKit's objects. The flags say that a vertex without an end was named: that of messages, that of transfers.
+    RawJson([AtomicBool; 2]),
 }
 
 struct Sink {
@@ -78,9 +93,24 @@ impl Progress {
 
     /// Lines go to `sink`.
     pub fn to(sink: impl Write + Send + 'static) -> Self {
+        Self::shown(sink, Display::Lines)
+    }
+
+    /// BuildKit's JSON objects go to `sink`, one a line.
+    pub fn raw_json(sink: impl Write + Send + 'static) -> Self {
+        Self::shown(sink, Display::RawJson(Default::default()))
+    }
+
+    /// Lines go to standard error, which is a terminal, and what is under way stands below them.
+    pub fn terminal() -> Self {
+        let bars = Bars::stderr();
+        Self::shown(bars.writer(), Display::Terminal(bars))
+    }
+
+    fn shown(sink: impl Write + Send + 'static, display: Display) -> Self {
         let sink = Sink { writer: Box::new(sink), unfinished: None, closed: false };
-        let shared = Shared { sink: Mutex::new(sink), clock: Clock::start(), steps: AtomicU64::new(0) };
-        Self { shared: Arc::new(shared), format: LineFormat::default(), quiet: false }
+        let shared = Shared { display, sink: Mutex::new(sink), clock: Clock::start(), steps: AtomicU64::new(0) };
+        Self { shared: Arc::new(shared), format: LineFormat::default(), quiet: false, silent: false }
     }
 
     /// Lines go nowhere.
@@ -100,6 +130,12 @@ impl Progress {
         Self { quiet, ..self }
     }
 
+    /// The same sink without progress lines and without what RUN prints.
+    #[must_use]
+    pub fn silent(self) -> Self {
+        Self { quiet: true, silent: true, ..self }
+    }
+
     /// The shape of the lines.
     pub fn format(&self) -> LineFormat {
         self.format
@@ -115,12 +151,18 @@ impl Progress {
     /// Prints a line of the log: whether its level is wanted is for the caller to know.
     pub fn log(&self, level: Level, message: &str, fields: &[(String, String)]) {
         let line = self.format.render(level, message, fields, SystemTime::now());
-        self.with_sink(|sink| sink.line(&line));
+        self.text(&line);
     }
 
     /// Prints text as it is, however many lines it has.
     pub fn text(&self, text: &str) {
-        self.with_sink(|sink| sink.line(text));
+        match &self.shared.display {
+            Display::RawJson(named) => {
+                self.name_once(&named[0], rawjson::MESSAGES);
+                self.raw(&rawjson::log(rawjson::MESSAGES, 2, format!("{text}\n").as_bytes(), SystemTime::now()));
+            }
+            Display::Lines | Display::Terminal(_) => self.with_sink(|sink| sink.line(text)),
+        }
     }
 
     /// Starts step `number` of `total` of a stage. `instruction` is the logical line as written.
@@ -131,9 +173,13 @@ impl Progress {
 
     /// Starts a transfer of `total` bytes, if that is known, described by `label` ("pull sha256:ab…").
     pub fn transfer(&self, label: impl Into<String>, total: Option<u64>) -> Transfer {
+        let label = label.into();
+        let bar = self.bars().map(|bars| bars.transfer(label.clone(), total));
         Transfer {
             progress: self.clone(),
-            label: label.into(),
+            bar: bar.map(|bar| Arc::new(Bar(bar))),
+            started_at: SystemTime::now(),
+            label,
             total,
             moved: Arc::new(AtomicU64::new(0)),
             started: Instant::now(),
@@ -163,7 +209,35 @@ impl Progress {
         }
     }
 
+    /// What is under way, where that is shown.
+    pub(super) fn bars(&self) -> Option<&Bars> {
+        match &self.shared.display {
+            Display::Terminal(bars) if !self.quiet => Some(bars),
+            _ => None,
+        }
+    }
+
+    /// Whether steps speak in BuildKit's objects.
+    pub(super) fn is_raw(&self) -> bool {
+        matches!(self.shared.display, Display::RawJson(_))
+    }
+
+    /// One of BuildKit's objects.
+    pub(super) fn raw(&self, line: &str) {
+        self.with_sink(|sink| sink.line(line));
+    }
+
+    /// Names a vertex that stands for no step before the first line about it.
+    fn name_once(&self, named: &AtomicBool, name: &str) {
+        if !named.swap(true, Ordering::Relaxed) {
+            self.raw(&rawjson::vertex(name, Some(SystemTime::now()), None));
+        }
+    }
+
     pub(super) fn output(&self, step: u64, bytes: &[u8]) {
+        if self.silent {
+            return;
+        }
         self.with_sink(|sink| sink.output(step, bytes));
     }
 
@@ -192,6 +266,9 @@ impl Drop for PhaseTimer {
 #[derive(Debug, Clone)]
 pub struct Transfer {
     progress: Progress,
+    /// Cleared with the last of the clones.
+    bar: Option<Arc<Bar>>,
+    started_at: SystemTime,
     label: String,
     total: Option<u64>,
     moved: Arc<AtomicU64>,
@@ -203,10 +280,17 @@ impl Transfer {
     /// Counts bytes that went over the wire.
     pub fn add(&self, bytes: u64) {
         let moved = self.moved.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if let Some(bar) = &self.bar {
+            bar.0.set_position(moved);
+            return;
+        }
         if let Ok(mut last) = self.last.try_lock()
             && last.elapsed() >= HEARTBEAT
         {
             *last = Instant::now();
+            if self.raw(moved, false) {
+                return;
+            }
             match self.total {
                 Some(total) => self.progress.line(format_args!("{} {} / {}", self.label, Bytes(moved), Bytes(total))),
                 None => self.progress.line(format_args!("{} {}", self.label, Bytes(moved))),
@@ -217,12 +301,38 @@ impl Transfer {
     /// Prints the transfer's line: bytes and time.
     pub fn done(self) {
         let moved = self.moved.load(Ordering::Relaxed);
+        if self.raw(moved, true) {
+            return;
+        }
         self.progress.line(format_args!("{} {} DONE {}", self.label, Bytes(moved), Seconds(self.started.elapsed())));
     }
 
     /// Prints that nothing had to be moved, and why.
     pub fn skipped(self, why: &str) {
+        if self.raw(self.total.unwrap_or_default(), true) {
+            return;
+        }
         self.progress.line(format_args!("{} {why}", self.label));
+    }
+
+    /// Tells in BuildKit's words how far it is, if those are spoken.
+    fn raw(&self, current: u64, completed: bool) -> bool {
+        let Display::RawJson(named) = &self.progress.shared.display else { return false };
+        self.progress.name_once(&named[1], rawjson::TRANSFERS);
+        let (id, total, started) = (self.label.as_str(), self.total, self.started_at);
+        let status = rawjson::Status { id, current, total, started, completed };
+        self.progress.raw(&rawjson::status(&status, SystemTime::now()));
+        true
+    }
+}
+
+/// A bar that is cleared when nobody has it any more.
+#[derive(Debug)]
+struct Bar(indicatif::ProgressBar);
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
     }
 }
 
@@ -313,6 +423,49 @@ mod tests {
         step.output(b"hello\n");
         step.done();
         assert_eq!(recorded.text(), "error: shown\nhello\n");
+    }
+
+    #[test]
+    fn a_silent_build_only_logs() {
+        let recorded = Recorded::default();
+        let progress = Progress::to(recorded.clone()).silent();
+        progress.line("hidden");
+        let step = progress.step("stage-0", 1, 1, "RUN echo hello");
+        step.output(b"hello\n");
+        step.done();
+        progress.log(Level::ERROR, "shown", &[]);
+        assert_eq!(recorded.text(), "error: shown\n");
+    }
+
+    #[test]
+    fn raw_json_has_an_object_on_every_line() {
+        let recorded = Recorded::default();
+        let progress = Progress::raw_json(recorded.clone());
+        progress.line("hello");
+        progress.line("again");
+        progress.transfer("pull a", Some(3)).done();
+        let step = progress.step("build", 2, 3, "RUN make");
+        step.output(b"half");
+        step.done();
+        progress.step("build", 3, 3, "ENV A=b").cached();
+        drop(progress.step("build", 1, 3, "RUN false"));
+        let text = recorded.text();
+        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let all = |key: &str| -> Vec<serde_json::Value> {
+            lines.iter().filter_map(|line| line[key].as_array()).flatten().cloned().collect()
+        };
+        let vertexes = all("vertexes");
+        let named = |name: &str| vertexes.iter().filter(|vertex| vertex["name"] == name).collect::<Vec<_>>();
+        assert_eq!(named("[internal] messages").len(), 1);
+        let make = named("[build 2/3] RUN make");
+        assert!(make[0]["started"].is_string() && make[0]["completed"].is_null());
+        assert!(make[1]["completed"].is_string() && make[1]["error"].is_null());
+        assert_eq!(named("[build 3/3] ENV A=b")[0]["cached"], true);
+        assert!(named("[build 1/3] RUN false")[0]["error"].is_string());
+        let logs = all("logs");
+        assert_eq!(logs.len(), 3);
+        assert_eq!((&logs[2]["vertex"], &logs[2]["data"]), (&make[0]["digest"], &"aGFsZg==".into()));
+        assert_eq!(all("statuses")[0]["id"], "pull a");
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! One step of a build as the user sees it: its instruction when it starts working, its output, its end.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use indicatif::ProgressBar;
 
 use super::progress::{Progress, Seconds};
+use super::rawjson::{self, End};
 
 /// A longer line of output is passed on in pieces where lines are marked: so much waits for its end.
 const LINE_LIMIT: usize = 16 * 1024;
@@ -26,6 +29,8 @@ pub struct Step {
     instruction: String,
     started: Instant,
     announced: AtomicBool,
+    /// Shown on a terminal from the announcement to the end.
+    bar: OnceLock<ProgressBar>,
     ended: bool,
     /// The start of a line, where whole lines are printed with the step before them.
     marked: Option<Mutex<Vec<u8>>>,
@@ -35,7 +40,8 @@ impl Step {
     pub(super) fn new(progress: Progress, id: u64, position: String, instruction: &str) -> Self {
         let instruction = shortened(instruction);
         let announced = AtomicBool::new(false);
-        Self { progress, id, position, instruction, started: Instant::now(), announced, ended: false, marked: None }
+        let (started, bar) = (Instant::now(), OnceLock::new());
+        Self { progress, id, position, instruction, started, announced, bar, ended: false, marked: None }
     }
 
     /// Puts the step before each line of its output, for builds in which several steps print at once.
@@ -46,14 +52,33 @@ impl Step {
 
     /// Says that the step is at work, so that nobody wonders what takes so long.
     pub fn working(&self) {
-        if !self.announced.swap(true, Ordering::Relaxed) {
-            self.progress.line(format_args!("{} {}", self.position, self.instruction));
+        if self.announced.swap(true, Ordering::Relaxed) {
+            return;
         }
+        if self.progress.is_raw() {
+            return self.progress.raw(&rawjson::vertex(&self.name(), Some(self.started_at()), None));
+        }
+        self.progress.line(format_args!("{} {}", self.position, self.instruction));
+        if let Some(bars) = self.progress.bars() {
+            self.bar.get_or_init(|| bars.step(self.name()));
+        }
+    }
+
+    fn name(&self) -> String {
+        format!("{} {}", self.position, self.instruction)
+    }
+
+    fn started_at(&self) -> SystemTime {
+        SystemTime::now().checked_sub(self.started.elapsed()).unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
     /// Passes on what the step's command printed: as it is, or line by line with the step before it.
     pub fn output(&self, bytes: &[u8]) {
         self.working();
+        if self.progress.is_raw() {
+            // The streams of a command are one here.
+            return self.progress.raw(&rawjson::log(&self.name(), 1, bytes, SystemTime::now()));
+        }
         let Some(waiting) = &self.marked else { return self.progress.output(self.id, bytes) };
         let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.extend_from_slice(bytes);
@@ -81,16 +106,28 @@ impl Step {
 
     /// The step was carried out.
     pub fn done(mut self) {
-        self.end("DONE", true);
+        self.end(End::Done);
     }
 
     /// The step's result was known before.
     pub fn cached(mut self) {
-        self.end("CACHED", false);
+        self.end(End::Cached);
     }
 
-    fn end(&mut self, word: &str, timed: bool) {
+    fn end(&mut self, end: End<'_>) {
         self.ended = true;
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        if self.progress.is_raw() {
+            let ended = Some((end, SystemTime::now()));
+            return self.progress.raw(&rawjson::vertex(&self.name(), Some(self.started_at()), ended));
+        }
+        let (word, timed) = match end {
+            End::Done => ("DONE", true),
+            End::Cached => ("CACHED", false),
+            End::Failed(_) => ("FAILED", true),
+        };
         let waiting = self.marked.take().map(|waiting| waiting.into_inner().unwrap_or_else(PoisonError::into_inner));
         if let Some(waiting) = waiting.filter(|waiting| !waiting.is_empty()) {
             self.marked_lines(&waiting);
@@ -110,7 +147,7 @@ impl Step {
 impl Drop for Step {
     fn drop(&mut self) {
         if !self.ended {
-            self.end("FAILED", true);
+            self.end(End::Failed("the step failed"));
         }
     }
 }

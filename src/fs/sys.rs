@@ -58,6 +58,12 @@ pub fn set_modified_at(directory: impl AsFd, name: &OsStr, time: Timestamp) -> R
     rustix::fs::utimensat(directory, name, &times, AtFlags::SYMLINK_NOFOLLOW)
 }
 
+/// Whether permissions of files do not bind this thread (`CAP_DAC_OVERRIDE`). If that cannot be found out, they do.
+pub fn overrides_permissions() -> bool {
+    let capabilities = rustix::thread::capabilities(None);
+    capabilities.is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::DAC_OVERRIDE))
+}
+
 /// The names in an open directory, sorted by their bytes, without `.` and `..`.
 ///
 /// # Errors

@@ -31,6 +31,8 @@ pub struct Tree {
     pub(super) records: Records,
     /// Number of layers applied.
     pub(super) layers: u32,
+    /// Permissions bind this process, as they do an ordinary user and a root whose capabilities the pod drops.
+    is_bound: bool,
 }
 
 impl Tree {
@@ -55,7 +57,8 @@ impl Tree {
     /// It is not a directory or cannot be opened.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, RootfsError> {
         let root = Root::open(path)?;
-        Ok(Self { root, index: Index::default(), records: Records::default(), layers: 0 })
+        let is_bound = !sys::overrides_permissions();
+        Ok(Self { root, index: Index::default(), records: Records::default(), layers: 0, is_bound })
     }
 
     /// Where the tree is.
@@ -212,7 +215,7 @@ impl Tree {
         let hash = write_content(&mut content, &mut file)?;
         // The mode goes through the descriptor at hand, which is cheaper than through the name.
         held_or_recorded(sys::chown_at(directory, name, attributes.uid, attributes.gid))?;
-        held_or_recorded(rustix::fs::fchmod(&file, Mode::from_raw_mode(attributes.mode)))?;
+        held_or_recorded(rustix::fs::fchmod(&file, Mode::from_raw_mode(self.mode_on_disk(attributes))))?;
         drop(file);
         Ok((self.finish_dressing(directory, name, attributes)?, hash))
     }
@@ -344,10 +347,10 @@ impl Tree {
         attributes: &Attributes,
         existed: bool,
     ) -> rustix::io::Result<Status> {
-        let Attributes { mode, uid, gid, xattrs, .. } = attributes;
+        let Attributes { uid, gid, xattrs, .. } = attributes;
         held_or_recorded(sys::chown_at(directory, name, *uid, *gid))?;
         if attributes.kind != FileKind::Symlink {
-            held_or_recorded(sys::chmod_at(directory, name, *mode))?;
+            held_or_recorded(sys::chmod_at(directory, name, self.mode_on_disk(attributes)))?;
         }
         if existed {
             for attribute in xattrs_at(directory, name, attributes.kind)?.keys() {
@@ -357,6 +360,16 @@ impl Tree {
             }
         }
         self.finish_dressing(directory, name, attributes)
+    }
+
+    /// The mode that a file gets: where permissions bind, its own, and what it takes to read it and to write below it. The
+    /// difference is recorded.
+    fn mode_on_disk(&self, attributes: &Attributes) -> u32 {
+        match attributes.kind {
+            FileKind::Directory if self.is_bound => attributes.mode | 0o700,
+            FileKind::File if self.is_bound => attributes.mode | 0o400,
+            _ => attributes.mode,
+        }
     }
 
     fn finish_dressing(

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use rustix::fs::StatVfsMountFlags;
 use rustix::process::{WaitOptions, waitpid};
 use rustix::thread::{CapabilitySet, UnshareFlags};
 
@@ -126,7 +127,10 @@ fn try_own_root(force: bool, reason: &str) -> Result<Chosen, SandboxError> {
     if !rustix::process::geteuid().is_root() {
         return Err(unavailable("it needs root; run the container with runAsUser: 0".into()));
     }
-    let needed = [
+    if rustix::fs::statvfs("/").is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY)) {
+        return Err(unavailable("it renames files in /, which is read-only (readOnlyRootFilesystem: true)".into()));
+    }
+    let useful = [
         (CapabilitySet::CHOWN, "CHOWN"),
         (CapabilitySet::DAC_OVERRIDE, "DAC_OVERRIDE"),
         (CapabilitySet::FOWNER, "FOWNER"),
@@ -134,11 +138,15 @@ fn try_own_root(force: bool, reason: &str) -> Result<Chosen, SandboxError> {
     let effective =
         capability::effective().map_err(|errno| unavailable(format!("the capabilities cannot be read: {errno}")))?;
     let missing: Vec<&str> =
-        needed.iter().filter(|(capability, _)| !effective.contains(*capability)).map(|(_, name)| *name).collect();
+        useful.iter().filter(|(capability, _)| !effective.contains(*capability)).map(|(_, name)| *name).collect();
+    let mut reason = reason.to_owned();
     if !missing.is_empty() {
-        return Err(unavailable(format!("it needs the capabilities {}, which the pod drops", missing.join(", "))));
+        // What belongs to root, which are most images' files, can be written all the same; owners are recorded in any case.
+        reason.push_str("; the pod drops ");
+        reason.push_str(&missing.join(", "));
+        reason.push_str(", so that RUN can write only what is root's, and neither USER nor chown to others work in it");
     }
-    Ok(Chosen { isolation: Isolation::OwnRoot, reason: reason.to_owned(), id_mapping: None, processes: false })
+    Ok(Chosen { isolation: Isolation::OwnRoot, reason, id_mapping: None, processes: false })
 }
 
 /// An error and its causes on one line.

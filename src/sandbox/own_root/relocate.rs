@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
+use rustix::fs::{FileType, Mode};
 use rustix::io::Errno;
 
 use super::metadata::DirectoryMetadata;
@@ -15,14 +16,14 @@ use crate::sandbox::SandboxError;
 /// overlayfs refuses to rename a directory of a lower layer (EXDEV). Such a one is made anew and its entries are moved.
 pub(super) fn relocate(from: &Path, to: &Path) -> Result<(), SandboxError> {
     let cannot = || SandboxError::io("move", from);
-    let Err(errno) = rustix::fs::rename(from, to) else { return Ok(()) };
+    let Err(errno) = rename(from, to) else { return Ok(()) };
     let is_directory = |path: &Path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
     match errno {
         Errno::XDEV if is_directory(from) => move_entries(from, to),
         Errno::NOTEMPTY | Errno::EXIST if is_directory(from) && is_directory(to) => move_entries(from, to),
         Errno::ISDIR => {
             std::fs::remove_dir_all(to).map_err(SandboxError::io("remove", to))?;
-            rustix::fs::rename(from, to).map_err(io::Error::from).map_err(cannot())
+            rename(from, to).map_err(io::Error::from).map_err(cannot())
         }
         Errno::NOTDIR if is_directory(from) && to.symlink_metadata().is_ok() => {
             std::fs::remove_file(to).map_err(SandboxError::io("remove", to))?;
@@ -30,6 +31,24 @@ pub(super) fn relocate(from: &Path, to: &Path) -> Result<(), SandboxError> {
         }
         errno => Err(cannot()(errno.into())),
     }
+}
+
+/// Renames. Where `CAP_DAC_OVERRIDE` is dropped, a directory must be writable to come to lie in another one, because its `..`
+/// changes; its mode is given back.
+pub(super) fn rename(from: &Path, to: &Path) -> rustix::io::Result<()> {
+    match rustix::fs::rename(from, to) {
+        Err(Errno::ACCESS) => {}
+        answer => return answer,
+    }
+    let found = rustix::fs::lstat(from)?;
+    let mode = Mode::from_raw_mode(found.st_mode);
+    if !FileType::from_raw_mode(found.st_mode).is_dir() || mode.contains(Mode::WUSR) {
+        return Err(Errno::ACCESS);
+    }
+    rustix::fs::chmod(from, mode | Mode::WUSR)?;
+    let renamed = rustix::fs::rename(from, to);
+    rustix::fs::chmod(if renamed.is_ok() { to } else { from }, mode)?;
+    renamed
 }
 
 fn move_entries(from: &Path, to: &Path) -> Result<(), SandboxError> {

@@ -15,7 +15,7 @@ use super::held::Held;
 use super::journal::{Journal, Left, Phase, Start};
 use super::metadata::DirectoryMetadata;
 use super::placed_mounts::PlacedMounts;
-use super::relocate::relocate;
+use super::relocate::{relocate, rename};
 use crate::sandbox::{ChangeTime, Mount, Restamp, SandboxError, in_root};
 
 const STASH: &str = "own-root.stash";
@@ -164,7 +164,7 @@ impl Swapped {
                     continue;
                 }
                 let before = stat(&from.join(&name))?;
-                rustix::fs::rename(from.join(&name), to.join(&name))
+                rename(&from.join(&name), &to.join(&name))
                     .map_err(SandboxError::errno("put in place", from.join(&name)))?;
                 let placed = stat(&to.join(&name))?;
                 let stamp = Stamp { inode: placed.ino(), before: change_time(&before), placed: change_time(&placed) };

@@ -23,6 +23,7 @@ mod mount_points;
 mod mountinfo;
 mod mounts;
 mod namespace;
+mod null_device;
 mod own_root;
 mod probe;
 mod process_tree;

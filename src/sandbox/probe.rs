@@ -12,7 +12,7 @@ use rustix::thread::{CapabilitySet, UnshareFlags};
 use super::launch::ask_init;
 use super::message::{Failure, Job, Report};
 use super::raw::Fork;
-use super::{IdMapping, Isolation, SandboxError, capability, container_check, mounts, raw};
+use super::{IdMapping, Isolation, SandboxError, capability, container_check, mounts, null_device, raw};
 
 /// The isolation that works here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +56,7 @@ const ADVICE: &str = "change one of these in the pod: run as root (runAsUser: 0)
 /// # Errors
 /// Nothing works, or what was asked for does not; the error says why and what to change in the pod.
 pub fn probe(requested: Isolation, force: bool) -> Result<Chosen, SandboxError> {
+    null_device::ensure()?;
     match requested {
         Isolation::Namespace => {
             try_namespace().map_err(|reasons| SandboxError::Unavailable { requested, reason: reasons.join("; ") })

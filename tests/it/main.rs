@@ -9,6 +9,7 @@
 mod bad_input;
 mod cli;
 mod conformance;
+mod contract;
 mod drop_in;
 mod everyday;
 mod floors;
@@ -31,3 +32,4 @@ mod signals;
 mod snapshot;
 mod ssh;
 mod support;
+mod surroundings;

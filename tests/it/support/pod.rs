@@ -114,6 +114,11 @@ impl RunningPod {
         run(peers().docker().args(["kill", "--signal", name, &self.id])).success();
     }
 
+    /// Runs a program in it.
+    pub(crate) fn exec(&self, words: &[&str]) -> Ended {
+        run(peers().docker().args(["exec", &self.id]).args(words))
+    }
+
     /// Starts it again after its end, with the files it left.
     pub(crate) fn start_again(&self) {
         run(peers().docker().args(["start", &self.id])).success();

@@ -1,0 +1,227 @@
+//! The executor in containers that lack what one takes for granted, and several builds in one container.
+
+use crate::support::images;
+use crate::support::peers::peers;
+use crate::support::pod::{Pod, debug_image};
+use crate::support::program::{Ended, Workspace, run};
+
+const COMMON: [&str; 6] = [
+    "--context=dir:///workspace",
+    "--insecure",
+    "--insecure-pull",
+    "--reproducible",
+    "--build-arg",
+    "SOURCE_DATE_EPOCH=1",
+];
+
+/// A base with a directory that nobody may write to and a file that nobody may read, as Fedora has them.
+fn closed_base(name: &str) -> String {
+    let workspace = Workspace::new(&format!(
+        "FROM {}\nRUN mkdir /closed /closed/below && echo x > /closed/below/f && chmod 0555 /closed/below /closed \
+         && : > /secret && chmod 0 /secret\n",
+        peers().busybox()
+    ));
+    let base = format!("{}:1", peers().repository(name));
+    Pod::for_workspace(&workspace).run(&[&COMMON[..], &["-d", &base]].concat()).success();
+    base
+}
+
+/// Files come and go where permissions bind; every file belongs to root.
+fn with_a_command(base: &str) -> Workspace {
+    let workspace = Workspace::new(&format!(
+        "FROM {base} AS one\nRUN echo hello > /hello && test \"$(cat /closed/below/f)\" = x && mkdir /new && chmod 0555 /new\n\
+         FROM one\nCOPY f /closed/below/g\nRUN test -f /closed/below/g && echo again >> /hello\nCOPY --from=one /new /copied\n"
+    ));
+    workspace.file("f", "content\n");
+    workspace
+}
+
+/// The same without commands, and with owners.
+fn with_copies_alone(base: &str) -> Workspace {
+    let workspace = Workspace::new(&format!(
+        "FROM {base} AS one\nCOPY --chown=5:6 f /closed/below/g\nFROM one\nCOPY --from=one /closed /copied\n"
+    ));
+    workspace.file("f", "content\n");
+    workspace
+}
+
+struct Builds<'w> {
+    workspace: &'w Workspace,
+    repository: String,
+}
+
+impl<'w> Builds<'w> {
+    fn of(workspace: &'w Workspace, name: &str) -> Self {
+        Self { workspace, repository: peers().repository(name) }
+    }
+
+    fn pod(&self) -> Pod {
+        Pod::new().mount(&self.workspace.context(), "/workspace:ro")
+    }
+
+    fn run(&self, pod: &Pod, tag: &str, arguments: &[&str]) -> Ended {
+        pod.run(&[&COMMON[..], arguments, &["-d", &format!("{}:{tag}", self.repository)]].concat())
+    }
+
+    /// The digest that a pod with everything gives.
+    fn expected(&self) -> String {
+        self.run(&self.pod(), "expected", &[]).success();
+        images::digest(&format!("{}:expected", self.repository))
+    }
+
+    #[track_caller]
+    fn gives(&self, expected: &str, pod: &Pod, tag: &str, arguments: &[&str]) -> Ended {
+        let ended = self.run(pod, tag, arguments).success();
+        assert_eq!(images::digest(&format!("{}:{tag}", self.repository)), expected, "{tag} made another image");
+        ended
+    }
+}
+
+#[test]
+fn nothing_of_the_environment_is_needed() {
+    let workspace = with_a_command(&closed_base("bare"));
+    let builds = Builds::of(&workspace, "bare-build");
+    let expected = builds.expected();
+    let empty = ["HOME", "USER", "PATH", "SSL_CERT_DIR", "DOCKER_CONFIG"].map(|name| format!("--env={name}="));
+    let pod = empty.iter().fold(builds.pod(), |pod, option| pod.option(option));
+    assert!(builds.gives(&expected, &pod, "own-root", &[]).said.contains("own-root"));
+    assert!(builds.gives(&expected, &pod.without_seccomp(), "namespace", &[]).said.contains("namespace"));
+    let lost = builds.pod().option("--env=HOME=/nonexistent").option("--env=SSL_CERT_DIR=/nonexistent");
+    builds.gives(&expected, &lost, "lost", &[]);
+}
+
+/// What belongs to root can be built by a root that may nothing else; what cannot is told.
+#[test]
+fn root_without_capabilities_builds() {
+    let base = closed_base("dropped");
+    let workspace = with_a_command(&base);
+    let builds = Builds::of(&workspace, "dropped-build");
+    let expected = builds.expected();
+    let said = builds.gives(&expected, &builds.pod().option("--cap-drop=ALL"), "dropped", &[]).said;
+    assert!(said.contains("own-root") && said.contains("the pod drops CHOWN, DAC_OVERRIDE, FOWNER"), "{said}");
+    let strict = builds.pod().option("--cap-drop=ALL").option("--security-opt=no-new-privileges");
+    builds.gives(&expected, &strict, "strict", &[]);
+
+    let copies = with_copies_alone(&base);
+    let builds = Builds::of(&copies, "dropped-copies");
+    builds.gives(&builds.expected(), &builds.pod().option("--cap-drop=ALL"), "dropped", &[]);
+
+    let other_user = Workspace::new(&format!("FROM {base}\nUSER 1000\nRUN id\n"));
+    let builds = Builds::of(&other_user, "dropped-user");
+    builds
+        .run(&builds.pod().option("--cap-drop=ALL"), "user", &[])
+        .refused(1, &["cannot run as user 1000", "capabilities SETUID and SETGID"]);
+}
+
+/// OpenShift gives a container a user of its own, in the group root.
+#[test]
+fn an_arbitrary_user_builds() {
+    let base = closed_base("arbitrary");
+    let copies = with_copies_alone(&base);
+    let builds = Builds::of(&copies, "arbitrary-copies");
+    let expected = builds.expected();
+    let user = || builds.pod().option("--user=1000650000:0").option("--cap-drop=ALL");
+    builds.gives(&expected, &user(), "copies", &[]);
+
+    let workspace = with_a_command(&base);
+    let builds = Builds::of(&workspace, "arbitrary-build");
+    let expected = builds.expected();
+    let user = || builds.pod().option("--user=1000650000:0");
+    builds.run(&user(), "default", &[]).refused(1, &["no way to isolate RUN", "seccompProfile: Unconfined"]);
+    let said = builds.gives(&expected, &user().without_seccomp(), "unconfined", &[]).said;
+    assert!(said.contains("namespace"), "{said}");
+}
+
+#[test]
+fn a_root_that_is_read_only_needs_a_volume_to_work_in() {
+    let base = closed_base("read-only");
+    let workspace = with_a_command(&base);
+    let builds = Builds::of(&workspace, "read-only-build");
+    let expected = builds.expected();
+    let pod = || builds.pod().option("--read-only");
+    let work = ["--work-dir=/work"];
+    builds
+        .run(&pod(), "nowhere", &[])
+        .refused(1, &["prepare the work directory", "read-only file system", "--work-dir"]);
+    let with_volume = || pod().option("--volume=/work");
+    builds.run(&with_volume(), "volume", &work).refused(1, &["own-root", "readOnlyRootFilesystem", "seccompProfile"]);
+    builds.gives(&expected, &with_volume().without_seccomp(), "namespace", &work);
+    builds.gives(&expected, &pod().option("--tmpfs=/work:exec").without_seccomp(), "memory", &work);
+
+    let copies = with_copies_alone(&base);
+    let builds = Builds::of(&copies, "read-only-copies");
+    builds.gives(&builds.expected(), &builds.pod().option("--read-only").option("--volume=/work"), "volume", &work);
+}
+
+/// A shell in the image that has one, with a context.
+fn in_a_shell(workspace: &Workspace, script: &str) -> Ended {
+    run(peers()
+        .docker()
+        .args(["run", "--rm", "--network=host", "--env=SOURCE_DATE_EPOCH=1"])
+        .arg(format!("--volume={}:/workspace:ro", workspace.context().display()))
+        .args(["--entrypoint=", debug_image(), "sh", "-c", script]))
+}
+
+#[test]
+fn builds_in_a_row_find_the_container_as_it_was() {
+    let workspace = Workspace::new(&format!(
+        "FROM {}\nRUN test ! -e /left && echo x > /left && rm -rf /etc /usr\n",
+        peers().busybox()
+    ));
+    let build = "/kaniko/executor --insecure --insecure-pull --reproducible --no-push --digest-file";
+    let ended = in_a_shell(
+        &workspace,
+        &format!(
+            "{build} /one && {build} /two && test ! -e /left && ls /kaniko && test \"$(echo $(ls /etc))\" && \
+                  read one < /one; read two < /two; test \"$one\" = \"$two\" && echo the same"
+        ),
+    );
+    assert!(ended.said.contains("the same"), "{}", ended.said);
+    assert!(!ended.said.contains("build-"), "a build left its directory: {}", ended.said);
+}
+
+/// `/dev/null` is what a command reads from: one that is not there is made.
+#[test]
+fn a_missing_null_device_is_no_hindrance() {
+    let workspace =
+        Workspace::new(&format!("FROM {}\nRUN echo x > /dev/null && cat && echo read\n", peers().busybox()));
+    let build = "/kaniko/executor --insecure --insecure-pull --no-push";
+    let ended = in_a_shell(&workspace, &format!("rm /dev/null && {build} && echo built")).success();
+    for said in ["made /dev/null", "read\n", "built\n"] {
+        assert!(ended.said.contains(said), "{said:?}: {}", ended.said);
+    }
+}
+
+/// While one build's command runs, another build that needs no command goes its way, and one that does is refused.
+#[test]
+fn builds_at_once_do_not_disturb_each_other() {
+    let workspace = Workspace::new(&format!(
+        "FROM {}\nRUN echo first is running && sleep 5 && test ! -e /other\n",
+        peers().busybox()
+    ));
+    workspace.file("Dockerfile.copy", "FROM scratch\nCOPY Dockerfile /f\n");
+    workspace.file("Dockerfile.run", &format!("FROM {}\nRUN echo x > /other\n", peers().busybox()));
+    let build = "/kaniko/executor --insecure --insecure-pull --no-push";
+    let script = format!(
+        "{build} & sleep 2; {build} -f Dockerfile.copy; echo copy ended with $?; \
+         {build} -f Dockerfile.run; echo second ended with $?; wait $!; echo first ended with $?"
+    );
+    let said = in_a_shell(&workspace, &script).said;
+    for end in ["copy ended with 0", "second ended with 1", "another build", "first ended with 0"] {
+        assert!(said.contains(end), "{end:?}: {said}");
+    }
+}
+
+/// Without a shell: a second executor in the same pod, as a sidecar's `exec` starts it.
+#[test]
+fn a_second_build_with_commands_is_told_who_is_in_the_way() {
+    let workspace = Workspace::new(&format!("FROM {}\nRUN echo first is running && sleep 6\n", peers().busybox()));
+    workspace.file("Dockerfile.run", &format!("FROM {}\nRUN echo x > /other\n", peers().busybox()));
+    let pod = Pod::for_workspace(&workspace);
+    let arguments = ["--insecure", "--insecure-pull", "--no-push"];
+    let first = pod.start(&arguments);
+    first.wait_for("first is running", std::time::Duration::from_secs(60));
+    let second = first.exec(&[&["/kaniko/executor"], &arguments[..], &["-f", "Dockerfile.run"]].concat());
+    second.refused(1, &["another build", "/kaniko"]);
+    assert_eq!(first.wait(std::time::Duration::from_secs(60)).code, 0);
+}

@@ -1,8 +1,15 @@
 //! kaniko's command lines and those of `docker buildx build`, from the binary to what other tools read of the result.
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
 use crate::support::images;
@@ -287,4 +294,72 @@ fn a_completion_script_is_one_its_shell_reads() {
     let words = "COMP_WORDS=(crabwright --dest); COMP_CWORD=1; _crabwright crabwright --dest crabwright; echo \"${COMPREPLY[@]}\"";
     let answer = stdout(Command::new("bash").args(["-c", &format!("{script}\n{words}")]));
     assert_eq!(answer, "--destination");
+}
+
+/// A server over TLS that writes down what it is sent, and answers each request with the next of these.
+fn tls_server(directory: &Path, answers: &'static [&'static str]) -> (u16, Arc<Mutex<Vec<String>>>) {
+    let openssl = |line: &str| {
+        run(Command::new("openssl").args(line.split(' ')).current_dir(directory)).success();
+    };
+    openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem");
+    std::fs::write(directory.join("names"), "subjectAltName=IP:127.0.0.1\n").unwrap();
+    openssl("req -newkey rsa:2048 -nodes -subj /CN=server -keyout key -out request");
+    openssl("x509 -req -in request -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out pem");
+    let chain = vec![CertificateDer::from_pem_file(directory.join("pem")).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(directory.join("key")).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .unwrap();
+    let (listener, config) = (TcpListener::bind("127.0.0.1:0").unwrap(), Arc::new(config));
+    let (port, seen) = (listener.local_addr().unwrap().port(), Arc::<Mutex<Vec<String>>>::default());
+    let requests = Arc::clone(&seen);
+    std::thread::spawn(move || {
+        for answer in answers {
+            let (stream, _) = listener.accept().unwrap();
+            let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut reader = BufReader::new(StreamOwned::new(connection, stream));
+            let (mut request, mut length) = (String::new(), 0);
+            while !request.ends_with("\r\n\r\n") {
+                let start = request.len();
+                assert_ne!(reader.read_line(&mut request).unwrap(), 0, "the client went away");
+                if let Some(value) = request[start..].to_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            requests.lock().unwrap().push(request + std::str::from_utf8(&body).unwrap());
+            let text = format!("HTTP/1.1 {answer}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            reader.get_mut().write_all(text.as_bytes()).unwrap();
+            reader.get_mut().conn.send_close_notify();
+            reader.get_mut().flush().unwrap();
+        }
+    });
+    (port, seen)
+}
+
+/// A digest goes to a URL with PUT, once more where the server is busy; a refusal ends the build before its tag is written.
+#[test]
+fn a_digest_is_sent_to_a_url() {
+    let workspace = small();
+    let directory = tempfile::tempdir().unwrap();
+    let (port, seen) = tls_server(directory.path(), &["503 Busy", "201 Created", "403 Forbidden"]);
+    let url = format!("https://127.0.0.1:{port}/bucket/digest?signature=hidden");
+    let destination = format!("{}:1", peers().repository("sent"));
+    let build = || {
+        let mut build = workspace.build();
+        build.env("SSL_CERT_FILE", directory.path().join("ca.pem")).args(["--digest-file", &url, "-d", &destination]);
+        build
+    };
+    run(build().arg("--no-push").args(PINNED)).success();
+    let requests = seen.lock().unwrap().clone();
+    assert_eq!(requests.len(), 2, "{requests:?}");
+    assert!(requests[1].starts_with("PUT /bucket/digest?signature=hidden HTTP/1.1\r\n"), "{}", requests[1]);
+    assert!(requests[1].to_lowercase().contains("\r\ncontent-type: text/plain\r\n"), "{}", requests[1]);
+    let (_, body) = requests[1].split_once("\r\n\r\n").unwrap();
+    assert!(body.starts_with("sha256:") && body.len() == 71, "{body:?}");
+    let refused = run(&mut build()).refused(1, &["send the digest to", "127.0.0.1", "answered 403"]);
+    assert!(!refused.said.contains("hidden"), "{}", refused.said);
+    assert!(!images::exists(&destination));
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use crate::context::Context;
 use crate::diag::Phase;
 use crate::image::LayerDescriptor;
-use crate::layer::{self, VerifyingReader};
+use crate::layer::{self, LayerError, ReadAhead, VerifyingReader};
 use crate::plan::{Base, CopyFrom, Plan, Stage};
 use crate::rootfs::{RootfsError, Tree};
 
@@ -198,7 +198,8 @@ fn unpack_layer(tree: &mut Tree, file: &Path, image: &str, layer: &LayerDescript
     let opened = crate::fs::open(file).map_err(|error| unreadable(error.into()))?;
     let reader = layer::reader(opened, &layer.descriptor.media_type).map_err(unreadable)?;
     let reader = VerifyingReader::new(reader, &layer.diff_id);
-    tree.apply_layer(&digest.to_string(), reader).map_err(|cause| ExecutorError::Unpack {
+    let ahead = ReadAhead::start(reader).map_err(|error| unreadable(LayerError::Thread(error)))?;
+    tree.apply_layer(&digest.to_string(), ahead).map_err(|cause| ExecutorError::Unpack {
         image: image.to_owned(),
         digest: digest.clone(),
         directory: tree.path().to_owned(),

@@ -44,6 +44,9 @@ pub enum LayerError {
         #[source]
         source: std::io::Error,
     },
+    /// The thread that reads ahead could not be started.
+    #[error("start a thread that decompresses the layer")]
+    Thread(#[source] std::io::Error),
     /// The build was asked to stop.
     #[error("interrupted by signal {signal}")]
     Interrupted {

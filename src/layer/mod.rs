@@ -5,12 +5,14 @@
 //! number of threads and the size of a block. The output depends on the changes alone: entries are sorted, times are
 //! whole seconds, headers hold nothing of the machine, and the blocks that are compressed in parallel have a fixed size.
 
+mod ahead;
 mod compress;
 mod error;
 mod read;
 mod tar;
 mod write;
 
+pub use ahead::ReadAhead;
 pub use error::{DiffIdMismatch, LayerError};
 pub use read::{VerifyingReader, media_type_of, reader};
 pub use write::{Compression, Layer, LayerOptions, compress, write, write_tar};

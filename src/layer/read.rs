@@ -28,7 +28,7 @@ pub fn media_type_of(start: &[u8]) -> &'static str {
 ///
 /// # Errors
 /// The first bytes cannot be read.
-pub fn reader<'a>(mut input: impl Read + 'a, media_type: &str) -> Result<Box<dyn Read + 'a>, LayerError> {
+pub fn reader<'a>(mut input: impl Read + Send + 'a, media_type: &str) -> Result<Box<dyn Read + Send + 'a>, LayerError> {
     let failed = |source| LayerError::Read { media_type: media_type.to_owned(), source };
     let mut start = [0; 4];
     let mut filled = 0;

@@ -93,6 +93,7 @@ pub(super) fn options(request: &BuildRequest) -> plan::Options {
         target: request.target.clone(),
         also_built: request.also_built.clone(),
         contexts: request.contexts.clone(),
+        single_snapshot: request.single_snapshot,
         labels: request.labels.clone(),
         build_platform: Platform::host(),
         target_platform: request.platform.clone().unwrap_or_else(Platform::host),

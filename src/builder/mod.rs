@@ -26,6 +26,7 @@ use crate::diag::{Phase, Summary, interrupt};
 use crate::dockerfile::ast::Dockerfile;
 use crate::executor::{self, AgentError, BuiltLayer, CopyError, ExecutorError, Resources, SshAgents};
 use crate::image::{AssembleError, Digest, Image, rfc3339};
+use crate::layer::LayerOptions;
 use crate::lint::{self, Extent, SettingsError, Violation};
 use crate::location::LocationError;
 use crate::plan::{self, Plan, PlanError};
@@ -250,7 +251,8 @@ fn uninterrupted(
         parallel,
         directory: directory.clone(),
         ignored_paths: request.ignored_paths.clone(),
-        clamp_mtime: epoch.filter(|_| request.reproducible),
+        layers: LayerOptions { clamp_mtime: epoch.filter(|_| request.reproducible), ..request.layers.clone() },
+        single_snapshot: request.single_snapshot,
         progress: progress.clone(),
     };
     let layers = executor::execute(&plan, &resources)?;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::image::{ImageFormat, Platform, Reference};
+use crate::layer::LayerOptions;
 use crate::plan::NamedContext;
 use crate::push::{Output, Reports};
 use crate::registry::ClientConfig;
@@ -87,6 +88,10 @@ pub struct BuildRequest {
     pub source_date_epoch: Option<i64>,
     /// `--reproducible`: file times in layers are at most `SOURCE_DATE_EPOCH`, and without it everything is from 1970.
     pub reproducible: bool,
+    /// `--compression` and `--compression-level`.
+    pub layers: LayerOptions,
+    /// `--single-snapshot`: one layer for each stage.
+    pub single_snapshot: bool,
     /// `--snapshot-mode`: accepted for compatibility.
     pub snapshot_mode: SnapshotMode,
 }

@@ -10,6 +10,7 @@ use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser 
 use clap::{ArgAction, CommandFactory as _, Parser, ValueEnum};
 
 use super::kaniko_flags::KanikoFlags;
+use super::layer_flags::LayerFlags;
 use super::output_flags::OutputFlags;
 use super::registry_flags::RegistryFlags;
 use crate::builder::{Call, Format, SnapshotMode};
@@ -193,6 +194,10 @@ pub struct Flags {
         help_heading = "Build"
     )]
     pub snapshot_mode: SnapshotMode,
+
+    /// How new layers are written.
+    #[command(flatten)]
+    pub layers: LayerFlags,
 
     /// Build even though this does not look like a container.
     #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Build")]
@@ -448,6 +453,7 @@ mod tests {
 
     use super::super::{Invocation, parse};
     use super::*;
+    use crate::layer::Compression;
 
     fn typed(line: &str) -> Flags {
         match parse(std::iter::once("crabwright").chain(line.split_whitespace())) {
@@ -516,6 +522,16 @@ mod tests {
         ("annotation", "--annotation a=b --annotation c=d=e,f", |flags| flags.annotation == ["a=b", "c=d=e,f"]),
         ("image_format", "", |flags| flags.image_format == ImageFormat::Oci),
         ("image_format", "--image-format docker", |flags| flags.image_format == ImageFormat::Docker),
+        ("compression", "", |flags| flags.layers.compression == Compression::Gzip),
+        ("compression", "--compression gzip", |flags| flags.layers.compression == Compression::Gzip),
+        ("compression", "--compression=zstd", |flags| flags.layers.compression == Compression::Zstd),
+        ("compression_level", "", |flags| flags.layers.compression_level == -1),
+        ("compression_level", "--compression-level 9", |flags| flags.layers.compression_level == 9),
+        ("compression_level", "--compression-level -1", |flags| flags.layers.compression_level == -1),
+        ("single_snapshot", "", |flags| !flags.layers.single_snapshot),
+        ("single_snapshot", "--single-snapshot", |flags| flags.layers.single_snapshot),
+        ("compressed_caching", "", |flags| flags.layers.compressed_caching),
+        ("compressed_caching", "--compressed-caching=false", |flags| !flags.layers.compressed_caching),
         ("insecure", "", |flags| !flags.registries.insecure),
         ("insecure", "--insecure", |flags| flags.registries.insecure && !flags.registries.insecure_pull),
         ("insecure_pull", "--insecure-pull", |flags| flags.registries.insecure_pull && !flags.registries.insecure),

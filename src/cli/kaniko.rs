@@ -26,11 +26,6 @@ pub const MISSING_FLAGS: &[MissingFlag] = &[
     // Input.
     MissingFlag { name: "bucket", short: Some('b'), instead: None },
     replaced("git", "check the repository out and name its directory with --context"),
-    // Output.
-    missing("compression"),
-    missing("compression-level"),
-    // The build.
-    missing("single-snapshot"),
     // The cache.
     missing("cache"),
     missing("cache-repo"),
@@ -38,7 +33,6 @@ pub const MISSING_FLAGS: &[MissingFlag] = &[
     missing("cache-ttl"),
     missing("cache-copy-layers"),
     missing("cache-run-layers"),
-    missing("compressed-caching"),
     missing("no-push-cache"),
     // Registries.
     replaced(

@@ -6,6 +6,7 @@ pub mod failure;
 pub mod flags;
 pub mod kaniko;
 pub mod kaniko_flags;
+pub mod layer_flags;
 mod logging;
 mod login;
 mod output;

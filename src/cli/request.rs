@@ -109,6 +109,18 @@ pub enum RequestError {
         /// The variable.
         name: String,
     },
+    /// A level the compression does not have.
+    #[error("--compression-level cannot be {level}: {compression} has the levels {first} to {last}")]
+    CompressionLevel {
+        /// As given.
+        level: i64,
+        /// `gzip` or `zstd`.
+        compression: &'static str,
+        /// The fastest.
+        first: u8,
+        /// The smallest.
+        last: u8,
+    },
     /// `SOURCE_DATE_EPOCH` is no time.
     #[error("SOURCE_DATE_EPOCH cannot be {value:?}: {problem}")]
     Epoch {
@@ -185,6 +197,8 @@ pub fn request(mut flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>)
             .or_else(|| given(environment("KANIKO_DIR").map(PathBuf::from)))
             .unwrap_or_else(|| PathBuf::from(DEFAULT_WORK_DIR)),
         reproducible: flags.reproducible || delivery.rewrite_timestamp,
+        layers: flags.layers.options()?,
+        single_snapshot: flags.layers.single_snapshot,
         snapshot_mode,
     })
 }
@@ -317,6 +331,7 @@ mod tests {
 
     use super::*;
     use crate::cli::{Invocation, parse};
+    use crate::layer::Compression;
 
     /// The request for a command line and an environment, both as one would type them.
     fn asked(line: &str, environment: &[(&str, &str)]) -> Result<BuildRequest, String> {
@@ -369,6 +384,15 @@ mod tests {
     }
 
     #[test]
+    fn a_level_that_is_not_above_zero_is_the_default() {
+        let layers = |line: &str| asked(&format!("--no-push {line}"), &[]).unwrap().layers;
+        assert_eq!((layers("").compression, layers("").level), (Compression::Gzip, None));
+        assert_eq!(layers("--compression-level 0").level, None);
+        assert_eq!(layers("--compression-level=-1 --compression zstd").level, None);
+        assert_eq!(layers("--compression zstd --compression-level 22").level, Some(22));
+    }
+
+    #[test]
     fn what_does_not_fit_together_is_refused() {
         let digest = format!("--destination app@sha256:{}", "a".repeat(64));
         for (line, message) in [
@@ -382,6 +406,8 @@ mod tests {
                 "--no-push --image-name-tag-with-digest-file f",
                 "you must provide --destination to use --image-name-tag-with-digest-file",
             ),
+            ("--no-push --compression-level 10", "--compression-level cannot be 10: gzip has the levels 1 to 9"),
+            ("--no-push --compression zstd --compression-level 23", "zstd has the levels 1 to 22"),
             ("-d App:1", "--destination \"App:1\" cannot be used: invalid image reference"),
             (&digest, "has a digest"),
             ("--no-push --build-context a", "it is not of the form name=location"),

@@ -21,7 +21,7 @@ use crate::context::{Context, ContextError};
 use crate::diag::progress::Progress;
 use crate::dockerfile::ast::{Source, Span};
 use crate::image::{BaseImage, Blob, BlobSource, Digest};
-use crate::layer::LayerError;
+use crate::layer::{LayerError, LayerOptions};
 use crate::plan::{ImageError, RemoteSource};
 use crate::rootfs::RootfsError;
 use crate::sandbox::{Sandbox, SandboxError};
@@ -58,8 +58,10 @@ pub struct Resources<'a> {
     pub directory: PathBuf,
     /// What no layer gets.
     pub ignored_paths: IgnoredPaths,
-    /// Upper bound of file times in layers, in seconds since 1970.
-    pub clamp_mtime: Option<i64>,
+    /// How layers are written.
+    pub layers: LayerOptions,
+    /// A stage makes one layer, with its last step that changes files, instead of one for each.
+    pub single_snapshot: bool,
     /// Where progress lines go.
     pub progress: Progress,
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use crate::diag::{Phase, Step as StepLine};
 use crate::image::{BaseImage, Blob, BlobSource};
-use crate::layer::{self, Layer, LayerOptions, VerifyingReader};
+use crate::layer::{self, Layer, VerifyingReader};
 use crate::plan::{Action, Base, Copy, CopyFrom, RemoteSource, Run, Step};
 use crate::rootfs::Tree;
 use crate::snapshot;
@@ -43,6 +43,7 @@ impl<'e> StageRun<'e> {
             Base::Stage(parent) => execution.layers(parent),
         };
         let total = stage.steps.len() + 1;
+        let last_change = stage.steps.iter().rposition(|step| step.action.makes_layer());
         progress.step(&stage.name, 1, total, &stage.from_text).done();
         for (number, step) in stage.steps.iter().enumerate() {
             if board.is_given_up() {
@@ -61,7 +62,7 @@ impl<'e> StageRun<'e> {
             if step.action.makes_layer() {
                 line.working();
             }
-            self.step(step, &line)?;
+            self.step(step, execution.resources.single_snapshot && Some(number) != last_change, &line)?;
             line.done();
             for needed in step.action.needs() {
                 execution.release(needed)?;
@@ -73,9 +74,10 @@ impl<'e> StageRun<'e> {
         execution.finish(self.index, self.layers, self.tree)
     }
 
-    fn step(&mut self, step: &Step, line: &StepLine) -> Result<(), ExecutorError> {
+    /// Runs a step. What a `deferred` one changed becomes part of a later step's layer.
+    fn step(&mut self, step: &Step, deferred: bool, line: &StepLine) -> Result<(), ExecutorError> {
         let sources = self.sources(&step.action)?;
-        self.act(&step.action, &sources, line).map_err(|cause| ExecutorError::Step {
+        self.act(&step.action, &sources, deferred, line).map_err(|cause| ExecutorError::Step {
             text: step.text.clone(),
             source_file: Arc::clone(&step.source),
             span: step.span.clone(),
@@ -93,7 +95,13 @@ impl<'e> StageRun<'e> {
         action.origins().into_iter().map(tree).collect()
     }
 
-    fn act(&mut self, action: &Action, sources: &[Option<Arc<Tree>>], line: &StepLine) -> Result<(), StepError> {
+    fn act(
+        &mut self,
+        action: &Action,
+        sources: &[Option<Arc<Tree>>],
+        deferred: bool,
+        line: &StepLine,
+    ) -> Result<(), StepError> {
         let progress = &self.execution.resources.progress;
         match action {
             Action::Configure => return Ok(()),
@@ -106,7 +114,8 @@ impl<'e> StageRun<'e> {
             Action::Copy(step) => {
                 let _phase = progress.phase(Phase::Copy);
                 let source = sources.iter().flatten().next().map(Arc::as_ref);
-                if step.link {
+                // A layer of several steps is not apart from the files it lies on.
+                if step.link && !self.execution.resources.single_snapshot {
                     return self.copy_linked(step, source);
                 }
                 let execution = self.execution;
@@ -114,7 +123,7 @@ impl<'e> StageRun<'e> {
             }
             Action::Run(command) => self.command(command, sources, line)?,
         }
-        self.commit()
+        if deferred { Ok(()) } else { self.commit() }
     }
 
     fn command(&mut self, command: &Run, sources: &[Option<Arc<Tree>>], line: &StepLine) -> Result<(), StepError> {
@@ -167,8 +176,8 @@ impl<'e> StageRun<'e> {
         let changes = snapshot::compare(tree, &options).map_err(StepError::Snapshot)?;
         drop(phase);
         let _phase = resources.progress.phase(Phase::Layer);
-        let options = LayerOptions { clamp_mtime: resources.clamp_mtime, ..LayerOptions::default() };
-        let layer = layer::write(tree, &changes, &self.execution.layer_path(), &options).map_err(StepError::Layer)?;
+        let path = self.execution.layer_path();
+        let layer = layer::write(tree, &changes, &path, &resources.layers).map_err(StepError::Layer)?;
         tree.absorb(&changes, &layer.hashes).map_err(StepError::Rootfs)?;
         Ok(layer)
     }

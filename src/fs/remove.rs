@@ -7,6 +7,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use rustix::fs::{AtFlags, OFlags, RenameFlags};
 use rustix::io::{Errno, Result};
@@ -15,6 +17,12 @@ use super::{Error, Root, sys};
 
 /// Directories held open at once; anything nested deeper is first moved up to the top.
 const MAX_DEPTH: usize = 64;
+/// How deep the directories lie that threads remove beside each other.
+const APART: usize = 3;
+/// More of them are left to one thread: each directory they are in is held open.
+const MAX_APART: usize = 256;
+/// Beyond this number threads only wait for each other in the file system's journal.
+const MAX_THREADS: usize = 4;
 /// Names taken from a directory at a time.
 const BATCH: usize = 4096;
 
@@ -29,7 +37,63 @@ pub fn remove_dir_all(path: impl AsRef<Path>) -> std::result::Result<(), Error> 
         (Some(parent), Some(name)) => (parent, name),
         _ => return Err(Error::new("remove", path, Errno::INVAL)),
     };
-    remove_at(Root::open(directory)?, name).map_err(|errno| Error::new("remove", path, errno))
+    let parent = Root::open(directory)?;
+    remove_side_by_side(&parent, name)
+        .and_then(|()| remove_at(parent, name))
+        .map_err(|errno| Error::new("remove", path, errno))
+}
+
+/// Removes most of a large tree with several threads; what is left is for the caller.
+fn remove_side_by_side(parent: &Root, name: &OsStr) -> Result<()> {
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+    if threads == 1 || !is_directory(parent.as_fd(), name) {
+        return Ok(());
+    }
+    let mut directories = Vec::new();
+    list_apart(parent.as_fd(), name, APART, &mut directories)?;
+    let directories = Mutex::new(directories.into_iter());
+    thread::scope(|scope| {
+        let work = || {
+            loop {
+                let next = directories.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let Some((directory, name)) = next else { return Ok(()) };
+                remove_at(directory.as_fd(), &name)?;
+            }
+        };
+        let started: Vec<_> = (1..threads).map(|_| thread::Builder::new().spawn_scoped(scope, work)).collect();
+        let mut result = work();
+        // Where there can be no more threads, those there are do all the work.
+        for thread in started.into_iter().flatten() {
+            result = result.and(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        result
+    })
+}
+
+/// The directories `depth` levels below `name`, each with the open directory it is in.
+fn list_apart(
+    parent: BorrowedFd<'_>,
+    name: &OsStr,
+    depth: usize,
+    found: &mut Vec<(Arc<OwnedFd>, OsString)>,
+) -> Result<()> {
+    let directory = Arc::new(open_directory(parent, name)?);
+    for entry in rustix::fs::Dir::read_from(directory.as_fd())? {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if entry.file_type() != rustix::fs::FileType::Directory || name == "." || name == ".." {
+            continue;
+        }
+        if found.len() >= MAX_APART {
+            return Ok(());
+        }
+        if depth > 1 {
+            list_apart(directory.as_fd(), name, depth - 1, found)?;
+        } else {
+            found.push((Arc::clone(&directory), name.to_owned()));
+        }
+    }
+    Ok(())
 }
 
 /// Removes `name` from `directory`, with everything below it.
@@ -152,6 +216,19 @@ mod tests {
         assert!(!tree.exists());
         assert!(kept.join("file").exists());
         assert!(remove_dir_all(&tree).is_err());
+    }
+
+    #[test]
+    fn a_tree_that_threads_share_goes_as_a_whole() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let tree = directory.path().join("tree");
+        for number in 0..MAX_APART + 50 {
+            let inner = tree.join(format!("a/{}/{number}/b/c", number % 7));
+            std::fs::create_dir_all(&inner).expect("directories");
+            std::fs::write(inner.join("file"), "x").expect("file");
+        }
+        remove_dir_all(&tree).expect("removed");
+        assert_eq!(std::fs::read_dir(directory.path()).expect("list").count(), 0);
     }
 
     #[test]

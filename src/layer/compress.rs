@@ -1,8 +1,8 @@
-//! gzip on all cores, with an output that does not depend on their number.
+//! gzip and zstd on all cores, with an output that does not depend on their number.
 //!
-//! The stream is cut into blocks of a fixed size; each becomes a gzip member of its own, and members are written in the
-//! order of the blocks. A gzip file may have any number of members (RFC 1952, 2.2), and everything that reads layers reads
-//! them all. Queues are short, so that a slow disk holds back the reading of files.
+//! The stream is cut into blocks of a fixed size; each becomes a gzip member or zstd frame of its own, written in the order
+//! of the blocks. Either format may have any number of them in a file (RFC 1952, 2.2; RFC 8878, 3.1), and everything that
+//! reads layers reads them all. Queues are short, so that a slow disk holds back the reading of files.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -12,25 +12,27 @@ use std::thread;
 use libdeflater::{CompressionLvl, Compressor};
 
 use super::error::LayerError;
+use super::write::Compression;
 
 /// Bytes of a block. Part of the format of our layers: another size makes other digests.
 const BLOCK: usize = 1024 * 1024;
-/// Trades time for size; gzip's own default. Part of the format like the block size.
-const LEVEL: i32 = 6;
 /// Threads beyond this number only cost memory: reading and hashing do not keep up.
 const MAX_THREADS: usize = 32;
 
 struct Block {
     plain: Vec<u8>,
-    compressed: SyncSender<Vec<u8>>,
+    compressed: SyncSender<Compressed>,
 }
+
+/// A block's outcome.
+type Compressed = io::Result<Vec<u8>>;
 
 /// Where the uncompressed bytes go.
 #[derive(Debug)]
 pub(super) struct Blocks {
     current: Vec<u8>,
     blocks: SyncSender<Block>,
-    order: SyncSender<Receiver<Vec<u8>>>,
+    order: SyncSender<Receiver<Compressed>>,
 }
 
 impl Blocks {
@@ -60,7 +62,9 @@ impl Write for Blocks {
 }
 
 /// Runs `fill`, and writes what it writes to `sink`, compressed by `threads` threads (0: as many as there are cores).
-pub(super) fn gzip<T>(
+pub(super) fn compress<T>(
+    compression: Compression,
+    level: u8,
     threads: usize,
     mut sink: impl Write + Send,
     fill: impl FnOnce(&mut Blocks) -> Result<T, LayerError>,
@@ -69,8 +73,7 @@ pub(super) fn gzip<T>(
     let threads = if threads == 0 { available() } else { threads }.min(MAX_THREADS);
     let failed = |source| LayerError::Compress { source };
     let (blocks, work) = sync_channel::<Block>(threads);
-    let (order, results) = sync_channel::<Receiver<Vec<u8>>>(threads * 2);
-    let level = CompressionLvl::new(LEVEL).map_err(|_| failed(io::Error::from(io::ErrorKind::InvalidInput)))?;
+    let (order, results) = sync_channel::<Receiver<Compressed>>(threads * 2);
     // Declared outside of the scope, whose threads borrow it.
     let work = Mutex::new(work);
     thread::scope(|scope| {
@@ -78,9 +81,10 @@ pub(super) fn gzip<T>(
         let mut input = Blocks { current: Vec::with_capacity(BLOCK), blocks, order };
         let work = &work;
         for _ in 0..threads {
+            let encoder = Encoder::new(compression, level).map_err(failed)?;
             thread::Builder::new()
-                .name("gzip".to_owned())
-                .spawn_scoped(scope, move || compress_blocks(work, level))
+                .name("compress".to_owned())
+                .spawn_scoped(scope, move || compress_blocks(work, encoder))
                 .map_err(failed)?;
         }
         let writer = thread::Builder::new()
@@ -88,7 +92,7 @@ pub(super) fn gzip<T>(
             .spawn_scoped(scope, move || {
                 for result in results {
                     let compressed = result.recv().map_err(|_| io::Error::other("a compressing thread ended early"))?;
-                    sink.write_all(&compressed)?;
+                    sink.write_all(&compressed?)?;
                 }
                 sink.flush()
             })
@@ -107,16 +111,41 @@ pub(super) fn gzip<T>(
     })
 }
 
-fn compress_blocks(work: &Mutex<Receiver<Block>>, level: CompressionLvl) {
-    let mut compressor = Compressor::new(level);
+/// Compresses one block after the other, each on its own.
+enum Encoder {
+    Gzip(Compressor),
+    Zstd(zstd::bulk::Compressor<'static>),
+}
+
+impl Encoder {
+    fn new(compression: Compression, level: u8) -> io::Result<Self> {
+        match compression {
+            Compression::Gzip => match CompressionLvl::new(level.into()) {
+                Ok(level) => Ok(Self::Gzip(Compressor::new(level))),
+                Err(_) => Err(io::Error::from(io::ErrorKind::InvalidInput)),
+            },
+            Compression::Zstd => zstd::bulk::Compressor::new(level.into()).map(Self::Zstd),
+        }
+    }
+
+    fn block(&mut self, plain: &[u8]) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Gzip(compressor) => {
+                let mut output = vec![0; compressor.gzip_compress_bound(plain.len())];
+                let size = compressor.gzip_compress(plain, &mut output).map_err(io::Error::other)?;
+                output.truncate(size);
+                Ok(output)
+            }
+            Self::Zstd(compressor) => compressor.compress(plain),
+        }
+    }
+}
+
+fn compress_blocks(work: &Mutex<Receiver<Block>>, mut encoder: Encoder) {
     loop {
         let block = work.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Block { plain, compressed }) = block else { return };
-        let mut output = vec![0; compressor.gzip_compress_bound(plain.len())];
-        // With a buffer of the bound's size it cannot fail; if it does, the writer misses the result and says so.
-        let Ok(size) = compressor.gzip_compress(&plain, &mut output) else { return };
-        output.truncate(size);
-        if compressed.send(output).is_err() {
+        if compressed.send(encoder.block(&plain)).is_err() {
             tracing::debug!("a compressed block came too late");
         }
     }
@@ -128,10 +157,13 @@ mod tests {
 
     use super::*;
 
-    fn compressed(threads: usize, bytes: &[u8]) -> Vec<u8> {
+    fn compressed(compression: Compression, threads: usize, bytes: &[u8]) -> Vec<u8> {
         let mut sink = Vec::new();
-        gzip(threads, &mut sink, |blocks| blocks.write_all(bytes).map_err(|source| LayerError::Compress { source }))
-            .expect("compressed");
+        let level = compression.default_level();
+        compress(compression, level, threads, &mut sink, |blocks| {
+            blocks.write_all(bytes).map_err(|source| LayerError::Compress { source })
+        })
+        .expect("compressed");
         sink
     }
 
@@ -139,11 +171,13 @@ mod tests {
     fn the_output_does_not_depend_on_the_number_of_threads() {
         let bytes: Vec<u8> =
             (0..3_500_000_u32).map(|number| number.wrapping_mul(2_654_435_761).to_be_bytes()[1]).collect();
-        let one = compressed(1, &bytes);
-        assert_eq!(one, compressed(3, &bytes));
-        let mut plain = Vec::new();
-        flate2::read::MultiGzDecoder::new(one.as_slice()).read_to_end(&mut plain).expect("gzip");
-        assert_eq!(plain, bytes);
+        for compression in [Compression::Gzip, Compression::Zstd] {
+            let one = compressed(compression, 1, &bytes);
+            assert_eq!(one, compressed(compression, 3, &bytes));
+            let mut plain = Vec::new();
+            super::super::reader(one.as_slice(), "").expect("reader").read_to_end(&mut plain).expect("readable");
+            assert!(plain == bytes, "{compression:?}");
+        }
     }
 
     #[test]
@@ -157,7 +191,7 @@ mod tests {
                 Ok(())
             }
         }
-        let result = gzip(2, Full, |blocks| {
+        let result = compress(Compression::Gzip, 1, 2, Full, |blocks| {
             blocks.write_all(&vec![1; 64 * BLOCK]).map_err(|source| LayerError::Compress { source })
         });
         let Err(LayerError::Compress { source }) = result else { panic!("expected an error") };
@@ -167,7 +201,8 @@ mod tests {
     #[test]
     fn an_error_while_filling_ends_everything() {
         let mut sink = Vec::new();
-        let result: Result<(), _> = gzip(2, &mut sink, |_| Err(LayerError::Interrupted { signal: 15 }));
+        let result: Result<(), _> =
+            compress(Compression::Zstd, 1, 2, &mut sink, |_| Err(LayerError::Interrupted { signal: 15 }));
         assert!(matches!(result, Err(LayerError::Interrupted { signal: 15 })));
     }
 }

@@ -25,9 +25,37 @@ const CHUNK: usize = 128 * 1024;
 /// What a layer is compressed with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Compression {
-    /// gzip, in members of 1 MiB.
+    /// gzip, in members of 1 MiB of content.
     #[default]
     Gzip,
+    /// zstd, in frames of 1 MiB of content.
+    Zstd,
+}
+
+impl Compression {
+    /// The levels there are, fastest first.
+    pub fn levels(self) -> std::ops::RangeInclusive<u8> {
+        match self {
+            Self::Gzip => 1..=9,
+            Self::Zstd => 1..=22,
+        }
+    }
+
+    /// The level of a layer whose options name none. Part of what its digest depends on.
+    pub fn default_level(self) -> u8 {
+        match self {
+            // Of libdeflate's: level 6 takes a third more time for 1 % less.
+            Self::Gzip => 5,
+            Self::Zstd => 3,
+        }
+    }
+
+    fn media_type(self) -> &'static str {
+        match self {
+            Self::Gzip => media_type::OCI_LAYER_GZIP,
+            Self::Zstd => media_type::OCI_LAYER_ZSTD,
+        }
+    }
 }
 
 /// How to write a layer.
@@ -35,6 +63,8 @@ pub enum Compression {
 pub struct LayerOptions {
     /// What to compress with.
     pub compression: Compression,
+    /// Trades time for size, within [`Compression::levels`]; the default level if `None`.
+    pub level: Option<u8>,
     /// Times later than this (seconds since 1970) become this: `SOURCE_DATE_EPOCH` with rewritten timestamps.
     pub clamp_mtime: Option<i64>,
     /// Threads that compress; 0 for as many as there are cores. The output does not depend on it.
@@ -101,16 +131,17 @@ fn spooled<T>(
     options: &LayerOptions,
     fill: impl FnOnce(&mut Blocks) -> Result<T, LayerError>,
 ) -> Result<(T, Descriptor), LayerError> {
-    let Compression::Gzip = options.compression;
+    let compression = options.compression;
+    let level = options.level.unwrap_or_else(|| compression.default_level());
     let mut blob = HashingWriter::new(BufWriter::with_capacity(CHUNK, fs::create(spool)?));
-    let filled = compress::gzip(options.threads, &mut blob, fill).map_err(|error| match error {
+    let filled = compress::compress(compression, level, options.threads, &mut blob, fill).map_err(|error| match error {
         // Compressing itself does not fail; what does is the writing behind it.
         LayerError::Compress { source } => fs::Error::new("write layer to", spool, source).into(),
         error => error,
     })?;
     let (mut file, digest, size) = blob.finish();
     file.flush().map_err(|source| fs::Error::new("write layer to", spool, source))?;
-    Ok((filled, Descriptor::new(media_type::OCI_LAYER_GZIP, digest, size)))
+    Ok((filled, Descriptor::new(compression.media_type(), digest, size)))
 }
 
 /// Writes the changes of a tree to `out` as a tar that is not compressed.

@@ -44,6 +44,7 @@ fn options() -> Options {
         build_args: Vec::new(),
         target: None,
         contexts: Vec::new(),
+        single_snapshot: false,
         labels: Vec::new(),
         build_platform: platform.clone(),
         also_built: Vec::new(),

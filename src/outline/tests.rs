@@ -40,6 +40,7 @@ fn options(target: Option<&str>) -> Options {
         build_args: vec![("VERSION".into(), "7".into())],
         target: target.map(str::to_owned),
         contexts: Vec::new(),
+        single_snapshot: false,
         labels: Vec::new(),
         build_platform: platform.clone(),
         also_built: Vec::new(),

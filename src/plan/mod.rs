@@ -266,6 +266,8 @@ pub struct Options {
     pub also_built: Vec<String>,
     /// `--build-context`.
     pub contexts: Vec<NamedContext>,
+    /// `--single-snapshot`: a stage makes one layer, with its last instruction that changes files.
+    pub single_snapshot: bool,
     /// `--label`, applied to the target stage last.
     pub labels: Vec<(String, String)>,
     /// The platform of the machine that builds.

@@ -24,6 +24,8 @@ pub(super) struct State {
     arguments: Vec<(String, Option<String>)>,
     /// CMD was given in this stage itself.
     command_set: bool,
+    /// The entry in the history of this stage's last instruction with a layer.
+    last_layer: Option<usize>,
 }
 
 impl State {
@@ -50,12 +52,12 @@ impl State {
             scope.set("PATH", DEFAULT_PATH);
         }
         config.config.env = scope.entries();
-        Self { config, scope, arguments: Vec::new(), command_set: false }
+        Self { config, scope, arguments: Vec::new(), command_set: false, last_layer: None }
     }
 
     /// The start of `FROM stage`: arguments in scope are inherited.
     pub(super) fn child(&self) -> Self {
-        Self { command_set: false, ..self.clone() }
+        Self { command_set: false, last_layer: None, ..self.clone() }
     }
 
     /// The base's `ONBUILD` triggers, parsed, and what is wrong with the others; the configuration forgets them.
@@ -206,6 +208,14 @@ impl State {
                 format!("MAINTAINER {}", word.text)
             }
         };
+        if action.makes_layer() {
+            let before = self.last_layer.replace(self.config.history.len());
+            if let Some(entry) =
+                before.filter(|_| options.single_snapshot).and_then(|at| self.config.history.get_mut(at))
+            {
+                entry.empty_layer = true;
+            }
+        }
         self.config.history.push(history_entry(created_by, !action.makes_layer()));
         Ok(action)
     }

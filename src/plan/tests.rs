@@ -46,6 +46,7 @@ fn options() -> Options {
         build_args: Vec::new(),
         target: None,
         contexts: Vec::new(),
+        single_snapshot: false,
         labels: Vec::new(),
         build_platform: platform.clone(),
         also_built: Vec::new(),
@@ -126,6 +127,23 @@ fn history_is_what_buildkit_writes() {
         ]
     );
     assert_eq!(target(&plan).config.config.on_build.as_deref(), Some(&["RUN y".to_owned()][..]));
+}
+
+#[test]
+fn a_single_snapshot_has_one_entry_with_a_layer_for_each_stage() {
+    let text = "FROM base AS one\nRUN a\nENV b=c\nRUN b\nFROM one\nWORKDIR /w\nCOPY d /\nUSER e\n";
+    let plan = plan_with(text, &Options { single_snapshot: true, ..options() }).expect("it can be planned");
+    assert_eq!(
+        history(&plan),
+        [
+            "RUN /bin/sh -c a # buildkit (empty)",
+            "ENV b=c (empty)",
+            "RUN /bin/sh -c b # buildkit",
+            "WORKDIR /w (empty)",
+            "COPY d / # buildkit",
+            "USER e (empty)",
+        ]
+    );
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::fs::{self, FileKind, Status, sys};
 
 use super::attributes::Attributes;
 use super::error::{RootfsError, check_interrupt};
-use super::tree::Tree;
+use super::tree::{CHUNK, Tree, write_content};
 
 /// Bytes copied between two looks at whether the build was asked to stop.
 const PIECE: usize = 64 * 1024 * 1024;
@@ -227,6 +227,6 @@ fn copy_through_memory(source: OwnedFd, target: OwnedFd) -> io::Result<()> {
     let (mut source, mut target) = (File::from(source), File::from(target));
     io::Seek::rewind(&mut source)?;
     io::Seek::rewind(&mut target)?;
-    super::tree::write_content(&mut source, &mut target)?;
+    write_content(&mut source, &mut target, &mut vec![0; CHUNK])?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! This is the baseline a snapshot compares with. It is made while unpacking, so that no walk is needed before the first
 //! step. It costs some 280 bytes for a path.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
@@ -268,8 +268,8 @@ impl Index {
     }
 
     /// All entries: parents before children, siblings by the bytes of their names.
-    pub fn iter(&self) -> impl Iterator<Item = (&Path, &Entry)> {
-        self.entries.iter().map(|(path, entry)| (path.as_ref(), entry))
+    pub fn iter(&self) -> Entries<'_> {
+        self.below(Path::new(""))
     }
 
     /// Number of paths.
@@ -295,12 +295,18 @@ impl Index {
     }
 
     /// The paths below `path`, itself left out, parents before children.
-    pub(crate) fn below<'a>(&'a self, path: &'a Path) -> impl DoubleEndedIterator<Item = (&'a Path, &'a Entry)> {
+    pub(crate) fn below(&self, path: &Path) -> Entries<'_> {
         // Descendants follow their directory without a gap, because paths compare by components.
         let end = after_descendants(path);
         let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let start = if path.as_os_str().is_empty() { Bound::Unbounded } else { Bound::Excluded(path) };
-        self.entries.range::<Path, _>((start, end)).map(|(path, entry)| (path.as_ref(), entry))
+        Entries(self.entries.range::<Path, _>((start, end)))
+    }
+
+    /// The paths that come after `path` and everything below it.
+    pub(crate) fn after(&self, path: &Path) -> Entries<'_> {
+        let start = after_descendants(path).unwrap_or_default();
+        Entries(self.entries.range::<Path, _>((Bound::Included(start.as_path()), Bound::Unbounded)))
     }
 
     /// Forgets the paths below `path`.
@@ -320,6 +326,24 @@ impl Index {
     /// was complete.
     pub(crate) fn is_fresh(&self, entry: &Entry) -> bool {
         Timestamp::from(entry.changed) >= self.complete.minus_milliseconds(TICK_MILLISECONDS)
+    }
+}
+
+/// Paths and entries in the index's order.
+#[derive(Debug, Clone)]
+pub struct Entries<'a>(btree_map::Range<'a, Box<Path>, Entry>);
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = (&'a Path, &'a Entry);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next().map(|(path, entry)| (path.as_ref(), entry))
+    }
+}
+
+impl DoubleEndedIterator for Entries<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.0.next_back().map(|(path, entry)| (path.as_ref(), entry))
     }
 }
 
@@ -368,6 +392,9 @@ mod tests {
         assert_eq!(below(&index, "a/b"), ["a/b/c"]);
         assert_eq!(below(&index, "").len(), 8);
         assert_eq!(below(&index, "c").len(), 0);
+        let after = |path: &str| index.after(Path::new(path)).map(|(path, _)| path.to_owned()).collect::<Vec<_>>();
+        assert_eq!(after("a"), ["a b", "a-", "b"].map(PathBuf::from));
+        assert_eq!(after("a/b"), ["a/b!", "a/b.d", "a b", "a-", "b"].map(PathBuf::from));
         index.remove_below(Path::new("a"));
         assert_eq!(below(&index, ""), ["a", "a b", "a-", "b"]);
     }

@@ -23,7 +23,7 @@ pub use attributes::{Attributes, Node};
 pub use change::{Change, ChangeKind};
 pub use error::{MemberError, RootfsError};
 pub use extract::LayerSummary;
-pub use index::{ContentHash, ContentHasher, Entry, Index};
+pub use index::{ContentHash, ContentHasher, Entries, Entry, Index};
 pub use tree::Tree;
 
 pub use crate::fs::xattr::Xattrs;

@@ -21,7 +21,7 @@ use super::index::{ContentHash, ContentHasher, Entry, Index};
 use super::record::Records;
 
 /// Bytes read or written at a time.
-const CHUNK: usize = 128 * 1024;
+pub(super) const CHUNK: usize = 128 * 1024;
 
 /// A directory that becomes an image's root.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub struct Tree {
     pub(super) layers: u32,
     /// Permissions bind this process, as they do an ordinary user and a root whose capabilities the pod drops.
     is_bound: bool,
+    /// Where content passes through. Kept, because clearing a new one would cost more than most files.
+    buffer: Vec<u8>,
 }
 
 impl Tree {
@@ -58,7 +60,8 @@ impl Tree {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, RootfsError> {
         let root = Root::open(path)?;
         let is_bound = !sys::overrides_permissions();
-        Ok(Self { root, index: Index::default(), records: Records::default(), layers: 0, is_bound })
+        let buffer = Vec::new();
+        Ok(Self { root, index: Index::default(), records: Records::default(), layers: 0, is_bound, buffer })
     }
 
     /// Where the tree is.
@@ -212,9 +215,14 @@ impl Tree {
         mut content: impl Read,
     ) -> io::Result<(Status, ContentHash)> {
         let mut file = File::from(self.make_empty_file(directory, name)?);
-        let hash = write_content(&mut content, &mut file)?;
+        self.buffer.resize(CHUNK, 0);
+        let hash = write_content(&mut content, &mut file, &mut self.buffer)?;
+        // A look is cheaper than a change of owner, which nearly all files of nearly all images do not need.
+        let made = Status::of(&file)?;
+        if (made.uid, made.gid) != (attributes.uid, attributes.gid) {
+            held_or_recorded(sys::chown_at(directory, name, attributes.uid, attributes.gid))?;
+        }
         // The mode goes through the descriptor at hand, which is cheaper than through the name.
-        held_or_recorded(sys::chown_at(directory, name, attributes.uid, attributes.gid))?;
         held_or_recorded(rustix::fs::fchmod(&file, Mode::from_raw_mode(self.mode_on_disk(attributes))))?;
         drop(file);
         Ok((self.finish_dressing(directory, name, attributes)?, hash))
@@ -527,9 +535,8 @@ fn held_or_recorded(answer: rustix::io::Result<()>) -> rustix::io::Result<bool> 
 }
 
 /// Copies everything `content` gives into an empty file and hashes it. Runs of zeros become holes, so that a small layer
-/// cannot fill a disk with nothing.
-pub(super) fn write_content(content: &mut impl Read, file: &mut File) -> io::Result<ContentHash> {
-    let mut buffer = vec![0_u8; CHUNK];
+/// cannot fill a disk with nothing. A file that fits into `buffer`, which is not empty, is written in one piece.
+pub(super) fn write_content(content: &mut impl Read, file: &mut File, buffer: &mut [u8]) -> io::Result<ContentHash> {
     let mut hasher = ContentHasher::new();
     let mut size = 0_u64;
     let mut hole = false;
@@ -548,7 +555,7 @@ pub(super) fn write_content(content: &mut impl Read, file: &mut File) -> io::Res
             break;
         }
         hasher.update(chunk);
-        hole = chunk.len() == CHUNK && chunk.iter().all(|byte| *byte == 0);
+        hole = filled == buffer.len() && chunk.iter().all(|byte| *byte == 0);
         if hole {
             rustix::fs::seek(&*file, rustix::fs::SeekFrom::Current(i64::try_from(filled).unwrap_or(i64::MAX)))?;
         } else {

@@ -1,4 +1,7 @@
 //! The walk and the comparison.
+//!
+//! One thread walks what lies near the root; the directories it comes to at [`APART`] are compared by several, each against
+//! its own part of the baseline. What is found does not depend on who found it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
@@ -7,18 +10,25 @@ use std::io::Read;
 use std::iter::Peekable;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::fs::{self, FileKind, Status, sys};
-use crate::rootfs::{Attributes, Change, ChangeKind, ContentHash, ContentHasher, Entry, Tree};
+use crate::rootfs::{Attributes, Change, ChangeKind, ContentHash, ContentHasher, Entries, Entry, Tree};
 
 use super::error::SnapshotError;
 use super::ignored::IgnoredPaths;
 
 /// Bytes hashed at a time.
 const CHUNK: usize = 128 * 1024;
+
+/// How deep the directories lie that are compared on their own: as `usr/share/doc` does.
+const APART: usize = 3;
+/// Beyond this number threads only wait for each other in the kernel.
+const MAX_THREADS: usize = 8;
 
 /// How to compare.
 #[derive(Debug, Clone, Default)]
@@ -34,40 +44,80 @@ pub struct Options {
 /// # Errors
 /// Something in the tree cannot be read, or the build was asked to stop.
 pub fn compare(tree: &Tree, options: &Options) -> Result<Vec<Change>, SnapshotError> {
-    let root = Path::new("");
-    let directory = tree
-        .root()
-        .open_at(root, OFlags::RDONLY | OFlags::DIRECTORY)
-        .map_err(|errno| fs::Error::new("open directory", tree.path(), errno))?;
-    let mut comparison = Comparison {
-        tree,
-        ignored: &options.ignored,
-        baseline: tree.index().iter().peekable(),
-        found: BTreeMap::new(),
-        hashes: HashMap::new(),
-        buffer: vec![0; CHUNK],
-    };
-    comparison.directory(directory.as_fd(), root)?;
-    // What the walk did not come to does not exist any more.
-    while let Some((path, _)) = comparison.baseline.peek() {
-        let path: &Path = path;
-        comparison.removed(path);
-    }
-    Ok(comparison.finish())
+    let mut top = Comparison::new(tree, options, Some(APART));
+    top.below(Path::new(""))?;
+    let Comparison { mut found, apart, .. } = top;
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS).min(apart.len());
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        // The threads take one directory after the other; one of them is this.
+        let work = || {
+            let mut comparison = Comparison::new(tree, options, None);
+            while let Some(path) = apart.get(next.fetch_add(1, Ordering::Relaxed)) {
+                comparison.below(path)?;
+            }
+            Ok::<_, SnapshotError>(comparison.found)
+        };
+        let started: Vec<_> = (1..threads)
+            .map(|_| thread::Builder::new().name("snapshot".to_owned()).spawn_scoped(scope, work))
+            .collect();
+        let mut results = vec![work()];
+        for thread in started {
+            // Where there can be no more threads, those there are do all the work.
+            let Ok(thread) = thread else { continue };
+            results.push(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        for result in results {
+            found.extend(result?);
+        }
+        Ok(with_parents(found))
+    })
 }
 
-struct Comparison<'a, I: Iterator<Item = (&'a Path, &'a Entry)>> {
+struct Comparison<'a> {
     tree: &'a Tree,
     ignored: &'a IgnoredPaths,
     /// What remains of the baseline. The walk takes the same order, so the two are merged.
-    baseline: Peekable<I>,
+    baseline: Peekable<Entries<'a>>,
     found: BTreeMap<PathBuf, ChangeKind>,
+    /// Directories as deep as this are not entered.
+    depth: Option<usize>,
+    /// They are put aside here.
+    apart: Vec<PathBuf>,
     /// Content of files with several names, so that each is read once.
     hashes: HashMap<(u64, u64), ContentHash>,
     buffer: Vec<u8>,
 }
 
-impl<'a, I: Iterator<Item = (&'a Path, &'a Entry)>> Comparison<'a, I> {
+impl<'a> Comparison<'a> {
+    fn new(tree: &'a Tree, options: &'a Options, depth: Option<usize>) -> Self {
+        Self {
+            tree,
+            ignored: &options.ignored,
+            baseline: tree.index().iter().peekable(),
+            found: BTreeMap::new(),
+            depth,
+            apart: Vec::new(),
+            hashes: HashMap::new(),
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Compares everything below a directory.
+    fn below(&mut self, path: &Path) -> Result<(), SnapshotError> {
+        self.baseline = self.tree.index().below(path).peekable();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let directory =
+            self.tree.root().open_at(path, flags).map_err(|errno| self.error("open directory", path, errno))?;
+        self.directory(directory.as_fd(), path)?;
+        // What the walk did not come to does not exist any more.
+        while let Some((path, _)) = self.baseline.peek() {
+            let path: &Path = path;
+            self.removed(path);
+        }
+        Ok(())
+    }
+
     fn directory(&mut self, directory: BorrowedFd<'_>, path: &Path) -> Result<(), SnapshotError> {
         if let Some(signal) = crate::diag::interrupt::requested() {
             return Err(SnapshotError::Interrupted { signal });
@@ -109,6 +159,11 @@ impl<'a, I: Iterator<Item = (&'a Path, &'a Entry)>> Comparison<'a, I> {
             self.found.insert(path.to_owned(), change);
         }
         if attributes.kind == FileKind::Directory {
+            if self.depth.is_some_and(|depth| path.components().count() == depth) {
+                self.apart.push(path.to_owned());
+                self.baseline = self.tree.index().after(path).peekable();
+                return Ok(());
+            }
             let inner = sys::open_at(directory, name, OFlags::RDONLY | OFlags::DIRECTORY, 0)
                 .map_err(|errno| self.error("open directory", path, errno))?;
             return self.directory(inner.as_fd(), path);
@@ -201,6 +256,7 @@ impl<'a, I: Iterator<Item = (&'a Path, &'a Entry)>> Comparison<'a, I> {
             .map_err(|errno| self.error("open", path, errno))?
             .into();
         let mut hasher = ContentHasher::new();
+        self.buffer.resize(CHUNK, 0);
         loop {
             match file.read(&mut self.buffer) {
                 Ok(0) => break,
@@ -219,19 +275,19 @@ impl<'a, I: Iterator<Item = (&'a Path, &'a Entry)>> Comparison<'a, I> {
         Ok(hash)
     }
 
-    fn finish(self) -> Vec<Change> {
-        let mut found = self.found;
-        let parents: BTreeSet<PathBuf> = found
-            .keys()
-            .flat_map(|path| path.ancestors().skip(1))
-            .filter(|path| !path.as_os_str().is_empty() && !found.contains_key(*path))
-            .map(Path::to_owned)
-            .collect();
-        found.extend(parents.into_iter().map(|path| (path, ChangeKind::Parent)));
-        found.into_iter().map(|(path, kind)| Change { path, kind }).collect()
-    }
-
     fn error(&self, verb: &'static str, path: &Path, errno: Errno) -> SnapshotError {
         fs::Error::new(verb, self.tree.path().join(path), errno).into()
     }
+}
+
+/// The changes in order, with the directories on the way to them.
+fn with_parents(mut found: BTreeMap<PathBuf, ChangeKind>) -> Vec<Change> {
+    let parents: BTreeSet<PathBuf> = found
+        .keys()
+        .flat_map(|path| path.ancestors().skip(1))
+        .filter(|path| !path.as_os_str().is_empty() && !found.contains_key(*path))
+        .map(Path::to_owned)
+        .collect();
+    found.extend(parents.into_iter().map(|path| (path, ChangeKind::Parent)));
+    found.into_iter().map(|(path, kind)| Change { path, kind }).collect()
 }

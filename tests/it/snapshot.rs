@@ -112,6 +112,9 @@ fn base() -> Vec<u8> {
         .file("d/b", "bbbb")
         .directory("d/e", 0o755)
         .file("d/e/a", "inner")
+        .directory("d/e/g", 0o755)
+        .directory("d/e/g/h", 0o755)
+        .file("d/e/g/h/a", "deep")
         .hard_link("d/e/h", "d/a")
         .file("one", "linked")
         .hard_link("two", "one")
@@ -122,8 +125,26 @@ fn base() -> Vec<u8> {
         .bytes()
 }
 
-const NAMES: [&str; 14] =
-    ["one", "two", "three", "link", "f", "d", "d-", "d/a", "d/b", "d/e", "d/e/a", "d/e/h", "new", "d/new"];
+const NAMES: [&str; 18] = [
+    "one",
+    "two",
+    "three",
+    "link",
+    "f",
+    "d",
+    "d-",
+    "d/a",
+    "d/b",
+    "d/e",
+    "d/e/a",
+    "d/e/h",
+    "new",
+    "d/new",
+    "d/e/g",
+    "d/e/g/h",
+    "d/e/g/h/a",
+    "d/e/g/h/new",
+];
 
 #[derive(Debug, Clone)]
 enum Edit {
@@ -336,7 +357,7 @@ fn a_layer_lists_parents_and_whiteouts_in_order() {
     std::os::unix::net::UnixListener::bind(root.join("socket")).expect("socket");
     let changes = compare(&tree, &Options::default()).expect("compared");
     let layer = write(&mut tree, &changes, &directory.path().join("layer"));
-    assert_eq!(listing(&layer), ["d/", "d/.wh.b", "d/e/", "d/e/.wh.a", "d/e/b", "d/e/.wh.h", ".wh.f"]);
+    assert_eq!(listing(&layer), ["d/", "d/.wh.b", "d/e/", "d/e/.wh.a", "d/e/b", "d/e/.wh.g", "d/e/.wh.h", ".wh.f"]);
     let whiteout = members(&layer).swap_remove(1);
     assert_eq!((whiteout.mode, whiteout.mtime.seconds, whiteout.size), (0, 0, 0));
     let mut paths = IgnoredPaths::default();

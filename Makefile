@@ -2,7 +2,8 @@
 # make image   the executor's image, built by the program itself: target/executor.tar (crabwright:dev)
 # make image-debug   the same with a shell: target/debug.tar (crabwright:debug)
 # make test    everything: unit, integration and end-to-end tests (root, Debian; starts its own peers)
-# make bench   side by side with Debian's buildah
+# make bench   the scenarios side by side with Debian's buildah and docker's classic builder; the parts on their own
+# make instructions    what finding changes costs, counted under callgrind
 # make fuzz    arbitrary input to all that reads files of others, FUZZ_SECONDS each (nightly Rust; installs cargo-fuzz)
 # make fmt, make lint, make clean-peers
 
@@ -23,7 +24,7 @@ FUZZ_SECONDS ?= 600
 # Targets in fuzz/Cargo.toml
 FUZZ_TARGETS ?= dockerfile expand extract ignore mount
 
-.PHONY: all build demo image image-debug executor-tree shell-tree test peers bench fuzz fmt lint clean-peers
+.PHONY: all build demo image image-debug executor-tree shell-tree test peers bench instructions fuzz fmt lint clean-peers
 all: build
 
 build:
@@ -85,6 +86,11 @@ test: peers image image-debug
 
 bench: build
 	benches/run.sh $(BINARY)
+	$(CARGO) bench --locked --bench micro
+
+instructions:
+	benches/instructions.sh $$($(CARGO) build --locked --release --bench growth --message-format json \
+	    | sed -n 's/.*"executable":"\([^"]*growth[^"]*\)".*/\1/p')
 
 # Without a sanitizer: what is fuzzed has no unsafe code. What is found on the way stays in target/fuzz; fuzz/corpus has the
 # seeds, which are written by hand.

@@ -1,39 +1,41 @@
 #!/usr/bin/env bash
-# Builds the same Dockerfiles with crabwright and with Debian's buildah, side by side on this machine, and prints the
-# seconds (the median of the rounds) and their ratio. Both start cold, pull the base from the tests' registry and push there.
+# Builds the same contexts with crabwright, with Debian's buildah and with docker's classic builder, side by side on this
+# machine, and prints seconds (the median of the rounds), the ratios to crabwright, and crabwright's peak memory. Each build
+# starts cold, pulls its base from the tests' registry and pushes there.
 #
-#   benches/run.sh BINARY [ROUNDS]
+#   benches/run.sh BINARY [ROUNDS [SCENARIO...]]
+#
+# BENCH_DIRECTORY is where everything is kept meanwhile (3 GB; /var/tmp if not set). BENCH_PEERS names the other builders:
+# "buildah docker", or empty for none. BENCH_PAUSE is the rest in seconds before each build (40): for half a minute, ext4
+# looks slowly for numbers for new files where many have been removed.
 set -euo pipefail
 
+here=$(dirname "$(realpath "$0")")
 binary=$(realpath "${1:?the crabwright binary}")
 rounds=${2:-3}
+shift $(($# < 2 ? $# : 2))
+scenarios=("$@")
+[ $# -gt 0 ] || scenarios=(s1 s2 s3 s4 s5 s6)
 state=${CRABWRIGHT_TEST_STATE:-/var/tmp/crabwright-peers}
 [ -r "$state/env" ] || { echo "bench: the registry is not there: run tests/setup" >&2; exit 1; }
 registry=$(sed -n 's/^CRABWRIGHT_TEST_REGISTRY=//p' "$state/env")
-base=$(sed -n 's/^CRABWRIGHT_TEST_DEBIAN=//p' "$state/env")
-command -v buildah >/dev/null || { echo "bench: no buildah: apt-get install buildah" >&2; exit 1; }
+debian=$(sed -n 's/^CRABWRIGHT_TEST_DEBIAN=//p' "$state/env")
+socket=$(sed -n 's/^CRABWRIGHT_TEST_DOCKER=//p' "$state/env")
+read -ra peers <<<"${BENCH_PEERS-buildah docker}"
+for peer in "${peers[@]}"; do
+    command -v "$peer" >/dev/null || { echo "bench: no $peer: install it, or leave it out of BENCH_PEERS" >&2; exit 1; }
+done
 
-work=$(mktemp -d /var/tmp/crabwright-bench.XXXXXX)
+work=$(mktemp -d "${BENCH_DIRECTORY:-/var/tmp}/crabwright-bench.XXXXXX")
 trap 'rm -rf "$work"' EXIT
-
-# small-steps: many small RUNs, where unpacking and comparing the root file system is the cost
-mkdir "$work/small-steps"
-{
-    echo "FROM $base"
-    for i in 1 2 3 4 5 6 7 8 9 10; do echo "RUN echo $i > /file-$i"; done
-} >"$work/small-steps/Dockerfile"
-
-# large-layer: one RUN that leaves about 400 MB, where packing, hashing, compressing and pushing is the cost
-mkdir "$work/large-layer"
-cat >"$work/large-layer/Dockerfile" <<D
-FROM $base
-RUN mkdir /data && cd /data && cp -a /usr/lib/x86_64-linux-gnu one && cp -a /usr/lib/x86_64-linux-gnu two && cp -a /usr/bin three && dd if=/dev/urandom of=random bs=1M count=200
-D
+manifest='Accept: application/vnd.oci.image.manifest.v1+json'
+curl -sf -o /dev/null -H "$manifest" "http://$registry/v2/fat/manifests/1" || "$here/base" "$binary" "$registry" "$debian"
+"$here/contexts" "$work" "$debian" "$registry/fat:1"
 
 with_crabwright() {
-    "$binary" --context "dir://$work/$1" --dockerfile "$work/$1/Dockerfile" --isolation namespace --work-dir "$work/crabwright" \
-        --destination "$registry/bench/$1-crabwright:$2" --insecure --insecure-pull
-    rm -rf "$work/crabwright"
+    /usr/bin/time -f %M -o "$work/peak" "$binary" --context "dir://$work/$1" --dockerfile "$work/$1/Dockerfile" \
+        --isolation namespace --work-dir "$work/crabwright" --destination "$registry/bench/$1-crabwright:$2" \
+        --insecure --insecure-pull
 }
 
 with_buildah() {
@@ -42,24 +44,53 @@ with_buildah() {
     buildah "${storage[@]}" bud --isolation chroot --layers --no-cache --tls-verify=false --ulimit nofile=1024:1024 \
         -t "$registry/bench/$1-buildah:$2" "$work/$1"
     buildah "${storage[@]}" push --tls-verify=false "$registry/bench/$1-buildah:$2"
-    buildah "${storage[@]}" rm --all >/dev/null
-    buildah "${storage[@]}" rmi --all --force >/dev/null
+}
+
+with_docker() {
+    DOCKER_BUILDKIT=0 docker --host "$socket" build --no-cache --pull -t "$registry/bench/$1-docker:$2" "$work/$1"
+    docker --host "$socket" push "$registry/bench/$1-docker:$2"
+}
+
+# What a builder leaves is removed after the clock has stopped; crabwright leaves nothing.
+clean() {
+    case $1 in
+    buildah)
+        buildah --root "$work/buildah" --runroot "$work/buildah-run" rm --all
+        buildah --root "$work/buildah" --runroot "$work/buildah-run" rmi --all --force
+        ;;
+    docker)
+        docker --host "$socket" rmi --force "$registry/bench/$2-docker:$3" "$debian" "$registry/fat:1"
+        docker --host "$socket" image prune --force
+        ;;
+    esac >/dev/null 2>&1 || true
 }
 
 # The median of the wall times. Every round pushes something new: each build's times differ.
 seconds() {
     local builder=$1 scenario=$2 round start times=()
     for round in $(seq "$rounds"); do
+        sleep "${BENCH_PAUSE:-40}"
         start=$(date +%s.%N)
-        "with_$builder" "$scenario" "$round" >"$work/log" 2>&1 || { cat "$work/log" >&2; echo "bench: $builder failed" >&2; exit 1; }
+        "with_$builder" "$scenario" "$round" >"$work/log" 2>&1 || {
+            cat "$work/log" >&2
+            echo "bench: $builder failed" >&2
+            exit 1
+        }
         times+=("$(echo "$(date +%s.%N) - $start" | bc)")
+        clean "$builder" "$scenario" "$round"
     done
     printf '%s\n' "${times[@]}" | sort -n | sed -n "$(((rounds + 1) / 2))p"
 }
 
-printf '%-14s %12s %12s %8s\n' scenario crabwright buildah ratio
-for scenario in small-steps large-layer; do
+printf '%-9s %12s %10s' scenario crabwright peak
+for peer in "${peers[@]}"; do printf ' %22s' "$peer"; done
+echo
+for scenario in "${scenarios[@]}"; do
     ours=$(seconds crabwright "$scenario")
-    theirs=$(seconds buildah "$scenario")
-    printf '%-14s %10.2f s %10.2f s %7.2fx\n' "$scenario" "$ours" "$theirs" "$(echo "scale=4; $theirs / $ours" | bc)"
+    printf '%-9s %10.2f s %7d MB' "$scenario" "$ours" "$(($(cat "$work/peak") / 1024))"
+    for peer in "${peers[@]}"; do
+        theirs=$(seconds "$peer" "$scenario")
+        printf ' %10.2f s (%6.2fx)' "$theirs" "$(echo "scale=4; $theirs / $ours" | bc)"
+    done
+    echo
 done

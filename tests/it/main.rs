@@ -14,6 +14,7 @@ mod drop_in;
 mod everyday;
 mod floors;
 mod kaniko_contract;
+mod layers;
 mod lint;
 mod main_job;
 mod memory;

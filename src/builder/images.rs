@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 
 use crate::cache::BlobStore;
 use crate::diag::with_causes;
-use crate::executor::BaseLayers;
+use crate::executor::{self, BaseLayers, Need};
 use crate::image::{BaseImage, BlobSource};
 use crate::plan::{Base, CopyFrom, ImageError, ImageRequest, Images, Plan};
 use crate::registry::Client;
@@ -43,9 +43,9 @@ impl Layers {
 
     /// Starts fetching every layer that the plan is going to unpack, in the order in which it will ask for them. A fetch
     /// that fails here is tried again, and reported, when its layer is asked for.
-    pub(super) fn prefetch(&self, plan: &Plan) {
+    pub(super) fn prefetch(&self, plan: &Plan, single_snapshot: bool) {
         let permits = Arc::new(tokio::sync::Semaphore::new(PARALLEL_FETCHES));
-        for image in unpacked_images(plan) {
+        for image in unpacked_images(plan, single_snapshot) {
             let image = &plan.images[image];
             if image.reference.layout_directory().is_some() {
                 continue;
@@ -174,15 +174,15 @@ impl Images for Answers {
 }
 
 /// The images whose files some step needs, first needed first.
-fn unpacked_images(plan: &Plan) -> Vec<usize> {
+fn unpacked_images(plan: &Plan, single_snapshot: bool) -> Vec<usize> {
     let mut images = Vec::new();
     let mut add = |image: usize| {
         if !images.contains(&image) {
             images.push(image);
         }
     };
-    for (index, stage) in plan.stages.iter().enumerate() {
-        if needs_files(plan, index)
+    for (stage, need) in plan.stages.iter().zip(executor::needs(plan, single_snapshot)) {
+        if need > Need::Nothing
             && let Base::Image(image) = stage.base
         {
             add(image);
@@ -196,13 +196,4 @@ fn unpacked_images(plan: &Plan) -> Vec<usize> {
         }
     }
     images
-}
-
-/// Whether a stage gets a root directory: it has a step that makes a layer, or another stage needs its files.
-fn needs_files(plan: &Plan, index: usize) -> bool {
-    plan.stages[index].steps.iter().any(|step| step.action.makes_layer())
-        || plan.stages.iter().enumerate().skip(index + 1).any(|(later, stage)| {
-            let copies = stage.steps.iter().any(|step| step.action.origins().contains(&CopyFrom::Stage(index)));
-            copies || (stage.base == Base::Stage(index) && needs_files(plan, later))
-        })
 }

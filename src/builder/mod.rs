@@ -236,7 +236,7 @@ fn uninterrupted(
         runtime.block_on(push::check_destinations(&client, &request.destinations))?;
     }
     let base_layers = Layers::new(registry, store.clone());
-    base_layers.prefetch(&plan);
+    base_layers.prefetch(&plan, request.single_snapshot);
     remotes.prefetch(&plan);
 
     let resources = Resources {

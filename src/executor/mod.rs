@@ -1,13 +1,15 @@
 //! Runs a plan: stages beside each other as far as they do not need each other, each step's changes becoming a layer.
 //!
 //! Every stage has a private root directory. Nothing is unpacked until a step needs the files: a stage whose steps only
-//! configure, and which nobody copies from, never has a directory at all. The executor speaks to no server: layers of base
+//! configure, and which nobody copies from, never has a directory at all, and one that runs nothing has the files of its base
+//! only by name. The executor speaks to no server: layers of base
 //! images are handed to it as files through [`BaseLayers`], and what ADD takes from the network through [`RemoteSources`].
 
 mod caches;
 pub mod copy;
 mod directories;
 mod mounts;
+mod need;
 mod run;
 mod schedule;
 mod stage;
@@ -30,6 +32,7 @@ use crate::snapshot::{IgnoredPaths, SnapshotError};
 
 pub use copy::CopyError;
 pub use directories::DirectoryError;
+pub use need::{Need, needs};
 pub use stages::execute;
 pub use users::UserError;
 

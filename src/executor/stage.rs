@@ -14,7 +14,7 @@ use super::copy::{CopySource, Fetched, copy};
 use super::schedule::Board;
 use super::stages::Execution;
 use super::users::{Owner, resolve_user};
-use super::{BaseLayers, BuiltLayer, ExecutorError, FetchedFiles, StepError, mounts, run};
+use super::{BaseLayers, BuiltLayer, ExecutorError, FetchedFiles, Need, StepError, mounts, run};
 
 /// A stage under way.
 pub(super) struct StageRun<'e> {
@@ -49,7 +49,7 @@ impl<'e> StageRun<'e> {
             if board.is_given_up() {
                 return Ok(());
             }
-            if step.action.makes_layer() && self.tree.is_none() {
+            if step.action.makes_layer() && self.tree.is_none() && execution.need(self.index) > Need::Nothing {
                 self.tree = Some(execution.start(self.index)?);
             }
             if !step.action.needs().all(|needed| board.wait_for(needed)) {
@@ -144,16 +144,15 @@ impl<'e> StageRun<'e> {
         result.and(prepared.clear())
     }
 
-    /// Copies into an empty root directory, makes that a layer, and lays it over the stage's files.
+    /// Copies into an empty root directory, makes that a layer, and lays it over the stage's files if somebody needs them.
     fn copy_linked(&mut self, step: &Copy, source: Option<&Tree>) -> Result<(), StepError> {
         let path = self.execution.tree_path();
         let mut apart = Tree::create(&path).map_err(StepError::Rootfs)?;
         copy_into(self.execution, step, source, &mut apart)?;
         let layer = self.write_layer(&mut apart)?;
-        let opened = crate::fs::open(&layer.path).map_err(|error| StepError::ReadLayer(error.into()))?;
-        let reader = layer::reader(opened, &layer.descriptor.media_type).map_err(StepError::ReadLayer)?;
-        let reader = VerifyingReader::new(reader, &layer.diff_id);
-        self.tree()?.apply_layer(&layer.descriptor.digest.to_string(), reader).map_err(StepError::Overlay)?;
+        if let Some(tree) = &mut self.tree {
+            overlay(tree, &layer)?;
+        }
         crate::fs::remove_dir_all(&path).map_err(|error| StepError::Rootfs(error.into()))?;
         self.keep(layer);
         Ok(())
@@ -190,6 +189,15 @@ impl<'e> StageRun<'e> {
     fn tree(&mut self) -> Result<&mut Tree, StepError> {
         self.tree.as_mut().ok_or(StepError::NoRoot)
     }
+}
+
+/// Lays a layer over a tree.
+fn overlay(tree: &mut Tree, layer: &Layer) -> Result<(), StepError> {
+    let opened = crate::fs::open(&layer.path).map_err(|error| StepError::ReadLayer(error.into()))?;
+    let reader = layer::reader(opened, &layer.descriptor.media_type).map_err(StepError::ReadLayer)?;
+    let reader = VerifyingReader::new(reader, &layer.diff_id);
+    tree.apply_layer(&layer.descriptor.digest.to_string(), reader).map_err(StepError::Overlay)?;
+    Ok(())
 }
 
 /// Does a COPY or ADD. The tree of a stage or an image is given, a build context is opened.

@@ -15,18 +15,20 @@ use crate::plan::{Base, CopyFrom, Plan, Stage};
 use crate::rootfs::{RootfsError, Tree};
 
 use super::stage::StageRun;
-use super::{BuiltLayer, ExecutorError, Resources, schedule};
+use super::users::DATABASES;
+use super::{BuiltLayer, ExecutorError, Need, Resources, needs, schedule};
 
 /// Runs every stage of `plan` and gives the target's layers, the base's included, lowest first.
 ///
 /// # Errors
 /// The first thing that goes wrong, with the step it went wrong in.
 pub fn execute(plan: &Plan, resources: &Resources<'_>) -> Result<Vec<BuiltLayer>, ExecutorError> {
-    let needs: Vec<Vec<usize>> = plan.stages.iter().map(|stage| stage.needs().collect()).collect();
-    let uses = |stage: usize| needs.iter().flatten().filter(|needed| **needed == stage).count();
+    let uses: Vec<Vec<usize>> = plan.stages.iter().map(|stage| stage.needs().collect()).collect();
+    let uses = |stage: usize| uses.iter().flatten().filter(|needed| **needed == stage).count();
     let execution = Execution {
         plan,
         resources,
+        stage_needs: needs(plan, resources.single_snapshot),
         stages: (0..plan.stages.len())
             .map(|stage| Finished { uses: AtomicUsize::new(uses(stage)), ..Finished::default() })
             .collect(),
@@ -56,6 +58,7 @@ struct Finished {
 pub(super) struct Execution<'a> {
     pub(super) plan: &'a Plan,
     pub(super) resources: &'a Resources<'a>,
+    stage_needs: Vec<Need>,
     stages: Vec<Finished>,
     /// Trees of images that a `COPY --from` reads.
     images: Vec<Mutex<Option<Arc<Tree>>>>,
@@ -111,17 +114,18 @@ impl Execution<'_> {
         if let Some(tree) = &*slot {
             return Ok(Arc::clone(tree));
         }
-        let tree = Arc::new(self.unpack(image)?);
+        let tree = Arc::new(self.unpack(image, Need::Content)?);
         *slot = Some(Arc::clone(&tree));
         Ok(tree)
     }
 
     /// A tree of its own for a stage, as its `FROM` says.
     pub(super) fn start(&self, stage: usize) -> Result<Tree, ExecutorError> {
+        let need = self.need(stage);
         let stage = &self.plan.stages[stage];
         match stage.base {
             Base::Scratch => Tree::create(self.tree_path()).map_err(|cause| prepare(stage, cause)),
-            Base::Image(image) => self.unpack(image),
+            Base::Image(image) => self.unpack(image, need),
             Base::Stage(parent) => {
                 let tree = self.files(parent)?;
                 if self.stages[parent].uses.load(Ordering::Acquire) == 1 {
@@ -141,11 +145,31 @@ impl Execution<'_> {
         }
     }
 
-    fn unpack(&self, index: usize) -> Result<Tree, ExecutorError> {
+    /// What a stage and all that build on it need of its files.
+    pub(super) fn need(&self, stage: usize) -> Need {
+        self.stage_needs[stage]
+    }
+
+    fn unpack(&self, index: usize, need: Need) -> Result<Tree, ExecutorError> {
+        let name = self.plan.images[index].reference.to_string();
+        let failed = |cause| ExecutorError::Prepare { stage: name.clone(), cause };
+        if need < Need::Content {
+            let skeleton = Tree::create_skeleton(self.tree_path(), DATABASES).map_err(failed)?;
+            let skeleton = self.apply_layers(index, skeleton)?;
+            let mut left_out = DATABASES.iter().map(|database| skeleton.is_left_out(Path::new(database)));
+            if left_out.try_fold(false, |any, this| this.map(|this| any || this)).map_err(failed)? {
+                // Somewhere else, behind a link: that is too rare to find out before.
+                crate::fs::remove_dir_all(skeleton.path()).map_err(|cause| failed(cause.into()))?;
+            } else {
+                return Ok(skeleton);
+            }
+        }
+        self.apply_layers(index, Tree::create(self.tree_path()).map_err(failed)?)
+    }
+
+    fn apply_layers(&self, index: usize, mut tree: Tree) -> Result<Tree, ExecutorError> {
         let image = &self.plan.images[index];
         let name = image.reference.to_string();
-        let path = self.tree_path();
-        let mut tree = Tree::create(&path).map_err(|cause| ExecutorError::Prepare { stage: name.clone(), cause })?;
         for (number, layer) in image.layers.iter().enumerate() {
             let digest = layer.descriptor.digest.clone();
             // Layers of a layout stay where the user has them.

@@ -11,6 +11,10 @@ use std::path::Path;
 use crate::fs;
 use crate::rootfs::{RootfsError, Tree};
 
+const ACCOUNTS: &str = "etc/passwd";
+const GROUPS: &str = "etc/group";
+/// The files that names are looked up in, relative to the root.
+pub(super) const DATABASES: &[&str] = &[ACCOUNTS, GROUPS];
 /// Bytes of `/etc/passwd` or `/etc/group` that are looked at.
 const MAX_DATABASE: u64 = 64 * 1024 * 1024;
 /// Largest id a process may have (as runc has it).
@@ -82,7 +86,7 @@ pub fn resolve_user(tree: &Tree, user: &str) -> Result<Ids, UserError> {
     let (user, group) = split(user);
     let user = if user.is_empty() { "0" } else { user };
     let wanted = number(user);
-    let entry = find(tree, "etc/passwd", |line| Account::parse(line).filter(|entry| entry.is(user, wanted)))?;
+    let entry = find(tree, ACCOUNTS, |line| Account::parse(line).filter(|entry| entry.is(user, wanted)))?;
     let (uid, own_gid, home, name) = match (entry, wanted) {
         (Some(entry), _) => (entry.uid, entry.gid, entry.home, Some(entry.name)),
         (None, Some(uid)) => (uid, 0, Vec::new(), None),
@@ -93,7 +97,7 @@ pub fn resolve_user(tree: &Tree, user: &str) -> Result<Ids, UserError> {
         Some(group) => group_id(tree, group)?.ok_or_else(|| UserError::UnknownGroup { name: group.to_owned() })?,
         None => {
             if let Some(name) = &name {
-                find(tree, "etc/group", |line| {
+                find(tree, GROUPS, |line| {
                     groups.extend(Group::parse(line).filter(|group| group.has(name)).map(|group| group.gid));
                     None::<()>
                 })?;
@@ -126,7 +130,7 @@ pub fn resolve_owner(tree: &Tree, owner: &str) -> Result<Owner, UserError> {
     let own = match number(user) {
         Some(id) => Owner { uid: id, gid: id },
         None => {
-            let entry = find(tree, "etc/passwd", |line| Account::parse(line).filter(|entry| entry.is(user, None)))?;
+            let entry = find(tree, ACCOUNTS, |line| Account::parse(line).filter(|entry| entry.is(user, None)))?;
             entry.map_or_else(Owner::default, |entry| Owner { uid: entry.uid, gid: entry.gid })
         }
     };
@@ -153,9 +157,7 @@ fn group_id(tree: &Tree, group: &str) -> Result<Option<u32>, UserError> {
     if let Some(id) = number(group) {
         return Ok(Some(id));
     }
-    find(tree, "etc/group", |line| {
-        Group::parse(line).filter(|entry| entry.name == group.as_bytes()).map(|entry| entry.gid)
-    })
+    find(tree, GROUPS, |line| Group::parse(line).filter(|entry| entry.name == group.as_bytes()).map(|entry| entry.gid))
 }
 
 /// The first answer that a line of the file gives; none where there is no such file.

@@ -30,6 +30,7 @@ impl Tree {
         let mut copy = Self::create(path)?;
         copy.index = self.index.clone();
         copy.layers = self.layers;
+        copy.skeleton.clone_from(&self.skeleton);
         let root = Path::new("");
         let from = self.open_directory(root)?;
         let to = copy.open_directory(root)?;

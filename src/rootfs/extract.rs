@@ -5,7 +5,7 @@
 //! container. What is in the way of a member is replaced, except a directory by a directory. Whiteouts hide what lower
 //! layers hold, never what this layer brought, in whatever order the two stand.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -72,6 +72,7 @@ impl Tree {
             parent: None,
             times: BTreeMap::new(),
             touched: HashSet::new(),
+            absent_links: HashMap::new(),
             summary: LayerSummary::default(),
         };
         while let Some(member) = reader.next_member().map_err(archive_error)? {
@@ -96,15 +97,17 @@ struct Parent {
     directory: OwnedFd,
 }
 
-struct Extraction<'a> {
-    tree: &'a mut Tree,
+pub(super) struct Extraction<'a> {
+    pub(super) tree: &'a mut Tree,
     /// The directory of the last member; the next one mostly is in the same.
     parent: Option<Rc<Parent>>,
     /// Directories whose time has to be set when nothing more moves it.
     times: BTreeMap<PathBuf, Timestamp>,
     /// Inodes with several names of which one was changed: the other names' entries have to follow.
-    touched: HashSet<(u64, u64)>,
-    summary: LayerSummary,
+    pub(super) touched: HashSet<(u64, u64)>,
+    /// What hard links said of files that were left out, by their identity.
+    pub(super) absent_links: HashMap<(u64, u64), Attributes>,
+    pub(super) summary: LayerSummary,
 }
 
 impl Extraction<'_> {
@@ -132,15 +135,18 @@ impl Extraction<'_> {
                 let status = self.tree.make_directory(directory, name, &attributes).map_err(io("create directory"))?;
                 Entry::new(attributes, &status, ContentHash::default(), layer)
             }
-            MemberKind::File => {
-                self.clear_for_file(&path, directory, name)?;
-                let (status, hash) = self
-                    .tree
-                    .make_file(directory, name, &attributes, content)
-                    .map_err(|source| MemberError::Io { verb: "write file", source })?;
-                self.summary.bytes += status.size;
-                Entry::new(attributes, &status, hash, layer)
-            }
+            MemberKind::File => match self.leave_out(&path, directory, name, &attributes, content)? {
+                Some(entry) => entry,
+                None => {
+                    self.clear_for_file(&path, directory, name)?;
+                    let (status, hash) = self
+                        .tree
+                        .make_file(directory, name, &attributes, content)
+                        .map_err(|source| MemberError::Io { verb: "write file", source })?;
+                    self.summary.bytes += status.size;
+                    Entry::new(attributes, &status, hash, layer)
+                }
+            },
             MemberKind::Symlink(target) => {
                 self.clear_for_file(&path, directory, name)?;
                 attributes.kind = FileKind::Symlink;
@@ -184,7 +190,7 @@ impl Extraction<'_> {
         let path = if asked.as_os_str().is_empty() || known(self.tree, asked) == Some(FileKind::Directory) {
             asked.to_owned()
         } else {
-            self.tree.root().resolve(asked, true).map_err(io("resolve"))?
+            self.tree.find(asked, true).map_err(io("resolve"))?
         };
         let mut ancestors: Vec<&Path> = path.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
         while let Some(ancestor) = ancestors.pop() {
@@ -237,7 +243,12 @@ impl Extraction<'_> {
     }
 
     /// Removes a directory where something else is to be; a file is replaced when the new one is made.
-    fn clear_for_file(&mut self, path: &Path, directory: BorrowedFd<'_>, name: &OsStr) -> Result<(), MemberError> {
+    pub(super) fn clear_for_file(
+        &mut self,
+        path: &Path,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+    ) -> Result<(), MemberError> {
         match self.tree.index.get(path) {
             Some(entry) if entry.is_directory() => {
                 absent_is_fine(fs::remove_at(directory, name)).map_err(io("replace"))?;
@@ -284,9 +295,10 @@ impl Extraction<'_> {
         if existing == path {
             return Ok(());
         }
-        self.clear_for_file(path, directory, name)?;
-        let linked = self.tree.make_hard_link(from.directory.as_fd(), from_name, directory, name);
-        linked.map_err(io("create hard link"))?;
+        // A directory that gives way takes the file with it.
+        if existing.starts_with(path) {
+            return Err(missing());
+        }
         // The member describes the one inode all names share. Extended attributes that it does not repeat stay.
         let before = entry.attributes();
         attributes.kind = before.kind;
@@ -295,6 +307,12 @@ impl Extraction<'_> {
         if before.kind == FileKind::Symlink {
             attributes.mode = before.mode;
         }
+        if entry.is_absent() {
+            return self.link_absent(&entry, path, directory, name, attributes);
+        }
+        self.clear_for_file(path, directory, name)?;
+        let linked = self.tree.make_hard_link(from.directory.as_fd(), from_name, directory, name);
+        linked.map_err(io("create hard link"))?;
         let status = if attributes == before {
             Status::at(directory, name).map_err(io("look at"))?
         } else {
@@ -353,6 +371,10 @@ impl Extraction<'_> {
     fn unlink(&mut self, path: &Path, tree: bool) -> Result<bool, MemberError> {
         let (directory, name) = self.tree.root().parent(path).map_err(io("open directory"))?;
         let is_directory = self.tree.index.get(path).is_some_and(|entry| entry.is_directory());
+        // What is left in a skeleton's directory may be nowhere on the disk.
+        if is_directory && !tree && self.tree.index.below(path).next().is_some() {
+            return Ok(false);
+        }
         let removed = match (is_directory, tree) {
             (_, true) => fs::remove_at(&directory, &name),
             (true, false) => rustix::fs::unlinkat(&directory, &name, AtFlags::REMOVEDIR),
@@ -404,6 +426,12 @@ impl Extraction<'_> {
             .map(|(path, _)| path.to_owned())
             .collect();
         for path in touched {
+            if let Some(entry) = self.tree.index.get_mut(&path).filter(|entry| entry.is_absent()) {
+                if let Some(attributes) = self.absent_links.get(&entry.identity()) {
+                    *entry = entry.with_attributes(attributes.clone(), entry.layer());
+                }
+                continue;
+            }
             let (directory, name) = self.tree.root().parent(&path).map_err(io("open directory"))?;
             let status = Status::at(&directory, &name).map_err(io("look at"))?;
             let attributes =
@@ -416,7 +444,7 @@ impl Extraction<'_> {
     }
 }
 
-fn io<E: Into<std::io::Error>>(verb: &'static str) -> impl Fn(E) -> MemberError {
+pub(super) fn io<E: Into<std::io::Error>>(verb: &'static str) -> impl Fn(E) -> MemberError {
     move |source| MemberError::Io { verb, source: source.into() }
 }
 
@@ -424,7 +452,7 @@ fn not_directory(path: &Path) -> MemberError {
     MemberError::NotDirectory { path: path.display().to_string() }
 }
 
-fn absent_is_fine(answer: rustix::io::Result<()>) -> rustix::io::Result<()> {
+pub(super) fn absent_is_fine(answer: rustix::io::Result<()>) -> rustix::io::Result<()> {
     match answer {
         Err(Errno::NOENT) => Ok(()),
         answer => answer,

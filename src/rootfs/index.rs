@@ -118,6 +118,9 @@ impl From<PackedTime> for Timestamp {
     }
 }
 
+/// The device of files that are not on the disk.
+const NOWHERE: u64 = u64::MAX;
+
 impl Entry {
     /// An entry for a file as it is now.
     pub(crate) fn new(attributes: Attributes, status: &Status, content: ContentHash, layer: u32) -> Self {
@@ -147,6 +150,36 @@ impl Entry {
             kind,
             linked: is_linked(status),
         }
+    }
+
+    /// An entry for a regular file that is not on the disk. All its names share the `number`.
+    pub(crate) fn absent(attributes: Attributes, size: u64, content: ContentHash, number: u64, layer: u32) -> Self {
+        let Attributes { kind: _, mode, uid, gid, mtime: modified, .. } = attributes;
+        let never = Timestamp::from_seconds(i64::MIN);
+        let status = Status {
+            kind: FileKind::File,
+            mode,
+            uid,
+            gid,
+            size,
+            modified,
+            changed: never,
+            born: never,
+            device: NOWHERE,
+            inode: number,
+            link_count: 1,
+        };
+        Self::new(attributes, &status, content, layer)
+    }
+
+    /// The same absent file with other attributes, or one of its names in another layer.
+    pub(crate) fn with_attributes(&self, attributes: Attributes, layer: u32) -> Self {
+        Self::absent(attributes, self.size, self.content, self.inode, layer)
+    }
+
+    /// Whether the file is not on the disk.
+    pub(crate) fn is_absent(&self) -> bool {
+        self.device == NOWHERE
     }
 
     /// What the image says of the file.
@@ -190,6 +223,11 @@ impl Entry {
 
     pub(crate) fn mtime(&self) -> Timestamp {
         self.mtime.into()
+    }
+
+    /// Size of the content; of a link, of its target.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
     }
 
     pub(crate) fn set_mtime(&mut self, mtime: Timestamp) {

@@ -17,6 +17,7 @@ mod error;
 mod extract;
 mod index;
 mod record;
+mod skeleton;
 mod tree;
 
 pub use attributes::{Attributes, Node};

@@ -19,6 +19,7 @@ use super::change::{Change, ChangeKind};
 use super::error::{RootfsError, check_interrupt};
 use super::index::{ContentHash, ContentHasher, Entry, Index};
 use super::record::Records;
+use super::skeleton::Skeleton;
 
 /// Bytes read or written at a time.
 pub(super) const CHUNK: usize = 128 * 1024;
@@ -34,7 +35,9 @@ pub struct Tree {
     /// Permissions bind this process, as they do an ordinary user and a root whose capabilities the pod drops.
     is_bound: bool,
     /// Where content passes through. Kept, because clearing a new one would cost more than most files.
-    buffer: Vec<u8>,
+    pub(super) buffer: Vec<u8>,
+    /// Present if regular files of layers are left out.
+    pub(super) skeleton: Option<Skeleton>,
 }
 
 impl Tree {
@@ -59,9 +62,15 @@ impl Tree {
     /// It is not a directory or cannot be opened.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, RootfsError> {
         let root = Root::open(path)?;
-        let is_bound = !sys::overrides_permissions();
-        let buffer = Vec::new();
-        Ok(Self { root, index: Index::default(), records: Records::default(), layers: 0, is_bound, buffer })
+        Ok(Self {
+            root,
+            index: Index::default(),
+            records: Records::default(),
+            layers: 0,
+            is_bound: !sys::overrides_permissions(),
+            buffer: Vec::new(),
+            skeleton: None,
+        })
     }
 
     /// Where the tree is.
@@ -85,7 +94,13 @@ impl Tree {
     /// # Errors
     /// A circle of links, or a way that leads through something that is no directory.
     pub fn resolve(&self, path: &Path, follow_last: bool) -> Result<PathBuf, RootfsError> {
-        self.root.resolve(path, follow_last).map_err(|errno| self.error("resolve", path, errno))
+        self.find(path, follow_last).map_err(|errno| self.error("resolve", path, errno))
+    }
+
+    pub(super) fn find(&self, path: &Path, follow_last: bool) -> rustix::io::Result<PathBuf> {
+        let found = self.root.resolve(path, follow_last)?;
+        self.check_way(&found)?;
+        Ok(found)
     }
 
     /// What is at `path`; a link as last component is not followed. `None` if nothing is there, also when the way there
@@ -97,7 +112,7 @@ impl Tree {
         let found = self.root.parent(path).and_then(|(directory, name)| self.node_at(directory.as_fd(), &name));
         match found {
             Ok(node) => Ok(Some(node)),
-            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(self.absent_node(path)),
             Err(errno) => Err(self.error("look at", path, errno)),
         }
     }
@@ -168,6 +183,9 @@ impl Tree {
     /// Something else is in the way, or the directory cannot be made.
     pub fn create_directory(&mut self, path: &Path, attributes: &Attributes) -> Result<(), RootfsError> {
         let (directory, name) = self.parent_of(path)?;
+        if self.absent(path).is_some() {
+            return Err(self.error("create directory", path, Errno::EXIST));
+        }
         self.make_directory(directory.as_fd(), &name, attributes)
             .map_err(|errno| self.error("create directory", path, errno))?;
         Ok(())
@@ -423,7 +441,7 @@ impl Tree {
     }
 
     fn parent_of(&self, path: &Path) -> Result<(OwnedFd, OsString), RootfsError> {
-        self.root.parent(path).map_err(|errno| self.error("reach", path, errno))
+        self.root.parent(path).map_err(|errno| self.error("reach", path, self.check_way(path).err().unwrap_or(errno)))
     }
 
     pub(crate) fn error(&self, verb: &'static str, path: &Path, errno: Errno) -> RootfsError {

@@ -111,9 +111,9 @@ impl<'a> Comparison<'a> {
             self.tree.root().open_at(path, flags).map_err(|errno| self.error("open directory", path, errno))?;
         self.directory(directory.as_fd(), path)?;
         // What the walk did not come to does not exist any more.
-        while let Some((path, _)) = self.baseline.peek() {
-            let path: &Path = path;
-            self.removed(path);
+        while let Some((path, entry)) = self.baseline.peek() {
+            let (path, entry): (&Path, &Entry) = (path, entry);
+            self.removed(path, entry);
         }
         Ok(())
     }
@@ -178,7 +178,7 @@ impl<'a> Comparison<'a> {
         while let Some((next, entry)) = self.baseline.peek() {
             let (next, entry): (&'a Path, &'a Entry) = (next, entry);
             match next.cmp(path) {
-                std::cmp::Ordering::Less => self.removed(next),
+                std::cmp::Ordering::Less => self.removed(next, entry),
                 std::cmp::Ordering::Equal => {
                     self.baseline.next();
                     return Some(entry);
@@ -190,9 +190,10 @@ impl<'a> Comparison<'a> {
     }
 
     /// Lists the topmost deleted path, which is next in the baseline, and passes over what was below it.
-    fn removed(&mut self, path: &'a Path) {
+    fn removed(&mut self, path: &'a Path, entry: &Entry) {
         self.baseline.next();
-        if !self.ignored.contains(path) {
+        // A file that was left out cannot have been removed either.
+        if !self.ignored.contains(path) && !entry.is_absent() {
             self.found.insert(path.to_owned(), ChangeKind::Removed);
         }
         self.skip_below(path);

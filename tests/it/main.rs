@@ -30,6 +30,7 @@ mod rootfs;
 mod sandbox;
 mod secrets;
 mod signals;
+mod skeleton;
 mod snapshot;
 mod ssh;
 mod support;

@@ -1,0 +1,48 @@
+//! How much of its files a stage needs: what decides whether a base is unpacked.
+
+use crate::plan::{Action, Base, CopyFrom, Plan, RemoteSource};
+
+/// What a stage needs of the files it starts from, and so of its base.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Need {
+    /// Nothing: it only configures, or copies with `--link`.
+    Nothing,
+    /// What there is and how it looks: `COPY` and `WORKDIR` follow links, make what is missing and leave what is there.
+    Entries,
+    /// Everything: commands run on the files, or somebody copies them.
+    Content,
+}
+
+/// What each stage of the plan needs. `single_snapshot` is [`super::Resources::single_snapshot`].
+pub fn needs(plan: &Plan, single_snapshot: bool) -> Vec<Need> {
+    let mut needs = vec![Need::Nothing; plan.stages.len()];
+    // Whoever needs a stage comes after it.
+    for (index, stage) in plan.stages.iter().enumerate().rev() {
+        let own = stage.steps.iter().map(|step| of_step(&step.action, single_snapshot)).max();
+        let need = needs[index].max(own.unwrap_or(Need::Nothing));
+        needs[index] = need;
+        if let Base::Stage(parent) = stage.base {
+            needs[parent] = needs[parent].max(need);
+        }
+        for from in stage.steps.iter().flat_map(|step| step.action.origins()) {
+            if let CopyFrom::Stage(source) = from {
+                needs[source] = Need::Content;
+            }
+        }
+    }
+    needs
+}
+
+fn of_step(action: &Action, single_snapshot: bool) -> Need {
+    match action {
+        Action::Configure => Need::Nothing,
+        Action::Workdir(_) => Need::Entries,
+        Action::Run(_) => Need::Content,
+        Action::Copy(copy) if copy.link && !single_snapshot => Need::Nothing,
+        Action::Copy(copy) => {
+            let remote = |source: &RemoteSource| matches!(source, RemoteSource::File { unpack: true, .. });
+            // The members of an archive may be further names of files that are there, and replace directories.
+            if copy.unpack || copy.remotes.values().any(remote) { Need::Content } else { Need::Entries }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Trees that know the regular files of their layers without having them.
+//!
+//! A step that only adds files needs to know what is there and how it looks, and nothing of what other files hold. So the
+//! layers of its base are read to their end – nothing less tells what a path is – but of their regular files only the
+//! entries of the index are kept, hashes of content included. Directories, links and special files are on the disk as in
+//! any tree, so that paths are followed by the same code. Whatever is done to a skeleton gives the layer that a full tree
+//! gives.
+//!
+//! An absent file can be replaced, and its path is in the way of a directory. It cannot be opened, linked to or removed by a
+//! step: a stage that needs that starts from a full tree.
+
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
+
+use crate::fs::Status;
+
+use super::attributes::{Attributes, Node};
+use super::error::{MemberError, RootfsError};
+use super::extract::{Extraction, absent_is_fine, io};
+use super::index::{ContentHash, ContentHasher, Entry};
+use super::tree::{CHUNK, Tree};
+
+/// What makes a tree a skeleton.
+#[derive(Debug, Clone)]
+pub(super) struct Skeleton {
+    /// Regular files that are unpacked all the same.
+    kept: &'static [&'static str],
+    /// How many files were left out: the number of the last one.
+    absent: u64,
+}
+
+impl Tree {
+    /// Makes an empty skeleton, as [`Tree::create`] makes a full tree. The regular files `kept` will be unpacked.
+    ///
+    /// # Errors
+    /// The directory exists already or cannot be made.
+    pub fn create_skeleton(path: impl Into<PathBuf>, kept: &'static [&'static str]) -> Result<Self, RootfsError> {
+        let mut tree = Self::create(path)?;
+        tree.skeleton = Some(Skeleton { kept, absent: 0 });
+        Ok(tree)
+    }
+
+    /// Whether `path`, with links followed, leads to a regular file that was left out.
+    ///
+    /// # Errors
+    /// A circle of links.
+    pub fn is_left_out(&self, path: &Path) -> Result<bool, RootfsError> {
+        match self.find(path, true) {
+            Ok(path) => Ok(self.absent(&path).is_some()),
+            // Nothing is behind a file.
+            Err(Errno::NOTDIR) => Ok(false),
+            Err(errno) => Err(self.error("resolve", path, errno)),
+        }
+    }
+
+    /// The entry of a file that was left out and is not replaced. `path` has no links on the way.
+    pub(super) fn absent(&self, path: &Path) -> Option<&Entry> {
+        self.skeleton.as_ref()?;
+        let entry = self.index.get(path).filter(|entry| entry.is_absent())?;
+        let looked = self.root().parent(path).and_then(|(directory, name)| Status::at(directory, &name));
+        looked.is_err().then_some(entry)
+    }
+
+    /// What [`Tree::node`] says of a file that was left out.
+    pub(super) fn absent_node(&self, path: &Path) -> Option<Node> {
+        self.absent(path).map(|entry| Node {
+            attributes: entry.attributes(),
+            size: entry.size(),
+            link_target: None,
+            identity: entry.identity(),
+            link_count: 1,
+        })
+    }
+
+    /// Fails as the kernel does where a file is in the way of `path`.
+    pub(super) fn check_way(&self, path: &Path) -> rustix::io::Result<()> {
+        match path.ancestors().skip(1).any(|above| self.absent(above).is_some()) {
+            true => Err(Errno::NOTDIR),
+            false => Ok(()),
+        }
+    }
+
+    fn leaves_out(&self, path: &Path) -> bool {
+        self.skeleton.as_ref().is_some_and(|skeleton| !skeleton.kept.iter().any(|kept| path == Path::new(kept)))
+    }
+}
+
+impl Extraction<'_> {
+    /// Reads a regular file of the layer that is not unpacked. `None`, with nothing read, if it is to be.
+    pub(super) fn leave_out(
+        &mut self,
+        path: &Path,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+        attributes: &Attributes,
+        content: &mut impl Read,
+    ) -> Result<Option<Entry>, MemberError> {
+        if !self.tree.leaves_out(path) {
+            return Ok(None);
+        }
+        self.clear_for_absent(path, directory, name)?;
+        let (size, hash) =
+            self.read(content).map_err(|source| MemberError::Io { verb: "read the content of file", source })?;
+        self.summary.bytes += size;
+        let layer = self.tree.layers;
+        let Some(skeleton) = &mut self.tree.skeleton else { return Ok(None) };
+        skeleton.absent += 1;
+        Ok(Some(Entry::absent(attributes.clone(), size, hash, skeleton.absent, layer)))
+    }
+
+    /// Gives a file that was left out the further name `path`.
+    pub(super) fn link_absent(
+        &mut self,
+        entry: &Entry,
+        path: &Path,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+        attributes: Attributes,
+    ) -> Result<(), MemberError> {
+        self.clear_for_absent(path, directory, name)?;
+        self.tree.index.insert(path.to_owned(), entry.with_attributes(attributes.clone(), self.tree.layers));
+        // The other names follow when the layer is complete.
+        self.touched.insert(entry.identity());
+        self.absent_links.insert(entry.identity(), attributes);
+        Ok(())
+    }
+
+    fn clear_for_absent(&mut self, path: &Path, directory: BorrowedFd<'_>, name: &OsStr) -> Result<(), MemberError> {
+        let is_present = |entry: &Entry| !entry.is_absent() && !entry.is_directory();
+        let replaces = self.tree.index.get(path).is_some_and(is_present);
+        self.clear_for_file(path, directory, name)?;
+        if replaces {
+            absent_is_fine(rustix::fs::unlinkat(directory, name, AtFlags::empty())).map_err(io("replace"))?;
+        }
+        Ok(())
+    }
+
+    /// Size and hash of what is not written.
+    fn read(&mut self, content: &mut impl Read) -> io::Result<(u64, ContentHash)> {
+        let buffer = &mut self.tree.buffer;
+        buffer.resize(CHUNK, 0);
+        let mut hasher = ContentHasher::new();
+        let mut size = 0;
+        loop {
+            match content.read(buffer) {
+                Ok(0) => return Ok((size, hasher.finish())),
+                Ok(read) => {
+                    hasher.update(&buffer[..read]);
+                    size += u64::try_from(read).unwrap_or(u64::MAX);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+            if let Some(signal) = crate::diag::interrupt::requested() {
+                return Err(io::Error::other(format!("interrupted by signal {signal}")));
+            }
+        }
+    }
+}

@@ -239,6 +239,7 @@ fn uninterrupted(
     base_layers.prefetch(&plan, request.single_snapshot);
     remotes.prefetch(&plan);
 
+    let removals = crate::fs::Removals::default();
     let resources = Resources {
         context: &context,
         named_contexts: &named_contexts,
@@ -251,6 +252,7 @@ fn uninterrupted(
         parallel,
         directory: directory.clone(),
         ignored_paths: request.ignored_paths.clone(),
+        removals: &removals,
         layers: LayerOptions { clamp_mtime: epoch.filter(|_| request.reproducible), ..request.layers.clone() },
         single_snapshot: request.single_snapshot,
         progress: progress.clone(),

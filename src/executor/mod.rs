@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex};
 use crate::context::{Context, ContextError};
 use crate::diag::progress::Progress;
 use crate::dockerfile::ast::{Source, Span};
+use crate::fs::Removals;
 use crate::image::{BaseImage, Blob, BlobSource, Digest};
 use crate::layer::{LayerError, LayerOptions};
 use crate::plan::{ImageError, RemoteSource};
@@ -61,6 +62,8 @@ pub struct Resources<'a> {
     pub directory: PathBuf,
     /// What no layer gets.
     pub ignored_paths: IgnoredPaths,
+    /// Where trees go that nobody needs any more.
+    pub removals: &'a Removals,
     /// How layers are written.
     pub layers: LayerOptions,
     /// A stage makes one layer, with its last step that changes files, instead of one for each.

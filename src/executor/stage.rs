@@ -153,7 +153,7 @@ impl<'e> StageRun<'e> {
         if let Some(tree) = &mut self.tree {
             overlay(tree, &layer)?;
         }
-        crate::fs::remove_dir_all(&path).map_err(|error| StepError::Rootfs(error.into()))?;
+        self.execution.resources.removals.start(&path).map_err(|error| StepError::Rootfs(error.into()))?;
         self.keep(layer);
         Ok(())
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use crate::context::Context;
 use crate::diag::Phase;
 use crate::image::LayerDescriptor;
-use crate::layer::{self, LayerError, ReadAhead, VerifyingReader};
+use crate::layer;
 use crate::plan::{Base, CopyFrom, Plan, Stage};
 use crate::rootfs::{RootfsError, Tree};
 
@@ -159,7 +159,7 @@ impl Execution<'_> {
             let mut left_out = DATABASES.iter().map(|database| skeleton.is_left_out(Path::new(database)));
             if left_out.try_fold(false, |any, this| this.map(|this| any || this)).map_err(failed)? {
                 // Somewhere else, behind a link: that is too rare to find out before.
-                crate::fs::remove_dir_all(skeleton.path()).map_err(|cause| failed(cause.into()))?;
+                self.resources.removals.start(skeleton.path()).map_err(|cause| failed(cause.into()))?;
             } else {
                 return Ok(skeleton);
             }
@@ -209,7 +209,8 @@ impl Execution<'_> {
     fn discard(&self, stage: usize) -> Result<(), ExecutorError> {
         match lock(&self.stages[stage].tree).take() {
             Some(tree) => {
-                crate::fs::remove_dir_all(tree.path()).map_err(|cause| prepare(&self.plan.stages[stage], cause.into()))
+                let started = self.resources.removals.start(tree.path());
+                started.map_err(|cause| prepare(&self.plan.stages[stage], cause.into()))
             }
             None => Ok(()),
         }
@@ -220,10 +221,8 @@ fn unpack_layer(tree: &mut Tree, file: &Path, image: &str, layer: &LayerDescript
     let digest = &layer.descriptor.digest;
     let unreadable = |cause| ExecutorError::ReadLayer { image: image.to_owned(), digest: digest.clone(), cause };
     let opened = crate::fs::open(file).map_err(|error| unreadable(error.into()))?;
-    let reader = layer::reader(opened, &layer.descriptor.media_type).map_err(unreadable)?;
-    let reader = VerifyingReader::new(reader, &layer.diff_id);
-    let ahead = ReadAhead::start(reader).map_err(|error| unreadable(LayerError::Thread(error)))?;
-    tree.apply_layer(&digest.to_string(), ahead).map_err(|cause| ExecutorError::Unpack {
+    let content = layer::read_ahead(opened, &layer.descriptor.media_type, &layer.diff_id).map_err(unreadable)?;
+    tree.apply_layer(&digest.to_string(), content).map_err(|cause| ExecutorError::Unpack {
         image: image.to_owned(),
         digest: digest.clone(),
         directory: tree.path().to_owned(),

@@ -6,7 +6,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -31,16 +31,31 @@ const BATCH: usize = 4096;
 /// # Errors
 /// Something in it cannot be removed.
 pub fn remove_dir_all(path: impl AsRef<Path>) -> std::result::Result<(), Error> {
-    let path = path.as_ref();
-    let (directory, name) = match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) if parent.as_os_str().is_empty() => (Path::new("."), name),
-        (Some(parent), Some(name)) => (parent, name),
-        _ => return Err(Error::new("remove", path, Errno::INVAL)),
-    };
-    let parent = Root::open(directory)?;
-    remove_side_by_side(&parent, name)
-        .and_then(|()| remove_at(parent, name))
-        .map_err(|errno| Error::new("remove", path, errno))
+    Removal::new(path.as_ref())?.run()
+}
+
+/// A removal that needs no path any more: the directory it happens in is open.
+pub(super) struct Removal {
+    parent: Root,
+    name: OsString,
+    path: PathBuf,
+}
+
+impl Removal {
+    pub(super) fn new(path: &Path) -> std::result::Result<Self, Error> {
+        let (directory, name) = match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) if parent.as_os_str().is_empty() => (Path::new("."), name),
+            (Some(parent), Some(name)) => (parent, name),
+            _ => return Err(Error::new("remove", path, Errno::INVAL)),
+        };
+        Ok(Self { parent: Root::open(directory)?, name: name.to_owned(), path: path.to_owned() })
+    }
+
+    pub(super) fn run(self) -> std::result::Result<(), Error> {
+        remove_side_by_side(&self.parent, &self.name)
+            .and_then(|()| remove_at(self.parent, &self.name))
+            .map_err(|errno| Error::new("remove", self.path, errno))
+    }
 }
 
 /// Removes most of a large tree with several threads; what is left is for the caller.

@@ -8,11 +8,12 @@
 mod ahead;
 mod compress;
 mod error;
+mod members;
 mod read;
 mod tar;
 mod write;
 
 pub use ahead::ReadAhead;
 pub use error::{DiffIdMismatch, LayerError};
-pub use read::{VerifyingReader, media_type_of, reader};
+pub use read::{VerifyingReader, media_type_of, read_ahead, reader};
 pub use write::{Compression, Layer, LayerOptions, compress, write, write_tar};

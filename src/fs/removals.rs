@@ -1,0 +1,65 @@
+//! Trees that are removed while the build goes on.
+//!
+//! What a stage leaves is of no more use to anybody, and on a large base its removal takes as long as several steps.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use super::Error;
+use super::remove::Removal;
+
+/// Removals under way. Dropping it waits for them.
+#[derive(Debug, Default)]
+pub struct Removals {
+    threads: Mutex<Vec<JoinHandle<Result<(), Error>>>>,
+}
+
+impl Removals {
+    /// Starts to remove a directory tree, as [`super::remove_dir_all`] does it. What goes wrong later is logged.
+    ///
+    /// # Errors
+    /// The directory above it cannot be opened, or, where no thread can be started, something in it cannot be removed.
+    pub fn start(&self, path: &Path) -> Result<(), Error> {
+        let removal = Removal::new(path)?;
+        match thread::Builder::new().name("remove".to_owned()).spawn(move || removal.run()) {
+            Ok(thread) => self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread),
+            Err(error) => {
+                tracing::debug!("cannot start a thread: {error}");
+                Removal::new(path)?.run()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Removals {
+    fn drop(&mut self) {
+        for thread in self.threads.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            match thread.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!("left behind: {error}"),
+                Err(_) => tracing::error!("a removing thread panicked"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_started_is_done_in_the_end() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let removals = Removals::default();
+        for name in ["a", "b"] {
+            let tree = directory.path().join(name);
+            std::fs::create_dir_all(tree.join("c/d")).expect("directories");
+            removals.start(&tree).expect("started");
+        }
+        assert!(removals.start(&directory.path().join("none/a")).is_err());
+        drop(removals);
+        assert_eq!(std::fs::read_dir(directory.path()).expect("list").count(), 0);
+    }
+}

@@ -1,0 +1,323 @@
+//! Decompresses layers made of many small gzip members several at a time; [`super::compress`] writes such layers.
+//!
+//! Where a member begins stands nowhere. It is guessed from the header that libdeflate writes, and proven by what comes of
+//! it: the bytes up to the next such header must be one member, with the size and the checksum of its content at their
+//! very end. From the first guess that proves wrong, and from a member too large to be held, the rest is decompressed as
+//! the one stream that any gzip file is.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use flate2::bufread::MultiGzDecoder;
+use libdeflater::Decompressor;
+use memchr::memmem::Finder;
+
+/// How libdeflate starts a member: no name, no time. A byte about the level follows, and one that says no system.
+const HEADER: [u8; 8] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0];
+/// Bytes of a header.
+const HEADER_SIZE: usize = 10;
+const NO_SYSTEM: u8 = 0xff;
+/// Bytes of a header and of what stands behind the content: checksum and size.
+const LEAST: usize = 18;
+/// Bytes a member may have, compressed or not: more than [`super::compress`] gives one.
+const MAX_MEMBER: usize = 2 * 1024 * 1024;
+/// Bytes read at a time.
+const BUFFER: usize = 256 * 1024;
+/// Threads beyond this number only cost memory: whoever verifies the content does not keep up.
+const MAX_THREADS: usize = 4;
+
+/// What may be one member.
+struct Piece {
+    compressed: Vec<u8>,
+    plain: SyncSender<Option<Vec<u8>>>,
+}
+
+/// Where a piece stands in the file, and where its content comes from: `None` if it is no member of the kind.
+struct Promise {
+    offset: u64,
+    plain: Receiver<Option<Vec<u8>>>,
+}
+
+/// The content, in the order of the members.
+pub(super) struct Members {
+    file: Arc<File>,
+    /// Taken when threads are to end: they do when nobody listens any more.
+    order: Option<Receiver<Promise>>,
+    threads: Vec<JoinHandle<()>>,
+    current: Vec<u8>,
+    used: usize,
+    /// What is not made of small members.
+    rest: Option<MultiGzDecoder<BufReader<Tail>>>,
+}
+
+impl Members {
+    /// Starts to decompress `file` from its beginning; `None` if it does not begin with a small member and another.
+    ///
+    /// # Errors
+    /// The file cannot be read, or no thread be started.
+    pub(super) fn start(file: &Arc<File>) -> io::Result<Option<Self>> {
+        let mut start = Vec::new();
+        Tail::new(file, 0).take(2 * MAX_MEMBER as u64).read_to_end(&mut start)?;
+        let finder = Finder::new(&HEADER);
+        let second = start.get(HEADER_SIZE..).and_then(|start| find(&finder, start));
+        if find(&finder, &start) != Some(0) || second.is_none_or(|second| second > MAX_MEMBER) {
+            return Ok(None);
+        }
+        drop(start);
+        let count = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+        let (work, pieces) = sync_channel(count);
+        let (promises, order) = sync_channel(2 * count);
+        let (current, threads) = (Vec::new(), Vec::new());
+        let mut members = Self { file: Arc::clone(file), order: Some(order), threads, current, used: 0, rest: None };
+        let input = Tail::new(file, 0);
+        members.spawn(move || split(input, &work, &promises))?;
+        let pieces = Arc::new(Mutex::new(pieces));
+        for _ in 0..count {
+            let pieces = Arc::clone(&pieces);
+            members.spawn(move || decompress_pieces(&pieces))?;
+        }
+        Ok(Some(members))
+    }
+
+    fn spawn(&mut self, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        self.threads.push(thread::Builder::new().name("decompress".to_owned()).spawn(work)?);
+        Ok(())
+    }
+
+    /// Makes the next piece the current one; false at the end of the pieces.
+    fn next(&mut self) -> io::Result<bool> {
+        let Some(order) = &self.order else { return Ok(false) };
+        let Ok(Promise { offset, plain }) = order.recv() else { return self.end().map(|()| false) };
+        (self.current, self.used) = match plain.recv() {
+            Ok(Some(content)) => (content, 0),
+            _ => {
+                self.end()?;
+                let rest = BufReader::with_capacity(BUFFER, Tail::new(&self.file, offset));
+                self.rest = Some(MultiGzDecoder::new(rest));
+                (Vec::new(), 0)
+            }
+        };
+        Ok(true)
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.order = None;
+        let panicked = self.threads.drain(..).map(JoinHandle::join).filter(Result::is_err).count();
+        if panicked > 0 { Err(io::Error::other("a decompressing thread panicked")) } else { Ok(()) }
+    }
+}
+
+impl Read for Members {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(rest) = &mut self.rest {
+                return rest.read(buffer);
+            }
+            let left = &self.current[self.used..];
+            if !left.is_empty() {
+                let count = left.len().min(buffer.len());
+                buffer[..count].copy_from_slice(&left[..count]);
+                self.used += count;
+                return Ok(count);
+            }
+            if !self.next()? {
+                return Ok(0);
+            }
+        }
+    }
+}
+
+impl Drop for Members {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            tracing::error!("{error}");
+        }
+    }
+}
+
+/// The file from an offset on, whatever else is read of it meanwhile.
+struct Tail {
+    file: Arc<File>,
+    offset: u64,
+}
+
+impl Tail {
+    fn new(file: &Arc<File>, offset: u64) -> Self {
+        Self { file: Arc::clone(file), offset }
+    }
+}
+
+impl Read for Tail {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.offset)?;
+        self.offset += read as u64;
+        Ok(read)
+    }
+}
+
+/// Where a member may begin.
+fn find(finder: &Finder<'_>, bytes: &[u8]) -> Option<usize> {
+    finder.find_iter(bytes).find(|at| bytes.get(at + HEADER_SIZE - 1) == Some(&NO_SYSTEM))
+}
+
+/// Cuts the input in front of every header. A piece that nobody decompresses says that the rest is to be read otherwise.
+fn split(mut input: Tail, work: &SyncSender<Piece>, promises: &SyncSender<Promise>) {
+    let finder = Finder::new(&HEADER);
+    let send = |offset, compressed: Option<Vec<u8>>| {
+        let (plain, result) = sync_channel(1);
+        let promised = promises.send(Promise { offset, plain: result }).is_ok();
+        promised && compressed.is_none_or(|compressed| work.send(Piece { compressed, plain }).is_ok())
+    };
+    let (mut offset, mut piece) = (0, Vec::new());
+    loop {
+        // A header may lie across two reads; the one that the piece begins with is passed over.
+        let mut searched = piece.len().saturating_sub(HEADER_SIZE).max(1);
+        match input.by_ref().take(BUFFER as u64).read_to_end(&mut piece) {
+            Ok(0) => break,
+            Ok(_) => {}
+            // Whoever reads the rest meets the error, too.
+            Err(_) => {
+                send(offset, None);
+                return;
+            }
+        }
+        while let Some(at) = piece.get(searched..).and_then(|bytes| find(&finder, bytes)) {
+            let next = piece.split_off(searched + at);
+            let length = piece.len() as u64;
+            if !send(offset, Some(std::mem::replace(&mut piece, next))) {
+                return;
+            }
+            offset += length;
+            searched = 1;
+        }
+        if piece.len() > MAX_MEMBER {
+            send(offset, None);
+            return;
+        }
+    }
+    if !piece.is_empty() {
+        send(offset, Some(piece));
+    }
+}
+
+fn decompress_pieces(pieces: &Mutex<Receiver<Piece>>) {
+    let mut decompressor = Decompressor::new();
+    loop {
+        let piece = pieces.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Piece { compressed, plain }) = piece else { return };
+        // Nobody wants the rest when the other end is gone.
+        if plain.send(decompress(&mut decompressor, &compressed)).is_err() {
+            return;
+        }
+    }
+}
+
+/// The content of what is exactly one member.
+fn decompress(decompressor: &mut Decompressor, member: &[u8]) -> Option<Vec<u8>> {
+    let (before, size) = member.split_last_chunk::<4>()?;
+    let (_, checksum) = before.split_last_chunk::<4>().filter(|_| member.len() >= LEAST)?;
+    let size = usize::try_from(u32::from_le_bytes(*size)).ok().filter(|size| *size <= MAX_MEMBER)?;
+    let mut content = vec![0; size];
+    let found = decompressor.gzip_decompress(member, &mut content).ok()?;
+    // It may have ended earlier, with something else behind it.
+    let whole = found == size && libdeflater::crc32(&content) == u32::from_le_bytes(*checksum);
+    whole.then_some(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use libdeflater::{CompressionLvl, Compressor};
+
+    use super::*;
+
+    /// A member as libdeflate writes it.
+    fn small(content: &[u8]) -> Vec<u8> {
+        let mut compressor = Compressor::new(CompressionLvl::new(6).expect("level"));
+        let mut member = vec![0; compressor.gzip_compress_bound(content.len())];
+        let size = compressor.gzip_compress(content, &mut member).expect("room");
+        member.truncate(size);
+        member
+    }
+
+    fn other(content: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::GzBuilder::new().filename("name").write(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(content).expect("gzip");
+        encoder.finish().expect("gzip")
+    }
+
+    fn noise(size: u32) -> Vec<u8> {
+        (0..size).map(|number| number.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect()
+    }
+
+    fn read(bytes: &[u8]) -> Option<io::Result<Vec<u8>>> {
+        let mut file = tempfile::tempfile().expect("file");
+        file.write_all(bytes).expect("written");
+        let mut content = Vec::new();
+        let mut members = Members::start(&Arc::new(file)).expect("started")?;
+        Some(members.read_to_end(&mut content).map(|_| content))
+    }
+
+    #[test]
+    fn what_many_members_hold_comes_in_their_order() {
+        let contents: Vec<Vec<u8>> = (0..40).map(|number| noise(number * 7_919)).collect();
+        let file: Vec<u8> = contents.iter().flat_map(|content| small(content)).collect();
+        assert!(read(&file).expect("of the kind").expect("read") == contents.concat());
+    }
+
+    #[test]
+    fn one_stream_is_for_others() {
+        for file in [small(b"alone"), other(b"one"), [other(b"one"), small(b"two")].concat(), Vec::new()] {
+            assert!(read(&file).is_none());
+        }
+    }
+
+    #[test]
+    fn whatever_comes_among_the_members_is_read_too() {
+        let (first, second) = (noise(1_000_000), noise(300_000));
+        let header = small(b"")[..HEADER_SIZE].to_vec();
+        let large = noise(3 * 1024 * 1024);
+        // A member of another kind, one that is too large, one that holds what looks like a header, and one of nothing.
+        for (member, content) in [
+            (other(b"other"), b"other".to_vec()),
+            (small(&large), large),
+            (other_stored(&header), header),
+            (small(b""), Vec::new()),
+        ] {
+            let file = [small(&first), small(&second), member, small(&second)].concat();
+            let found = read(&file).expect("of the kind").expect("read");
+            assert!(found == [&first[..], &second, &content, &second].concat());
+        }
+    }
+
+    /// Content that is not compressed stands in the file as it is.
+    fn other_stored(content: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+        encoder.write_all(content).expect("gzip");
+        encoder.finish().expect("gzip")
+    }
+
+    #[test]
+    fn damage_is_an_error() {
+        let whole = [small(&noise(100_000)), small(&noise(200_000)), small(&noise(300_000))].concat();
+        assert!(read(&whole[..whole.len() - 5]).expect("of the kind").is_err());
+        let mut damaged = whole;
+        let middle = damaged.len() / 2;
+        damaged[middle] ^= 0x55;
+        assert!(read(&damaged).expect("of the kind").is_err());
+    }
+
+    #[test]
+    fn nobody_has_to_read_it_all() {
+        let file: Vec<u8> = (0..100).flat_map(|_| small(&noise(900_000))).collect();
+        let mut spool = tempfile::tempfile().expect("file");
+        spool.write_all(&file).expect("written");
+        let mut members = Members::start(&Arc::new(spool)).expect("started").expect("of the kind");
+        members.read_exact(&mut [0; 10]).expect("read");
+    }
+}

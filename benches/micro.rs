@@ -2,9 +2,12 @@
 
 mod material;
 
+use std::fs::File;
 use std::hint::black_box;
+use std::io::{Read, Write};
 
-use crabwright::layer::{Compression, LayerOptions, write};
+use crabwright::image::Digest;
+use crabwright::layer::{Compression, LayerOptions, VerifyingReader, read_ahead, reader, write};
 use crabwright::rootfs::Tree;
 use crabwright::snapshot::{Options, compare};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -34,6 +37,48 @@ fn unpack(criterion: &mut Criterion) {
             BatchSize::PerIteration,
         );
     });
+    group.finish();
+}
+
+/// A compressed layer with one thread, and with several for decompressing, verifying and writing it.
+fn unpack_compressed(criterion: &mut Criterion) {
+    let archive = material::archive(FILES, SIZE, 100);
+    let diff_id = Digest::sha256_of(&archive);
+    let directory = tempfile::tempdir().expect("directory");
+    let one_member = directory.path().join("one-member");
+    let mut encoder = flate2::write::GzEncoder::new(File::create(&one_member).expect("file"), Default::default());
+    encoder.write_all(&archive).and_then(|()| encoder.finish()).expect("compressed");
+    let packed = Tree::open(tree("packed", &directory, &archive).path()).expect("tree");
+    let many_members = directory.path().join("many-members");
+    let changes = compare(&packed, &Options::default()).expect("compared");
+    let layer = write(&packed, &changes, &many_members, &LayerOptions::default()).expect("layer");
+    let mut group = criterion.benchmark_group("unpack compressed");
+    group.sample_size(10).throughput(Throughput::Bytes(archive.len() as u64));
+    let mut round = 0;
+    for (name, path, diff_id, ahead) in [
+        ("one thread", &one_member, &diff_id, false),
+        ("ahead", &one_member, &diff_id, true),
+        ("many members, ahead", &many_members, &layer.diff_id, true),
+    ] {
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched(
+                || {
+                    round += 1;
+                    Tree::create(directory.path().join(format!("tree-{round}"))).expect("tree")
+                },
+                |mut tree| {
+                    let file = File::open(path).expect("file");
+                    let content: Box<dyn Read> = if ahead {
+                        Box::new(read_ahead(file, "", diff_id).expect("started"))
+                    } else {
+                        Box::new(VerifyingReader::new(reader(file, "").expect("started"), diff_id))
+                    };
+                    tree.apply_layer("layer", content).expect("unpacked")
+                },
+                BatchSize::PerIteration,
+            );
+        });
+    }
     group.finish();
 }
 
@@ -73,5 +118,5 @@ fn layers(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, unpack, walk, layers);
+criterion_group!(benches, unpack, unpack_compressed, walk, layers);
 criterion_main!(benches);

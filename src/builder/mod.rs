@@ -269,6 +269,7 @@ fn uninterrupted(
         digest: image.digest().to_string(),
         size: total_size(&image),
         layers: image.blobs.len(),
+        disk: progress.disk_peak(),
         elapsed: progress.elapsed(),
         phases: progress.phases(),
     })

@@ -3,6 +3,7 @@
 //! Errors themselves stay typed in their modules; one place, `cli`, turns them into text and an exit code.
 
 mod causes;
+mod disk;
 pub mod interrupt;
 pub mod line;
 pub mod progress;

@@ -6,12 +6,14 @@
 
 use std::fmt;
 use std::io::Write;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tracing::Level;
 
+use super::disk::DiskUse;
 use super::line::LineFormat;
 use super::rawjson;
 use super::step::Step;
@@ -35,6 +37,7 @@ struct Shared {
     display: Display,
     sink: Mutex<Sink>,
     clock: Clock,
+    disk: DiskUse,
     steps: AtomicU64,
 }
 
@@ -109,7 +112,13 @@ impl Progress {
 
     fn shown(sink: impl Write + Send + 'static, display: Display) -> Self {
         let sink = Sink { writer: Box::new(sink), unfinished: None, closed: false };
-        let shared = Shared { display, sink: Mutex::new(sink), clock: Clock::start(), steps: AtomicU64::new(0) };
+        let shared = Shared {
+            display,
+            sink: Mutex::new(sink),
+            clock: Clock::start(),
+            disk: DiskUse::default(),
+            steps: AtomicU64::new(0),
+        };
         Self { shared: Arc::new(shared), format: LineFormat::default(), quiet: false, silent: false }
     }
 
@@ -200,6 +209,16 @@ impl Progress {
     /// Time spent so far by phase, in the order of a build.
     pub fn phases(&self) -> Vec<(Phase, Duration)> {
         self.shared.clock.spent()
+    }
+
+    /// From now on the build's files at `place`, a file or a directory, have `bytes`.
+    pub fn disk_use(&self, place: &Path, bytes: u64) {
+        self.shared.disk.set(place, bytes);
+    }
+
+    /// The most bytes that the build's files had at once.
+    pub fn disk_peak(&self) -> u64 {
+        self.shared.disk.peak()
     }
 
     /// Prints the summary, each of its lines as one.

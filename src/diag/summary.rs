@@ -80,6 +80,8 @@ pub struct Summary {
     pub size: u64,
     /// Number of layers, those of the base included.
     pub layers: usize,
+    /// The most bytes that base layers, trees and new layers had on the disk at once.
+    pub disk: u64,
     /// Wall time of the build.
     pub elapsed: Duration,
     /// Where the time went; added up over work done side by side, so the sum may exceed `elapsed`.
@@ -97,6 +99,7 @@ impl fmt::Display for Summary {
         writeln!(f, "digest   {}", self.digest)?;
         let plural = if self.layers == 1 { "" } else { "s" };
         writeln!(f, "size     {} in {} layer{plural}", Bytes(self.size), self.layers)?;
+        writeln!(f, "disk     {} at most", Bytes(self.disk))?;
         write!(f, "time     {}", Seconds(self.elapsed))?;
         // What rounds to nothing explains nothing.
         let shown = self.phases.iter().filter(|(_, time)| time.as_millis() >= 100);
@@ -118,6 +121,7 @@ mod tests {
             digest: "sha256:ab".to_owned(),
             size: 12_345_678,
             layers: 4,
+            disk: 23_456_789,
             elapsed: Duration::from_millis(9_870),
             phases: vec![
                 (Phase::Resolve, Duration::from_millis(20)),
@@ -128,7 +132,7 @@ mod tests {
         assert_eq!(
             summary.to_string(),
             "image    reg:5000/app:1\n         reg:5000/app:latest\ndigest   sha256:ab\n\
-             size     12.3 MB in 4 layers\ntime     9.8s: pull 3.1s, run 6.0s"
+             size     12.3 MB in 4 layers\ndisk     23.4 MB at most\ntime     9.8s: pull 3.1s, run 6.0s"
         );
     }
 
@@ -137,7 +141,7 @@ mod tests {
         let summary = Summary { digest: "sha256:ab".to_owned(), layers: 1, ..Summary::default() };
         assert_eq!(
             summary.to_string(),
-            "image    not kept\ndigest   sha256:ab\nsize     0 B in 1 layer\ntime     0.0s"
+            "image    not kept\ndigest   sha256:ab\nsize     0 B in 1 layer\ndisk     0 B at most\ntime     0.0s"
         );
     }
 

@@ -153,6 +153,7 @@ impl<'e> StageRun<'e> {
         if let Some(tree) = &mut self.tree {
             overlay(tree, &layer)?;
         }
+        self.execution.resources.progress.disk_use(&path, 0);
         self.execution.resources.removals.start(&path).map_err(|error| StepError::Rootfs(error.into()))?;
         self.keep(layer);
         Ok(())
@@ -178,6 +179,8 @@ impl<'e> StageRun<'e> {
         let path = self.execution.layer_path();
         let layer = layer::write(tree, &changes, &path, &resources.layers).map_err(StepError::Layer)?;
         tree.absorb(&changes, &layer.hashes).map_err(StepError::Rootfs)?;
+        resources.progress.disk_use(tree.path(), tree.content_size());
+        resources.progress.disk_use(&layer.path, layer.descriptor.size);
         Ok(layer)
     }
 

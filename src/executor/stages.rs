@@ -140,7 +140,9 @@ impl Execution<'_> {
                 }
                 let tree = self.files(parent)?;
                 let _phase = self.resources.progress.phase(Phase::Unpack);
-                tree.copy_to(self.tree_path()).map_err(|cause| prepare(stage, cause))
+                let tree = tree.copy_to(self.tree_path()).map_err(|cause| prepare(stage, cause))?;
+                self.resources.progress.disk_use(tree.path(), tree.content_size());
+                Ok(tree)
             }
         }
     }
@@ -183,8 +185,12 @@ impl Execution<'_> {
             })?;
             drop(waiting);
             let _phase = self.resources.progress.phase(Phase::Unpack);
+            if !is_outside {
+                self.resources.progress.disk_use(&file, layer.descriptor.size);
+            }
             unpack_layer(&mut tree, &file, &name, layer)?;
         }
+        self.resources.progress.disk_use(tree.path(), tree.content_size());
         Ok(tree)
     }
 
@@ -209,6 +215,7 @@ impl Execution<'_> {
     fn discard(&self, stage: usize) -> Result<(), ExecutorError> {
         match lock(&self.stages[stage].tree).take() {
             Some(tree) => {
+                self.resources.progress.disk_use(tree.path(), 0);
                 let started = self.resources.removals.start(tree.path());
                 started.map_err(|cause| prepare(&self.plan.stages[stage], cause.into()))
             }

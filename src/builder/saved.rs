@@ -120,6 +120,7 @@ fn push_from(
         digest: image.digest().to_string(),
         size: total_size(&image),
         layers: image.blobs.len(),
+        disk: progress.disk_peak(),
         elapsed: progress.elapsed(),
         phases: progress.phases(),
     })

@@ -99,7 +99,9 @@ impl fmt::Display for Summary {
         writeln!(f, "digest   {}", self.digest)?;
         let plural = if self.layers == 1 { "" } else { "s" };
         writeln!(f, "size     {} in {} layer{plural}", Bytes(self.size), self.layers)?;
-        writeln!(f, "disk     {} at most", Bytes(self.disk))?;
+        if self.disk > 0 {
+            writeln!(f, "disk     {} at most", Bytes(self.disk))?;
+        }
         write!(f, "time     {}", Seconds(self.elapsed))?;
         // What rounds to nothing explains nothing.
         let shown = self.phases.iter().filter(|(_, time)| time.as_millis() >= 100);
@@ -141,7 +143,7 @@ mod tests {
         let summary = Summary { digest: "sha256:ab".to_owned(), layers: 1, ..Summary::default() };
         assert_eq!(
             summary.to_string(),
-            "image    not kept\ndigest   sha256:ab\nsize     0 B in 1 layer\ndisk     0 B at most\ntime     0.0s"
+            "image    not kept\ndigest   sha256:ab\nsize     0 B in 1 layer\ntime     0.0s"
         );
     }
 

@@ -134,11 +134,12 @@ fn spooled<T>(
     let compression = options.compression;
     let level = options.level.unwrap_or_else(|| compression.default_level());
     let mut blob = HashingWriter::new(BufWriter::with_capacity(CHUNK, fs::create(spool)?));
-    let filled = compress::compress(compression, level, options.threads, &mut blob, fill).map_err(|error| match error {
-        // Compressing itself does not fail; what does is the writing behind it.
-        LayerError::Compress { source } => fs::Error::new("write layer to", spool, source).into(),
-        error => error,
-    })?;
+    let filled =
+        compress::compress(compression, level, options.threads, &mut blob, fill).map_err(|error| match error {
+            // Compressing itself does not fail; what does is the writing behind it.
+            LayerError::Compress { source } => fs::Error::new("write layer to", spool, source).into(),
+            error => error,
+        })?;
     let (mut file, digest, size) = blob.finish();
     file.flush().map_err(|source| fs::Error::new("write layer to", spool, source))?;
     Ok((filled, Descriptor::new(compression.media_type(), digest, size)))

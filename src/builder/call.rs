@@ -1,6 +1,6 @@
 //! What a request can ask for instead of a build: warnings, the outline of a target, the targets.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use tracing::Level;
@@ -12,14 +12,15 @@ use crate::diag::with_causes;
 use crate::dockerfile::ast::{Dockerfile, Source};
 use crate::image::BaseImage;
 use crate::lint::{self, Extent, Report};
-use crate::location::HttpLocation;
 use crate::outline;
 use crate::plan::{self, ImageError, ImageRequest, Images, Options, Plan, PlanError};
+
+use crate::secret::Secrets;
 
 use super::images::{Registry, Remembering};
 use super::remotes::Remotes;
 use super::work_directory::WorkDirectory;
-use super::{BuildError, BuildRequest, dockerfile};
+use super::{BuildError, BuildRequest, dockerfile, inputs};
 
 /// What to do with the Dockerfile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,13 +63,12 @@ pub struct Answer {
 /// The Dockerfile or its context cannot be read. What is wrong with the Dockerfile is an error only where that is not the
 /// question.
 pub fn call(request: &BuildRequest, progress: &Progress) -> Result<Answer, BuildError> {
-    let mut context = Context::open(&request.context, request.context_sub_path.as_deref())?;
     let mut work = None;
-    let read = dockerfile::read(request, &mut context, &mut |location| fetch(location, request, &mut work, progress));
+    let read = read(request, progress, &mut work);
     if let Some(work) = work {
         work.remove().map_err(BuildError::WorkDirectory)?;
     }
-    let source = read?;
+    let (context, source) = read?;
     let options = dockerfile::options(request);
     let parsed = dockerfile::parse(source.clone(), &options);
     match request.call {
@@ -121,18 +121,42 @@ pub(super) fn plan_text(plan: &Plan, file: &Dockerfile, request: &BuildRequest) 
     text
 }
 
-/// A Dockerfile behind a URL comes to lie in a work directory like a build's.
-fn fetch(
-    location: &HttpLocation,
+/// The context with its ignore file, and the Dockerfile.
+fn read(
     request: &BuildRequest,
-    work: &mut Option<WorkDirectory>,
     progress: &Progress,
-) -> Result<PathBuf, BuildError> {
-    let created = WorkDirectory::create(&request.work_dir).map_err(BuildError::WorkDirectory)?;
-    let directory = work.insert(created).path().join("remote");
+    work: &mut Option<WorkDirectory>,
+) -> Result<(Context, Source), BuildError> {
+    let mut context = match inputs::local_context(request)? {
+        Some(context) => context,
+        None => with_remotes(request, progress, work, |remotes, directory| {
+            inputs::fetched_context(request, remotes, directory)
+        })?,
+    };
+    let source = dockerfile::read(request, &mut context, &mut |location| {
+        with_remotes(request, progress, work, |remotes, _directory| Ok(remotes.file(location, None)?.path))
+    })?;
+    Ok((context, source))
+}
+
+/// What is fetched comes to lie in a work directory like a build's.
+fn with_remotes<T>(
+    request: &BuildRequest,
+    progress: &Progress,
+    work: &mut Option<WorkDirectory>,
+    fetch: impl FnOnce(&Remotes, &Path) -> Result<T, BuildError>,
+) -> Result<T, BuildError> {
+    let directory = match work {
+        Some(work) => work.path().to_owned(),
+        None => {
+            let created = WorkDirectory::create(&request.work_dir).map_err(BuildError::WorkDirectory)?;
+            work.insert(created).path().to_owned()
+        }
+    };
     let (runtime, _client) = super::connect(request, progress)?;
-    let remotes = Remotes::new(runtime.handle().clone(), directory, Arc::new(|_id| None), Vec::new(), progress)?;
-    Ok(remotes.file(location, None)?.path)
+    let logins = super::server_logins(&Secrets::new(request.secrets.clone())?, inputs::git_login(request))?;
+    let remotes = Remotes::new(runtime.handle().clone(), directory.join("remote"), logins, Vec::new(), progress)?;
+    fetch(&remotes, &directory)
 }
 
 fn answer<T: serde::Serialize>(format: Format, value: &T, table: impl Fn(&T) -> String) -> Result<Answer, BuildError> {

@@ -14,7 +14,7 @@ use super::{BuildError, BuildRequest};
 /// Bytes a Dockerfile may have; no sensible one comes near.
 const MAX_DOCKERFILE: u64 = 16 << 20;
 /// The name that means standard input.
-const STANDARD_INPUT: &str = "-";
+pub(super) const STANDARD_INPUT: &str = "-";
 
 /// Reads the Dockerfile, and sets the ignore file that goes with it. `fetch` gives one that is behind a URL as a file here.
 pub(super) fn read(
@@ -63,8 +63,9 @@ fn find(name: &str, context: &Context) -> Result<PathBuf, BuildError> {
         candidates.push(lower);
     }
     candidates.dedup();
-    match candidates.iter().find(|path| path.is_file()) {
-        Some(path) => Ok(path.clone()),
+    let found = |path: &PathBuf| context.confined(path).filter(|path| path.is_file());
+    match candidates.iter().find_map(found) {
+        Some(path) => Ok(path),
         None => {
             let tried = candidates.iter().map(|path| path.display().to_string()).collect();
             Err(BuildError::NoDockerfile { tried })

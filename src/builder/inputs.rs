@@ -1,20 +1,114 @@
-//! The named contexts of a build, wherever they are.
+//! The contexts of a build, wherever they are.
 //!
-//! What is on the network comes to lie in a directory first; from there on it is a context like any other, except that an
-//! ignore file in it is not looked at, as for BuildKit.
+//! What is no directory here comes to lie in one first; from there on it is a context like any other. Archives are unpacked while
+//! they come, within the limits of the request. An ignore file in a named context from elsewhere is not looked at, as for BuildKit.
 
 use std::collections::BTreeMap;
+use std::io::{self, IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
 
-use crate::context::{Context, IgnoreMatcher};
-use crate::executor::copy::{CopySource, Fetched, copy};
-use crate::location::{HttpLocation, Location};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::context::Context;
+use crate::diag::interrupt;
+use crate::diag::redact::Secret;
+use crate::executor::copy::{CopySource, Fetched, copy, unpack_context};
+use crate::location::{ContextLocation, GitContext, HttpLocation, Location};
 use crate::plan;
-use crate::remote::Downloaded;
+use crate::remote::{Downloaded, Incoming};
 use crate::rootfs::Tree;
 
 use super::remotes::Remotes;
 use super::{BuildError, BuildRequest};
+
+/// How often a signal is looked for while nothing comes on standard input.
+const INTERRUPT_POLL: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// Where the build's own context is unpacked, below the build's directory.
+const CONTEXT: &str = "context";
+
+/// The build's own context, if it is a directory here.
+pub(super) fn local_context(request: &BuildRequest) -> Result<Option<Context>, BuildError> {
+    match &request.context {
+        ContextLocation::Directory(path) => Ok(Some(Context::open(path, request.context_sub_path.as_deref())?)),
+        _ => Ok(None),
+    }
+}
+
+/// The build's own context, from wherever it is, below `directory`.
+pub(super) fn fetched_context(
+    request: &BuildRequest,
+    remotes: &Remotes,
+    directory: &Path,
+) -> Result<Context, BuildError> {
+    if request.context == ContextLocation::StandardInput && request.dockerfile == super::dockerfile::STANDARD_INPUT {
+        return Err(BuildError::InputTwice);
+    }
+    let root = directory_of(&request.context, request, remotes, directory.join(CONTEXT))?;
+    Ok(Context::fetched(root, &request.context.to_string(), request.context_sub_path.as_deref())?)
+}
+
+/// Brings a context that is no directory here to `place`, or to where the repositories are.
+fn directory_of(
+    location: &ContextLocation,
+    request: &BuildRequest,
+    remotes: &Remotes,
+    place: PathBuf,
+) -> Result<PathBuf, BuildError> {
+    let archive = |input: &mut dyn Read| {
+        let mut tree = Tree::create(&place).map_err(|error| BuildError::ContextArchive(error.into()))?;
+        let described = location.to_string();
+        unpack_context(input, &mut tree, request.context_limits, &described).map_err(BuildError::ContextArchive)
+    };
+    let incoming = |mut incoming: Incoming| {
+        let unpacked = archive(&mut incoming);
+        // That there was no more to unpack is the consequence.
+        incoming.failure().map_or(unpacked, |failure| Err(failure.into()))
+    };
+    match location {
+        ContextLocation::Directory(path) => return Ok(PathBuf::from(path)),
+        ContextLocation::Git(location) => return Ok(remotes.repository(location)?.directory),
+        ContextLocation::Archive(path) => archive(&mut crate::fs::open(path)?)?,
+        ContextLocation::StandardInput if io::stdin().is_terminal() => return Err(BuildError::Terminal),
+        ContextLocation::StandardInput => archive(&mut StandardInput(io::stdin()))?,
+        ContextLocation::Http(location) => incoming(remotes.archive(location))?,
+        ContextLocation::Bucket(location) => incoming(remotes.object(location))?,
+    }
+    Ok(place)
+}
+
+/// Standard input that a signal ends: whoever should write to it may never do so.
+struct StandardInput(io::Stdin);
+
+impl Read for StandardInput {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if interrupt::requested().is_some() {
+                return Err(io::Error::other("interrupted"));
+            }
+            let mut files = [PollFd::new(&self.0, PollFlags::IN)];
+            match poll(&mut files, Some(&INTERRUPT_POLL)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => return Ok(rustix::io::read(&self.0, buffer)?),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// What the server of a context that is a repository is told of who asks, as kaniko's variables say: the id of a secret, and what
+/// that would hold. The server's other repositories, such as submodules, are for the same user.
+pub(super) fn git_login(request: &BuildRequest) -> Option<(String, Secret<String>)> {
+    let (ContextLocation::Git(location), Some((user, password))) = (&request.context, &request.git_login) else {
+        return None;
+    };
+    if location.is_ssh() {
+        return None;
+    }
+    let header = format!("basic {}", STANDARD.encode(format!("{user}:{}", password.reveal())));
+    Some((format!("GIT_AUTH_HEADER.{}", location.host()), Secret::new(header)))
+}
 
 /// The contexts of `--build-context` that are files: a local directory has its own `.dockerignore`.
 pub(super) fn named_contexts(
@@ -23,10 +117,15 @@ pub(super) fn named_contexts(
     directory: &Path,
 ) -> Result<Vec<Context>, BuildError> {
     let open = |(number, text): (usize, &String)| {
+        let place = directory.join(format!("context-{}", number + 1));
+        if let Some(location) = archive_location(text)? {
+            let root = directory_of(&location, request, remotes, place)?;
+            return Ok(Context::fetched(root, &location.to_string(), None)?);
+        }
         let location =
             Location::parse(text).map_err(|source| BuildError::Location { flag: "--build-context", source })?;
         match location {
-            Some(location) => fetched(&location, remotes, directory.join(format!("context-{}", number + 1))),
+            Some(location) => fetched(&location, remotes, place),
             None => {
                 let mut context = Context::open(text, None)?;
                 context.load_own_ignore()?;
@@ -35,6 +134,19 @@ pub(super) fn named_contexts(
         }
     };
     request.context_directories.iter().enumerate().map(open).collect()
+}
+
+/// An archive here or in a bucket: what BuildKit does not know, and kaniko does.
+fn archive_location(text: &str) -> Result<Option<ContextLocation>, BuildError> {
+    let location = ContextLocation::parse(text, &GitContext::default())
+        .map_err(|source| BuildError::Location { flag: "--build-context", source });
+    match location {
+        Ok(location @ (ContextLocation::Archive(_) | ContextLocation::Bucket(_))) => Ok(Some(location)),
+        // Read by BuildKit's rules, which know what is wrong with them, too.
+        Ok(_) => Ok(None),
+        Err(_) if !text.starts_with("tar://") && !text.starts_with("s3://") && !text.starts_with("gs://") => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// A context from the network: a repository's files, an archive's members, or a file that is no archive as the only one.
@@ -46,7 +158,7 @@ fn fetched(location: &Location, remotes: &Remotes, place: PathBuf) -> Result<Con
             place
         }
     };
-    Ok(Context { root, ignore: IgnoreMatcher::default(), description: format!("build context {location}") })
+    Ok(Context::fetched(root, &location.to_string(), None)?)
 }
 
 /// Does what `ADD --unpack` of the file would do in an empty directory.

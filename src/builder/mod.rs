@@ -32,7 +32,7 @@ use crate::location::LocationError;
 use crate::plan::{self, Plan, PlanError};
 use crate::push::{self, DigestFiles, ExistingTags, PushError};
 use crate::registry::{Client, ClientConfig, RegistryError};
-use crate::remote::{DownloadError, GitError, Lookup};
+use crate::remote::{DownloadError, GitError, Lookup, TransferError};
 use crate::sandbox::{Chosen, Sandbox, SandboxError};
 use crate::secret::{SecretError, Secrets};
 use crate::ssh::{Agents, SshError};
@@ -119,6 +119,18 @@ pub enum BuildError {
         #[source]
         source: LocationError,
     },
+    /// An archive that is the context.
+    #[error("unpack the build context")]
+    ContextArchive(#[source] CopyError),
+    /// An archive on the network.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+    /// Somebody types the context.
+    #[error("the build context is to be read from standard input, which is a terminal")]
+    Terminal,
+    /// Standard input cannot be two things.
+    #[error("the Dockerfile and the build context cannot both be read from standard input")]
+    InputTwice,
     /// An archive that is a context cannot be unpacked.
     #[error("unpack the build context {location}")]
     Unpack {
@@ -203,7 +215,7 @@ fn uninterrupted(
     work: &mut Option<WorkDirectory>,
 ) -> Result<Summary, BuildError> {
     let secrets = Secrets::new(request.secrets.clone())?;
-    let mut context = Context::open(&request.context, request.context_sub_path.as_deref())?;
+    let local = inputs::local_context(request)?;
     let (runtime, client) = connect(request, progress)?;
     // Processes with another current directory are told of paths in it.
     let work_dir = std::path::absolute(&request.work_dir)
@@ -213,9 +225,13 @@ fn uninterrupted(
     let store = BlobStore::open(directory.join("blobs"))?;
     let mut registry = Registry::new(runtime.handle().clone(), client.clone());
     let agents = Agents::new(&request.ssh, directory.clone(), runtime.handle().clone())?;
-    let logins = server_logins(&secrets)?;
+    let logins = server_logins(&secrets, inputs::git_login(request))?;
     let keys = agents.keys("default")?;
     let remotes = Remotes::new(runtime.handle().clone(), directory.join("remote"), logins, keys, progress)?;
+    let mut context = match local {
+        Some(context) => context,
+        None => inputs::fetched_context(request, &remotes, &directory)?,
+    };
     let source = dockerfile::read(request, &mut context, &mut |location| Ok(remotes.file(location, None)?.path))?;
     let options = dockerfile::options(request);
     let file = dockerfile::parse(source, &options).map_err(BuildError::Dockerfile)?;
@@ -281,8 +297,8 @@ impl SshAgents for Agents {
     }
 }
 
-/// The secrets that servers of files and repositories are told. They are read now, while an error can still be returned.
-fn server_logins(secrets: &Secrets) -> Result<Lookup, SecretError> {
+/// The secrets that servers of files and repositories are told, and with them `own`, unless one of them is for repositories. They are read now, while an error can still be returned.
+fn server_logins(secrets: &Secrets, own: Option<(String, Secret<String>)>) -> Result<Lookup, SecretError> {
     let mut logins: HashMap<String, Secret<String>> = HashMap::new();
     for id in secrets.ids().filter(|id| id.starts_with("HTTP_AUTH_") || id.starts_with("GIT_AUTH_")) {
         if let Some(value) = secrets.get(id)? {
@@ -290,6 +306,9 @@ fn server_logins(secrets: &Secrets) -> Result<Lookup, SecretError> {
                 String::from_utf8(value.reveal().clone()).map_err(|_| SecretError::NotText { id: id.to_owned() })?;
             logins.insert(id.to_owned(), Secret::new(text));
         }
+    }
+    if !logins.keys().any(|id| id.starts_with("GIT_AUTH_")) {
+        logins.extend(own);
     }
     Ok(Arc::new(move |id| logins.get(id).cloned()))
 }
@@ -451,11 +470,14 @@ mod tests {
             let value = SecretValue::Text(Secret::new(value.to_vec()));
             Secrets::new(vec![SecretSource { id: id.to_owned(), value }]).expect("readable")
         };
-        let lookup = server_logins(&secrets("GIT_AUTH_TOKEN", b"t")).expect("text");
+        let own = || Some(("GIT_AUTH_HEADER.h".to_owned(), Secret::new("own".to_owned())));
+        let lookup = server_logins(&secrets("GIT_AUTH_TOKEN", b"t"), own()).expect("text");
         assert_eq!(lookup("GIT_AUTH_TOKEN"), Some(Secret::new("t".to_owned())));
-        let lookup = server_logins(&secrets("other", b"t")).expect("not looked at");
+        assert_eq!(lookup("GIT_AUTH_HEADER.h"), None);
+        let lookup = server_logins(&secrets("other", b"t"), own()).expect("not looked at");
         assert_eq!(lookup("other"), None);
-        let error = server_logins(&secrets("HTTP_AUTH_TOKEN_a", &[255])).err().expect("no text");
+        assert_eq!(lookup("GIT_AUTH_HEADER.h"), Some(Secret::new("own".to_owned())));
+        let error = server_logins(&secrets("HTTP_AUTH_TOKEN_a", &[255]), None).err().expect("no text");
         assert!(matches!(error, SecretError::NotText { .. }));
     }
 }

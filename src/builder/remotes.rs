@@ -14,11 +14,11 @@ use crate::diag::redact::Secret;
 use crate::executor::{FetchError, FetchedFiles, RemoteSources};
 use crate::http::RetryPolicy;
 use crate::image::Digest;
-use crate::location::{GitLocation, HttpLocation};
+use crate::location::{BucketLocation, GitLocation, HttpLocation};
 use crate::plan::{Action, Plan, RemoteSource};
 use crate::remote::{
-    Checkout, DownloadError, Downloaded, Downloader, GitError, GitRequest, Lookup, SshAccess, checkout,
-    http_authorization,
+    Checkout, DownloadError, Downloaded, Downloader, GitError, GitRequest, Incoming, Lookup, SshAccess, Variables,
+    checkout, http_authorization,
 };
 
 /// How many files are fetched at once.
@@ -93,6 +93,18 @@ impl Remotes {
     /// A file, in a directory of its own.
     pub(super) fn file(&self, location: &HttpLocation, checksum: Option<&Digest>) -> Result<Downloaded, DownloadError> {
         self.runtime.block_on(self.fetcher.file(location, checksum))
+    }
+
+    /// An archive behind a URL, to be read while it comes.
+    pub(super) fn archive(&self, location: &HttpLocation) -> Incoming {
+        let authorization = http_authorization(&self.fetcher.secrets, location);
+        Incoming::file(&self.runtime, self.fetcher.downloader.clone(), location.clone(), authorization)
+    }
+
+    /// An archive in a bucket, to be read while it comes.
+    pub(super) fn object(&self, location: &BucketLocation) -> Incoming {
+        let variables: Variables = Arc::new(|name| std::env::var(name).ok());
+        Incoming::object(&self.runtime, location.clone(), variables, self.fetcher.progress.clone())
     }
 
     /// A directory of a commit.

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::diag::redact::Secret;
+use crate::executor::copy::Limits;
 use crate::image::{ImageFormat, Platform, Reference};
 use crate::layer::LayerOptions;
+use crate::location::ContextLocation;
 use crate::plan::NamedContext;
 use crate::push::{Output, Reports};
 use crate::registry::ClientConfig;
@@ -24,8 +27,12 @@ pub struct BuildRequest {
     pub format: Format,
     /// A check asks no registry.
     pub offline: bool,
-    /// `--context`.
-    pub context: String,
+    /// `--context`, and `--git` with it.
+    pub context: ContextLocation,
+    /// `GIT_USERNAME` or `GIT_TOKEN`, and `GIT_PASSWORD`: for the server of a context that is a repository.
+    pub git_login: Option<(String, Secret<String>)>,
+    /// `--context-max-size` and `--context-max-entries`: what an archive may unpack to.
+    pub context_limits: Limits,
     /// `--build-context`; directories have numbers in `context_directories`.
     pub contexts: Vec<NamedContext>,
     /// The directories of `--build-context`.

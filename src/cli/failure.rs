@@ -18,7 +18,7 @@ use crate::builder::BuildError;
 use crate::diag::line::{LineFormat, Style};
 use crate::diag::progress::Progress;
 use crate::dockerfile::ast::{Source, Span};
-use crate::executor::{ExecutorError, StepError};
+use crate::executor::{CopyError, ExecutorError, StepError};
 use crate::lint;
 use crate::plan::PlanError;
 use crate::registry::RegistryError;
@@ -174,6 +174,16 @@ impl From<BuildError> for Failure {
                 let place = Place { source: source_file, span };
                 step(&text, place, &cause)
             }
+            // What such an error stands for is not below it.
+            BuildError::Transfer(error) => {
+                Self { hints: error.hint().into_iter().collect(), ..Self::from_error(&error) }
+            }
+            BuildError::Download(error) => {
+                Self { hints: error.hint().into_iter().collect(), ..Self::from_error(&error) }
+            }
+            BuildError::Repository(error) => {
+                Self { hints: error.hint().into_iter().collect(), ..Self::from_error(&error) }
+            }
             BuildError::Push(error) => Self { hints: error.hint().into_iter().collect(), ..Self::from_error(&error) },
             BuildError::Interrupted { signal, left } => {
                 Self { message: format!("stopped by {}: {left}", signal_name(signal)), ..Self::stopped(signal) }
@@ -282,6 +292,7 @@ fn hints_below(error: &(dyn Error + 'static)) -> Vec<String> {
         hints.extend(current.downcast_ref::<RegistryError>().and_then(RegistryError::hint));
         hints.extend(current.downcast_ref::<DownloadError>().and_then(DownloadError::hint));
         hints.extend(current.downcast_ref::<GitError>().and_then(GitError::hint));
+        hints.extend(current.downcast_ref::<CopyError>().and_then(CopyError::hint));
         hints.extend(current.downcast_ref::<SandboxError>().and_then(SandboxError::hint));
         if current.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::StorageFull) {
             hints.push("the file system is full; --work-dir names the directory that everything is kept in".to_owned());

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser as _};
 use clap::{ArgAction, CommandFactory as _, Parser, ValueEnum};
 
+use super::context_flags::ContextFlags;
 use super::kaniko_flags::KanikoFlags;
 use super::layer_flags::LayerFlags;
 use super::output_flags::OutputFlags;
@@ -40,13 +41,21 @@ pub struct Flags {
     #[arg(short = 'f', long, value_name = "PATH", default_value = "Dockerfile", help_heading = "Input")]
     pub dockerfile: String,
 
-    /// The build context: a directory, as a path or as dir://PATH.
+    /// The build context: a directory, an archive, a git repository, a bucket or a URL.
+    ///
+    /// PATH or dir://PATH is a directory; tar://FILE an archive, tar://stdin or - one on standard input;
+    /// git://HOST/REPOSITORY[#REF[#COMMIT]][:DIRECTORY], HTTPS-URL.git and SSH-URL a repository; s3://BUCKET/OBJECT,
+    /// gs://BUCKET/OBJECT and the URL of an Azure blob an archive in a bucket; any other https:// URL an archive.
     #[arg(short, long, value_name = "LOCATION", default_value = "/workspace/", help_heading = "Input")]
     pub context: String,
 
     /// A directory inside the context to build from.
     #[arg(long, value_name = "PATH", help_heading = "Input")]
     pub context_sub_path: Option<String>,
+
+    /// How the context is fetched.
+    #[command(flatten)]
+    pub context_source: ContextFlags,
 
     /// A directory, image, OCI layout or URL that FROM and COPY --from can name. Repeatable.
     ///
@@ -371,6 +380,14 @@ Environment:
                      Credentials for a registry, such as KANIKO_REG_EXAMPLE_COM_USER
   KANIKO_REGISTRY_MIRROR, KANIKO_REGISTRY_MAP
                      One more --registry-mirror, --registry-map
+  S3_ENDPOINT, S3_FORCE_PATH_STYLE, AWS_*
+                     Where the buckets of an s3:// context are, and its credentials
+  GOOGLE_APPLICATION_CREDENTIALS
+                     The file with the credentials for a gs:// context
+  AZURE_STORAGE_ACCESS_KEY, AZURE_STORAGE_SAS_TOKEN
+                     Credentials for a context that is an Azure blob
+  GIT_TOKEN, GIT_USERNAME, GIT_PASSWORD, GIT_PULL_METHOD
+                     Credentials for a context that is a repository; https or http for git://
 
 Exit status:
   0            The image is complete, or a check has found nothing

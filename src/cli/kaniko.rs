@@ -23,9 +23,6 @@ const fn replaced(name: &'static str, instead: &'static str) -> MissingFlag {
 
 /// Every such flag, deprecated spellings included.
 pub const MISSING_FLAGS: &[MissingFlag] = &[
-    // Input.
-    MissingFlag { name: "bucket", short: Some('b'), instead: None },
-    replaced("git", "check the repository out and name its directory with --context"),
     // The cache.
     missing("cache"),
     missing("cache-repo"),
@@ -77,8 +74,6 @@ mod tests {
     #[test]
     fn flags_are_found_by_name_and_letter() {
         assert_eq!(missing_flag("--cache").map(|flag| flag.name), Some("cache"));
-        assert_eq!(missing_flag("-b").map(|flag| flag.name), Some("bucket"));
-        assert!(missing_flag("--git").is_some_and(|flag| flag.instead.is_some()));
         assert_eq!(missing_flag("--cach"), None);
         assert_eq!(missing_flag("cache"), None);
     }

@@ -1,6 +1,7 @@
 //! The command line: flags as typed to a validated request, the shape of the log, and errors as the user reads them.
 
 mod commands;
+pub mod context_flags;
 pub mod delivery;
 pub mod failure;
 pub mod flags;

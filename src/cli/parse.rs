@@ -324,7 +324,6 @@ mod tests {
             ("--cache=false", "--cache is not supported yet"),
             ("--cache-repo r/c -d x", "--cache-repo is not supported yet"),
             ("--kaniko-dr=/k", "unknown flag: --kaniko-dr (did you mean --kaniko-dir?)"),
-            ("-b x", "-b (--bucket) is not supported yet"),
             ("--destination", "--destination needs a value"),
             ("-d", "--destination needs a value"),
             ("--dockerfile --no-push", "--dockerfile needs a value"),

@@ -5,12 +5,14 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use super::context_flags;
 use super::delivery::{DeliveryError, delivery};
 use super::flags::{self, Flags, NotBoolean};
 use super::kaniko_flags::IgnorePathError;
 use super::registry_flags::{RegistryFlagError, client_config};
 use crate::builder::{BuildRequest, Call, SnapshotMode};
 use crate::image::{EpochError, ImageFormat, Platform, PlatformError, Reference, ReferenceError, parse_epoch};
+use crate::location::LocationError;
 use crate::plan::{NamedContext, NamedSource};
 use crate::secret::{SecretSource, SourceError};
 use crate::ssh::{SshSource, SshSourceError};
@@ -24,6 +26,26 @@ const EPOCH: &str = "SOURCE_DATE_EPOCH";
 /// Flags that do not fit together, or a value that means nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
+    /// The context cannot be understood.
+    #[error("--context cannot be used")]
+    Context(#[source] LocationError),
+    /// Two contexts.
+    #[error("--bucket is read only with --context=\"\": name the object with --context=gs://BUCKET/OBJECT")]
+    BucketAndContext,
+    /// `--git` is malformed.
+    #[error("--git {text:?} cannot be used: {reason}")]
+    Git {
+        /// As given.
+        text: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// `GIT_PULL_METHOD` is nothing that git URLs are read with.
+    #[error("environment variable GIT_PULL_METHOD cannot be {value:?}: https or http")]
+    GitPullMethod {
+        /// Its value.
+        value: String,
+    },
     /// Two different things to do.
     #[error("--check means --call=check: only one of the two can be given")]
     CheckAndCall,
@@ -147,6 +169,7 @@ pub fn request(mut flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>)
         (true, _) => return Err(RequestError::DryRunAndCall),
     };
     flags.kaniko.tell(environment)?;
+    let context = context_flags::context(&flags, environment)?;
     let delivery = delivery(flags.destination, flags.outputs, flags.kaniko.tar_path_camel.take(), call, environment)?;
     let snapshot_mode = flags.kaniko.snapshot_mode_camel.unwrap_or(flags.snapshot_mode);
     if environment("KANIKO_TELEMETRY_ENDPOINT").is_some_and(|value| !value.is_empty()) {
@@ -163,7 +186,9 @@ pub fn request(mut flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>)
         call,
         format: flags.call.format,
         offline: flags.offline,
-        context: flags.context,
+        context,
+        git_login: context_flags::git_login(environment)?,
+        context_limits: flags.context_source.limits(),
         contexts,
         context_directories,
         ssh: flags.ssh.iter().map(|text| SshSource::parse(text, environment)).collect::<Result<_, _>>()?,
@@ -332,6 +357,7 @@ mod tests {
     use super::*;
     use crate::cli::{Invocation, parse};
     use crate::layer::Compression;
+    use crate::location::ContextLocation;
 
     /// The request for a command line and an environment, both as one would type them.
     fn asked(line: &str, environment: &[(&str, &str)]) -> Result<BuildRequest, String> {
@@ -351,7 +377,7 @@ mod tests {
     #[test]
     fn defaults_are_kanikos() {
         let request = asked("--no-push", &[]).unwrap();
-        assert_eq!(request.context, "/workspace/");
+        assert_eq!(request.context, ContextLocation::Directory("/workspace/".to_owned()));
         assert_eq!(request.dockerfile, "Dockerfile");
         assert_eq!(request.work_dir, PathBuf::from("/kaniko"));
         assert_eq!(request.snapshot_mode, SnapshotMode::Full);

@@ -9,16 +9,8 @@ use super::pattern::BadPattern;
 /// A build context that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ContextError {
-    /// The location names a kind of place that cannot be read yet.
-    #[error("build context {location}: {scheme} contexts are not supported yet; use a directory (dir://PATH)")]
-    Unsupported {
-        /// The location as given, without credentials.
-        location: String,
-        /// What stands before the colon, with the slashes.
-        scheme: String,
-    },
     /// The location has a scheme nobody knows.
-    #[error("build context {location}: unknown scheme {scheme}; use a directory (dir://PATH)")]
+    #[error("build context {location}: unknown scheme {scheme}; known are dir, tar, git, ssh, http, https, s3 and gs")]
     UnknownScheme {
         /// The location as given, without credentials.
         location: String,

@@ -9,9 +9,6 @@ use crate::fs;
 use super::error::ContextError;
 use super::ignore::IgnoreMatcher;
 
-/// Kinds of places that kaniko reads contexts from and that are to come here, too.
-const KNOWN_SCHEMES: [&str; 7] = ["tar", "git", "s3", "gs", "https", "http", "ssh"];
-
 /// Bytes an ignore file may have; no sensible one comes near.
 const MAX_IGNORE_FILE: u64 = 16 * 1024 * 1024;
 
@@ -24,6 +21,8 @@ pub struct Context {
     pub ignore: IgnoreMatcher,
     /// How to speak of it in messages.
     pub description: String,
+    /// Somebody else has made the directory: links in it must not lead the build's own reading out of it.
+    pub is_foreign: bool,
 }
 
 impl Context {
@@ -42,12 +41,42 @@ impl Context {
                 description: format!("build context {}", root.display()),
                 root,
                 ignore: IgnoreMatcher::default(),
+                is_foreign: false,
             });
         };
         let below = root.join(within(sub_path)?);
         check_directory(&below, || ContextError::MissingSubPath { root: root.clone(), sub_path: sub_path.to_owned() })?;
         let description = format!("build context {}", below.display());
-        Ok(Self { root: below, ignore: IgnoreMatcher::default(), description })
+        Ok(Self { root: below, ignore: IgnoreMatcher::default(), description, is_foreign: false })
+    }
+
+    /// The context that has come from `location` to lie in `root`; `sub_path` as for [`Context::open`].
+    ///
+    /// # Errors
+    /// There is no such sub-path in it, or it leads out of it.
+    pub fn fetched(root: PathBuf, location: &str, sub_path: Option<&str>) -> Result<Self, ContextError> {
+        let description = format!("build context {location}");
+        let mut context = Self { root, ignore: IgnoreMatcher::default(), description, is_foreign: true };
+        if let Some(sub_path) = sub_path.filter(|sub_path| !sub_path.is_empty()) {
+            let missing =
+                || ContextError::MissingSubPath { root: PathBuf::from(location), sub_path: sub_path.to_owned() };
+            let below = context.confined(&context.root.join(within(sub_path)?)).ok_or_else(missing)?;
+            check_directory(&below, missing)?;
+            context.description = format!("{}, directory {sub_path}", context.description);
+            context.root = below;
+        }
+        Ok(context)
+    }
+
+    /// Where a path leads. One in a foreign context leads through links to files of the context alone; `None` if that fails.
+    pub fn confined(&self, path: &Path) -> Option<PathBuf> {
+        match path.strip_prefix(&self.root) {
+            Ok(inside) if self.is_foreign => {
+                let resolved = fs::Root::open(&self.root).ok()?.resolve(inside, true).ok()?;
+                Some(self.root.join(resolved))
+            }
+            _ => Some(path.to_owned()),
+        }
     }
 
     /// Reads the ignore file that goes with `dockerfile`: see the function [`load_ignore`].
@@ -55,7 +84,7 @@ impl Context {
     /// # Errors
     /// The file cannot be read, or holds a malformed pattern.
     pub fn load_ignore(&mut self, dockerfile: &Path) -> Result<(), ContextError> {
-        self.ignore = load_ignore(dockerfile, &self.root)?;
+        self.ignore = first_ignore(dockerfile, &self.root, |path| self.confined(path))?;
         Ok(())
     }
 
@@ -64,7 +93,8 @@ impl Context {
     /// # Errors
     /// The file cannot be read, or holds a malformed pattern.
     pub fn load_own_ignore(&mut self) -> Result<(), ContextError> {
-        self.ignore = read_ignore(&self.root.join(".dockerignore"))?.unwrap_or_default();
+        let path = self.confined(&self.root.join(".dockerignore"));
+        self.ignore = path.map(|path| read_ignore(&path)).transpose()?.flatten().unwrap_or_default();
         Ok(())
     }
 }
@@ -75,10 +105,19 @@ impl Context {
 /// # Errors
 /// The file cannot be read, or holds a malformed pattern.
 pub fn load_ignore(dockerfile: &Path, context_root: &Path) -> Result<IgnoreMatcher, ContextError> {
+    first_ignore(dockerfile, context_root, |path| Some(path.to_owned()))
+}
+
+/// The same, with every path led through `confined` first.
+fn first_ignore(
+    dockerfile: &Path,
+    context_root: &Path,
+    confined: impl Fn(&Path) -> Option<PathBuf>,
+) -> Result<IgnoreMatcher, ContextError> {
     let mut beside = dockerfile.as_os_str().to_owned();
     beside.push(".dockerignore");
     for path in [PathBuf::from(beside), context_root.join(".dockerignore")] {
-        if let Some(patterns) = read_ignore(&path)? {
+        if let Some(patterns) = confined(&path).map(|path| read_ignore(&path)).transpose()?.flatten() {
             return Ok(patterns);
         }
     }
@@ -109,11 +148,7 @@ fn local_path(location: &str) -> Result<&str, ContextError> {
                 && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) =>
         {
             let (location, scheme) = (redact::url(location), format!("{scheme}://"));
-            return Err(if KNOWN_SCHEMES.contains(&scheme.trim_end_matches("://")) {
-                ContextError::Unsupported { location, scheme }
-            } else {
-                ContextError::UnknownScheme { location, scheme }
-            });
+            return Err(ContextError::UnknownScheme { location, scheme });
         }
         _ => location,
     };
@@ -173,12 +208,8 @@ mod tests {
         assert_eq!(message(root, Some("gone")), format!("build context {root} has no directory \"gone\""));
         assert_eq!(message(root, Some("a/../../x")), "context sub-path \"a/../../x\" leads out of the build context");
         assert_eq!(message("dir://", None), "no build context given");
-        for scheme in ["tar", "git", "s3", "gs", "https"] {
-            let text = message(&format!("{scheme}://somewhere/x"), None);
-            assert!(text.contains("not supported yet") && text.contains(&format!("{scheme}://")), "{text}");
-        }
         assert!(message("ftp://x", None).contains("unknown scheme ftp://"));
-        assert!(!message("git://user:hunter2@host/x", None).contains("hunter2"));
+        assert!(!message("ftp://user:hunter2@host/x", None).contains("hunter2"));
     }
 
     #[test]

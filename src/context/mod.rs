@@ -1,7 +1,8 @@
 //! Where a build's files come from, and which of them it may see.
 //!
 //! [`Context::open`] finds the directory of the build context; [`Context::load_ignore`] reads the `.dockerignore` that
-//! belongs to the Dockerfile. Other places than a local directory are refused by name until they are supported.
+//! belongs to the Dockerfile. Contexts from elsewhere are fetched by the driver, and from there on they are directories, too:
+//! [`Context::fetched`] looks at nothing outside of theirs.
 
 mod error;
 mod ignore;

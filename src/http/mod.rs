@@ -3,12 +3,14 @@
 //! Registries and downloads differ in what they send and in what an answer means, which is their own knowledge; how a connection
 //! comes about and when a request is repeated must not differ.
 
+mod amazon;
 mod clients;
 mod error;
 mod origin;
 mod retry;
 mod tls;
 
+pub use amazon::AmazonClients;
 pub use clients::{HttpClients, SetupError};
 pub use error::HttpError;
 pub use origin::{host_of, is_link_local, is_loopback, is_private, retry_after};

@@ -19,12 +19,16 @@ pub fn is_private(host: &str) -> bool {
     })
 }
 
+/// Google's name for the server at the machine's own link.
+const GOOGLE_METADATA: &str = "metadata.google.internal";
+
 /// Whether `host` (without port) is an address of the machine's own link, where clouds serve the credentials of the machine.
 pub fn is_link_local(host: &str) -> bool {
-    address(host).is_some_and(|address| match address {
-        IpAddr::V4(address) => address.is_link_local() || address.is_unspecified(),
-        IpAddr::V6(address) => address.is_unicast_link_local() || address.is_unspecified(),
-    })
+    host.trim_end_matches('.').eq_ignore_ascii_case(GOOGLE_METADATA)
+        || address(host).is_some_and(|address| match address {
+            IpAddr::V4(address) => address.is_link_local() || address.is_unspecified(),
+            IpAddr::V6(address) => address.is_unicast_link_local() || address.is_unspecified(),
+        })
 }
 
 fn address(host: &str) -> Option<IpAddr> {

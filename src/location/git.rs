@@ -34,6 +34,8 @@ pub struct GitLocation {
     pub fetch_by_commit: bool,
     /// Which time the files get.
     pub times: FileTimes,
+    /// Whether the server's certificate is not looked at.
+    pub skip_tls_verify: bool,
 }
 
 impl GitLocation {

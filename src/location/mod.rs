@@ -1,11 +1,15 @@
-//! What the text of a URL names: a file to download, or a git repository with a commit in it.
+//! What the text of a URL names: a file to download, a git repository with a commit in it, an object in a bucket.
 //!
 //! Nothing is fetched here. A Dockerfile's `ADD` and the command line's contexts are read by the same rules, before anything
 //! runs, so that a mistyped key of a git URL is told at its place in the file.
 
+mod bucket;
+mod context;
 mod git;
 mod http;
 
+pub use bucket::{BucketLocation, BucketService};
+pub use context::{ContextLocation, GitContext};
 pub use git::{FileTimes, GitLocation};
 pub use http::HttpLocation;
 

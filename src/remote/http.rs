@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use reqwest::header::{AUTHORIZATION, ETAG, HeaderMap, HeaderValue, LAST_MODIFIED, LOCATION};
+use reqwest::header::{AUTHORIZATION, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE};
 use reqwest::{Response, StatusCode, Url};
 
 use crate::diag::progress::Progress;
@@ -121,6 +121,12 @@ pub enum DownloadError {
         /// The content's digest.
         found: Digest,
     },
+    /// The file is another one than it was when its beginning came.
+    #[error("fetch {url}: it was changed while it was fetched")]
+    Changed {
+        /// The file, without credentials.
+        url: String,
+    },
     /// A secret cannot be sent as a header.
     #[error("fetch {url}: the secret with its credentials is not one line of text")]
     Authorization {
@@ -138,6 +144,9 @@ pub enum DownloadError {
         #[source]
         source: io::Error,
     },
+    /// An error after which another attempt would not help, whatever the error itself knows.
+    #[error(transparent)]
+    Final(Box<Self>),
     /// The build was asked to stop.
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
@@ -173,9 +182,9 @@ impl DownloadError {
 /// Fetches files; cheap to clone, and safe to use from several tasks.
 #[derive(Debug, Clone)]
 pub struct Downloader {
-    clients: HttpClients,
-    policy: RetryPolicy,
-    progress: Progress,
+    pub(super) clients: HttpClients,
+    pub(super) policy: RetryPolicy,
+    pub(super) progress: Progress,
 }
 
 impl Downloader {
@@ -203,13 +212,14 @@ impl Downloader {
         let shown = location.to_string();
         let authorization = authorization.map(|secret| header(secret, &shown)).transpose()?;
         let path = directory.join(location.file_name());
-        let transfer = Transfer { downloader: self, location, authorization, shown: &shown, checksum, path: &path };
+        let exchange = Exchange { clients: &self.clients, location, authorization, shown: &shown };
+        let transfer = Transfer { exchange, progress: &self.progress, checksum, path: &path };
         http::run(&self.policy, &format!("fetch {shown}"), || transfer.attempt()).await
     }
 }
 
 /// The value of `Authorization`, marked so that no log shows it.
-fn header(secret: &Secret<String>, shown: &str) -> Result<HeaderValue, DownloadError> {
+pub(super) fn header(secret: &Secret<String>, shown: &str) -> Result<HeaderValue, DownloadError> {
     let mut value = HeaderValue::from_str(secret.reveal().trim())
         .map_err(|_invalid| DownloadError::Authorization { url: shown.to_owned() })?;
     value.set_sensitive(true);
@@ -218,29 +228,26 @@ fn header(secret: &Secret<String>, shown: &str) -> Result<HeaderValue, DownloadE
 
 /// One file on its way.
 struct Transfer<'a> {
-    downloader: &'a Downloader,
-    location: &'a HttpLocation,
-    authorization: Option<HeaderValue>,
-    shown: &'a str,
+    exchange: Exchange<'a>,
+    progress: &'a Progress,
     checksum: Option<&'a Digest>,
     path: &'a Path,
 }
 
 impl Transfer<'_> {
     async fn attempt(&self) -> Result<Downloaded, DownloadError> {
-        let mut response = self.follow().await?;
+        let exchange = &self.exchange;
+        let mut response = exchange.follow(None).await?;
         let last_modified = last_modified(response.headers());
         let etag = response.headers().get(ETAG).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let mut spool = Spool::create(self.path)?;
-        let progress = self
-            .downloader
-            .progress
-            .transfer(format!("fetch {}", self.location.file_name()), response.content_length());
+        let progress =
+            self.progress.transfer(format!("fetch {}", exchange.location.file_name()), response.content_length());
         let (mut hasher, host) = (self.hasher(), host_of(response.url()));
-        while let Some(piece) = self.next_piece(&mut response, &host).await? {
+        while let Some(piece) = exchange.next_piece(&mut response, &host).await? {
             hasher.update(&piece);
             if hasher.bytes() > MAX_SIZE {
-                return Err(DownloadError::TooLarge { url: self.shown.to_owned(), limit: MAX_SIZE });
+                return Err(DownloadError::TooLarge { url: exchange.shown.to_owned(), limit: MAX_SIZE });
             }
             spool.write(&piece)?;
             progress.add(piece.len() as u64);
@@ -251,28 +258,40 @@ impl Transfer<'_> {
             && *expected != digest
         {
             let (expected, found) = (expected.clone(), digest);
-            return Err(DownloadError::Digest { url: self.shown.to_owned(), expected, found });
+            return Err(DownloadError::Digest { url: exchange.shown.to_owned(), expected, found });
         }
         spool.finish(last_modified)?;
         progress.done();
-        let (path, file_name) = (self.path.to_owned(), self.location.file_name());
+        let (path, file_name) = (self.path.to_owned(), exchange.location.file_name());
         Ok(Downloaded { path, file_name, last_modified, etag, digest, size })
     }
 
     fn hasher(&self) -> crate::image::Hasher {
         self.checksum.map_or_else(crate::image::Hasher::new, Digest::hasher)
     }
+}
 
-    /// The answer with the file, behind all redirects.
-    async fn follow(&self) -> Result<Response, DownloadError> {
+/// What is said to the servers of one file.
+pub(super) struct Exchange<'a> {
+    pub(super) clients: &'a HttpClients,
+    pub(super) location: &'a HttpLocation,
+    pub(super) authorization: Option<HeaderValue>,
+    /// The URL without credentials.
+    pub(super) shown: &'a str,
+}
+
+impl Exchange<'_> {
+    /// The answer with the file, behind all redirects; with `rest` the answer may be that part alone (206).
+    pub(super) async fn follow(&self, rest: Option<&Rest>) -> Result<Response, DownloadError> {
         let mut url = self.location.url().clone();
         let origin = url.origin();
         for _ in 0..=MAX_REDIRECTS {
             let ours = url.origin() == origin;
-            let response = self.exchange(&url, ours).await?;
+            let response = self.ask(&url, ours, rest).await?;
             let status = response.status();
             match status.as_u16() {
                 200 => return Ok(response),
+                206 if rest.is_some() => return Ok(response),
                 301..=303 | 307 | 308 => url = self.redirect(&response)?,
                 _ => {
                     return Err(DownloadError::Status {
@@ -289,8 +308,11 @@ impl Transfer<'_> {
         Err(DownloadError::Redirect { url: self.shown.to_owned(), host: host_of(&url), problem })
     }
 
-    async fn exchange(&self, url: &Url, ours: bool) -> Result<Response, DownloadError> {
-        let mut request = self.downloader.clients.for_url(url).get(url.clone());
+    async fn ask(&self, url: &Url, ours: bool, rest: Option<&Rest>) -> Result<Response, DownloadError> {
+        let mut request = self.clients.for_url(url).get(url.clone());
+        if let Some(Rest { from, validator }) = rest {
+            request = request.header(RANGE, format!("bytes={from}-")).header(IF_RANGE, validator);
+        }
         if ours && let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
@@ -325,7 +347,11 @@ impl Transfer<'_> {
         Ok(url)
     }
 
-    async fn next_piece(&self, response: &mut Response, host: &str) -> Result<Option<bytes::Bytes>, DownloadError> {
+    pub(super) async fn next_piece(
+        &self,
+        response: &mut Response,
+        host: &str,
+    ) -> Result<Option<bytes::Bytes>, DownloadError> {
         match tokio::time::timeout(BODY_LIMIT, response.chunk()).await {
             Ok(piece) => piece.map_err(|error| DownloadError::Truncated {
                 url: self.shown.to_owned(),
@@ -344,6 +370,13 @@ impl Transfer<'_> {
     fn stalled(&self, host: &str, idle: Duration) -> DownloadError {
         DownloadError::Stalled { url: self.shown.to_owned(), host: host.to_owned(), idle }
     }
+}
+
+/// What is still missing of a file, and the version that it is missing of.
+pub(super) struct Rest {
+    pub(super) from: u64,
+    /// The strong ETag of the beginning.
+    pub(super) validator: HeaderValue,
 }
 
 /// `Last-Modified`; without one, or with a malformed one, the beginning of 1970.

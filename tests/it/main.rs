@@ -9,6 +9,8 @@
 mod bad_input;
 mod cli;
 mod conformance;
+mod contexts;
+mod contexts_buckets;
 mod contract;
 mod drop_in;
 mod everyday;

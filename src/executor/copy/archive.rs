@@ -21,22 +21,22 @@ const XZ_MEMORY: u64 = 256 * 1024 * 1024;
 const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// An archive whose first header is read already.
-pub(super) struct Archive {
+pub(super) struct Archive<R> {
     /// Goes on after the first header.
-    pub(super) reader: Reader<Box<dyn Read>>,
+    pub(super) reader: Reader<R>,
     /// The first member.
     pub(super) first: Member,
 }
 
 /// Opens an archive; `None` for any other file. A file that cannot be read is none, either: copying it shows the error.
-pub(super) fn open(file: File) -> Option<Archive> {
+pub(super) fn open(file: File) -> Option<Archive<Box<dyn Read>>> {
     let mut reader = Reader::new(decompress(file).ok()?);
     let first = reader.next_member().ok().flatten()?;
     Some(Archive { reader, first })
 }
 
 /// The content of a file, decompressed if it starts as a compressed one does.
-fn decompress(mut file: File) -> io::Result<Box<dyn Read>> {
+pub(super) fn decompress<'a>(mut file: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut head = [0; 6];
     let mut filled = 0;
     while filled < head.len() {

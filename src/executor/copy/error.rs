@@ -106,6 +106,31 @@ pub enum CopyError {
         #[source]
         source: Box<MemberError>,
     },
+    /// It is no archive, or compressed in a way that nobody knows.
+    #[error("{archive} is not a tar archive, plain or compressed with gzip, zstd, bzip2 or xz")]
+    NotArchive {
+        /// The archive's place, without credentials.
+        archive: String,
+        /// What stands there instead.
+        #[source]
+        source: io::Error,
+    },
+    /// An archive has more in it than is wanted.
+    #[error("{archive} unpacks to more than {limit} files and directories")]
+    TooManyEntries {
+        /// The archive's place, without credentials.
+        archive: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// An archive is larger than is wanted.
+    #[error("{archive} unpacks to more than {limit} bytes")]
+    TooLarge {
+        /// The archive's place, without credentials.
+        archive: String,
+        /// The limit.
+        limit: u64,
+    },
     /// A file cannot be read.
     #[error(transparent)]
     Read(#[from] fs::Error),
@@ -144,9 +169,26 @@ pub enum MemberError {
         /// The path, within the directory unpacked to.
         path: PathBuf,
     },
+    /// The archive has too many members.
+    #[error("too many members")]
+    TooManyEntries,
+    /// The archive's members are too large.
+    #[error("too many bytes")]
+    TooManyBytes,
     /// The tree cannot be changed.
     #[error(transparent)]
     Tree(#[from] RootfsError),
+}
+
+impl CopyError {
+    /// What the user may look at.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::TooManyEntries { .. } => Some("--context-max-entries allows more".to_owned()),
+            Self::TooLarge { .. } => Some("--context-max-size allows more, as in --context-max-size=20GiB".to_owned()),
+            _ => None,
+        }
+    }
 }
 
 /// Whether a file system operation failed for this reason.

@@ -7,6 +7,7 @@
 //! the way.
 
 mod archive;
+mod context_archive;
 mod destination;
 mod error;
 mod mode;
@@ -18,6 +19,8 @@ mod step;
 mod tests;
 mod unpack;
 
+pub use context_archive::unpack_context;
 pub use error::{CopyError, MemberError};
 pub use mode::{ModeChange, ModeError};
 pub use step::{CopySource, Fetched, copy};
+pub use unpack::Limits;

@@ -94,7 +94,7 @@ impl<'a> Placement<'a> {
                         }
                         error => error,
                     })?;
-                    Unpacking::new(self.destination, &path, self.owner, &archive_name).unpack(archive)
+                    Unpacking::new(self.destination, &path, self.owner, &archive_name).unpack(archive).map(drop)
                 }
                 None => self.place_file(found, target, path),
             },

@@ -26,6 +26,20 @@ const IMPLIED_MODE: u32 = 0o755;
 /// What the build itself needs of a directory while it fills it.
 const WORKING_MODE: u32 = 0o700;
 
+/// What an archive may become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Files, directories and links, those included that it does not name itself.
+    pub entries: u64,
+    /// Bytes of content.
+    pub bytes: u64,
+}
+
+impl Limits {
+    /// For what the build itself has chosen to unpack.
+    pub const NONE: Self = Self { entries: u64::MAX, bytes: u64::MAX };
+}
+
 /// An archive being unpacked.
 pub(super) struct Unpacking<'a> {
     tree: &'a mut Tree,
@@ -35,25 +49,39 @@ pub(super) struct Unpacking<'a> {
     archive: &'a str,
     /// The directory of the last member, as members name it and as it is: the next member mostly goes there, too.
     last_parent: Option<(PathBuf, PathBuf)>,
+    /// What it may be, and how much of that is left.
+    limits: Limits,
+    left: Limits,
     /// Directories the archive brought. Mode and time are set when nothing goes into them any more.
     directories: BTreeMap<PathBuf, Attributes>,
 }
 
 impl<'a> Unpacking<'a> {
     pub(super) fn new(tree: &'a mut Tree, base: &'a Path, owner: Option<Owner>, archive: &'a str) -> Self {
-        Self { tree, base, owner, archive, last_parent: None, directories: BTreeMap::new() }
+        Self {
+            tree,
+            base,
+            owner,
+            archive,
+            last_parent: None,
+            limits: Limits::NONE,
+            left: Limits::NONE,
+            directories: BTreeMap::new(),
+        }
     }
 
-    pub(super) fn unpack(mut self, archive: Archive) -> Result<(), CopyError> {
+    /// With bounds.
+    pub(super) fn limited(self, limits: Limits) -> Self {
+        Self { limits, left: limits, ..self }
+    }
+
+    /// Gives the reader back, which stands behind the last member.
+    pub(super) fn unpack<R: Read>(mut self, archive: Archive<R>) -> Result<Reader<R>, CopyError> {
         let Archive { mut reader, first } = archive;
         let mut next = Some(first);
         while let Some(member) = next {
             check_interrupt()?;
-            self.member(&member, &mut reader).map_err(|source| CopyError::Member {
-                archive: self.archive.to_owned(),
-                member: String::from_utf8_lossy(&member.name).into_owned(),
-                source: Box::new(source),
-            })?;
+            self.member(&member, &mut reader).map_err(|source| self.failed(&member, source))?;
             next = reader
                 .next_member()
                 .map_err(|source| CopyError::Archive { archive: self.archive.to_owned(), source: Box::new(source) })?;
@@ -61,10 +89,31 @@ impl<'a> Unpacking<'a> {
         for (path, attributes) in &self.directories {
             self.tree.set_attributes(path, attributes)?;
         }
+        Ok(reader)
+    }
+
+    fn failed(&self, member: &Member, source: MemberError) -> CopyError {
+        let archive = self.archive.to_owned();
+        match source {
+            MemberError::TooManyEntries => CopyError::TooManyEntries { archive, limit: self.limits.entries },
+            MemberError::TooManyBytes => CopyError::TooLarge { archive, limit: self.limits.bytes },
+            source => {
+                let member = String::from_utf8_lossy(&member.name).into_owned();
+                CopyError::Member { archive, member, source: Box::new(source) }
+            }
+        }
+    }
+
+    /// Counts what is going to be made.
+    fn take(&mut self, entries: u64, bytes: u64) -> Result<(), MemberError> {
+        self.left.entries = self.left.entries.checked_sub(entries).ok_or(MemberError::TooManyEntries)?;
+        self.left.bytes = self.left.bytes.checked_sub(bytes).ok_or(MemberError::TooManyBytes)?;
         Ok(())
     }
 
     fn member(&mut self, member: &Member, content: &mut Reader<impl Read>) -> Result<(), MemberError> {
+        // The size that a sparse file says it has is what its zeros will take.
+        self.take(1, member.size)?;
         let asked = normalized(&member.name);
         // The directory unpacked to is not the archive's to change.
         let Some(name) = asked.file_name() else { return Ok(()) };
@@ -151,6 +200,7 @@ impl<'a> Unpacking<'a> {
                 }
                 let mut attributes = Attributes::new(FileKind::Directory, IMPLIED_MODE);
                 attributes.mtime = Timestamp::now();
+                self.take(1, 0)?;
                 self.tree.create_directory(&path, &attributes)?;
                 continue;
             };

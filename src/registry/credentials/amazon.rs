@@ -9,13 +9,6 @@ use aws_credential_types::provider::ProvideCredentials as _;
 use aws_credential_types::provider::error::CredentialsError as ChainError;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4::SigningParams;
-use aws_smithy_runtime_api::client::http::{
-    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
-};
-use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
-use aws_smithy_runtime_api::client::result::ConnectorError;
-use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
-use aws_smithy_types::body::SdkBody;
 use base64::Engine;
 use regex::Regex;
 use reqwest::Url;
@@ -24,7 +17,7 @@ use serde::Deserialize;
 
 use super::exchange::{ExchangeError, ask};
 use super::{Credential, Fresh, Login, Variables};
-use crate::http::HttpClients;
+use crate::http::{AmazonClients, HttpClients};
 
 /// The public registry's one place.
 const PUBLIC: &str = "public.ecr.aws";
@@ -136,7 +129,7 @@ pub(super) async fn login(
     let region = variables.get("AWS_REGION").unwrap_or(&service.region).to_owned();
     let config = aws_config::defaults(BehaviorVersion::latest())
         .region(Region::new(region))
-        .http_client(SharedClients(http.clone()))
+        .http_client(AmazonClients::new(http.clone()))
         .load()
         .await;
     let Some(chain) = config.credentials_provider() else { return Ok(None) };
@@ -204,49 +197,6 @@ fn signed_headers(
         headers.insert(name, value);
     }
     Ok(headers)
-}
-
-/// Our HTTP clients for the AWS SDK: one set-up of TLS and proxies for everything.
-#[derive(Debug, Clone)]
-struct SharedClients(HttpClients);
-
-impl HttpClient for SharedClients {
-    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
-        SharedHttpConnector::new(self.clone())
-    }
-}
-
-impl HttpConnector for SharedClients {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let clients = self.0.clone();
-        HttpConnectorFuture::new(async move {
-            let user = |error: Box<dyn std::error::Error + Send + Sync>| ConnectorError::user(error);
-            let url = Url::parse(request.uri()).map_err(|error| user(error.into()))?;
-            let request = request.try_into_http1x().map_err(|error| user(error.into()))?;
-            let (parts, body) = request.into_parts();
-            let body = body.bytes().map(<[u8]>::to_vec).unwrap_or_default();
-            let sorted = |error: reqwest::Error| {
-                let timeout = error.is_timeout();
-                let error = error.without_url().into();
-                if timeout { ConnectorError::timeout(error) } else { ConnectorError::io(error) }
-            };
-            let request = clients.for_url(&url).request(parts.method, url.clone()).headers(parts.headers).body(body);
-            let response = request.send().await.map_err(sorted)?;
-            let (status, headers) = (response.status(), response.headers().clone());
-            let mut answer = http_response(status.as_u16(), response.bytes().await.map_err(sorted)?.to_vec())?;
-            for (name, value) in &headers {
-                if let Ok(value) = value.to_str() {
-                    answer.headers_mut().append(name.as_str().to_owned(), value.to_owned());
-                }
-            }
-            Ok(answer)
-        })
-    }
-}
-
-fn http_response(status: u16, body: Vec<u8>) -> Result<HttpResponse, ConnectorError> {
-    let status = status.try_into().map_err(|_invalid| ConnectorError::user("a status that is none".into()))?;
-    Ok(HttpResponse::new(status, SdkBody::from(body)))
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use git2::{
-    AutotagOption, Config, Cred, CredentialType, FetchOptions, Oid, ProxyOptions, RemoteCallbacks, RemoteRedirect,
-    Repository, RepositoryInitOptions,
+    AutotagOption, CertificateCheckStatus, Config, Cred, CredentialType, FetchOptions, Oid, ProxyOptions,
+    RemoteCallbacks, RemoteRedirect, Repository, RepositoryInitOptions,
 };
 
 use super::error::GitError;
@@ -208,6 +208,9 @@ impl Fetcher<'_> {
         let mut callbacks = RemoteCallbacks::new();
         callbacks.transfer_progress(move |progress| watch.received(progress.received_bytes(), MAX_PACK));
         callbacks.sideband_progress(move |_text| watch.touch());
+        if self.location.skip_tls_verify && !self.location.is_ssh() {
+            callbacks.certificate_check(|_certificate, _host| Ok(CertificateCheckStatus::CertificateOk));
+        }
         callbacks.credentials(move |url, user, allowed| {
             let refused =
                 || git2::Error::new(git2::ErrorCode::Auth, git2::ErrorClass::Net, "the server wants credentials");

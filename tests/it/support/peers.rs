@@ -84,6 +84,40 @@ impl Peers {
         command
     }
 
+    /// The URL of Amazon's stand-in.
+    pub(crate) fn s3(&self) -> &str {
+        self.value("CRABWRIGHT_TEST_S3")
+    }
+
+    /// The access key of its only user.
+    pub(crate) fn s3_key(&self) -> &str {
+        self.value("CRABWRIGHT_TEST_S3_KEY")
+    }
+
+    /// The secret that belongs to the key.
+    pub(crate) fn s3_secret(&self) -> &str {
+        self.value("CRABWRIGHT_TEST_S3_SECRET")
+    }
+
+    /// The URL of Google's stand-in.
+    pub(crate) fn gs(&self) -> &str {
+        self.value("CRABWRIGHT_TEST_GS")
+    }
+
+    /// The URL of Azure's stand-in.
+    pub(crate) fn azure(&self) -> &str {
+        self.value("CRABWRIGHT_TEST_AZURE")
+    }
+
+    /// Puts a file, which is the next argument, into a bucket.
+    pub(crate) fn fill_bucket(&self, service: &str, endpoint: &str, bucket: &str, key: &str) -> Command {
+        let mut command = Command::new(self.value("CRABWRIGHT_TEST_BUCKETS_PYTHON"));
+        let script = super::program::source_directory().join("tests/buckets.py");
+        command.arg(script).args([service, endpoint, bucket, key]);
+        command.env("AWS_ACCESS_KEY_ID", self.s3_key()).env("AWS_SECRET_ACCESS_KEY", self.s3_secret());
+        command
+    }
+
     /// A directory whose config.json holds the password, as `DOCKER_CONFIG` names it.
     pub(crate) fn docker_config(&self) -> &str {
         self.value("CRABWRIGHT_TEST_DOCKER_CONFIG")

@@ -37,6 +37,16 @@ impl Answer {
         Self { status, ..Self::ok("no") }
     }
 
+    /// The rest of a body (206); `Content-Range` is for who asks.
+    pub(crate) fn partial(body: impl Into<Vec<u8>>) -> Self {
+        Self { status: 206, ..Self::ok(body) }
+    }
+
+    /// An error with a body that says why.
+    pub(crate) fn status_with(status: u16, body: &str) -> Self {
+        Self { status, ..Self::ok(body) }
+    }
+
     pub(crate) fn redirect(to: &str) -> Self {
         Self::status(302).header("Location", to)
     }

@@ -1,0 +1,49 @@
+//! Our HTTP clients for `object_store`.
+
+use std::time::Duration;
+
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
+};
+use reqwest::Url;
+
+use crate::diag::redact;
+use crate::http::HttpClients;
+
+/// How long a server may take to begin its answer.
+const RESPONSE_LIMIT: Duration = Duration::from_secs(120);
+
+/// The clients; every request goes out through the one that its URL wants.
+#[derive(Debug, Clone)]
+pub(super) struct StoreClients(HttpClients);
+
+impl StoreClients {
+    pub(super) fn new(clients: HttpClients) -> Self {
+        Self(clients)
+    }
+
+    pub(super) fn http(&self) -> &HttpClients {
+        &self.0
+    }
+}
+
+impl HttpConnector for StoreClients {
+    fn connect(&self, _options: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(self.clone()))
+    }
+}
+
+#[async_trait::async_trait]
+impl HttpService for StoreClients {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let url =
+            Url::parse(&request.uri().to_string()).map_err(|error| HttpError::new(HttpErrorKind::Request, error))?;
+        tracing::debug!(method = %request.method(), url = %redact::url(url.as_str()), "bucket");
+        let answer = HttpService::call(self.0.for_url(&url), request);
+        match tokio::time::timeout(RESPONSE_LIMIT, answer).await {
+            Ok(answer) => answer,
+            Err(elapsed) => Err(HttpError::new(HttpErrorKind::Timeout, elapsed)),
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Why an object could not be had, and what to look at.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use crate::diag::redact;
+use crate::http::SetupError;
+use crate::location::{BucketLocation, BucketService};
+
+/// An object that could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum BucketError {
+    /// The HTTP clients cannot be made.
+    #[error("set up the HTTP client for buckets")]
+    Setup(#[source] SetupError),
+    /// The bucket's credentials cannot be had.
+    #[error("load the credentials for {location}")]
+    Credentials {
+        /// The object, without a signature.
+        location: String,
+        /// Why, without secrets.
+        #[source]
+        source: Said,
+    },
+    /// There is no such object, or no such bucket.
+    #[error("fetch {location}: there is no such object")]
+    Missing {
+        /// The object, without a signature.
+        location: String,
+        /// What the service says.
+        #[source]
+        source: Said,
+    },
+    /// The service refuses.
+    #[error("fetch {location}: access is denied")]
+    Denied {
+        /// The object, without a signature.
+        location: String,
+        /// What to look at.
+        hint: String,
+        /// What the service says.
+        #[source]
+        source: Said,
+    },
+    /// The bucket is in another region than the request says.
+    #[error("fetch {location}: the bucket is in another region")]
+    Region {
+        /// The object, without a signature.
+        location: String,
+        /// What the service says.
+        #[source]
+        source: Said,
+    },
+    /// Nothing came for too long.
+    #[error("fetch {location}: nothing came for {} seconds", idle.as_secs())]
+    Stalled {
+        /// The object, without a signature.
+        location: String,
+        /// How long.
+        idle: Duration,
+    },
+    /// Anything else.
+    #[error("fetch {location}")]
+    Fetch {
+        /// The object, without a signature.
+        location: String,
+        /// What the service or the library says.
+        #[source]
+        source: Said,
+    },
+}
+
+/// What somebody said, with everything blanked that may be a credential.
+#[derive(Debug)]
+pub struct Said(String);
+
+impl Said {
+    /// The error and its causes in one line: each mostly repeats the next.
+    pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let more = error.to_string();
+            if !text.contains(&more) {
+                text.push_str(": ");
+                text.push_str(&more);
+            }
+            cause = error.source();
+        }
+        Self(without_credentials(&text))
+    }
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Said {}
+
+/// Every URL without user and query; what servers repeat of a request they could not verify is left out.
+fn without_credentials(text: &str) -> String {
+    const REPEATED: [&str; 6] = [
+        "StringToSign",
+        "SignatureProvided",
+        "StringToSignBytes",
+        "CanonicalRequest",
+        "CanonicalRequestBytes",
+        "AuthenticationErrorDetail",
+    ];
+    let mut text = text.to_owned();
+    for element in REPEATED {
+        let (open, close) = (format!("<{element}>"), format!("</{element}>"));
+        while let Some(start) = text.find(&open) {
+            let end = text[start..].find(&close).map_or(text.len(), |end| start + end + close.len());
+            text.replace_range(start..end, "");
+        }
+    }
+    let words: Vec<String> = text
+        .split_whitespace()
+        .map(|word| if word.contains("://") || word.contains('?') { redact::url(word) } else { word.to_owned() })
+        .collect();
+    words.join(" ")
+}
+
+impl BucketError {
+    /// Sorts what the library says.
+    pub(super) fn new(location: &BucketLocation, anonymous: bool, error: &object_store::Error) -> Self {
+        let (shown, source) = (location.to_string(), Said::of(error));
+        let elsewhere = ["AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraint"];
+        if elsewhere.iter().any(|code| source.0.contains(code)) {
+            return Self::Region { location: shown, source };
+        }
+        match error {
+            object_store::Error::NotFound { .. } => Self::Missing { location: shown, source },
+            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+                Self::Denied { location: shown, hint: access_hint(&location.service, anonymous), source }
+            }
+            _ => Self::Fetch { location: shown, source },
+        }
+    }
+
+    /// What the user may look at.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Denied { hint, .. } => Some(hint.clone()),
+            Self::Missing { .. } => Some(
+                "check the names of the bucket and the object; some services say this also of objects that may not be read"
+                    .to_owned(),
+            ),
+            Self::Region { .. } => Some("name the bucket's region in AWS_REGION".to_owned()),
+            Self::Credentials { location, .. } => {
+                let service = BucketLocation::parse(location).ok().flatten().map(|location| location.service);
+                service.map(|service| access_hint(&service, true))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn access_hint(service: &BucketService, anonymous: bool) -> String {
+    let found = if anonymous { "no credentials were found: " } else { "" };
+    let where_from = match service {
+        BucketService::S3 => {
+            "give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role with s3:GetObject for the object"
+        }
+        BucketService::Google => {
+            "name a service account's key in GOOGLE_APPLICATION_CREDENTIALS, or let the pod's account read the bucket"
+        }
+        BucketService::Azure { .. } => {
+            "give AZURE_STORAGE_ACCESS_KEY, a URL with a shared access signature, or an identity that may read blobs"
+        }
+    };
+    format!("{found}{where_from}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_signed_is_shown() {
+        for text in [
+            "Error performing GET https://a.example/b?sv=1&sig=hunter2 in 3ms - refused",
+            "<Error><StringToSign>GET hunter2 x</StringToSign></Error>",
+            "https://u:hunter2@host/x <SignatureProvided>hunter2",
+            "GET /b?sig=hunter2",
+        ] {
+            let shown = without_credentials(text);
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+        assert_eq!(without_credentials("<Code>NoSuchKey</Code>\n why"), "<Code>NoSuchKey</Code> why");
+    }
+}

@@ -1,0 +1,93 @@
+//! Objects in buckets: Amazon S3 and what speaks its protocol, Google Cloud Storage, Azure Blob Storage.
+//!
+//! Signing, tokens and the resuming of a broken transfer (by range, as long as the object's ETag is the same) are
+//! `object_store`'s; TLS, proxies and time limits are those of every other request; Amazon's credentials are those of its SDK's
+//! whole chain. What a service says of a failure is shown without anything that was signed.
+
+mod azure;
+mod clients;
+mod error;
+mod gcs;
+mod s3;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use object_store::path::Path;
+use object_store::{GetOptions, ObjectStore, RetryConfig};
+
+pub use error::BucketError;
+
+use crate::diag::progress::Progress;
+use crate::http::{HttpClients, USER_AGENT};
+use crate::location::{BucketLocation, BucketService};
+use clients::StoreClients;
+use tokio::sync::mpsc::Sender;
+
+/// How long a service may be silent between two pieces of an object.
+const SILENCE_LIMIT: Duration = Duration::from_secs(60);
+/// How often a request is tried again, and how long in all.
+const RETRIES: usize = 4;
+const RETRY_TIME: Duration = Duration::from_secs(180);
+
+/// Looks a variable of the environment up.
+pub type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// The bucket of a location, ready to be asked, and where its credentials are from.
+struct Opened {
+    store: Box<dyn ObjectStore>,
+    /// No credentials were found.
+    anonymous: bool,
+}
+
+/// Sends the pieces of an object to `pieces`, in order. It ends early where nobody takes them any more.
+///
+/// # Errors
+/// The object cannot be had, or not to its end.
+pub(super) async fn stream(
+    location: &BucketLocation,
+    variables: &Variables,
+    progress: &Progress,
+    pieces: &Sender<Bytes>,
+) -> Result<(), BucketError> {
+    let shown = location.to_string();
+    let clients = HttpClients::new(USER_AGENT).map_err(BucketError::Setup)?;
+    let clients = StoreClients::new(clients);
+    let opened = match &location.service {
+        BucketService::S3 => s3::open(location, variables, clients).await?,
+        BucketService::Google => gcs::open(location, variables, clients)?,
+        BucketService::Azure { account, endpoint, authority, signature } => {
+            let blobs = azure::Blobs { account, endpoint, authority, signature: signature.as_ref() };
+            azure::open(location, &blobs, variables, clients)?
+        }
+    };
+    let failed = |error| BucketError::new(location, opened.anonymous, &error);
+    let key = Path::parse(&location.key).map_err(|error| failed(error.into()))?;
+    let found = opened.store.get_opts(&key, GetOptions::default()).await.map_err(failed)?;
+    let transfer = progress.transfer(format!("fetch {shown}"), Some(found.meta.size));
+    let mut stream = found.into_stream();
+    loop {
+        let Ok(piece) = tokio::time::timeout(SILENCE_LIMIT, stream.next()).await else {
+            return Err(BucketError::Stalled { location: shown, idle: SILENCE_LIMIT });
+        };
+        let Some(piece) = piece else { break };
+        let piece = piece.map_err(failed)?;
+        transfer.add(piece.len() as u64);
+        if pieces.send(piece).await.is_err() {
+            return Ok(());
+        }
+    }
+    transfer.done();
+    Ok(())
+}
+
+fn retries() -> RetryConfig {
+    RetryConfig { max_retries: RETRIES, retry_timeout: RETRY_TIME, ..RetryConfig::default() }
+}
+
+/// A variable that is set to something.
+fn given(variables: &Variables, names: &[&str]) -> Option<String> {
+    names.iter().find_map(|name| variables(name).filter(|value| !value.is_empty()))
+}

@@ -11,7 +11,8 @@ use crate::support::web::{Answer, Web};
 /// A bucket of this test run alone.
 fn bucket(name: &str) -> String {
     let moment = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    format!("{name}-{}-{}", moment.as_millis(), std::process::id())
+    // Google's stand-in reads no escapes in the name of a bucket.
+    format!("{name}{}x{}", moment.as_millis(), std::process::id())
 }
 
 fn archive() -> Vec<u8> {
@@ -49,7 +50,7 @@ fn amazons_buckets() {
         stdout(peers().fill_bucket("s3", peers().s3(), &bucket, key).arg(&file));
     }
     let secret = peers().s3_secret();
-    expected(&Place::new(), &mut s3(&place, &bucket, secret));
+    expected(&place, &mut s3(&place, &bucket, secret));
     let place = Place::new();
     expected(&place, &mut s3(&place, &format!("{bucket}/dir/with space.tgz"), secret));
 

@@ -7,11 +7,14 @@ use std::path::Path;
 
 use crate::executor::users::Owner;
 use crate::rootfs::Tree;
-use crate::rootfs::archive::Reader;
+use crate::rootfs::archive::{ArchiveError, Reader};
 
 use super::archive::{Archive, decompress};
 use super::error::CopyError;
 use super::unpack::{Limits, Unpacking};
+
+/// Bytes of the first header.
+const HEADER: u64 = 512;
 
 /// Unpacks `input`, whatever it is compressed with, into an empty tree. Everything belongs to root, as files of a context do.
 /// `describe` names the archive in errors.
@@ -32,8 +35,10 @@ pub fn unpack_context(input: impl Read, into: &mut Tree, limits: Limits, describ
             // To the end, where checksums are, and what writes into a pipe expects to be read.
             unpacking.unpack(Archive { reader, first }).and_then(|reader| reader.finish().map_err(archive_error))
         }
-        Ok(None) => Ok(()),
-        Err(error @ crate::rootfs::archive::ArchiveError::Checksum { position: 0 }) => {
+        Ok(None) if reader.position() > 0 => Ok(()),
+        Ok(None) => Err(not_one(io::Error::from(io::ErrorKind::UnexpectedEof))),
+        // Not even one header.
+        Err(error @ (ArchiveError::Checksum { position: 0 } | ArchiveError::Truncated { position: ..HEADER })) => {
             Err(not_one(io::Error::other(error.to_string())))
         }
         Err(error) => Err(archive_error(error)),

@@ -92,6 +92,11 @@ impl<R: Read> Reader<R> {
         }
     }
 
+    /// Bytes of the archive read so far.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
     /// The next member, or `None` at the archive's end.
     ///
     /// # Errors

@@ -25,6 +25,8 @@ use super::{BuildError, BuildRequest};
 
 /// How often a signal is looked for while nothing comes on standard input.
 const INTERRUPT_POLL: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// How often an archive is fetched from its beginning, where a server cannot be asked for the rest of it.
+const BEGINNINGS: u32 = 3;
 /// Where the build's own context is unpacked, below the build's directory.
 const CONTEXT: &str = "context";
 
@@ -72,7 +74,19 @@ fn directory_of(
         ContextLocation::Archive(path) => archive(&mut crate::fs::open(path)?)?,
         ContextLocation::StandardInput if io::stdin().is_terminal() => return Err(BuildError::Terminal),
         ContextLocation::StandardInput => archive(&mut StandardInput(io::stdin()))?,
-        ContextLocation::Http(location) => incoming(remotes.archive(location))?,
+        ContextLocation::Http(location) => {
+            let mut again = BEGINNINGS - 1;
+            loop {
+                match incoming(remotes.archive(location)) {
+                    Err(BuildError::Transfer(error)) if again > 0 && error.may_begin_again() => {
+                        again -= 1;
+                        tracing::warn!("{error}; beginning again");
+                        crate::fs::remove_dir_all(&place)?;
+                    }
+                    result => break result?,
+                }
+            }
+        }
         ContextLocation::Bucket(location) => incoming(remotes.object(location))?,
     }
     Ok(place)

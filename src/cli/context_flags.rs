@@ -14,7 +14,7 @@ use crate::location::{ContextLocation, GitContext};
 const DEFAULT_MAX_SIZE: &str = "8GiB";
 
 /// How the build context is fetched.
-#[derive(Debug, Clone, Default, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Input")]
 pub struct ContextFlags {
     /// A bucket of Google's with context.tar.gz in it; only with --context="". Better: --context=gs://BUCKET.

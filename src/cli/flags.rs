@@ -492,6 +492,11 @@ mod tests {
         ("context", "", |flags| flags.context == "/workspace/"),
         ("context", "--context dir:///w", |flags| flags.context == "dir:///w"),
         ("context", "-c .", |flags| flags.context == "."),
+        ("bucket", "-b x", |flags| flags.context_source.bucket.as_deref() == Some("x")),
+        ("git", "--git=branch=x,depth=1", |flags| flags.context_source.git == ["branch=x,depth=1"]),
+        ("context_max_size", "", |flags| flags.context_source.context_max_size == 8 << 30),
+        ("context_max_size", "--context-max-size=2KiB", |flags| flags.context_source.context_max_size == 2048),
+        ("context_max_entries", "--context-max-entries=7", |flags| flags.context_source.context_max_entries == 7),
         ("context_sub_path", "", |flags| flags.context_sub_path.is_none()),
         ("context_sub_path", "--context-sub-path a/b", |flags| flags.context_sub_path.as_deref() == Some("a/b")),
         ("build_context", "--build-context a=/d --build-context=b=dir://x=y", |flags| {

@@ -169,6 +169,7 @@ impl DownloadError {
     /// What the user may look at.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::Final(error) => error.hint(),
             Self::Status { status, host, authorized: false, .. } if matches!(status.as_u16(), 401 | 403 | 404) => {
                 Some(format!(
                     "if it wants credentials, give them as --secret id=HTTP_AUTH_TOKEN_{host} (or HTTP_AUTH_HEADER_{host})"

@@ -1,7 +1,7 @@
 //! A file behind a URL as a stream, which goes on where it broke.
 //!
 //! A connection that breaks is followed by a request for the rest, if the server has named the version of what it sent (a strong
-//! ETag): only then can the two parts be known to belong together.
+//! ETag): only then can the two parts be known to belong together. Of another file, whoever reads has to begin again.
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT_RANGES, CONTENT_RANGE, ETAG, HeaderValue};
@@ -20,7 +20,7 @@ impl Downloader {
     /// Sends the pieces of a file to `pieces`, in order. It ends early where nobody takes them any more.
     ///
     /// # Errors
-    /// The file cannot be had, or not to its end.
+    /// The file cannot be had, or not to its end; [`DownloadError::Final`] if the rest of it cannot be asked for.
     pub(super) async fn stream(
         &self,
         location: &HttpLocation,
@@ -41,10 +41,6 @@ impl Downloader {
             }
         })
         .await
-        .map_err(|error| match error {
-            DownloadError::Final(error) => *error,
-            error => error,
-        })
     }
 
     async fn attempt(

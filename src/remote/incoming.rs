@@ -37,6 +37,11 @@ pub enum TransferError {
 }
 
 impl TransferError {
+    /// Whether the transfer broke, and only one of the whole archive may succeed.
+    pub fn may_begin_again(&self) -> bool {
+        matches!(self, Self::Download(DownloadError::Final(error)) if error.transient().is_some())
+    }
+
     /// What the user may look at.
     pub fn hint(&self) -> Option<String> {
         match self {

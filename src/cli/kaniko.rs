@@ -53,6 +53,16 @@ pub const NO_OP_VARIABLES: &[(&str, &str)] = &[
     ("STACKLOG_PATH", "there is no log of stacks"),
     ("UPSTREAM_CLIENT_TYPE", "servers are told this program's own name"),
     ("BENCHMARK_FILE", "the summary says where the time went"),
+    ("OTEL_EXPORTER_OTLP_HEADERS", "nothing is sent to anybody"),
+    ("OTEL_RESOURCE_ATTRIBUTES", "nothing is sent to anybody"),
+    ("OTEL_SERVICE_NAME", "nothing is sent to anybody"),
+    ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "nothing is sent to anybody"),
+    ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "nothing is sent to anybody"),
+    ("AWS_ECR_IGNORE_CREDS_STORAGE", "tokens of Amazon's registries are kept in memory only"),
+    ("AWS_ECR_CACHE_DIR", "tokens of Amazon's registries are kept in memory only"),
+    ("AWS_ECR_DISABLE_CACHE", "tokens of Amazon's registries are kept in memory only"),
+    ("AWS_SDK_LOAD_CONFIG", "Amazon's profiles are read in any case"),
+    ("GODEBUG", "this is no Go program"),
 ];
 
 /// Looks a flag up as it was typed: `--name` or `-x`.

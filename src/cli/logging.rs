@@ -9,7 +9,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
-use super::flags::{LogFlags, LogFormat, ProgressKind, Verbosity};
+use super::log_flags::{LogFlags, LogFormat, ProgressKind, Verbosity};
 use crate::diag::line::{LineFormat, Style};
 use crate::diag::progress::Progress;
 

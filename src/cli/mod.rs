@@ -8,6 +8,7 @@ pub mod flags;
 pub mod kaniko;
 pub mod kaniko_flags;
 pub mod layer_flags;
+pub mod log_flags;
 mod logging;
 mod login;
 mod output;

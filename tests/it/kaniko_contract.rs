@@ -117,6 +117,32 @@ const VARIABLES: &[(&str, &str)] = &[
     ("STACKLOG_PATH", ""),
     ("UPSTREAM_CLIENT_TYPE", ""),
     ("BENCHMARK_FILE", ""),
+    ("OTEL_EXPORTER_OTLP_HEADERS", ""),
+    ("OTEL_RESOURCE_ATTRIBUTES", ""),
+    ("OTEL_SERVICE_NAME", ""),
+    ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", ""),
+    ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", ""),
+    ("KANIKO_{host}_USER", "the user of a registry, whose host is written in capitals, with `_` for `.` and `-`"),
+    ("KANIKO_{host}_PASSWORD", "and the password"),
+    ("XDG_RUNTIME_DIR", "the directory of `containers/auth.json`"),
+    ("XDG_CONFIG_HOME", "the directory of `containers/auth.json`"),
+    ("GOOGLE_APPLICATION_CREDENTIALS", "a file of credentials for Google's registries"),
+    ("DOCKER_CREDENTIAL_GCR_CONFIG", "the configuration of Google's credential helper"),
+    ("AWS_ECR_IGNORE_CREDS_STORAGE", ""),
+    ("AWS_ECR_CACHE_DIR", ""),
+    ("AWS_ECR_DISABLE_CACHE", ""),
+    ("AWS_SDK_LOAD_CONFIG", ""),
+    ("AZURE_CLIENT_ID", "who asks for credentials of Azure's registries"),
+    ("AZURE_CLIENT_SECRET", "its secret"),
+    ("AZURE_TENANT_ID", "its tenant"),
+    ("AZURE_FEDERATED_TOKEN", "its federated token"),
+    ("AZURE_FEDERATED_TOKEN_FILE", "the file of its federated token"),
+    ("AZURE_ENVIRONMENT", "which of Azure's clouds"),
+    ("CI_REGISTRY", "GitLab's registry"),
+    ("CI_REGISTRY_USER", "its user"),
+    ("CI_REGISTRY_PASSWORD", "its password"),
+    ("container", "a sign of a container"),
+    ("GODEBUG", ""),
     ("DOCKER_CONFIG", "the directory of `config.json`"),
     ("DOCKER_AUTH_CONFIG", "the content of `config.json`"),
     ("REGISTRY_AUTH_FILE", "the path of a `config.json`"),
@@ -235,7 +261,8 @@ fn documents_list_every_flag_variable_and_command_of_kaniko() {
             None if is_read => ("supported", *meaning),
             None => ("not yet", *meaning),
         };
-        writeln!(text, "| `{name}` | {status} | {note} |").unwrap();
+        let shown = name.replace("{host}", "<HOST>");
+        writeln!(text, "| `{shown}` | {status} | {note} |").unwrap();
     }
     text.push_str(
         "\n`HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in capitals or not, are those of every connection.\n\n\

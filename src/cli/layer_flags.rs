@@ -4,6 +4,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{ArgAction, Args};
 
 use super::request::RequestError;
+use crate::image::ImageFormat;
 use crate::layer::{Compression, LayerOptions};
 
 /// How new layers are written.
@@ -50,9 +51,12 @@ impl LayerFlags {
     /// How layers are written. kaniko takes a level that is not above zero for its default.
     ///
     /// # Errors
-    /// The compression has no such level.
-    pub(super) fn options(&self) -> Result<LayerOptions, RequestError> {
+    /// The compression has no such level, or the format no place for it.
+    pub(super) fn options(&self, format: ImageFormat) -> Result<LayerOptions, RequestError> {
         let (compression, level) = (self.compression, self.compression_level);
+        if (compression, format) == (Compression::Zstd, ImageFormat::Docker) {
+            return Err(RequestError::DockerZstd);
+        }
         let levels = compression.levels();
         let known = u8::try_from(level).ok().filter(|level| levels.contains(level));
         if level > 0 && known.is_none() {

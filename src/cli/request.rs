@@ -105,6 +105,9 @@ pub enum RequestError {
     /// Docker's manifests have no place for annotations.
     #[error("--annotation needs --image-format oci: Docker's manifests have no annotations")]
     DockerAnnotation,
+    /// Docker's manifests know gzip only.
+    #[error("--compression zstd needs --image-format oci: Docker's manifests have no layers compressed with zstd")]
+    DockerZstd,
     /// A flag about registries.
     #[error(transparent)]
     Registry(#[from] RegistryFlagError),
@@ -222,7 +225,7 @@ pub fn request(mut flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>)
             .or_else(|| given(environment("KANIKO_DIR").map(PathBuf::from)))
             .unwrap_or_else(|| PathBuf::from(DEFAULT_WORK_DIR)),
         reproducible: flags.reproducible || delivery.rewrite_timestamp,
-        layers: flags.layers.options()?,
+        layers: flags.layers.options(flags.image_format)?,
         single_snapshot: flags.layers.single_snapshot,
         snapshot_mode,
     })
@@ -449,6 +452,7 @@ mod tests {
             ("--no-push --label x", "--label \"x\" is not of the form key=value"),
             ("--no-push --label =x", "--label \"=x\" is not of the form key=value"),
             ("--no-push --annotation x", "--annotation \"x\" is not of the form key=value"),
+            ("--no-push --compression zstd --image-format docker", "--compression zstd needs --image-format oci"),
             ("--no-push --annotation a=b --image-format docker", "Docker's manifests have no annotations"),
             ("--no-push --registry-map x", "--registry-map cannot be \"x\": \"x\" is not of the form"),
             ("--no-push --build-arg =x", "--build-arg \"=x\" has no name"),

@@ -185,15 +185,16 @@ fn split(mut input: Tail, work: &SyncSender<Piece>, promises: &SyncSender<Promis
                 return;
             }
         }
+        let mut start = 0;
         while let Some(at) = piece.get(searched..).and_then(|bytes| find(&finder, bytes)) {
-            let next = piece.split_off(searched + at);
-            let length = piece.len() as u64;
-            if !send(offset, Some(std::mem::replace(&mut piece, next))) {
+            let end = searched + at;
+            if !send(offset, Some(piece[start..end].to_vec())) {
                 return;
             }
-            offset += length;
-            searched = 1;
+            offset += (end - start) as u64;
+            (start, searched) = (end, end + 1);
         }
+        piece.drain(..start);
         if piece.len() > MAX_MEMBER {
             send(offset, None);
             return;

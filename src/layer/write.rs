@@ -44,7 +44,7 @@ impl Compression {
     /// The level of a layer whose options name none. Part of what its digest depends on.
     pub fn default_level(self) -> u8 {
         match self {
-            // Of libdeflate's levels; docs/performance.md says what is known of the others.
+            // Level 6 makes layers 0.7 % smaller and takes a quarter more time for it (docs/performance.md).
             Self::Gzip => 5,
             Self::Zstd => 3,
         }

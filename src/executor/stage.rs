@@ -179,7 +179,7 @@ impl<'e> StageRun<'e> {
         let path = self.execution.layer_path();
         let layer = layer::write(tree, &changes, &path, &resources.layers).map_err(StepError::Layer)?;
         tree.absorb(&changes, &layer.hashes).map_err(StepError::Rootfs)?;
-        resources.progress.disk_use(tree.path(), tree.content_size());
+        resources.progress.disk_use(tree.path(), tree.index().content_size());
         resources.progress.disk_use(&layer.path, layer.descriptor.size);
         Ok(layer)
     }

@@ -141,7 +141,7 @@ impl Execution<'_> {
                 let tree = self.files(parent)?;
                 let _phase = self.resources.progress.phase(Phase::Unpack);
                 let tree = tree.copy_to(self.tree_path()).map_err(|cause| prepare(stage, cause))?;
-                self.resources.progress.disk_use(tree.path(), tree.content_size());
+                self.resources.progress.disk_use(tree.path(), tree.index().content_size());
                 Ok(tree)
             }
         }
@@ -190,7 +190,7 @@ impl Execution<'_> {
             }
             unpack_layer(&mut tree, &file, &name, layer)?;
         }
-        self.resources.progress.disk_use(tree.path(), tree.content_size());
+        self.resources.progress.disk_use(tree.path(), tree.index().content_size());
         Ok(tree)
     }
 

@@ -14,7 +14,7 @@ const PIECES: usize = 16;
 
 /// The stream, as it comes out of the thread.
 #[derive(Debug)]
-pub struct ReadAhead {
+pub(super) struct ReadAhead {
     /// Taken before the thread is waited for: it ends when nobody listens any more.
     pieces: Option<Receiver<io::Result<Vec<u8>>>>,
     thread: Option<JoinHandle<()>>,
@@ -27,7 +27,7 @@ impl ReadAhead {
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn start(input: impl Read + Send + 'static) -> io::Result<Self> {
+    pub(super) fn start(input: impl Read + Send + 'static) -> io::Result<Self> {
         let (sender, pieces) = sync_channel(PIECES);
         let thread = std::thread::Builder::new().name("read-ahead".to_owned()).spawn(move || read(input, &sender))?;
         Ok(Self { pieces: Some(pieces), thread: Some(thread), current: Vec::new(), used: 0 })

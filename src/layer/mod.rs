@@ -13,7 +13,6 @@ mod read;
 mod tar;
 mod write;
 
-pub use ahead::ReadAhead;
 pub use error::{DiffIdMismatch, LayerError};
 pub use read::{VerifyingReader, media_type_of, read_ahead, reader};
 pub use write::{Compression, Layer, LayerOptions, compress, write, write_tar};

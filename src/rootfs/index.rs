@@ -3,7 +3,7 @@
 //! This is the baseline a snapshot compares with. It is made while unpacking, so that no walk is needed before the first
 //! step. It costs some 280 bytes for a path.
 
-use std::collections::{BTreeMap, btree_map};
+use std::collections::{BTreeMap, HashSet, btree_map};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
@@ -308,6 +308,13 @@ impl Index {
     /// All entries: parents before children, siblings by the bytes of their names.
     pub fn iter(&self) -> Entries<'_> {
         self.below(Path::new(""))
+    }
+
+    /// Bytes of the regular files on the disk; files with several names count once.
+    pub fn content_size(&self) -> u64 {
+        let mut linked = HashSet::new();
+        let present = self.entries.values().filter(|entry| entry.kind == Kind::File && !entry.is_absent());
+        present.filter(|entry| !entry.linked || linked.insert(entry.identity())).map(Entry::size).sum()
     }
 
     /// Number of paths.

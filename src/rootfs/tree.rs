@@ -1,6 +1,6 @@
 //! The tree and the operations within it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -86,14 +86,6 @@ impl Tree {
     /// The baseline a snapshot compares with.
     pub fn index(&self) -> &Index {
         &self.index
-    }
-
-    /// Bytes of the regular files on the disk, as far as the baseline knows them; files with several names count once.
-    pub fn content_size(&self) -> u64 {
-        let mut linked = HashSet::new();
-        let files = self.index.iter().map(|(_, entry)| entry).filter(|entry| entry.kind() == FileKind::File);
-        let present = files.filter(|entry| !entry.is_absent());
-        present.filter(|entry| !entry.linked() || linked.insert(entry.identity())).map(Entry::size).sum()
     }
 
     /// The path that `path` leads to when the symbolic links in it are followed within the tree, the last component only

@@ -39,10 +39,21 @@ fn run() -> Result<ExitCode, (Failure, Progress)> {
             let progress = cli::start_logging(&flags.log).map_err(|error| plain(Failure::from_error(&error)))?;
             return push(*flags, &path, &progress).map_err(|failure| (failure, progress));
         }
+        Invocation::Prune(flags) => {
+            let progress = cli::start_logging(&flags.log).map_err(|error| plain(Failure::from_error(&error)))?;
+            return prune(*flags, &progress).map(|()| ExitCode::SUCCESS).map_err(|failure| (failure, progress));
+        }
         Invocation::Print(text) => return print(&text).map(|()| ExitCode::SUCCESS).map_err(plain),
     };
     let progress = cli::start_logging(&flags.log).map_err(|error| plain(Failure::from_error(&error)))?;
     build(*flags, &progress).map_err(|failure| (failure, progress))
+}
+
+/// Cleans a cache up.
+fn prune(flags: cli::PruneFlags, progress: &Progress) -> Result<(), Failure> {
+    let request = cli::prune_request(flags, &|name| std::env::var_os(name))?;
+    let pruned = builder::prune_cache(&request, progress).map_err(Failure::from)?;
+    print(&cli::prune_report(&pruned))
 }
 
 /// Builds, or answers what is asked for instead.

@@ -96,7 +96,7 @@ pub fn call(request: &BuildRequest, progress: &Progress) -> Result<Answer, Build
         }
         Call::Plan => {
             let file = parsed.map_err(BuildError::Dockerfile)?;
-            let (runtime, client) = super::connect(request, progress)?;
+            let (runtime, client) = super::connect(&request.registries, progress)?;
             let mut registry = Registry::new(runtime.handle().clone(), client);
             let plan = super::plan(&file, &options, &context, &mut registry, progress)?;
             Ok(Answer { text: plan_text(&plan, &file, request), found_something: false })
@@ -153,7 +153,7 @@ fn with_remotes<T>(
             work.insert(created).path().to_owned()
         }
     };
-    let (runtime, _client) = super::connect(request, progress)?;
+    let (runtime, _client) = super::connect(&request.registries, progress)?;
     let logins = super::server_logins(&Secrets::new(request.secrets.clone())?, inputs::git_login(request))?;
     let remotes = Remotes::new(runtime.handle().clone(), directory.join("remote"), logins, Vec::new(), progress)?;
     fetch(&remotes, &directory)
@@ -179,7 +179,7 @@ fn check(
         let report = lint::check(file, options, Extent::File, Some(ignore), None)?;
         return Ok((report, obstacles(file, options, &mut NoRegistry)));
     }
-    let (runtime, client) = super::connect(request, progress)?;
+    let (runtime, client) = super::connect(&request.registries, progress)?;
     let mut registry = Registry::new(runtime.handle().clone(), client);
     let mut images = Remembering::new(&mut registry);
     let errors = obstacles(file, options, &mut images);

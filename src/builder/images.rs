@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 
 use crate::cache::BlobStore;
 use crate::diag::with_causes;
-use crate::executor::{self, BaseLayers, Need};
+use crate::executor::{self, BaseLayers, Need, Position};
 use crate::image::{BaseImage, BlobSource};
 use crate::plan::{Base, CopyFrom, ImageError, ImageRequest, Images, Plan};
 use crate::registry::Client;
@@ -43,9 +43,9 @@ impl Layers {
 
     /// Starts fetching every layer that the plan is going to unpack, in the order in which it will ask for them. A fetch
     /// that fails here is tried again, and reported, when its layer is asked for.
-    pub(super) fn prefetch(&self, plan: &Plan, single_snapshot: bool) {
+    pub(super) fn prefetch(&self, plan: &Plan, single_snapshot: bool, is_carried_out: &dyn Fn(Position) -> bool) {
         let permits = Arc::new(tokio::sync::Semaphore::new(PARALLEL_FETCHES));
-        for image in unpacked_images(plan, single_snapshot) {
+        for image in unpacked_images(plan, single_snapshot, is_carried_out) {
             let image = &plan.images[image];
             if image.reference.layout_directory().is_some() {
                 continue;
@@ -173,23 +173,26 @@ impl Images for Answers {
     }
 }
 
-/// The images whose files some step needs, first needed first.
-fn unpacked_images(plan: &Plan, single_snapshot: bool) -> Vec<usize> {
+/// The images whose files some step needs that is carried out, first needed first.
+fn unpacked_images(plan: &Plan, single_snapshot: bool, is_carried_out: &dyn Fn(Position) -> bool) -> Vec<usize> {
     let mut images = Vec::new();
     let mut add = |image: usize| {
         if !images.contains(&image) {
             images.push(image);
         }
     };
-    for (stage, need) in plan.stages.iter().zip(executor::needs(plan, single_snapshot)) {
+    let needs = executor::needs(plan, single_snapshot, is_carried_out);
+    for (index, (stage, need)) in plan.stages.iter().zip(needs).enumerate() {
         if need > Need::Nothing
             && let Base::Image(image) = stage.base
         {
             add(image);
         }
-        for step in &stage.steps {
+        for (number, step) in stage.steps.iter().enumerate() {
             for from in step.action.origins() {
-                if let CopyFrom::Image(image) = from {
+                if let CopyFrom::Image(image) = from
+                    && is_carried_out(Position { stage: index, step: number })
+                {
                     add(image);
                 }
             }

@@ -7,8 +7,10 @@ mod call;
 mod dockerfile;
 mod images;
 mod inputs;
+mod layer_cache;
 mod layouts;
 mod outputs;
+mod prune;
 mod remotes;
 mod request;
 mod saved;
@@ -18,33 +20,38 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use crate::cache::{BlobStore, StoreError};
+use crate::cache::{BlobStore, LayerCacheError, LayerFormat, StoreError};
 use crate::context::{Context, ContextError};
 use crate::diag::progress::Progress;
 use crate::diag::redact::Secret;
-use crate::diag::{Phase, Summary, interrupt};
+use crate::diag::{CacheSummary, Phase, Summary, interrupt, with_causes};
 use crate::dockerfile::ast::Dockerfile;
-use crate::executor::{self, AgentError, BuiltLayer, CopyError, ExecutorError, Resources, SshAgents};
+use crate::executor::{
+    self, AgentError, BuiltLayer, CopyError, ExecutorError, KnownLayers, Position, Resources, SshAgents,
+};
 use crate::image::{AssembleError, Digest, Image, rfc3339};
-use crate::layer::LayerOptions;
+use crate::layer::{Compression, LayerOptions};
 use crate::lint::{self, Extent, SettingsError, Violation};
 use crate::location::LocationError;
 use crate::plan::{self, Plan, PlanError};
 use crate::push::{self, DigestFiles, ExistingTags, PushError};
-use crate::registry::{Client, ClientConfig, RegistryError};
+use crate::registry::{Client, ClientConfig, RegistryError, Traffic};
 use crate::remote::{DownloadError, GitError, Lookup, TransferError};
 use crate::sandbox::{Chosen, Sandbox, SandboxError};
 use crate::secret::{SecretError, Secrets};
+use crate::snapshot::IgnoredPaths;
 use crate::ssh::{Agents, SshError};
 
 use images::{Layers, Registry, Remembering};
+use layer_cache::{StepCache, Surroundings};
 use outputs::Outputs;
 use remotes::Remotes;
 use work_directory::WorkDirectory;
 
 pub use call::{Answer, Call, Format, call};
 pub use outputs::FilesError;
-pub use request::{BuildRequest, SnapshotMode};
+pub use prune::{PruneRequest, prune_cache};
+pub use request::{BuildRequest, CacheRequest, SnapshotMode};
 pub use saved::{SavedImageError, push_saved};
 
 /// Why a build failed.
@@ -104,6 +111,9 @@ pub enum BuildError {
     /// The place where blobs are kept during the build.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A cache, where that is all there is to do.
+    #[error(transparent)]
+    Cache(#[from] LayerCacheError),
     /// A file on the network.
     #[error(transparent)]
     Download(#[from] DownloadError),
@@ -157,6 +167,9 @@ pub enum BuildError {
         /// What the build leaves behind.
         left: String,
     },
+    /// The build began again more often than there are numbers.
+    #[error("the build does not come to an end; please report this as a defect")]
+    Endless,
     /// The asynchronous runtime could not start.
     #[error("start the network runtime")]
     Runtime(#[source] std::io::Error),
@@ -164,6 +177,9 @@ pub enum BuildError {
 
 /// Caches of `RUN --mount=type=cache`, below the work directory.
 const CACHES: &str = "caches";
+
+/// Bytes of stack of the network's threads: as many as the main thread has, which runs the same pushes.
+const STACK: usize = 8 << 20;
 
 /// Builds and delivers one image.
 ///
@@ -216,7 +232,7 @@ fn uninterrupted(
 ) -> Result<Summary, BuildError> {
     let secrets = Secrets::new(request.secrets.clone())?;
     let local = inputs::local_context(request)?;
-    let (runtime, client) = connect(request, progress)?;
+    let (runtime, client) = connect(&request.registries, progress)?;
     // Processes with another current directory are told of paths in it.
     let work_dir = std::path::absolute(&request.work_dir)
         .map_err(|error| BuildError::WorkDirectory(crate::fs::Error::new("find", &request.work_dir, error)))?;
@@ -246,49 +262,153 @@ fn uninterrupted(
     if !missing.is_empty() {
         return Err(BuildError::Dockerfile(missing));
     }
-    let parallel = request.parallel.unwrap_or_else(default_parallel);
-    let sandboxes = open_sandboxes(&plan, sandbox, &work_dir, &directory, parallel, progress)?;
     if request.push && request.check_push {
         runtime.block_on(push::check_destinations(&client, &request.destinations))?;
     }
+    let clamp_mtime = epoch.filter(|_| request.reproducible);
+    let layers = LayerOptions { clamp_mtime, ..request.layers.clone() };
+    let cache = request.cache.as_ref().map(|cache| {
+        let around = Surroundings {
+            plan: &plan,
+            context: &context,
+            named_contexts: &named_contexts,
+            remotes: &remotes,
+            runtime: runtime.handle(),
+            client: &client,
+            store: &store,
+            work_directory: &work_dir,
+            dockerfile: Path::new(&request.dockerfile).file_name().and_then(|name| name.to_str()).unwrap_or_default(),
+            destinations: if request.push { &request.destinations } else { &[] },
+            format: layer_format(&layers, &request.ignored_paths),
+            now: now(),
+        };
+        let _phase = progress.phase(Phase::Cache);
+        StepCache::open(cache, around)
+    });
     let base_layers = Layers::new(registry, store.clone());
-    base_layers.prefetch(&plan, request.single_snapshot);
-    remotes.prefetch(&plan);
-
     let removals = crate::fs::Removals::default();
     let resources = Resources {
         context: &context,
         named_contexts: &named_contexts,
+        known_layers: cache.as_ref().map(|cache| -> &dyn KnownLayers { cache }),
         base_layers: &base_layers,
         remote_sources: &remotes,
         secrets: &secrets,
         ssh_agents: &agents,
         caches: work_dir.join(CACHES),
-        sandboxes,
-        parallel,
-        directory: directory.clone(),
+        sandboxes: Vec::new(),
+        parallel: request.parallel.unwrap_or_else(default_parallel),
+        directory,
         ignored_paths: request.ignored_paths.clone(),
         removals: &removals,
-        layers: LayerOptions { clamp_mtime: epoch.filter(|_| request.reproducible), ..request.layers.clone() },
+        layers: layers.clone(),
         single_snapshot: request.single_snapshot,
         progress: progress.clone(),
     };
-    let layers = executor::execute(&plan, &resources)?;
-    let image = assemble(&plan, layers, epoch)?.into_format(request.image_format, request.annotations.clone())?;
-    let images = {
-        let _phase = progress.phase(Phase::Push);
-        let outputs = Outputs { image: &image, client: &client, store: &store, directory: &directory };
-        deliver(&outputs, request, &runtime, progress)?
+    let work = Work { request, runtime: &runtime, client: &client, store: &store, progress, plan: &plan, epoch };
+    let mut sandbox = Some(sandbox);
+    let mut open = |resources: &Resources<'_>| {
+        let is_carried_out = |position| cache.as_ref().is_none_or(|cache| cache.is_carried_out(position));
+        base_layers.prefetch(&plan, request.single_snapshot, &is_carried_out);
+        remotes.prefetch(&plan, &is_carried_out);
+        if resources.sandboxes.is_empty() {
+            open_sandboxes(&plan, &is_carried_out, &mut sandbox, &work_dir, resources, progress)
+        } else {
+            Ok(Vec::new())
+        }
     };
+    let result = work.carry_out(resources, cache.as_ref(), &mut open);
+    if let Some(cache) = &cache {
+        let _phase = progress.phase(Phase::Cache);
+        cache.finish(result.is_ok());
+    }
+    let (image, images) = result?;
     Ok(Summary {
         images,
         digest: image.digest().to_string(),
         size: total_size(&image),
         layers: image.blobs.len(),
         disk: progress.disk_peak(),
+        cache: cache.map(|cache| cache_summary(&cache, &client)),
         elapsed: progress.elapsed(),
         phases: progress.phases(),
     })
+}
+
+/// What carrying a plan out needs besides its resources.
+struct Work<'a> {
+    request: &'a BuildRequest,
+    runtime: &'a tokio::runtime::Runtime,
+    client: &'a Client,
+    store: &'a BlobStore,
+    progress: &'a Progress,
+    plan: &'a Plan,
+    epoch: Option<i64>,
+}
+
+impl Work<'_> {
+    /// Executes the plan and delivers the image; again, and without it, whenever a layer of the cache turns out to be
+    /// unusable. `open` starts fetching what will be needed, and opens the sandboxes that are not open yet.
+    fn carry_out<'r>(
+        &self,
+        mut resources: Resources<'r>,
+        cache: Option<&StepCache<'_>>,
+        open: &mut dyn FnMut(&Resources<'r>) -> Result<Sandboxes, BuildError>,
+    ) -> Result<(Image, Vec<String>), BuildError> {
+        let directory = resources.directory.clone();
+        for attempt in 1.. {
+            let opened = open(&resources)?;
+            resources.sandboxes.extend(opened);
+            let layers = match (executor::execute(self.plan, &resources), cache) {
+                (Err(ExecutorError::KnownLayer { digest, cause }), Some(cache))
+                    if interrupt::requested().is_none() && cache.reject(&digest) =>
+                {
+                    tracing::warn!("the cached layer {digest} cannot be used: {}", with_causes(cause.as_ref()));
+                    resources.directory = directory.join(format!("attempt-{}", attempt + 1));
+                    crate::fs::create_dir_all(&resources.directory).map_err(BuildError::WorkDirectory)?;
+                    continue;
+                }
+                (layers, _) => layers?,
+            };
+            let image = assemble(self.plan, layers.clone(), self.epoch)?;
+            let image = image.into_format(self.request.image_format, self.request.annotations.clone())?;
+            let _phase = self.progress.phase(Phase::Push);
+            let Work { client, store, .. } = *self;
+            let outputs = Outputs { image: &image, client, store, directory: &resources.directory };
+            match deliver(&outputs, self.request, self.runtime, self.progress) {
+                Ok(images) => return Ok((image, images)),
+                Err(_)
+                    if interrupt::requested().is_none()
+                        && cache.is_some_and(|cache| cache.reject_unusable(&layers)) =>
+                {
+                    resources.directory = directory.join(format!("attempt-{}", attempt + 1));
+                    crate::fs::create_dir_all(&resources.directory).map_err(BuildError::WorkDirectory)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(BuildError::Endless)
+    }
+}
+
+/// All that makes the bytes of layers other ones, as keys know it.
+fn layer_format(layers: &LayerOptions, ignored: &IgnoredPaths) -> LayerFormat {
+    let compression = match layers.compression {
+        Compression::Gzip => "gzip",
+        Compression::Zstd => "zstd",
+    };
+    LayerFormat {
+        compression: compression.to_owned(),
+        level: layers.level,
+        left_out: ignored.patterns(),
+        clamp_mtime: layers.clamp_mtime,
+    }
+}
+
+fn cache_summary(cache: &StepCache<'_>, client: &Client) -> CacheSummary {
+    let (steps, carried_out) = cache.steps();
+    let Traffic { requests, received, sent } = client.traffic();
+    CacheSummary { steps, carried_out, requests, received, sent }
 }
 
 impl SshAgents for Agents {
@@ -314,13 +434,14 @@ fn server_logins(secrets: &Secrets, own: Option<(String, Secret<String>)>) -> Re
 }
 
 /// A runtime for the network, and the client for every registry.
-fn connect(request: &BuildRequest, progress: &Progress) -> Result<(tokio::runtime::Runtime, Client), BuildError> {
+fn connect(config: &ClientConfig, progress: &Progress) -> Result<(tokio::runtime::Runtime, Client), BuildError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .thread_stack_size(STACK)
         .enable_all()
         .build()
         .map_err(BuildError::Runtime)?;
-    let client = Client::new(ClientConfig { progress: progress.clone(), ..request.registries.clone() })?;
+    let client = Client::new(ClientConfig { progress: progress.clone(), ..config.clone() })?;
     Ok((runtime, client))
 }
 
@@ -345,31 +466,33 @@ fn plan(
     Ok(plan)
 }
 
-/// A sandbox for each stage that may run at a time, or one for all. What the probe said matters only if there is a RUN.
+type Sandboxes = Vec<Mutex<Box<dyn Sandbox>>>;
+
+/// A sandbox for each stage that may run at a time, or one for all. What the probe said matters only if there is a RUN that is
+/// carried out.
 fn open_sandboxes(
     plan: &Plan,
-    chosen: Result<Chosen, SandboxError>,
+    is_carried_out: &dyn Fn(Position) -> bool,
+    chosen: &mut Option<Result<Chosen, SandboxError>>,
     work_dir: &Path,
-    directory: &Path,
-    parallel: usize,
+    resources: &Resources<'_>,
     progress: &Progress,
-) -> Result<Vec<Mutex<Box<dyn Sandbox>>>, BuildError> {
-    let is_run = |step: &plan::Step| matches!(step.action, plan::Action::Run(_));
-    let stages = plan.stages.iter().filter(|stage| stage.steps.iter().any(is_run)).count();
-    if stages == 0 {
-        return Ok(Vec::new());
-    }
+) -> Result<Sandboxes, BuildError> {
+    let mut steps = layer_cache::positions(plan);
+    let any = steps.any(|(position, step)| matches!(step.action, plan::Action::Run(_)) && is_carried_out(position));
+    let Some(chosen) = chosen.take_if(|_| any) else { return Ok(Vec::new()) };
     let chosen = chosen.map_err(BuildError::NoSandbox)?;
     progress.line(&chosen);
-    let mut sandboxes: Vec<Mutex<Box<dyn Sandbox>>> = Vec::new();
+    let mut sandboxes = Sandboxes::new();
     loop {
-        let sandbox = crate::sandbox::open(&chosen, work_dir, directory, &[]).map_err(BuildError::NoSandbox)?;
+        let sandbox =
+            crate::sandbox::open(&chosen, work_dir, &resources.directory, &[]).map_err(BuildError::NoSandbox)?;
         if !sandbox.supports_offline() {
             refuse_offline_steps(plan, sandbox.name())?;
         }
         let alone = !sandbox.is_concurrent();
         sandboxes.push(Mutex::new(sandbox));
-        if alone || sandboxes.len() >= parallel.min(plan.stages.len()) {
+        if alone || sandboxes.len() >= resources.parallel.min(plan.stages.len()) {
             return Ok(sandboxes);
         }
     }

@@ -9,17 +9,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, Semaphore};
 
+use crate::cache::Version;
 use crate::diag::progress::Progress;
 use crate::diag::redact::Secret;
-use crate::executor::{FetchError, FetchedFiles, RemoteSources};
+use crate::executor::{FetchError, FetchedFiles, Position, RemoteSources};
 use crate::http::RetryPolicy;
 use crate::image::Digest;
 use crate::location::{BucketLocation, GitLocation, HttpLocation};
 use crate::plan::{Action, Plan, RemoteSource};
 use crate::remote::{
-    Checkout, DownloadError, Downloaded, Downloader, GitError, GitRequest, Incoming, Lookup, SshAccess, Variables,
-    checkout, http_authorization,
+    Checkout, DownloadError, Downloaded, Downloader, GitError, GitRequest, Incoming, Lookup, SshAccess, Validator,
+    Variables, checkout, http_authorization,
 };
+
+use super::layer_cache::positions;
 
 /// How many files are fetched at once.
 const PARALLEL_FETCHES: usize = 4;
@@ -73,11 +76,14 @@ impl Remotes {
         Ok(Self { runtime, fetcher: Arc::new(fetcher) })
     }
 
-    /// Starts fetching every file that a step is going to add. A fetch that fails here is tried again, and reported, when
-    /// its step asks for it.
-    pub(super) fn prefetch(&self, plan: &Plan) {
-        for step in plan.stages.iter().flat_map(|stage| &stage.steps) {
+    /// Starts fetching every file that a step is going to add, of those that are carried out. A fetch that fails here is tried
+    /// again, and reported, when its step asks for it.
+    pub(super) fn prefetch(&self, plan: &Plan, is_carried_out: &dyn Fn(Position) -> bool) {
+        for (position, step) in positions(plan) {
             let Action::Copy(copy) = &step.action else { continue };
+            if !is_carried_out(position) {
+                continue;
+            }
             for source in copy.remotes.values() {
                 let RemoteSource::File { location, checksum, .. } = source else { continue };
                 let (fetcher, location, checksum) = (Arc::clone(&self.fetcher), location.clone(), checksum.clone());
@@ -88,6 +94,23 @@ impl Remotes {
                 });
             }
         }
+    }
+
+    /// Which version of a source there is now, told by as little as possible: its checksum, what the server calls it, or at
+    /// last its content. A repository is fetched.
+    pub(super) fn version(&self, source: &RemoteSource) -> Result<Version, FetchError> {
+        let location = match source {
+            RemoteSource::File { checksum: Some(checksum), .. } => return Ok(Version::Content(checksum.clone())),
+            RemoteSource::File { location, checksum: None, .. } => location,
+            RemoteSource::Repository(location) => return Ok(Version::Commit(self.repository(location)?.commit)),
+        };
+        let authorization = http_authorization(&self.fetcher.secrets, location);
+        let asked = self.fetcher.downloader.validator(location, authorization.as_ref());
+        Ok(match self.runtime.block_on(asked)? {
+            Validator::Tag(tag) => Version::Tag(tag),
+            Validator::Modified(time) => Version::Modified(time),
+            Validator::None => Version::Content(self.file(location, None)?.digest),
+        })
     }
 
     /// A file, in a directory of its own.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use crate::cache::Place;
 use crate::diag::redact::Secret;
 use crate::executor::copy::Limits;
 use crate::image::{ImageFormat, Platform, Reference};
@@ -83,6 +85,8 @@ pub struct BuildRequest {
     pub ignore_immutable_tags: bool,
     /// How registries are reached.
     pub registries: ClientConfig,
+    /// `--cache` and what belongs to it.
+    pub cache: Option<CacheRequest>,
     /// `--isolation`: how RUN is isolated.
     pub isolation: Isolation,
     /// `--force`: go on outside a container.
@@ -113,4 +117,21 @@ pub enum SnapshotMode {
     Redo,
     /// Compare modification times.
     Time,
+}
+
+/// How layers of earlier builds are used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheRequest {
+    /// `--cache-repo`, or what follows from the destination.
+    pub place: Place,
+    /// `--cache-ttl`.
+    pub lifetime: Duration,
+    /// `--cache-run-layers`.
+    pub run_layers: bool,
+    /// `--cache-copy-layers`; if not given, those that are part of the image.
+    pub copy_layers: Option<bool>,
+    /// Not `--no-cache`.
+    pub read: bool,
+    /// Not `--no-push-cache`.
+    pub write: bool,
 }

@@ -101,7 +101,7 @@ fn push_from(
     directory: &Path,
     progress: &Progress,
 ) -> Result<Summary, BuildError> {
-    let (runtime, client) = connect(request, progress)?;
+    let (runtime, client) = connect(&request.registries, progress)?;
     let store = BlobStore::open(directory.join("blobs"))?;
     if request.check_push {
         runtime.block_on(push::check_destinations(&client, &request.destinations))?;
@@ -121,6 +121,7 @@ fn push_from(
         size: total_size(&image),
         layers: image.blobs.len(),
         disk: progress.disk_peak(),
+        cache: None,
         elapsed: progress.elapsed(),
         phases: progress.phases(),
     })

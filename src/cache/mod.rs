@@ -1,5 +1,26 @@
-//! What is kept within and between builds. So far: blobs that came from registries.
+//! What is kept within and between builds.
+//!
+//! Within a build: blobs that came from registries, each fetched once ([`BlobStore`]). Between builds: the layers of steps.
+//! Every step has a key that says all it is made of ([`recipe`]), and its layer is kept under that key as a small image
+//! ([`entry`]), in a registry's repository or in an OCI layout on this machine ([`LayerCache`]). Whether entries that
+//! were found fit together is for [`lineage`] to say.
 
+pub mod entry;
+pub mod key;
+pub mod lineage;
+mod prune;
+pub mod recipe;
+pub mod record;
+
+mod layer_cache;
+mod layout;
 mod store;
 
+pub use entry::{Entry, Keys, Miss};
+pub use key::{Key, Recipe};
+pub use layer_cache::{Clock, LayerCache, LayerCacheError, Place};
+pub use lineage::Lineage;
+pub use prune::{Pruned, Rule, prune};
+pub use recipe::{Definitions, Files, Inputs, LayerFormat, Version};
+pub use record::{Changes, Record};
 pub use store::{BlobStore, StoreError};

@@ -28,6 +28,15 @@ pub enum StoreError {
         #[source]
         source: io::Error,
     },
+    /// A file cannot become part of the store.
+    #[error("take {} into the blob store", path.display())]
+    Adopt {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// A directory of blobs; cheap to clone, and safe to use from several tasks and threads.
@@ -75,6 +84,22 @@ impl BlobStore {
             Ok(_another) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(RegistryError::File { verb: "inspect", path, source }),
+        }
+    }
+
+    /// Takes a blob that is in a file already, so that nobody fetches it.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn adopt(&self, descriptor: &Descriptor, file: &Path) -> Result<(), StoreError> {
+        let path = self.path(&descriptor.digest);
+        let failed = |source| StoreError::Adopt { path: file.to_owned(), source };
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(failed)?;
+        }
+        match std::fs::hard_link(file, &path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(error)),
+            _ => Ok(()),
         }
     }
 

@@ -15,6 +15,7 @@ use super::parse::UsageError;
 use super::request::RequestError;
 use super::snippet::{Snippet, printable};
 use crate::builder::BuildError;
+use crate::cache::LayerCacheError;
 use crate::diag::line::{LineFormat, Style};
 use crate::diag::progress::Progress;
 use crate::dockerfile::ast::{Source, Span};
@@ -185,6 +186,14 @@ impl From<BuildError> for Failure {
                 Self { hints: error.hint().into_iter().collect(), ..Self::from_error(&error) }
             }
             BuildError::Push(error) => Self { hints: error.hint().into_iter().collect(), ..Self::from_error(&error) },
+            BuildError::Cache(error @ LayerCacheError::NoDelete { .. }) => Self {
+                hints: vec![
+                    "let the registry delete (for CNCF's distribution: storage.delete.enabled, or \
+                     REGISTRY_STORAGE_DELETE_ENABLED=true), or let it expire images itself"
+                        .to_owned(),
+                ],
+                ..Self::from_error(&error)
+            },
             BuildError::Interrupted { signal, left } => {
                 Self { message: format!("stopped by {}: {left}", signal_name(signal)), ..Self::stopped(signal) }
             }

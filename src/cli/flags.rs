@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser as _};
 use clap::{ArgAction, CommandFactory as _, Parser};
 
+use super::cache_flags::CacheFlags;
 use super::context_flags::ContextFlags;
 use super::kaniko_flags::KanikoFlags;
 use super::layer_flags::LayerFlags;
@@ -31,6 +32,7 @@ use crate::sandbox::Isolation;
     override_usage = "crabwright --destination <IMAGE> [FLAGS]\n       crabwright --no-push [FLAGS]\n       \
                       crabwright lint [FLAGS]\n       crabwright login <REGISTRY> --username <USER> --password-stdin\n       \
                       crabwright push <PATH> --destination <IMAGE> [FLAGS]\n       crabwright completion <SHELL>\n       \
+                      crabwright cache prune --cache-repo <REPOSITORY> [FLAGS]\n       \
                       crabwright version | help",
     after_help = ENVIRONMENT
 )]
@@ -168,6 +170,10 @@ pub struct Flags {
     #[command(flatten)]
     pub registries: RegistryFlags,
 
+    /// How layers of earlier builds are used.
+    #[command(flatten)]
+    pub caching: CacheFlags,
+
     /// How RUN is isolated: auto, namespace or own-root.
     ///
     /// namespace uses Linux namespaces; own-root puts the image's files in place of this container's own, for a pod that
@@ -214,6 +220,8 @@ pub struct Flags {
     pub force: bool,
 
     /// Take no step from a cache. That is the default: --cache is what asks for one.
+    ///
+    /// With --cache every step is carried out, and what it makes is kept for later builds.
     #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Build")]
     pub no_cache: bool,
 
@@ -302,7 +310,12 @@ Exit status:
 
 /// The parser: the flags above, with the syntax of Go's pflag for those that are on or off.
 pub fn command() -> clap::Command {
-    Flags::command().mut_args(|arg| {
+    with_booleans(Flags::command())
+}
+
+/// Lets flags that are on or off be given as --flag, --flag=true or --flag=false.
+pub(super) fn with_booleans(command: clap::Command) -> clap::Command {
+    command.mut_args(|arg| {
         if arg.get_value_parser().type_id() != TypeId::of::<bool>() {
             return arg;
         }
@@ -373,6 +386,7 @@ fn snapshot_mode(word: &str) -> SnapshotMode {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::time::Duration;
 
     use super::super::log_flags::{LogFormat, ProgressKind, Verbosity};
     use super::super::{Invocation, parse};
@@ -542,6 +556,16 @@ mod tests {
         }),
         ("tar_path_camel", "--tarPath x --tarPath=y", |flags| flags.kaniko.tar_path_camel == Some("y".into())),
         ("work_dir", "--kaniko-dir=/k", |flags| flags.work_dir == Some("/k".into())),
+        ("cache", "", |flags| !flags.caching.cache),
+        ("cache", "--cache=true", |flags| flags.caching.cache),
+        ("cache_repo", "--cache-repo r/c", |flags| flags.caching.cache_repo.as_deref() == Some("r/c")),
+        ("cache_ttl", "", |flags| flags.caching.cache_ttl == Duration::from_secs(336 * 3600)),
+        ("cache_ttl", "--cache-ttl 1h30m", |flags| flags.caching.cache_ttl == Duration::from_secs(5400)),
+        ("cache_run_layers", "", |flags| flags.caching.cache_run_layers),
+        ("cache_run_layers", "--cache-run-layers=false", |flags| !flags.caching.cache_run_layers),
+        ("cache_copy_layers", "", |flags| flags.caching.cache_copy_layers.is_none()),
+        ("cache_copy_layers", "--cache-copy-layers", |flags| flags.caching.cache_copy_layers == Some(true)),
+        ("no_push_cache", "--no-push-cache", |flags| flags.caching.no_push_cache),
         ("isolation", "", |flags| flags.isolation == Isolation::Auto),
         ("isolation", "--isolation namespace", |flags| flags.isolation == Isolation::Namespace),
         ("isolation", "--isolation=own-root", |flags| flags.isolation == Isolation::OwnRoot),

@@ -24,13 +24,7 @@ const fn replaced(name: &'static str, instead: &'static str) -> MissingFlag {
 /// Every such flag, deprecated spellings included.
 pub const MISSING_FLAGS: &[MissingFlag] = &[
     // The cache.
-    missing("cache"),
-    missing("cache-repo"),
     missing("cache-dir"),
-    missing("cache-ttl"),
-    missing("cache-copy-layers"),
-    missing("cache-run-layers"),
-    missing("no-push-cache"),
     // Registries.
     replaced(
         "azure-container-registry-config",
@@ -83,7 +77,7 @@ mod tests {
 
     #[test]
     fn flags_are_found_by_name_and_letter() {
-        assert_eq!(missing_flag("--cache").map(|flag| flag.name), Some("cache"));
+        assert_eq!(missing_flag("--cache-dir").map(|flag| flag.name), Some("cache-dir"));
         assert_eq!(missing_flag("--cach"), None);
         assert_eq!(missing_flag("cache"), None);
     }

@@ -1,5 +1,6 @@
 //! The command line: flags as typed to a validated request, the shape of the log, and errors as the user reads them.
 
+mod cache_flags;
 mod commands;
 pub mod context_flags;
 pub mod delivery;
@@ -14,6 +15,7 @@ mod login;
 mod output;
 pub mod output_flags;
 mod parse;
+mod prune;
 pub mod registry_flags;
 mod request;
 mod snippet;
@@ -22,5 +24,6 @@ pub use failure::Failure;
 pub use logging::{LoggingError, start_logging};
 pub use login::{LoginError, login};
 pub use parse::{Invocation, UsageError, parse};
+pub use prune::{PruneFlags, prune_report, prune_request};
 pub use request::{RequestError, request};
 pub use snippet::Snippet;

@@ -10,6 +10,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::commands;
 use super::flags::{self, Flags, LoginFlags, Word};
 use super::kaniko;
+use super::prune::{self, PruneFlags};
 use crate::diag;
 
 /// The sub-command that checks a Dockerfile.
@@ -18,12 +19,17 @@ const LINT: &str = "lint";
 const PUSH: &str = "push";
 /// The sub-command that prints what a shell needs.
 const COMPLETION: &str = "completion";
+/// The sub-command that is about the cache, and the only thing it does.
+const CACHE: &str = "cache";
+const PRUNE: &str = "prune";
 
 /// What a command line asks for.
 #[derive(Debug, Clone)]
 pub enum Invocation {
     /// A build, or what [`Flags::call`] asks for instead.
     Build(Box<Flags>),
+    /// A cache to be cleaned up.
+    Prune(Box<PruneFlags>),
     /// Credentials to be kept.
     Login(Box<LoginFlags>),
     /// The push of an archive or a layout, with the flags of a build that say how.
@@ -88,6 +94,12 @@ pub enum UsageError {
     /// Another shell, or none.
     #[error("completion needs the name of a shell: {}", commands::SHELLS.join(", "))]
     Shell,
+    /// `cache` and something else than `prune`.
+    #[error("cache {}: the command is crabwright cache prune --cache-repo REPOSITORY", word.as_deref().map_or_else(|| "needs a word more".to_owned(), |word| format!("has no command {word}")))]
+    NotForCache {
+        /// The word, if there is one.
+        word: Option<String>,
+    },
     /// A sub-command that is not the first word.
     #[error("{word} is a command, and must come first: crabwright {word} [FLAGS]")]
     LateCommand {
@@ -143,6 +155,10 @@ pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
         Some(COMPLETION) => return completion(&arguments),
         _ => {}
     }
+    if arguments.get(1).is_some_and(|word| word == CACHE) {
+        arguments.remove(1);
+        return parse_cache(arguments);
+    }
     let mut command = flags::command();
     let parsed = command.try_get_matches_from_mut(arguments).and_then(|matches| Flags::from_arg_matches(&matches));
     let mut flags = match parsed {
@@ -158,6 +174,28 @@ pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
         Some(Word::Version) => Ok(Invocation::Print(command.render_version())),
         Some(Word::Help) => Ok(Invocation::Print(command.render_long_help().to_string())),
         Some(Word::Other(words)) => Err(unknown_command(words.into_iter().next().unwrap_or_default())),
+    }
+}
+
+/// Reads the command line of `cache`, from which that word is taken away.
+fn parse_cache(mut arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
+    let mut command = prune::command();
+    match arguments.get(1).map(|word| word.to_string_lossy().into_owned()).as_deref() {
+        Some(PRUNE) => drop(arguments.remove(1)),
+        Some("help" | "-h" | "--help") => {
+            return Ok(Invocation::Print(command.render_long_help().to_string()));
+        }
+        word => return Err(UsageError::NotForCache { word: word.map(str::to_owned) }),
+    }
+    match prune::parse(&mut command, arguments) {
+        Ok(flags) => Ok(Invocation::Prune(Box::new(flags))),
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            Ok(Invocation::Print(error.render().to_string()))
+        }
+        Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => {
+            Err(UsageError::NoValue { flag: "--cache-repo".to_owned() })
+        }
+        Err(error) => Err(explain(&error, &command)),
     }
 }
 
@@ -225,7 +263,7 @@ fn completion(arguments: &[OsString]) -> Result<Invocation, UsageError> {
 }
 
 fn unknown_command(word: String) -> UsageError {
-    if [LINT, PUSH, COMPLETION].contains(&word.as_str()) {
+    if [LINT, PUSH, COMPLETION, CACHE].contains(&word.as_str()) {
         return UsageError::LateCommand { word };
     }
     if kaniko::MISSING_COMMANDS.contains(&word.as_str()) {
@@ -234,7 +272,7 @@ fn unknown_command(word: String) -> UsageError {
     if flags::boolean(&word).is_ok() {
         return UsageError::DetachedBoolean { word };
     }
-    let ours = ["login", "version", "help", LINT, PUSH, COMPLETION];
+    let ours = ["login", "version", "help", LINT, PUSH, COMPLETION, CACHE];
     let known = ours.into_iter().chain(kaniko::MISSING_COMMANDS.iter().copied());
     let suggestion = diag::suggest(&word, known);
     UsageError::UnknownCommand { word, suggestion }
@@ -317,12 +355,12 @@ mod tests {
         for (line, message) in [
             ("--destinaton x", "unknown flag: --destinaton (did you mean --destination?)"),
             ("--Destination=x", "unknown flag: --Destination (did you mean --destination?)"),
-            ("--cach-repo x", "unknown flag: --cach-repo (did you mean --cache-repo?)"),
+            ("--cach-dir x", "unknown flag: --cach-dir (did you mean --cache-dir?)"),
             ("--frobnicate", "unknown flag: --frobnicate"),
             ("-x", "unknown flag: -x"),
-            ("--cache", "--cache is not supported yet"),
-            ("--cache=false", "--cache is not supported yet"),
-            ("--cache-repo r/c -d x", "--cache-repo is not supported yet"),
+            ("--cache-dir /c", "--cache-dir is not supported yet"),
+            ("--cache=maybe", "--cache cannot be \"maybe\": expected true or false"),
+            ("--cache-dir=/c -d x", "--cache-dir is not supported yet"),
             ("--kaniko-dr=/k", "unknown flag: --kaniko-dr (did you mean --kaniko-dir?)"),
             ("--destination", "--destination needs a value"),
             ("-d", "--destination needs a value"),
@@ -361,8 +399,19 @@ mod tests {
             ("lint -d r/app", "lint has no flag --destination: nothing is built"),
             ("lint --format xml", "--format cannot be \"xml\": expected text, json"),
             ("lint --offlin", "unknown flag: --offlin (did you mean --offline?)"),
-            ("lint --cache", "--cache is not supported yet"),
+            ("lint --cache", "lint has no flag --cache: nothing is built"),
             ("lint .", "unknown command: ."),
+            ("cache", "cache needs a word more: the command is crabwright cache prune --cache-repo REPOSITORY"),
+            (
+                "cache purge",
+                "cache has no command purge: the command is crabwright cache prune --cache-repo REPOSITORY",
+            ),
+            ("cache prune", "--cache-repo needs a value"),
+            ("cache prune --cache-repo c --kep 1", "unknown flag: --kep (did you mean --keep?)"),
+            (
+                "cache prune --cache-repo c --cache-ttl 2w",
+                "--cache-ttl cannot be \"2w\": time: unknown unit \"w\" in duration \"2w\"",
+            ),
             (
                 "--call lint",
                 "--call cannot be \"lint\": expected build, check, outline or targets, and then ,format=text or ,format=json",

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use super::cache_flags::{CacheFlagError, cache_request};
 use super::context_flags;
 use super::delivery::{DeliveryError, delivery};
 use super::flags::{self, Flags, NotBoolean};
@@ -108,6 +109,9 @@ pub enum RequestError {
     /// Docker's manifests know gzip only.
     #[error("--compression zstd needs --image-format oci: Docker's manifests have no layers compressed with zstd")]
     DockerZstd,
+    /// A flag about the cache.
+    #[error(transparent)]
+    Cache(#[from] CacheFlagError),
     /// A flag about registries.
     #[error(transparent)]
     Registry(#[from] RegistryFlagError),
@@ -187,6 +191,13 @@ pub fn request(mut flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>)
     let target = targets.next();
     Ok(BuildRequest {
         call,
+        cache: cache_request(
+            flags.caching,
+            flags.no_cache,
+            flags.layers.single_snapshot,
+            &delivery.names,
+            delivery.push,
+        )?,
         format: flags.call.format,
         offline: flags.offline,
         context,

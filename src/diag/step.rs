@@ -114,6 +114,12 @@ impl Step {
         self.end(End::Cached);
     }
 
+    /// Says something about the step, after its instruction.
+    pub fn note(&self, text: &str) {
+        self.working();
+        self.progress.line(format_args!("{} {}", self.position, shortened(text)));
+    }
+
     fn end(&mut self, end: End<'_>) {
         self.ended = true;
         if let Some(bar) = self.bar.take() {

@@ -12,6 +12,8 @@ use super::progress::{Bytes, Seconds};
 pub enum Phase {
     /// Asking registries what a reference stands for.
     Resolve,
+    /// Looking steps up in the cache, and waiting until it is written.
+    Cache,
     /// Fetching blobs.
     Pull,
     /// Unpacking base layers and copying stages.
@@ -32,6 +34,7 @@ impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Resolve => "resolve",
+            Self::Cache => "cache",
             Self::Pull => "pull",
             Self::Unpack => "unpack",
             Self::Copy => "copy",
@@ -82,10 +85,35 @@ pub struct Summary {
     pub layers: usize,
     /// The most bytes that base layers, trees and new layers had on the disk at once.
     pub disk: u64,
+    /// What a cache did, if there was one.
+    pub cache: Option<CacheSummary>,
     /// Wall time of the build.
     pub elapsed: Duration,
     /// Where the time went; added up over work done side by side, so the sum may exceed `elapsed`.
     pub phases: Vec<(Phase, Duration)>,
+}
+
+/// What a cache did for a build, and what was asked of registries altogether.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CacheSummary {
+    /// Steps that make a layer.
+    pub steps: usize,
+    /// Those of them that were carried out.
+    pub carried_out: usize,
+    /// Requests to registries.
+    pub requests: u64,
+    /// Bytes that came from registries.
+    pub received: u64,
+    /// Bytes that went there.
+    pub sent: u64,
+}
+
+impl fmt::Display for CacheSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { steps, carried_out, requests, received, sent } = *self;
+        write!(f, "{} of {steps} steps; {requests} requests", steps.saturating_sub(carried_out))?;
+        write!(f, ", {} received, {} sent", Bytes(received), Bytes(sent))
+    }
 }
 
 impl fmt::Display for Summary {
@@ -101,6 +129,9 @@ impl fmt::Display for Summary {
         writeln!(f, "size     {} in {} layer{plural}", Bytes(self.size), self.layers)?;
         if self.disk > 0 {
             writeln!(f, "disk     {} at most", Bytes(self.disk))?;
+        }
+        if let Some(cache) = &self.cache {
+            writeln!(f, "cache    {cache}")?;
         }
         write!(f, "time     {}", Seconds(self.elapsed))?;
         // What rounds to nothing explains nothing.
@@ -124,6 +155,7 @@ mod tests {
             size: 12_345_678,
             layers: 4,
             disk: 23_456_789,
+            cache: Some(CacheSummary { steps: 7, carried_out: 2, requests: 24, received: 2_000, sent: 10 }),
             elapsed: Duration::from_millis(9_870),
             phases: vec![
                 (Phase::Resolve, Duration::from_millis(20)),
@@ -134,7 +166,8 @@ mod tests {
         assert_eq!(
             summary.to_string(),
             "image    reg:5000/app:1\n         reg:5000/app:latest\ndigest   sha256:ab\n\
-             size     12.3 MB in 4 layers\ndisk     23.4 MB at most\ntime     9.8s: pull 3.1s, run 6.0s"
+             size     12.3 MB in 4 layers\ndisk     23.4 MB at most\n\
+             cache    5 of 7 steps; 24 requests, 2.0 kB received, 10 B sent\ntime     9.8s: pull 3.1s, run 6.0s"
         );
     }
 

@@ -8,6 +8,7 @@
 mod caches;
 pub mod copy;
 mod directories;
+mod known;
 mod mounts;
 mod need;
 mod run;
@@ -33,6 +34,7 @@ use crate::snapshot::{IgnoredPaths, SnapshotError};
 
 pub use copy::CopyError;
 pub use directories::DirectoryError;
+pub use known::{KnownLayerError, KnownLayers, Position, files_of};
 pub use need::{Need, needs};
 pub use stages::execute;
 pub use users::UserError;
@@ -45,6 +47,8 @@ pub struct Resources<'a> {
     pub named_contexts: &'a [Context],
     /// Where layers of base images come from.
     pub base_layers: &'a dyn BaseLayers,
+    /// The layers that earlier builds left.
+    pub known_layers: Option<&'a dyn KnownLayers>,
     /// Where sources of ADD come from that are not in the build context.
     pub remote_sources: &'a dyn RemoteSources,
     /// The secrets that steps may use.
@@ -141,6 +145,15 @@ pub enum ExecutorError {
         /// Why.
         #[source]
         cause: StepError,
+    },
+    /// A layer that an earlier build left cannot be used after all.
+    #[error("use the cached layer {digest}")]
+    KnownLayer {
+        /// The layer.
+        digest: Digest,
+        /// Why.
+        #[source]
+        cause: KnownLayerError,
     },
     /// A layer of a base image could not be had.
     #[error("fetch layer {digest} of {image}")]

@@ -1,5 +1,6 @@
 //! How much of its files a stage needs: what decides whether a base is unpacked.
 
+use super::Position;
 use crate::plan::{Action, Base, CopyFrom, Plan, RemoteSource};
 
 /// What a stage needs of the files it starts from, and so of its base.
@@ -13,18 +14,30 @@ pub enum Need {
     Content,
 }
 
-/// What each stage of the plan needs. `single_snapshot` is [`super::Resources::single_snapshot`].
-pub fn needs(plan: &Plan, single_snapshot: bool) -> Vec<Need> {
+/// What each stage of the plan needs. `single_snapshot` is [`super::Resources::single_snapshot`]; the layers of steps that are
+/// not carried out are there already.
+pub fn needs(plan: &Plan, single_snapshot: bool, is_carried_out: &dyn Fn(Position) -> bool) -> Vec<Need> {
     let mut needs = vec![Need::Nothing; plan.stages.len()];
     // Whoever needs a stage comes after it.
     for (index, stage) in plan.stages.iter().enumerate().rev() {
-        let own = stage.steps.iter().map(|step| of_step(&step.action, single_snapshot)).max();
-        let need = needs[index].max(own.unwrap_or(Need::Nothing));
+        let position = |step| Position { stage: index, step };
+        let steps = || stage.steps.iter().enumerate().filter(|(step, _)| is_carried_out(position(*step)));
+        let own = steps().map(|(_, step)| of_step(&step.action, single_snapshot)).max();
+        let mut need = needs[index].max(own.unwrap_or(Need::Nothing));
+        // What the layer of a command does to the files that names are looked up in is not foreseen.
+        let has_known_command = stage
+            .steps
+            .iter()
+            .enumerate()
+            .any(|(step, planned)| matches!(planned.action, Action::Run(_)) && !is_carried_out(position(step)));
+        if need == Need::Entries && has_known_command {
+            need = Need::Content;
+        }
         needs[index] = need;
         if let Base::Stage(parent) = stage.base {
             needs[parent] = needs[parent].max(need);
         }
-        for from in stage.steps.iter().flat_map(|step| step.action.origins()) {
+        for from in steps().flat_map(|(_, step)| step.action.origins()) {
             if let CopyFrom::Stage(source) = from {
                 needs[source] = Need::Content;
             }

@@ -18,18 +18,20 @@ use super::{BaseLayers, BuiltLayer, ExecutorError, FetchedFiles, Need, StepError
 
 /// A stage under way.
 pub(super) struct StageRun<'e> {
-    execution: &'e Execution<'e>,
-    index: usize,
+    pub(super) execution: &'e Execution<'e>,
+    pub(super) index: usize,
     /// Says which of the sandboxes is this thread's.
     thread: usize,
-    layers: Vec<BuiltLayer>,
+    pub(super) layers: Vec<BuiltLayer>,
     /// Present once something needed the files.
-    tree: Option<Tree>,
+    pub(super) tree: Option<Tree>,
+    /// How many of the layers are in the tree.
+    pub(super) unpacked: usize,
 }
 
 impl<'e> StageRun<'e> {
     pub(super) fn new(execution: &'e Execution<'e>, index: usize, thread: usize) -> Self {
-        Self { execution, index, thread, layers: Vec::new(), tree: None }
+        Self { execution, index, thread, layers: Vec::new(), tree: None, unpacked: 0 }
     }
 
     /// Runs the stage to its end, or until nobody wants it any more.
@@ -37,6 +39,9 @@ impl<'e> StageRun<'e> {
         let execution = self.execution;
         let (plan, progress) = (execution.plan, &execution.resources.progress);
         let stage = &plan.stages[self.index];
+        if execution.known_layers().is_some_and(|known| !known.is_needed(self.index)) {
+            return Ok(());
+        }
         self.layers = match stage.base {
             Base::Scratch => Vec::new(),
             Base::Image(image) => base_layers(&plan.images[image], execution.resources.base_layers),
@@ -49,24 +54,44 @@ impl<'e> StageRun<'e> {
             if board.is_given_up() {
                 return Ok(());
             }
-            if step.action.makes_layer() && self.tree.is_none() && execution.need(self.index) > Need::Nothing {
-                self.tree = Some(execution.start(self.index)?);
+            let line = || progress.step(&stage.name, number + 2, total, &step.text);
+            if let Some(layer) = execution.known(self.index, number) {
+                self.layers.push(layer);
+                line().cached();
+                continue;
+            }
+            let needs_tree = step.action.makes_layer() && execution.need(self.index) > Need::Nothing;
+            if needs_tree && self.tree.is_none() && execution.known_layers().is_none() {
+                self.catch_up()?;
             }
             if !step.action.needs().all(|needed| board.wait_for(needed)) {
                 return Ok(());
             }
-            let mut line = progress.step(&stage.name, number + 2, total, &step.text);
-            if execution.resources.sandboxes.len() > 1 {
-                line = line.with_marked_output();
+            let mut line = line();
+            if let Some(layer) = self.find_known(number, step)? {
+                self.layers.push(layer);
+                line.cached();
+            } else {
+                if execution.resources.sandboxes.len() > 1 {
+                    line = line.with_marked_output();
+                }
+                if step.action.makes_layer() {
+                    line.working();
+                    self.tell_why(number, &line);
+                }
+                if needs_tree {
+                    self.catch_up()?;
+                }
+                self.step(step, execution.resources.single_snapshot && Some(number) != last_change, &line)?;
+                line.done();
+                self.keep_known(number, step);
             }
-            if step.action.makes_layer() {
-                line.working();
-            }
-            self.step(step, execution.resources.single_snapshot && Some(number) != last_change, &line)?;
-            line.done();
             for needed in step.action.needs() {
                 execution.release(needed)?;
             }
+        }
+        if self.tree.is_some() && execution.is_used(self.index) {
+            self.catch_up()?;
         }
         if let Base::Stage(parent) = stage.base {
             execution.release(parent)?;
@@ -86,7 +111,7 @@ impl<'e> StageRun<'e> {
     }
 
     /// The trees that the step takes files from, one for each of its origins; none for a build context.
-    fn sources(&self, action: &Action) -> Result<Vec<Option<Arc<Tree>>>, ExecutorError> {
+    pub(super) fn sources(&self, action: &Action) -> Result<Vec<Option<Arc<Tree>>>, ExecutorError> {
         let tree = |from| match from {
             CopyFrom::Context | CopyFrom::Directory(_) => Ok(None),
             CopyFrom::Stage(stage) => self.execution.files(stage).map(Some),
@@ -187,6 +212,7 @@ impl<'e> StageRun<'e> {
     fn keep(&mut self, layer: Layer) {
         let blob = Blob { descriptor: layer.descriptor, source: BlobSource::File(layer.path) };
         self.layers.push(BuiltLayer { blob, diff_id: layer.diff_id });
+        self.unpacked = self.layers.len();
     }
 
     fn tree(&mut self) -> Result<&mut Tree, StepError> {

@@ -16,19 +16,23 @@ use crate::rootfs::{RootfsError, Tree};
 
 use super::stage::StageRun;
 use super::users::DATABASES;
-use super::{BuiltLayer, ExecutorError, Need, Resources, needs, schedule};
+use super::{BuiltLayer, ExecutorError, KnownLayers, Need, Position, Resources, needs, schedule};
 
 /// Runs every stage of `plan` and gives the target's layers, the base's included, lowest first.
 ///
 /// # Errors
 /// The first thing that goes wrong, with the step it went wrong in.
 pub fn execute(plan: &Plan, resources: &Resources<'_>) -> Result<Vec<BuiltLayer>, ExecutorError> {
-    let uses: Vec<Vec<usize>> = plan.stages.iter().map(|stage| stage.needs().collect()).collect();
+    let uses: Vec<Vec<usize>> = (0..plan.stages.len()).map(|stage| uses(plan, stage, resources.known_layers)).collect();
     let uses = |stage: usize| uses.iter().flatten().filter(|needed| **needed == stage).count();
     let execution = Execution {
         plan,
         resources,
-        stage_needs: needs(plan, resources.single_snapshot),
+        stage_needs: needs(plan, resources.single_snapshot, &|position| {
+            resources
+                .known_layers
+                .is_none_or(|known| known.is_needed(position.stage) && known.known(position).is_none())
+        }),
         stages: (0..plan.stages.len())
             .map(|stage| Finished { uses: AtomicUsize::new(uses(stage)), ..Finished::default() })
             .collect(),
@@ -42,6 +46,17 @@ pub fn execute(plan: &Plan, resources: &Resources<'_>) -> Result<Vec<BuiltLayer>
         StageRun::new(&execution, stage, thread).run(board)
     })?;
     Ok(execution.layers(plan.target))
+}
+
+/// The stages whose files a stage may need, once for each time it does.
+fn uses(plan: &Plan, number: usize, known: Option<&dyn KnownLayers>) -> Vec<usize> {
+    if known.is_some_and(|known| !known.is_needed(number)) {
+        return Vec::new();
+    }
+    let stage = &plan.stages[number];
+    let is_known = |step| known.is_some_and(|known| known.known(Position { stage: number, step }).is_some());
+    let steps = stage.steps.iter().enumerate().filter(|(step, _)| !is_known(*step));
+    stage.parent().into_iter().chain(steps.flat_map(|(_, step)| step.action.needs())).collect()
 }
 
 /// What a stage leaves to those that need it.
@@ -88,14 +103,21 @@ impl Execution<'_> {
         if finished.uses.load(Ordering::Acquire) == 0 { self.discard(stage) } else { Ok(()) }
     }
 
+    /// Whether somebody will need the files of a stage that is done.
+    pub(super) fn is_used(&self, stage: usize) -> bool {
+        self.stages[stage].uses.load(Ordering::Acquire) > 0
+    }
+
     /// The files of a stage that is done: for reading.
     pub(super) fn files(&self, stage: usize) -> Result<Arc<Tree>, ExecutorError> {
         let mut slot = lock(&self.stages[stage].tree);
         if let Some(tree) = &*slot {
             return Ok(Arc::clone(tree));
         }
-        // Nothing in the stage made a file: it has those of its base.
-        let tree = Arc::new(self.start(stage)?);
+        // Nothing in the stage made a file: it has those of its base, and of layers that were known.
+        let mut tree = self.start(stage)?;
+        self.unpack_known(&mut tree, stage, &self.layers(stage))?;
+        let tree = Arc::new(tree);
         *slot = Some(Arc::clone(&tree));
         Ok(tree)
     }

@@ -3,6 +3,8 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Descriptor, Digest, HashingReader, Image, Index, Manifest, media_type};
 
@@ -334,9 +336,13 @@ fn blob_path(directory: &Path, digest: &Digest) -> PathBuf {
     directory.join("blobs").join(digest.algorithm()).join(digest.hex())
 }
 
+/// A name that nobody else has at this time: pods that share the directory may have the same process numbers.
 fn partial_path(path: &Path) -> PathBuf {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let moment = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     let mut name = path.as_os_str().to_owned();
-    name.push(format!(".partial.{}", std::process::id()));
+    name.push(format!(".partial.{}.{count}.{moment}", std::process::id()));
     PathBuf::from(name)
 }
 

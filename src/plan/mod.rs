@@ -175,6 +175,9 @@ pub struct Run {
     pub arguments: Vec<String>,
     /// The environment, in order: the image's, the arguments in scope, and the proxies given to the build in both spellings.
     pub environment: Vec<(String, String)>,
+    /// Those of the environment that name a proxy and do not come from the image or an `ENV`: they say where the build runs,
+    /// and nothing about what it makes.
+    pub proxies: Vec<&'static str>,
     /// Absolute.
     pub working_directory: String,
     /// `USER` as the configuration has it; empty for root.

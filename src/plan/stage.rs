@@ -6,7 +6,7 @@ use crate::dockerfile::ast::{ArgDefinition, Command, Flag, Healthcheck, Instruct
 use crate::dockerfile::{expand, expose, parse_trigger, signal};
 use crate::image::{Empty, HealthConfig, ImageConfig, Platform};
 
-use super::environment::{DEFAULT_PATH, Environment, proxy_variables};
+use super::environment::{DEFAULT_PATH, Environment, PROXY_VARIABLES, proxy_variables};
 use super::graph::expand_in;
 use super::{
     Action, Copy, CopyFrom, Options, PlanError, Run, TextFile, Workdir, heredoc, history, history_entry, mount, refuse,
@@ -291,8 +291,11 @@ impl State {
                 environment.set(name, value);
             }
         }
+        let fixed = Environment::from_entries(&self.config.config.env);
+        let proxies = PROXY_VARIABLES.into_iter().filter(|name| fixed.get(name).is_none());
         Run {
             arguments,
+            proxies: proxies.filter(|name| environment.get(name).is_some()).collect(),
             environment: environment.pairs().to_vec(),
             working_directory: absolute("/", &self.config.config.working_dir),
             user: self.config.config.user.clone(),

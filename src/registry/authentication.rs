@@ -47,6 +47,13 @@ impl Access {
         }
     }
 
+    pub(super) fn delete(repository: &str) -> Self {
+        Self {
+            repository: repository.to_owned(),
+            scopes: BTreeSet::from([format!("repository:{repository}:delete,pull")]),
+        }
+    }
+
     /// Also reading another repository, which a cross-repository mount needs.
     pub(super) fn and_pull(mut self, source: &str) -> Self {
         self.scopes.insert(format!("repository:{source}:pull"));

@@ -12,6 +12,7 @@ use super::authentication::Authenticator;
 use super::credentials::{Keychain, Source, Variables};
 use super::error::RegistryError;
 use super::mirrors::{Mirrors, Places};
+use super::traffic::{Meter, Traffic};
 use super::transport::{Endpoint, HttpOrigin, ping};
 use super::trust::Trust;
 use crate::diag::progress::Progress;
@@ -98,6 +99,8 @@ enum PlainHttp {
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
+    /// How often requests are tried at most, where that is less than otherwise.
+    patience: Option<u32>,
 }
 
 struct Inner {
@@ -108,6 +111,7 @@ struct Inner {
     /// Mirrors that did not answer, by their registry.
     outages: Mutex<BTreeSet<String>>,
     transfers: Semaphore,
+    meter: Arc<Meter>,
 }
 
 /// By registry host, by how plain http is allowed there, and by whether its certificate is checked; filled by the first request.
@@ -150,7 +154,9 @@ impl Client {
                 endpoints: Mutex::default(),
                 outages: Mutex::default(),
                 transfers: Semaphore::new(MAX_TRANSFERS),
+                meter: Arc::default(),
             }),
+            patience: None,
         }
     }
 
@@ -159,13 +165,25 @@ impl Client {
         &self.inner.config.progress
     }
 
+    /// The same client for requests whose failure costs less than waiting does: they are tried so often at most.
+    #[must_use]
+    pub fn with_patience(&self, attempts: u32) -> Self {
+        Self { inner: Arc::clone(&self.inner), patience: Some(attempts) }
+    }
+
+    /// How much registries have been asked so far.
+    pub fn traffic(&self) -> Traffic {
+        self.inner.meter.read()
+    }
+
     fn policy(&self, purpose: Purpose) -> RetryPolicy {
         let config = &self.inner.config;
         let retries = match purpose {
             Purpose::Pull => config.pull_retries,
             Purpose::Push => config.push_retries,
         };
-        RetryPolicy { attempts: config.retry.attempts.max(retries.saturating_add(1)), ..config.retry }
+        let attempts = config.retry.attempts.max(retries.saturating_add(1));
+        RetryPolicy { attempts: self.patience.map_or(attempts, |patience| patience.min(attempts)), ..config.retry }
     }
 
     /// Where an image is looked for. Mirrors that are down are left out, so that not every blob waits for them anew.
@@ -235,7 +253,8 @@ impl Client {
                 host: host.clone(),
                 problem: "is not a host that a URL can name".to_owned(),
             })?;
-            let origin = HttpOrigin { host: host.clone(), base, clients, others };
+            let meter = Arc::clone(&self.inner.meter);
+            let origin = HttpOrigin { host: host.clone(), base, clients, others, meter };
             self.connect(&reference.registry, origin, plain, operation).await
         };
         let endpoint = cell.get_or_try_init(connect).await?;

@@ -18,12 +18,12 @@ const MAX_DOCUMENT: usize = 8 << 20;
 /// How deep indexes may lie in indexes.
 const MAX_INDEX_DEPTH: usize = 4;
 
-const MANIFEST_TYPES: &[&str] =
+pub(super) const MANIFEST_TYPES: &[&str] =
     &[media_type::OCI_INDEX, media_type::DOCKER_INDEX, media_type::OCI_MANIFEST, media_type::DOCKER_MANIFEST];
 
 /// A manifest or index as it came.
-struct Document {
-    bytes: Vec<u8>,
+pub(super) struct Document {
+    pub(super) bytes: Vec<u8>,
     content_type: String,
 }
 
@@ -141,7 +141,7 @@ impl Client {
     }
 }
 
-async fn get_document(
+pub(super) async fn get_document(
     endpoint: &Endpoint,
     path: &str,
     accept: Option<&[&'static str]>,
@@ -172,7 +172,13 @@ async fn get_document(
     Ok(Document { bytes, content_type })
 }
 
-fn check(host: &str, operation: &str, expected: &Digest, size: Option<u64>, bytes: &[u8]) -> Result<(), RegistryError> {
+pub(super) fn check(
+    host: &str,
+    operation: &str,
+    expected: &Digest,
+    size: Option<u64>,
+    bytes: &[u8],
+) -> Result<(), RegistryError> {
     let received = bytes.len() as u64;
     if let Some(size) = size
         && size != received

@@ -11,6 +11,7 @@ use super::authentication::{Access, Authenticator, Sent};
 use super::blob_upload::RequestLimit;
 use super::body::{Activity, Payload};
 use super::error::{Refusal, RegistryError, RemoteError};
+use super::traffic::Meter;
 use crate::diag::redact;
 use crate::http::{HttpClients, host_of, is_link_local, is_loopback, retry_after};
 
@@ -35,6 +36,8 @@ pub(super) struct HttpOrigin {
     pub(super) clients: HttpClients,
     /// For token servers and storage on other hosts: they are shown no client certificate.
     pub(super) others: HttpClients,
+    /// What goes there and comes from there.
+    pub(super) meter: Arc<Meter>,
 }
 
 impl HttpOrigin {
@@ -172,6 +175,11 @@ impl Endpoint {
             builder = builder.header(AUTHORIZATION, header);
         }
         let activity = Activity::new();
+        self.origin.meter.request(match &request.payload {
+            Payload::None => 0,
+            Payload::Bytes(bytes) => bytes.len() as u64,
+            Payload::File(file) => file.length,
+        });
         match &request.payload {
             Payload::None => {
                 if matches!(request.method, Method::POST | Method::PUT | Method::PATCH) {
@@ -194,6 +202,9 @@ impl Endpoint {
             })?
             .map_err(|error| RegistryError::from_http(request.operation, &host, error))?;
         tracing::debug!(status = response.status().as_u16(), host = %host, "response");
+        if request.method != Method::HEAD {
+            self.origin.meter.answer(response.content_length().unwrap_or_default());
+        }
         Ok(response)
     }
 

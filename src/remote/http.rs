@@ -217,6 +217,40 @@ impl Downloader {
         let transfer = Transfer { exchange, progress: &self.progress, checksum, path: &path };
         http::run(&self.policy, &format!("fetch {shown}"), || transfer.attempt()).await
     }
+
+    /// What the server calls the version of a file that it would send now.
+    ///
+    /// # Errors
+    /// The file cannot be had.
+    pub async fn validator(
+        &self,
+        location: &HttpLocation,
+        authorization: Option<&Secret<String>>,
+    ) -> Result<Validator, DownloadError> {
+        let shown = location.to_string();
+        let authorization = authorization.map(|secret| header(secret, &shown)).transpose()?;
+        let exchange = Exchange { clients: &self.clients, location, authorization, shown: &shown };
+        let response = http::run(&self.policy, &format!("look at {shown}"), || exchange.follow(None)).await?;
+        let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        // A weak one says that versions are as good as each other, not that they are the same.
+        let tag = text(ETAG).filter(|tag| !tag.starts_with("W/"));
+        Ok(match (tag, text(LAST_MODIFIED)) {
+            (Some(tag), _) => Validator::Tag(tag),
+            (None, Some(time)) => Validator::Modified(time),
+            (None, None) => Validator::None,
+        })
+    }
+}
+
+/// What a server says of the version of a file, without sending it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Validator {
+    /// `ETag`, a strong one.
+    Tag(String),
+    /// `Last-Modified`.
+    Modified(String),
+    /// Nothing.
+    None,
 }
 
 /// The value of `Authorization`, marked so that no log shows it.

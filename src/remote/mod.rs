@@ -14,5 +14,5 @@ mod incoming;
 pub use bucket::{BucketError, Variables};
 pub use credentials::{Lookup, SshAccess, git_authorization, http_authorization};
 pub use git::{Checkout, GitError, GitRequest, checkout};
-pub use http::{DownloadError, Downloaded, Downloader};
+pub use http::{DownloadError, Downloaded, Downloader, Validator};
 pub use incoming::{Incoming, TransferError};

@@ -57,6 +57,12 @@ impl IgnoredPaths {
         Ok(())
     }
 
+    /// The patterns as they were added, without the slash they start with.
+    #[must_use]
+    pub fn patterns(&self) -> Vec<Vec<u8>> {
+        self.patterns.iter().map(|components| components.join(&b'/')).collect()
+    }
+
     /// Whether `path`, relative to the root directory, is one of them. What lies below is for the caller to leave out.
     #[must_use]
     pub fn contains(&self, path: &Path) -> bool {

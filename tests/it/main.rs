@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the test runner shows what a failed test printed")]
 
 mod bad_input;
+mod cache;
 mod cli;
 mod conformance;
 mod contexts;

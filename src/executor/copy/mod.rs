@@ -7,6 +7,7 @@
 //! the way.
 
 mod archive;
+mod contents;
 mod context_archive;
 mod destination;
 mod error;
@@ -19,6 +20,7 @@ mod step;
 mod tests;
 mod unpack;
 
+pub use contents::{KnownFiles, contents};
 pub use context_archive::unpack_context;
 pub use error::{CopyError, MemberError};
 pub use mode::{ModeChange, ModeError};

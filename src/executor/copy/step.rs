@@ -103,7 +103,11 @@ impl Fetched {
 }
 
 /// What a source leads to, and what of it is copied.
-fn find(step: &plan::Copy, finder: &Finder<'_>, written: &str) -> Result<(Vec<Found>, Selection), CopyError> {
+pub(super) fn find(
+    step: &plan::Copy,
+    finder: &Finder<'_>,
+    written: &str,
+) -> Result<(Vec<Found>, Selection), CopyError> {
     let selection = Selection::new(step)?;
     if !step.parents {
         return Ok((finder.find(written)?, selection));

@@ -60,6 +60,8 @@ pub(crate) struct Habits {
     /// A mount opens an upload instead.
     pub(crate) no_mount: bool,
     pub(crate) no_head: bool,
+    /// Manifests are not deleted.
+    pub(crate) no_delete: bool,
     pub(crate) relative_location: bool,
     /// Parts of blobs are not served: always the whole.
     pub(crate) no_range: bool,
@@ -176,6 +178,33 @@ impl FakeRegistry {
         self.state().blobs.contains_key(&(repository.to_owned(), digest.to_string()))
     }
 
+    /// The tags of a repository, in order.
+    pub(crate) fn tags(&self, repository: &str) -> Vec<String> {
+        let state = self.state();
+        let tags = state.manifests.keys().filter(|(own, reference)| own == repository && !reference.contains(':'));
+        tags.map(|(_, tag)| tag.clone()).collect()
+    }
+
+    /// Takes a blob away, or puts other bytes in its place.
+    pub(crate) fn damage_blob(&self, repository: &str, digest: &Digest, content: Option<Vec<u8>>) {
+        let key = (repository.to_owned(), digest.to_string());
+        let mut state = self.state();
+        match content {
+            Some(content) => drop(state.blobs.insert(key, content.into())),
+            None => drop(state.blobs.remove(&key)),
+        }
+    }
+
+    /// The bytes of a blob that is there.
+    pub(crate) fn blob_content(&self, repository: &str, digest: &Digest) -> Vec<u8> {
+        self.state().blobs[&(repository.to_owned(), digest.to_string())].to_vec()
+    }
+
+    /// Forgets what it has seen.
+    pub(crate) fn forget_requests(&self) {
+        self.state().seen.clear();
+    }
+
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.state().seen.clone()
     }
@@ -279,6 +308,9 @@ impl FakeRegistry {
             if *method == Method::PUT {
                 return self.take_manifest(repository, reference, content_type, content);
             }
+            if *method == Method::DELETE {
+                return self.delete_manifest(repository, reference);
+            }
             let found = self.state().manifests.get(&(repository.to_owned(), reference.to_owned())).cloned();
             return match found {
                 Some((kind, content)) => {
@@ -289,7 +321,37 @@ impl FakeRegistry {
                 None => error(404, "MANIFEST_UNKNOWN", "manifest unknown"),
             };
         }
+        if let Some(repository) = path.strip_suffix("/tags/list") {
+            return self.list_tags(repository, seen);
+        }
         error(404, "UNSUPPORTED", "no such path")
+    }
+
+    /// Tags in pages of two, whatever is asked for.
+    fn list_tags(&self, repository: &str, seen: &Seen) -> Response<Bytes> {
+        let last = parameters(&seen.query).get("last").cloned().unwrap_or_default();
+        let mut rest = self.tags(repository);
+        rest.retain(|tag| *tag > last);
+        let page: Vec<String> = rest.iter().take(2).cloned().collect();
+        let body = serde_json::json!({ "name": repository, "tags": page }).to_string();
+        match page.last().filter(|_| rest.len() > page.len()) {
+            Some(last) => {
+                let link = format!("</v2/{repository}/tags/list?last={last}&n=2>; rel=\"next\"");
+                respond(200, &[("link", &link)], &body)
+            }
+            None => respond(200, &[], &body),
+        }
+    }
+
+    fn delete_manifest(&self, repository: &str, reference: &str) -> Response<Bytes> {
+        let mut state = self.state();
+        if state.habits.no_delete {
+            return error(405, "UNSUPPORTED", "the operation is unsupported");
+        }
+        let found = state.manifests.get(&(repository.to_owned(), reference.to_owned())).cloned();
+        let Some(found) = found else { return error(404, "MANIFEST_UNKNOWN", "manifest unknown") };
+        state.manifests.retain(|(own, _), content| own != repository || *content != found);
+        respond(202, &[], "")
     }
 
     fn blob(&self, repository: &str, digest: &str, seen: &Seen, with_content: bool) -> Response<Bytes> {

@@ -1,0 +1,271 @@
+//! One entry: the layer that a step made, as a small image whose tag is the step's key.
+//!
+//! Any registry keeps images, and any tool can look at them. The configuration is within the manifest (the descriptor's
+//! `data`, OCI image specification), so that a look-up is one request. An entry is taken at its word for nothing: every
+//! document is held against its digest, the keys are in the manifest and have to be the tag's, and whatever is missing,
+//! unknown or too old makes it a miss with a reason.
+
+use std::fmt;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::image::{
+    AssembleError, Blob, Descriptor, Digest, Image, ImageConfig, Manifest, Platform, RootFs, media_type, rfc3339,
+};
+
+use super::key::Key;
+use super::lineage::Lineage;
+
+/// The annotations of an entry's manifest: the keys it may be found under.
+const DEFINITION: &str = "dev.crabwright.cache.definition";
+const CONTENT: &str = "dev.crabwright.cache.content";
+/// And what it was made on, and what it leads to.
+const BEFORE: &str = "dev.crabwright.cache.before";
+const AFTER: &str = "dev.crabwright.cache.after";
+
+/// The most that a manifest with its configuration may have.
+const MAX_DOCUMENT: usize = 64 << 10;
+
+/// A layer that an earlier build made, and what it is known by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The keys, by which other builds find it.
+    pub keys: Keys,
+    /// Descriptor of the compressed layer.
+    pub layer: Descriptor,
+    /// Digest of the uncompressed layer.
+    pub diff_id: Digest,
+    /// When the layer was made, in seconds since 1970.
+    pub created: i64,
+    /// The run of events that made what the step started from.
+    pub before: Lineage,
+    /// The same with the step.
+    pub after: Lineage,
+}
+
+/// The keys of one step.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Keys {
+    /// By what the Dockerfile says.
+    pub definition: Option<Key>,
+    /// By the files it started from.
+    pub content: Option<Key>,
+}
+
+impl Keys {
+    /// Those that there are.
+    pub fn iter(&self) -> impl Iterator<Item = &Key> {
+        self.definition.iter().chain(&self.content)
+    }
+}
+
+/// Why there is nothing that can be used under a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Miss {
+    /// There is no such tag.
+    Absent,
+    /// What is there is no entry, or one of another step.
+    Foreign(String),
+    /// It was made too long ago.
+    Expired {
+        /// How old it is.
+        age: Duration,
+    },
+    /// Its layer is not there.
+    NoLayer(Digest),
+    /// The cache cannot be read.
+    Unreadable(String),
+}
+
+impl fmt::Display for Miss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent => f.write_str("there is no such entry"),
+            Self::Foreign(problem) => write!(f, "the entry cannot be used: {problem}"),
+            Self::Expired { age } => {
+                write!(f, "the entry is {} old", humantime::format_duration(Duration::from_secs(age.as_secs())))
+            }
+            Self::NoLayer(digest) => write!(f, "the entry's layer {digest} is not there"),
+            Self::Unreadable(problem) => f.write_str(problem),
+        }
+    }
+}
+
+impl Entry {
+    /// The entry as an image, its layer at `blob`.
+    ///
+    /// # Errors
+    /// It cannot be written as JSON.
+    pub fn to_image(&self, blob: Blob, platform: &Platform) -> Result<Image, AssembleError> {
+        let mut config = ImageConfig {
+            created: Some(rfc3339(self.created)),
+            rootfs: RootFs { diff_ids: vec![self.diff_id.clone()], ..RootFs::default() },
+            ..ImageConfig::default()
+        };
+        config.set_platform(platform);
+        let Image { config, config_bytes, mut manifest, blobs, .. } = Image::assemble(config, vec![blob])?;
+        manifest.config.data = Some(STANDARD.encode(&config_bytes));
+        let annotations = [
+            (DEFINITION, self.keys.definition.as_ref().map(ToString::to_string)),
+            (CONTENT, self.keys.content.as_ref().map(ToString::to_string)),
+            (BEFORE, Some(self.before.to_string())),
+            (AFTER, Some(self.after.to_string())),
+        ];
+        let given = annotations.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        manifest.annotations.extend(given);
+        Image::with_manifest(config, config_bytes, manifest, blobs)
+    }
+
+    /// Reads what stands under `key`, at the time `now` (seconds since 1970).
+    ///
+    /// # Errors
+    /// It is not an entry of that key, or too old.
+    pub fn read(key: &Key, manifest: &[u8], lifetime: Duration, now: i64) -> Result<Self, Miss> {
+        let foreign = |problem: String| Miss::Foreign(problem);
+        if manifest.len() > MAX_DOCUMENT {
+            return Err(foreign(format!("its manifest has {} bytes", manifest.len())));
+        }
+        let manifest: Manifest =
+            serde_json::from_slice(manifest).map_err(|error| foreign(format!("its manifest is malformed: {error}")))?;
+        let annotation = |name: &str| manifest.annotations.get(name).map(String::as_str).unwrap_or_default();
+        let keys = Keys { definition: annotation(DEFINITION).parse().ok(), content: annotation(CONTENT).parse().ok() };
+        if !keys.iter().any(|own| own == key) {
+            return Err(foreign("it is not the entry of this key".to_owned()));
+        }
+        let lineage =
+            |name: &str| annotation(name).parse().map_err(|error| foreign(format!("{name} is no lineage: {error}")));
+        let (before, after) = (lineage(BEFORE)?, lineage(AFTER)?);
+        let [layer] = manifest.layers.as_slice() else {
+            return Err(foreign(format!("it has {} layers", manifest.layers.len())));
+        };
+        if !matches!(layer.media_type.as_str(), media_type::OCI_LAYER_GZIP | media_type::OCI_LAYER_ZSTD) {
+            return Err(foreign(format!("its layer has the media type {:?}", layer.media_type)));
+        }
+        let config = embedded_config(&manifest.config).map_err(foreign)?;
+        let [diff_id] = config.rootfs.diff_ids.as_slice() else {
+            return Err(foreign(format!("its configuration has {} layers", config.rootfs.diff_ids.len())));
+        };
+        let created = created(&config).ok_or_else(|| foreign("nobody knows when it was made".to_owned()))?;
+        let age = Duration::from_secs(u64::try_from(now.saturating_sub(created)).unwrap_or_default());
+        if age > lifetime {
+            return Err(Miss::Expired { age });
+        }
+        // Nothing but what was looked at goes on from here.
+        let layer = Descriptor::new(layer.media_type.clone(), layer.digest.clone(), layer.size);
+        Ok(Self { keys, layer, diff_id: diff_id.clone(), created, before, after })
+    }
+}
+
+/// The configuration in its descriptor.
+pub(super) fn embedded_config(descriptor: &Descriptor) -> Result<ImageConfig, String> {
+    let data = descriptor.data.as_deref().ok_or("its configuration is not within the manifest")?;
+    let bytes = STANDARD.decode(data).map_err(|error| format!("its configuration is malformed: {error}"))?;
+    if bytes.len() as u64 != descriptor.size || !descriptor.digest.verifies(&bytes) {
+        return Err("its configuration is not what its digest says".to_owned());
+    }
+    serde_json::from_slice(&bytes).map_err(|error| format!("its configuration is malformed: {error}"))
+}
+
+/// When an entry was made, in seconds since 1970.
+pub(super) fn created(config: &ImageConfig) -> Option<i64> {
+    let time = humantime::parse_rfc3339(config.created.as_deref()?).ok()?;
+    i64::try_from(time.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::image::BlobSource;
+
+    use super::super::key::{Encoder, Kind, Recipe};
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    const MADE: i64 = 1_700_000_000;
+
+    fn key(name: &str) -> Key {
+        let mut recipe = Recipe::new(Kind::Definition);
+        recipe.add(name, &Encoder::new());
+        recipe.key()
+    }
+
+    fn entry() -> Entry {
+        Entry {
+            keys: Keys { definition: Some(key("d")), content: Some(key("c")) },
+            layer: Descriptor::of(media_type::OCI_LAYER_GZIP, b"layer"),
+            diff_id: Digest::sha256_of(b"tar"),
+            created: MADE,
+            before: Lineage::start(),
+            after: Lineage::start().after_event(&Digest::sha256_of(b"tar")),
+        }
+    }
+
+    fn image() -> Image {
+        let blob = Blob { descriptor: entry().layer, source: BlobSource::Bytes(b"layer".to_vec()) };
+        entry().to_image(blob, &"linux/arm64".parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_entry_is_found_under_both_its_keys() {
+        for name in ["d", "c"] {
+            assert_eq!(Entry::read(&key(name), &image().manifest_bytes, DAY, MADE + 60), Ok(entry()));
+        }
+        assert_eq!(image().config.architecture, "arm64");
+    }
+
+    #[test]
+    fn whatever_is_not_as_it_should_be_is_a_miss() {
+        let read = |change: &dyn Fn(&mut Manifest)| {
+            let mut manifest = image().manifest;
+            change(&mut manifest);
+            Entry::read(&key("d"), &manifest.to_bytes().unwrap(), DAY, MADE).unwrap_err()
+        };
+        let foreign = |problem: &str| Miss::Foreign(problem.to_owned());
+        assert_eq!(read(&|manifest| manifest.annotations.clear()), foreign("it is not the entry of this key"));
+        assert_eq!(
+            read(&|manifest| drop(manifest.annotations.insert(DEFINITION.to_owned(), key("x").to_string()))),
+            foreign("it is not the entry of this key")
+        );
+        assert_eq!(read(&|manifest| manifest.layers.clear()), foreign("it has 0 layers"));
+        assert_eq!(read(&|manifest| manifest.layers.push(manifest.layers[0].clone())), foreign("it has 2 layers"));
+        assert_eq!(
+            read(&|manifest| manifest.layers[0].media_type = "text/plain".to_owned()),
+            foreign("its layer has the media type \"text/plain\"")
+        );
+        assert_eq!(
+            read(&|manifest| manifest.config.data = None),
+            foreign("its configuration is not within the manifest")
+        );
+        assert_eq!(
+            read(&|manifest| manifest.config.data = Some(STANDARD.encode("{}"))),
+            foreign("its configuration is not what its digest says")
+        );
+        assert_eq!(read(&|manifest| manifest.config = embedded(b"{}")), foreign("its configuration has 0 layers"));
+        let undated = format!(r#"{{"rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#, Digest::sha256_of(b"t"));
+        assert_eq!(
+            read(&|manifest| manifest.config = embedded(undated.as_bytes())),
+            foreign("nobody knows when it was made")
+        );
+        assert!(matches!(read(&|manifest| drop(manifest.annotations.remove(BEFORE))), Miss::Foreign(_)));
+        for text in ["", "null", "[]", "{}", "{\"schemaVersion\":2"] {
+            assert!(matches!(Entry::read(&key("d"), text.as_bytes(), DAY, MADE), Err(Miss::Foreign(_))), "{text}");
+        }
+        let large = vec![b' '; MAX_DOCUMENT + 1];
+        assert!(matches!(Entry::read(&key("d"), &large, DAY, MADE), Err(Miss::Foreign(_))));
+    }
+
+    fn embedded(config: &[u8]) -> Descriptor {
+        let descriptor = Descriptor::of(media_type::OCI_CONFIG, config);
+        Descriptor { data: Some(STANDARD.encode(config)), ..descriptor }
+    }
+
+    #[test]
+    fn entries_live_as_long_as_they_may() {
+        let read = |now| Entry::read(&key("d"), &image().manifest_bytes, DAY, now);
+        assert!(read(MADE + 24 * 60 * 60).is_ok());
+        let expired = read(MADE + 24 * 60 * 60 + 1).unwrap_err();
+        assert_eq!(expired.to_string(), "the entry is 1day 1s old");
+        assert!(read(MADE - 60).is_ok(), "the clocks of machines differ");
+    }
+}

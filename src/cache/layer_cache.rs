@@ -1,0 +1,173 @@
+//! Where entries are kept: a repository, or a directory.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+
+use crate::diag::with_causes;
+use crate::image::layout::LayoutError;
+use crate::image::{BlobSource, Descriptor, Image, Reference};
+use crate::registry::{Client, RegistryError};
+
+use super::entry::{Entry, Miss};
+use super::key::Key;
+use super::layout::{self, Listing};
+use super::store::BlobStore;
+
+/// How many entries are looked up at once.
+const CONCURRENT: usize = 16;
+/// How often a look-up is tried: a miss costs a step, waiting for every key costs as much.
+const PATIENCE: u32 = 2;
+
+/// Where entries are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A repository: each key is a tag.
+    Repository(Reference),
+    /// An OCI image layout on this machine.
+    Directory(PathBuf),
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Repository(repository) => write!(f, "{}", repository.without_tag()),
+            Self::Directory(path) => write!(f, "oci:{}", path.display()),
+        }
+    }
+}
+
+/// Which entries are too old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clock {
+    /// How long entries live.
+    pub lifetime: Duration,
+    /// Now, in seconds since 1970.
+    pub now: i64,
+}
+
+/// Why a cache cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerCacheError {
+    /// A registry.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// A layout.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// A file.
+    #[error("{verb} {}", path.display())]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The registry keeps what it has.
+    #[error("delete from the cache {repository}: the registry does not delete manifests")]
+    NoDelete {
+        /// The repository.
+        repository: String,
+        /// What it said.
+        #[source]
+        source: RegistryError,
+    },
+    /// A thread that worked on the cache ended early.
+    #[error("change the cache: the thread ended early")]
+    Thread,
+}
+
+/// A cache of layers; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct LayerCache {
+    client: Client,
+    place: Place,
+    clock: Clock,
+}
+
+impl LayerCache {
+    /// The cache at `place`.
+    pub fn new(client: Client, place: Place, clock: Clock) -> Self {
+        Self { client, place, clock }
+    }
+
+    /// Where it is.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// What there is under each of the keys, in their order, all asked for side by side.
+    pub async fn find(&self, keys: &[Key]) -> Vec<Result<Entry, Miss>> {
+        match &self.place {
+            Place::Repository(repository) => {
+                let work: Vec<_> = keys.iter().map(|key| self.find_in(repository, key)).collect();
+                stream::iter(work).buffered(CONCURRENT).collect().await
+            }
+            Place::Directory(directory) => match Listing::read(directory) {
+                Ok(Some(listing)) => keys.iter().map(|key| listing.entry(key, &self.clock)).collect(),
+                Ok(None) => keys.iter().map(|_| Err(Miss::Absent)).collect(),
+                Err(error) => keys.iter().map(|_| Err(Miss::Unreadable(with_causes(&error)))).collect(),
+            },
+        }
+    }
+
+    async fn find_in(&self, repository: &Reference, key: &Key) -> Result<Entry, Miss> {
+        let unreadable = |error: RegistryError| Miss::Unreadable(with_causes(&error));
+        let client = self.client.with_patience(PATIENCE);
+        let manifest = client.read_manifest(&repository.with_tag(key.as_str())).await.map_err(unreadable)?;
+        let entry = Entry::read(key, &manifest.ok_or(Miss::Absent)?, self.clock.lifetime, self.clock.now)?;
+        match client.has_blob(repository, &entry.layer).await.map_err(unreadable)? {
+            true => Ok(entry),
+            false => Err(Miss::NoLayer(entry.layer.digest)),
+        }
+    }
+
+    /// The manifest under a name that is no key; `None` if there is none.
+    ///
+    /// # Errors
+    /// The cache cannot be read.
+    pub async fn manifest(&self, name: &str) -> Result<Option<Vec<u8>>, LayerCacheError> {
+        match &self.place {
+            Place::Repository(repository) => {
+                Ok(self.client.with_patience(PATIENCE).read_manifest(&repository.with_tag(name)).await?)
+            }
+            Place::Directory(directory) => match Listing::read(directory)? {
+                Some(listing) => Ok(listing.manifest(name).transpose()?),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// Where an output finds the blob of an entry's layer.
+    pub fn source(&self, layer: &Descriptor) -> BlobSource {
+        match &self.place {
+            Place::Repository(repository) => BlobSource::Registry(repository.clone()),
+            Place::Directory(directory) => BlobSource::File(layout::layer_path(directory, layer)),
+        }
+    }
+
+    /// The blob of an entry's layer as a local file, verified.
+    ///
+    /// # Errors
+    /// It cannot be had, or is not what its digest says.
+    pub async fn file(&self, layer: &Descriptor, store: &BlobStore) -> Result<PathBuf, LayerCacheError> {
+        match &self.place {
+            Place::Repository(repository) => Ok(store.ensure(&self.client, repository, layer).await?),
+            Place::Directory(directory) => Ok(layout::layer(directory, layer)?),
+        }
+    }
+
+    /// Puts an image, whose layers are files, into a directory under names.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub async fn add_to_directory(directory: &Path, image: Image, names: Vec<String>) -> Result<(), LayerCacheError> {
+        let directory = directory.to_owned();
+        let written = tokio::task::spawn_blocking(move || layout::add(&directory, &image, &names));
+        written.await.map_err(|_ended| LayerCacheError::Thread)?
+    }
+}

@@ -1,0 +1,330 @@
+//! What each step of a plan is made of.
+//!
+//! A definition says what can be known before anything runs: the step before (or what the stage starts from), the
+//! instruction's final words, the variables a RUN sees, the files of a build context, the step that others' files come from.
+//! A content recipe says what is there when the step's turn comes: the layers it starts from and the files it reads,
+//! whoever made them. Neither holds a time, an owner that the build sets anyway, a proxy, a secret's value, a credential, or
+//! anything of the machine.
+//!
+//! Steps that only configure have no recipe. What they set is part of those that it can change: ENV of every RUN behind it,
+//! LABEL of none.
+
+use std::collections::BTreeMap;
+
+use crate::dockerfile::mount::{MountOwner, Sharing};
+use crate::image::{Digest, Platform};
+use crate::location::{FileTimes, GitLocation, HttpLocation};
+use crate::plan::{Action, Base, Copy, CopyFrom, Mount, MountSource, Plan, RemoteSource, Run, Stage, TextFile};
+
+use super::key::{Encoder, Key, Kind, Recipe};
+
+/// What is read of one origin of a step: files by name, each with the digest of all that the image would say of it.
+pub type Files = Vec<(String, Digest)>;
+
+/// Which version of a remote source there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Version {
+    /// The content's digest.
+    Content(Digest),
+    /// The server's own name for the version (`ETag`).
+    Tag(String),
+    /// When the server says that it was changed (`Last-Modified`).
+    Modified(String),
+    /// A commit.
+    Commit(String),
+}
+
+/// What a definition needs to know that is not in the plan.
+#[derive(Debug, Clone, Default)]
+pub struct Inputs {
+    /// For each origin of the step ([`Action::origins`]) that is a build context, what is read there.
+    pub files: Vec<Option<Files>>,
+    /// Which version of each remote source there is, by its position.
+    pub versions: BTreeMap<usize, Version>,
+}
+
+/// What makes the bytes of all layers other ones.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LayerFormat {
+    /// The name of what layers are compressed with.
+    pub compression: String,
+    /// And the level, if it is not the usual one.
+    pub level: Option<u8>,
+    /// Which files no layer holds.
+    pub left_out: Vec<Vec<u8>>,
+    /// Upper bound of file times, in seconds since 1970.
+    pub clamp_mtime: Option<i64>,
+}
+
+/// The definitions of all steps, by stage and step; none for a step that makes no layer, or that cannot be known beforehand.
+pub type Definitions = Vec<Vec<Option<Recipe>>>;
+
+/// Writes the definitions of a plan's steps. `inputs` gives what is read by a step, or nothing where that cannot be told: the
+/// steps that build on it then have no definition either.
+pub fn definitions(
+    plan: &Plan,
+    format: &LayerFormat,
+    inputs: &mut dyn FnMut(usize, usize) -> Option<Inputs>,
+) -> Definitions {
+    let mut definitions = Definitions::new();
+    // What each stage ends with.
+    let mut ends: Vec<Option<Key>> = Vec::new();
+    for (stage_number, stage) in plan.stages.iter().enumerate() {
+        let mut state = start(plan, stage, &ends);
+        let mut recipes = Vec::new();
+        for (number, step) in stage.steps.iter().enumerate() {
+            if !step.action.makes_layer() {
+                recipes.push(None);
+                continue;
+            }
+            let recipe = inputs(stage_number, number).and_then(|inputs| {
+                let mut recipe = Recipe::new(Kind::Definition);
+                describe(&mut recipe, &step.action, &inputs.versions, format);
+                let mut files = inputs.files.into_iter();
+                for (origin, from) in step.action.origins().into_iter().enumerate() {
+                    let read = files.next().flatten();
+                    match from {
+                        CopyFrom::Context | CopyFrom::Directory(_) => add_files(&mut recipe, origin, from, read?),
+                        CopyFrom::Image(image) => add_image(&mut recipe, plan, origin, image),
+                        CopyFrom::Stage(source) => {
+                            let key = ends[source].as_ref()?;
+                            let name = format!("stage {}{}", plan.stages[source].name, suffix(origin));
+                            recipe.add(name, &Encoder::new().text(key.as_str()));
+                        }
+                    }
+                }
+                if !stands_alone(&step.action) {
+                    recipe.add("an earlier step", &Encoder::new().text(state.as_ref()?.as_str()));
+                    add_base(&mut recipe, plan, stage);
+                }
+                Some(recipe)
+            });
+            // What a step does that stands alone still becomes part of what is behind it.
+            state = match (&recipe, state) {
+                (Some(recipe), Some(before)) if stands_alone(&step.action) => Some(chained(&before, &recipe.key())),
+                (Some(recipe), Some(_)) => Some(recipe.key()),
+                _ => None,
+            };
+            recipes.push(recipe);
+        }
+        ends.push(state);
+        definitions.push(recipes);
+    }
+    definitions
+}
+
+/// The content recipe of a step over these layers. `sources` holds, for each of the step's origins that is a build context or
+/// a stage, what is read there.
+pub fn content(
+    plan: &Plan,
+    (stage, step): (usize, usize),
+    format: &LayerFormat,
+    layers: &[Digest],
+    sources: Vec<Option<Files>>,
+    versions: &BTreeMap<usize, Version>,
+) -> Option<Recipe> {
+    let stage = &plan.stages[stage];
+    let action = &stage.steps[step].action;
+    let mut recipe = Recipe::new(Kind::Content);
+    describe(&mut recipe, action, versions, format);
+    let mut sources = sources.into_iter();
+    for (origin, from) in action.origins().into_iter().enumerate() {
+        let read = sources.next().flatten();
+        match from {
+            CopyFrom::Image(image) => add_image(&mut recipe, plan, origin, image),
+            _ => add_files(&mut recipe, origin, from, read?),
+        }
+    }
+    if !stands_alone(action) {
+        let platform = stage.config.platform();
+        let layers = layers.iter().map(ToString::to_string);
+        recipe.add("layers", &encode_platform(Encoder::new(), &platform).texts(layers));
+    }
+    Some(recipe)
+}
+
+/// Whether a step makes the same layer whatever it is laid over.
+pub fn stands_alone(action: &Action) -> bool {
+    matches!(action, Action::Copy(copy) if copy.link)
+}
+
+/// What a stage starts from.
+fn start(plan: &Plan, stage: &Stage, ends: &[Option<Key>]) -> Option<Key> {
+    match stage.base {
+        Base::Stage(parent) => ends[parent].clone(),
+        Base::Scratch | Base::Image(_) => {
+            let mut recipe = Recipe::new(Kind::Definition);
+            add_base(&mut recipe, plan, stage);
+            Some(recipe.key())
+        }
+    }
+}
+
+/// The image or the emptiness that a stage starts from, with its platform. An image counts by its files alone: what its
+/// configuration says is in the words of the steps that it changes.
+fn add_base(recipe: &mut Recipe, plan: &Plan, stage: &Stage) {
+    let mut base = stage.base;
+    while let Base::Stage(parent) = base {
+        base = plan.stages[parent].base;
+    }
+    recipe.add("the platform", &encode_platform(Encoder::new(), &stage.config.platform()));
+    let layers = match base {
+        Base::Image(image) => plan.images[image].layers.as_slice(),
+        _ => &[],
+    };
+    let diff_ids = layers.iter().map(|layer| layer.diff_id.to_string());
+    recipe.add("the base image", &Encoder::new().texts(diff_ids));
+}
+
+fn chained(before: &Key, step: &Key) -> Key {
+    let mut recipe = Recipe::new(Kind::Definition);
+    recipe.add("before", &Encoder::new().text(before.as_str()));
+    recipe.add("step", &Encoder::new().text(step.as_str()));
+    recipe.key()
+}
+
+fn encode_platform(encoder: Encoder, platform: &Platform) -> Encoder {
+    encoder
+        .text(&platform.os)
+        .text(&platform.architecture)
+        .optional(platform.variant.as_deref())
+        .optional(platform.os_version.as_deref())
+        .texts(platform.os_features.iter())
+}
+
+fn add_image(recipe: &mut Recipe, plan: &Plan, origin: usize, image: usize) {
+    let image = &plan.images[image];
+    let diff_ids = image.layers.iter().map(|layer| layer.diff_id.to_string());
+    recipe.add(format!("image {}{}", image.reference, suffix(origin)), &Encoder::new().texts(diff_ids));
+}
+
+fn add_files(recipe: &mut Recipe, origin: usize, from: CopyFrom, files: Files) {
+    let place = match from {
+        CopyFrom::Directory(number) => format!("build context {} file", number + 1),
+        CopyFrom::Stage(_) => "stage file".to_owned(),
+        CopyFrom::Context | CopyFrom::Image(_) => "context file".to_owned(),
+    };
+    // The number keeps a file apart from nothing where an origin has no files at all.
+    recipe.add(format!("files{}", suffix(origin)), &Encoder::new().number(files.len() as u64));
+    for (name, digest) in files {
+        recipe.add_digest(format!("{place} {name}{}", suffix(origin)), digest);
+    }
+}
+
+/// Keeps the second and later mounts of a step apart.
+fn suffix(origin: usize) -> String {
+    if origin == 0 { String::new() } else { format!(" (mount {})", origin + 1) }
+}
+
+/// The instruction's own words, and the variables it sees.
+fn describe(recipe: &mut Recipe, action: &Action, versions: &BTreeMap<usize, Version>, format: &LayerFormat) {
+    let clamp = format.clamp_mtime.map(|time| time.to_string());
+    recipe.add(
+        "the form of layers",
+        &Encoder::new()
+            .text(&format.compression)
+            .number(format.level.map_or(0, |level| u64::from(level) + 1))
+            .number(format.left_out.len() as u64)
+            .all_bytes(&format.left_out)
+            .optional(clamp.as_deref()),
+    );
+    match action {
+        Action::Configure => {}
+        Action::Workdir(workdir) => {
+            recipe.add("the instruction", &Encoder::new().text("workdir").text(&workdir.path).text(&workdir.user));
+        }
+        Action::Copy(copy) => describe_copy(recipe, copy, versions),
+        Action::Run(run) => describe_run(recipe, run),
+    }
+}
+
+fn describe_run(recipe: &mut Recipe, run: &Run) {
+    let Run { arguments, environment, proxies, working_directory, user, script, offline, mounts } = run;
+    let words = Encoder::new().text("run").texts(arguments.iter()).text(working_directory).text(user).flag(*offline);
+    let words = script.iter().fold(words.flag(script.is_some()), encode_text_file);
+    recipe.add("the instruction", &mounts.iter().fold(words.number(mounts.len() as u64), encode_mount));
+    for (name, value) in environment.iter().filter(|(name, _)| !proxies.contains(&name.as_str())) {
+        recipe.add(format!("variable {name}"), &Encoder::new().text(value));
+    }
+}
+
+fn describe_copy(recipe: &mut Recipe, copy: &Copy, versions: &BTreeMap<usize, Version>) {
+    let Copy { add, from: _, sources, remotes, texts, destination, working_directory, chown, chmod, unpack, .. } = copy;
+    let words = Encoder::new().text("copy").flag(*add).flag(*unpack).flag(copy.parents).flag(copy.link);
+    let words = words.text(destination).text(working_directory).optional(chown.as_deref()).optional(chmod.as_deref());
+    let words = words.texts(copy.excludes.iter()).number(sources.len() as u64);
+    let words = sources.iter().enumerate().fold(words, |words, (position, source)| match remotes.get(&position) {
+        None => words.flag(false).text(source),
+        // As it is written it may hold a password.
+        Some(remote) => encode_remote(words.flag(true), remote),
+    });
+    let words = words.number(texts.len() as u64);
+    recipe.add("the instruction", &texts.iter().fold(words, encode_text_file));
+    for (position, remote) in remotes {
+        let location = match remote {
+            RemoteSource::File { location, .. } => location.to_string(),
+            RemoteSource::Repository(location) => location.to_string(),
+        };
+        let name = format!("{location}{}", if *position == 0 { String::new() } else { format!(" ({})", position + 1) });
+        let version = match versions.get(position) {
+            None => Encoder::new(),
+            Some(Version::Content(digest)) => Encoder::new().text("content").text(&digest.to_string()),
+            Some(Version::Tag(tag)) => Encoder::new().text("tag").text(tag),
+            Some(Version::Modified(time)) => Encoder::new().text("modified").text(time),
+            Some(Version::Commit(commit)) => Encoder::new().text("commit").text(commit),
+        };
+        recipe.add(name, &version);
+    }
+}
+
+fn encode_text_file(words: Encoder, file: &TextFile) -> Encoder {
+    words.text(&file.name).text(&file.content)
+}
+
+fn encode_remote(words: Encoder, remote: &RemoteSource) -> Encoder {
+    match remote {
+        RemoteSource::File { location, checksum: _, unpack } => {
+            words.text("file").text(&without_login(location)).flag(*unpack)
+        }
+        // The commit says the rest.
+        RemoteSource::Repository(GitLocation { subdir, keep_git_dir, submodules, times, .. }) => words
+            .text("repository")
+            .text(subdir)
+            .flag(*keep_git_dir == Some(true))
+            .flag(*submodules)
+            .flag(*times == FileTimes::Commit),
+    }
+}
+
+/// The URL with its query, which may name the file, and without user and password, which do not.
+fn without_login(location: &HttpLocation) -> String {
+    let mut url = location.url().clone();
+    // Only URLs without a host have no place for them.
+    let cleared = url.set_username("").is_ok() && url.set_password(None).is_ok();
+    if cleared { url.to_string() } else { location.to_string() }
+}
+
+fn encode_mount(words: Encoder, mount: &Mount) -> Encoder {
+    let Mount { target, read_only, source, span: _ } = mount;
+    let words = words.optional(target.as_deref()).flag(*read_only);
+    let owner = |words: Encoder, owner: &MountOwner| {
+        words.number(owner.mode.into()).number(owner.uid.into()).number(owner.gid.into())
+    };
+    match source {
+        MountSource::Bind { from: _, path } => words.text("bind").text(path),
+        MountSource::Cache { id, sharing, content, owner: whose } => {
+            let sharing = match sharing {
+                Sharing::Shared => "shared",
+                Sharing::Private => "private",
+                Sharing::Locked => "locked",
+            };
+            let words = words.text("cache").text(id).text(sharing);
+            owner(words.optional(content.as_ref().map(|(_, path)| path.as_str())), whose)
+        }
+        MountSource::Memory { size } => words.text("tmpfs").flag(size.is_some()).number(size.unwrap_or_default()),
+        MountSource::Secret { id, variable, required, owner: whose } => {
+            owner(words.text("secret").text(id).optional(variable.as_deref()).flag(*required), whose)
+        }
+        MountSource::Agent { id, required, owner: whose } => owner(words.text("ssh").text(id).flag(*required), whose),
+    }
+}

@@ -1,0 +1,183 @@
+//! The flags that are about layers of earlier builds, and what they come to together with the destinations.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ArgAction;
+
+use crate::builder::CacheRequest;
+use crate::cache::Place;
+use crate::dockerfile::parse_go_duration;
+use crate::image::{Reference, ReferenceError};
+
+/// What a cache is called below the first destination; kaniko's.
+const INFERRED: &str = "cache";
+/// How long entries live; kaniko's.
+const LIFETIME: &str = "336h0m0s";
+/// Before a directory.
+const LAYOUT: &str = "oci:";
+
+/// How layers of earlier builds are used.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Cache")]
+pub struct CacheFlags {
+    /// Take layers of earlier builds instead of making them again, and keep those of this one.
+    #[arg(long, action = ArgAction::Set, default_value_t = false)]
+    pub cache: bool,
+
+    /// Where layers are kept: a repository, or oci:DIRECTORY [default: the first destination's, with /cache].
+    #[arg(long, value_name = "REPOSITORY")]
+    pub cache_repo: Option<String>,
+
+    /// How old a layer may be, such as 6h or 90m.
+    #[arg(long, value_name = "DURATION", default_value = LIFETIME, value_parser = lifetime)]
+    pub cache_ttl: Duration,
+
+    /// Keep layers that RUN makes.
+    #[arg(long, action = ArgAction::Set, default_value_t = true)]
+    pub cache_run_layers: bool,
+
+    /// Keep layers that COPY and ADD make [default: those that are part of the image].
+    ///
+    /// Layers of other stages are as a rule made sooner than fetched, and not needed where a later step is cached.
+    #[arg(long, action = ArgAction::Set)]
+    pub cache_copy_layers: Option<bool>,
+
+    /// Take layers from the cache, and write nothing into it.
+    #[arg(long, action = ArgAction::Set, default_value_t = false)]
+    pub no_push_cache: bool,
+}
+
+/// A cache that cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CacheFlagError {
+    /// Nobody says where it is. In kaniko's words.
+    #[error("if using cache with --no-push, specify cache repo with --cache-repo")]
+    NoRepository,
+    /// A layer of several steps.
+    #[error("--cache does not go with --single-snapshot: a cache keeps a layer for each step")]
+    SingleSnapshot,
+    /// The place is no repository.
+    #[error("--cache-repo {text:?} cannot be used")]
+    Repository {
+        /// As given.
+        text: String,
+        /// What is wrong with it.
+        #[source]
+        source: ReferenceError,
+    },
+    /// The place is a single image.
+    #[error(
+        "--cache-repo {text:?} has a tag or a digest: it names a repository, and every step has a tag of its own there"
+    )]
+    Tagged {
+        /// As given.
+        text: String,
+    },
+    /// The place is a directory without a name.
+    #[error("--cache-repo {text:?} names no directory")]
+    NoDirectory {
+        /// As given.
+        text: String,
+    },
+}
+
+/// What the flags ask for; nothing without `--cache`. `push`: the image is pushed to the destinations.
+pub(super) fn cache_request(
+    flags: CacheFlags,
+    no_cache: bool,
+    single_snapshot: bool,
+    destinations: &[Reference],
+    push: bool,
+) -> Result<Option<CacheRequest>, CacheFlagError> {
+    if !flags.cache {
+        return Ok(None);
+    }
+    if single_snapshot {
+        return Err(CacheFlagError::SingleSnapshot);
+    }
+    let place = match (flags.cache_repo.filter(|text| !text.is_empty()), destinations.first()) {
+        (Some(text), _) => place(text)?,
+        (None, Some(first)) if push || flags.no_push_cache => Place::Repository(inferred(first)),
+        _ => return Err(CacheFlagError::NoRepository),
+    };
+    Ok(Some(CacheRequest {
+        place,
+        lifetime: flags.cache_ttl,
+        run_layers: flags.cache_run_layers,
+        copy_layers: flags.cache_copy_layers,
+        read: !no_cache,
+        write: !flags.no_push_cache,
+    }))
+}
+
+/// Reads `--cache-repo`.
+pub(super) fn place(text: String) -> Result<Place, CacheFlagError> {
+    if let Some(directory) = text.strip_prefix(LAYOUT) {
+        if directory.is_empty() {
+            return Err(CacheFlagError::NoDirectory { text });
+        }
+        return Ok(Place::Directory(PathBuf::from(directory)));
+    }
+    match Reference::parse(&text) {
+        Ok(reference) if reference.tag.is_some() || reference.digest.is_some() => Err(CacheFlagError::Tagged { text }),
+        Ok(reference) => Ok(Place::Repository(reference)),
+        Err(source) => Err(CacheFlagError::Repository { text, source }),
+    }
+}
+
+fn inferred(destination: &Reference) -> Reference {
+    let repository = format!("{}/{INFERRED}", destination.repository);
+    Reference { repository, ..destination.without_tag() }
+}
+
+/// A duration in Go's notation that is not negative.
+pub(super) fn lifetime(text: &str) -> Result<Duration, String> {
+    let nanoseconds = parse_go_duration(text)?;
+    u64::try_from(nanoseconds).map(Duration::from_nanos).map_err(|_negative| "it is negative".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags() -> CacheFlags {
+        CacheFlags { cache: true, cache_ttl: Duration::from_secs(1), cache_run_layers: true, ..CacheFlags::default() }
+    }
+
+    fn at(text: &str, destinations: &[&str], push: bool) -> Result<String, String> {
+        let repository = Some(text.to_owned());
+        let destinations: Vec<Reference> =
+            destinations.iter().map(|destination| Reference::parse(destination).unwrap()).collect();
+        let request =
+            cache_request(CacheFlags { cache_repo: repository, ..flags() }, false, false, &destinations, push);
+        request.map(|request| request.unwrap().place.to_string()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_place_is_given_or_follows_from_the_destination() {
+        assert_eq!(at("r.example:5000/c", &["r.example/app:1"], true).as_deref(), Ok("r.example:5000/c"));
+        assert_eq!(at("oci:/var/cache", &[], false).as_deref(), Ok("oci:/var/cache"));
+        assert_eq!(at("", &["r.example/a/app:1", "r.example/b"], true).as_deref(), Ok("r.example/a/app/cache"));
+        let missing = "if using cache with --no-push, specify cache repo with --cache-repo";
+        assert_eq!(at("", &["r.example/app:1"], false).unwrap_err(), missing);
+        assert_eq!(at("", &[], false).unwrap_err(), missing);
+        assert!(at("r.example/c:tag", &[], true).unwrap_err().contains("has a tag"));
+        assert!(at("oci:", &[], true).unwrap_err().contains("names no directory"));
+        assert!(at("r.example/UPPER", &[], true).unwrap_err().contains("cannot be used"));
+    }
+
+    #[test]
+    fn without_the_flag_there_is_no_cache() {
+        let flags = CacheFlags { cache: false, cache_repo: Some("oci:".to_owned()), ..flags() };
+        assert_eq!(cache_request(flags, false, true, &[], false), Ok(None));
+    }
+
+    #[test]
+    fn lifetimes_are_go_durations() {
+        assert_eq!(lifetime("336h0m0s"), Ok(Duration::from_secs(336 * 3600)));
+        assert_eq!(lifetime("0"), Ok(Duration::ZERO));
+        assert!(lifetime("-1h").is_err());
+        assert!(lifetime("2 days").is_err());
+    }
+}

@@ -1,0 +1,404 @@
+//! What a COPY would read, as digests: the same choice of files as the copy itself makes, without making one.
+//!
+//! A file counts with all that the image would say of it but its time. Where there are many, they are read side by side, a
+//! piece at a time, and each only once however many steps copy it.
+
+use std::collections::HashMap;
+use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::context::Verdict;
+use crate::fs::{self, FileKind, Timestamp};
+use crate::image::{Digest, Hasher};
+use crate::plan;
+use crate::rootfs::{Node, RootfsError};
+
+use super::error::CopyError;
+use super::mode::ModeChange;
+use super::place::{capability_alone, check_interrupt};
+use super::selection::{Marks, Selection};
+use super::source::{Finder, Found};
+use super::step::{CopySource, find};
+
+/// Bytes of a file that are in memory at a time.
+const PIECE: usize = 128 * 1024;
+/// Threads beyond this number wait for the disk.
+const MAX_THREADS: usize = 16;
+
+/// Digests of files that have been read, so that each is read once.
+#[derive(Debug, Default)]
+pub struct KnownFiles {
+    digests: Mutex<HashMap<Version, Digest>>,
+}
+
+/// One state of one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Version {
+    identity: (u64, u64),
+    size: u64,
+    modified: (i64, u32),
+}
+
+impl Version {
+    fn of(node: &Node) -> Self {
+        let Timestamp { seconds, nanoseconds } = node.attributes.mtime;
+        Self { identity: node.identity, size: node.size, modified: (seconds, nanoseconds) }
+    }
+}
+
+impl KnownFiles {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Version, Digest>> {
+        self.digests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Something that would be copied.
+struct Item {
+    /// The source as it was asked for, and the path below it.
+    name: PathBuf,
+    /// All but the content.
+    described: Hasher,
+    /// The content, of a regular file that is no second name of another.
+    content: Option<(PathBuf, Version)>,
+}
+
+/// What of `source` the step would copy, by name; remote sources and here-documents excepted. The directory `spared` counts as
+/// not there. `with_top`: the attributes of a directory whose contents are copied count too.
+///
+/// # Errors
+/// As for the copy itself, as far as its sources are concerned.
+pub fn contents(
+    step: &plan::Copy,
+    source: &CopySource<'_>,
+    spared: Option<(u64, u64)>,
+    with_top: bool,
+    known: &KnownFiles,
+) -> Result<Vec<(String, Digest)>, CopyError> {
+    let mode = step.chmod.as_deref().filter(|chmod| !chmod.is_empty()).map(ModeChange::parse).transpose()?;
+    let is_owned = step.chown.as_deref().is_some_and(|chown| !chown.is_empty());
+    let finder = Finder::new(source);
+    let mut items = Vec::new();
+    for (position, written) in step.sources.iter().enumerate() {
+        if step.remotes.contains_key(&position) {
+            continue;
+        }
+        let (found, selection) = find(step, &finder, written)?;
+        for item in &found {
+            let walk = Walk {
+                finder: &finder,
+                selection: &selection,
+                mode: mode.as_ref(),
+                is_owned,
+                spared,
+                links: HashMap::new(),
+                items: &mut items,
+            };
+            walk.top(item, with_top)?;
+        }
+    }
+    read_contents(source, &items, known)?;
+    let digests = known.lock();
+    let finished = items.into_iter().map(|Item { name, mut described, content }| {
+        if let Some(digest) = content.and_then(|(_, version)| digests.get(&version).cloned()) {
+            described.update(digest.hex().as_bytes());
+        }
+        (name.to_string_lossy().into_owned(), described.finish())
+    });
+    Ok(finished.collect())
+}
+
+/// Makes the digest of every file known.
+fn read_contents(source: &CopySource<'_>, items: &[Item], known: &KnownFiles) -> Result<(), CopyError> {
+    let mut wanted: HashMap<Version, &Path> = HashMap::new();
+    let digests = known.lock();
+    let contents = items.iter().filter_map(|item| item.content.as_ref());
+    wanted.extend(
+        contents
+            .filter(|(_, version)| !digests.contains_key(version))
+            .map(|(path, version)| (*version, path.as_path())),
+    );
+    drop(digests);
+    let wanted: Vec<(Version, &Path)> = wanted.into_iter().collect();
+    let next = AtomicUsize::new(0);
+    let read = || -> Result<(), CopyError> {
+        let mut piece = vec![0; PIECE];
+        while let Some((version, path)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+            check_interrupt()?;
+            let digest = digest(source, path, &mut piece)?;
+            known.lock().insert(*version, digest);
+        }
+        Ok(())
+    };
+    // Few files are read sooner than threads start.
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = processors.min(MAX_THREADS).min(wanted.len() / 16 + 1);
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(read)).collect();
+        let mut result = read();
+        for other in others {
+            // A thread that panicked read nothing more, and the panic is everyone's.
+            result = result.and(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        result
+    })
+}
+
+fn digest(source: &CopySource<'_>, path: &Path, piece: &mut [u8]) -> Result<Digest, CopyError> {
+    let mut file = source.tree.open_file(path)?;
+    let mut hasher = Hasher::new();
+    loop {
+        let failed = |error| RootfsError::from(fs::Error::new("read", source.tree.path().join(path), error));
+        match file.read(piece).map_err(failed)? {
+            0 => return Ok(hasher.finish()),
+            count => hasher.update(&piece[..count]),
+        }
+    }
+}
+
+/// One source on its way to being described.
+struct Walk<'a> {
+    finder: &'a Finder<'a>,
+    selection: &'a Selection,
+    mode: Option<&'a ModeChange>,
+    /// `--chown` says whose the files are.
+    is_owned: bool,
+    spared: Option<(u64, u64)>,
+    /// Names of files with several, by their identity.
+    links: HashMap<(u64, u64), PathBuf>,
+    items: &'a mut Vec<Item>,
+}
+
+impl Walk<'_> {
+    fn top(mut self, found: &Found, with_top: bool) -> Result<(), CopyError> {
+        // The name matters where the destination is a directory.
+        let name = found.asked.with_file_name(&found.name);
+        if found.node.attributes.kind != FileKind::Directory {
+            self.add(&name, &found.path, &found.node);
+            return Ok(());
+        }
+        if with_top {
+            self.add(&name, &found.path, &found.node);
+        }
+        self.directory(&found.path, &name, Path::new(""), found.verdict, Marks::default())
+    }
+
+    fn directory(
+        &mut self,
+        from: &Path,
+        name: &Path,
+        below: &Path,
+        verdict: Verdict,
+        marks: Marks,
+    ) -> Result<(), CopyError> {
+        for entry in self.finder.tree().list(from)? {
+            check_interrupt()?;
+            let (from, name, below) = (from.join(&entry), name.join(&entry), below.join(&entry));
+            let marks = self.selection.marks(&below, marks);
+            let selected = self.selection.takes(marks);
+            if !selected && !self.selection.may_take_below(&below, marks) {
+                continue;
+            }
+            let verdict = self.finder.ignore().verdict(&from, verdict);
+            let Some(node) = self.finder.tree().node(&from)? else { continue };
+            if !self.finder.is_seen(&from, node.attributes.kind, verdict)? || self.spared == Some(node.identity) {
+                continue;
+            }
+            match (node.attributes.kind, selected) {
+                (FileKind::Directory, selected) => {
+                    let before = self.items.len();
+                    self.add(&name, &from, &node);
+                    self.directory(&from, &name, &below, verdict, marks)?;
+                    // A directory that is not copied itself comes along with what is below it.
+                    if !selected && self.items.len() == before + 1 {
+                        self.items.truncate(before);
+                    }
+                }
+                (_, true) => self.add(&name, &from, &node),
+                (_, false) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, name: &Path, from: &Path, node: &Node) {
+        let kind = node.attributes.kind;
+        let mut described = Hasher::new();
+        let mut put = |bytes: &[u8]| {
+            described.update(&(bytes.len() as u64).to_be_bytes());
+            described.update(bytes);
+        };
+        let (letter, major, minor) = match kind {
+            FileKind::File => (b'f', 0, 0),
+            FileKind::Directory => (b'd', 0, 0),
+            FileKind::Symlink => (b'l', 0, 0),
+            FileKind::CharDevice { major, minor } => (b'c', major, minor),
+            FileKind::BlockDevice { major, minor } => (b'b', major, minor),
+            FileKind::Fifo => (b'p', 0, 0),
+            // No image can hold one.
+            FileKind::Socket => return,
+        };
+        let mode = match self.mode {
+            Some(change) if kind != FileKind::Symlink => {
+                change.apply(node.attributes.mode, kind == FileKind::Directory)
+            }
+            _ => node.attributes.mode,
+        };
+        put(&[letter]);
+        [major, minor, mode].iter().for_each(|number| put(&number.to_be_bytes()));
+        put(node.link_target.as_deref().unwrap_or_default().as_bytes());
+        if !self.finder.source.reset_owner {
+            if !self.is_owned {
+                put(&node.attributes.uid.to_be_bytes());
+                put(&node.attributes.gid.to_be_bytes());
+            }
+            let capabilities = capability_alone(&node.attributes.xattrs);
+            put(&(capabilities.len() as u64).to_be_bytes());
+            for (attribute, value) in capabilities {
+                put(attribute.as_bytes());
+                put(&value);
+            }
+        }
+        let mut content = None;
+        if kind == FileKind::File {
+            match self.links.get(&node.identity) {
+                Some(first) => put(first.as_os_str().as_bytes()),
+                None => content = Some((from.to_owned(), Version::of(node))),
+            }
+            if node.link_count > 1 {
+                self.links.entry(node.identity).or_insert_with(|| name.to_owned());
+            }
+        }
+        self.items.push(Item { name: name.to_owned(), described, content });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{hard_link, set_permissions, write};
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use crate::context::IgnoreMatcher;
+    use crate::rootfs::Tree;
+
+    use super::*;
+
+    /// What a step reads of a directory, as a build context.
+    fn read(directory: &Path, change: impl FnOnce(&mut plan::Copy)) -> Vec<(String, Digest)> {
+        read_ignoring(directory, &IgnoreMatcher::default(), change)
+    }
+
+    fn read_ignoring(
+        directory: &Path,
+        ignore: &IgnoreMatcher,
+        change: impl FnOnce(&mut plan::Copy),
+    ) -> Vec<(String, Digest)> {
+        let tree = Tree::open(directory).unwrap();
+        let source = CopySource { tree: &tree, ignore: Some(ignore), reset_owner: true, describe: "context" };
+        let mut step = plan::Copy {
+            sources: vec![".".to_owned()],
+            destination: "/".to_owned(),
+            working_directory: "/".to_owned(),
+            ..plan::Copy::default()
+        };
+        change(&mut step);
+        contents(&step, &source, None, false, &KnownFiles::default()).unwrap()
+    }
+
+    fn names(contents: &[(String, Digest)]) -> Vec<&str> {
+        contents.iter().map(|(name, _)| name.as_str()).collect()
+    }
+
+    fn context() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        std::fs::create_dir_all(path("src/deep")).unwrap();
+        for (name, content) in [("a", "1"), ("src/b", "2"), ("src/deep/c", "3")] {
+            write(path(name), content).unwrap();
+            set_permissions(path(name), std::fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        symlink("a", path("link")).unwrap();
+        directory
+    }
+
+    #[test]
+    fn everything_that_is_copied_is_named_and_nothing_else() {
+        let directory = context();
+        assert_eq!(names(&read(directory.path(), |_| ())), ["a", "link", "src", "src/b", "src/deep", "src/deep/c"]);
+        let ignore = IgnoreMatcher::new(["src/deep", "link"]).unwrap();
+        assert_eq!(names(&read_ignoring(directory.path(), &ignore, |_| ())), ["a", "src", "src/b"]);
+        let excluded = read(directory.path(), |step| step.excludes = vec!["**/c".to_owned()]);
+        assert_eq!(names(&excluded), ["a", "link", "src", "src/b", "src/deep"]);
+        let parents = read(directory.path(), |step| {
+            step.parents = true;
+            step.sources = vec!["src/*/c".to_owned()];
+        });
+        assert_eq!(names(&parents), ["src", "src/deep", "src/deep/c"]);
+        assert_eq!(names(&read(directory.path(), |step| step.sources = vec!["sr*".to_owned()])).len(), 3);
+    }
+
+    #[test]
+    fn times_and_owners_of_a_context_do_not_count() {
+        let directory = context();
+        let before = read(directory.path(), |_| ());
+        let path = directory.path().join("src/b");
+        write(&path, "2").unwrap();
+        let old = std::time::SystemTime::UNIX_EPOCH;
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
+        assert_eq!(read(directory.path(), |_| ()), before);
+        assert_eq!(read(context().path(), |_| ()), before, "another checkout");
+    }
+
+    #[test]
+    fn contents_modes_targets_and_hard_links_count() {
+        let directory = context();
+        let path = |name: &str| directory.path().join(name);
+        let mut seen = vec![read(directory.path(), |_| ())];
+        let mut note = |what: &str| {
+            let now = read(directory.path(), |_| ());
+            assert!(!seen.contains(&now), "{what} does not count");
+            seen.push(now);
+        };
+        write(path("src/b"), "x").unwrap();
+        note("content");
+        set_permissions(path("src/b"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        note("a mode");
+        std::fs::remove_file(path("link")).unwrap();
+        symlink("src", path("link")).unwrap();
+        note("a link's target");
+        write(path("d"), "1").unwrap();
+        note("a new file");
+        std::fs::remove_file(path("d")).unwrap();
+        hard_link(path("a"), path("d")).unwrap();
+        note("a second name of one file");
+    }
+
+    #[test]
+    fn a_mode_that_the_step_sets_makes_that_of_the_files_meaningless() {
+        let directory = context();
+        let fixed = |step: &mut plan::Copy| step.chmod = Some("755".to_owned());
+        let before = read(directory.path(), fixed);
+        set_permissions(directory.path().join("a"), std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(read(directory.path(), fixed), before);
+    }
+
+    #[test]
+    fn many_files_are_read_side_by_side_and_once() {
+        let directory = tempfile::tempdir().unwrap();
+        for number in 0..200 {
+            write(directory.path().join(format!("file{number}")), number.to_string()).unwrap();
+        }
+        let tree = Tree::open(directory.path()).unwrap();
+        let source = CopySource { tree: &tree, ignore: None, reset_owner: true, describe: "context" };
+        let step = plan::Copy { sources: vec![".".to_owned()], ..plan::Copy::default() };
+        let known = KnownFiles::default();
+        let first = contents(&step, &source, None, false, &known).unwrap();
+        assert_eq!(first.len(), 200);
+        assert_eq!(known.lock().len(), 200);
+        let distinct: std::collections::BTreeSet<&Digest> = first.iter().map(|(_, digest)| digest).collect();
+        assert_eq!(distinct.len(), 200);
+        assert_eq!(contents(&step, &source, None, false, &known).unwrap(), first);
+    }
+}

@@ -1,0 +1,166 @@
+//! Tags of a repository whose images are not built on but kept: read without their parts, listed, deleted.
+
+use reqwest::header::{HeaderMap, LINK};
+use reqwest::{Method, Url};
+
+use super::authentication::Access;
+use super::body::Payload;
+use super::client::{Client, Purpose};
+use super::error::RegistryError;
+use super::pull::{MANIFEST_TYPES, check, get_document};
+use super::transport::{Request, read_bounded};
+use crate::image::{Descriptor, Reference};
+
+/// Bytes of one page of tags.
+const MAX_PAGE: usize = 16 << 20;
+/// How many tags are asked for at a time.
+const PAGE: usize = 1000;
+/// Pages without end are those of a server that does not know what it says.
+const MAX_PAGES: usize = 10_000;
+
+impl Client {
+    /// The manifest that a tag or digest names, verified where its digest is known; `None` if there is none.
+    ///
+    /// # Errors
+    /// The registry cannot be reached or refuses.
+    pub async fn read_manifest(&self, reference: &Reference) -> Result<Option<Vec<u8>>, RegistryError> {
+        let operation = format!("read {reference}");
+        let access = Access::pull(&reference.repository);
+        let (operation, access) = (operation.as_str(), &access);
+        let path = format!("{}/manifests/{}", reference.repository, reference.manifest_reference());
+        let path = path.as_str();
+        let read = self.with_endpoint(reference, Purpose::Pull, operation, |endpoint| async move {
+            let document = get_document(&endpoint, path, Some(MANIFEST_TYPES), access, operation).await?;
+            if let Some(expected) = &reference.digest {
+                check(&endpoint.origin.host, operation, expected, None, &document.bytes)?;
+            }
+            Ok(document.bytes)
+        });
+        match read.await {
+            Err(error) if error.status() == Some(404) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    /// Whether a repository that is read from has the blob. A registry that does not answer HEAD is taken to have it: it will say
+    /// otherwise when the blob is fetched.
+    ///
+    /// # Errors
+    /// The registry cannot be reached or refuses.
+    pub async fn has_blob(&self, reference: &Reference, descriptor: &Descriptor) -> Result<bool, RegistryError> {
+        let operation = format!("look for blob {} of {}", descriptor.digest, reference.without_tag());
+        let access = Access::pull(&reference.repository);
+        let (operation, access) = (operation.as_str(), &access);
+        let path = format!("{}/blobs/{}", reference.repository, descriptor.digest);
+        let path = path.as_str();
+        self.with_endpoint(reference, Purpose::Pull, operation, |endpoint| async move {
+            let url = endpoint.url(path, operation)?;
+            let request = Request { method: Method::HEAD, ..get(url, access, operation) };
+            let response = endpoint.expect(&request, &[200, 404, 405, 501]).await?;
+            let length = response.headers().get(reqwest::header::CONTENT_LENGTH);
+            let length = length.and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<u64>().ok());
+            let status = response.status().as_u16();
+            Ok(status != 404 && (status != 200 || length.is_none_or(|length| length == descriptor.size)))
+        })
+        .await
+    }
+
+    /// All tags of a repository; none where there is no such repository.
+    ///
+    /// # Errors
+    /// The registry cannot be reached, refuses, or has no list of tags.
+    pub async fn tags(&self, repository: &Reference) -> Result<Vec<String>, RegistryError> {
+        #[derive(serde::Deserialize)]
+        struct Page {
+            #[serde(default)]
+            tags: Option<Vec<String>>,
+        }
+        let operation = format!("list the tags of {}", repository.without_tag());
+        let access = Access::pull(&repository.repository);
+        let (operation, access) = (operation.as_str(), &access);
+        let first = format!("{}/tags/list?n={PAGE}", repository.repository);
+        let (mut tags, mut next): (Vec<String>, Option<Url>) = (Vec::new(), None);
+        for _ in 0..MAX_PAGES {
+            let (first, asked) = (first.as_str(), &next);
+            let page = self.with_endpoint(repository, Purpose::Pull, operation, |endpoint| async move {
+                let url = match asked {
+                    Some(url) => url.clone(),
+                    None => endpoint.url(first, operation)?,
+                };
+                let response = endpoint.expect(&get(url.clone(), access, operation), &[200]).await?;
+                let link = response.headers().get(LINK).and_then(|value| value.to_str().ok());
+                // Only the query is the server's to say: the rest is where we are.
+                let following = link.and_then(next_page).and_then(|target| url.join(&target).ok()).map(|target| {
+                    let mut following = url.clone();
+                    following.set_query(target.query());
+                    following
+                });
+                let body = read_bounded(response, MAX_PAGE, operation, &endpoint.origin.host).await?;
+                let page: Page = serde_json::from_slice(&body)
+                    .map_err(|error| endpoint.protocol(operation, format!("gave no list of tags: {error}")))?;
+                Ok((page.tags.unwrap_or_default(), following))
+            });
+            let (found, following) = match page.await {
+                Err(error) if error.status() == Some(404) => return Ok(tags),
+                other => other?,
+            };
+            tags.extend(found);
+            if following.is_none() || following == next {
+                break;
+            }
+            next = following;
+        }
+        Ok(tags)
+    }
+
+    /// Deletes the manifest of a digest, with all its tags; `false` where there is none.
+    ///
+    /// # Errors
+    /// The registry cannot be reached, or does not delete.
+    pub async fn delete_manifest(&self, reference: &Reference) -> Result<bool, RegistryError> {
+        let operation = format!("delete {reference}");
+        let access = Access::delete(&reference.repository);
+        let (operation, access) = (operation.as_str(), &access);
+        let path = format!("{}/manifests/{}", reference.repository, reference.manifest_reference());
+        let path = path.as_str();
+        self.with_endpoint(reference, Purpose::Push, operation, |endpoint| async move {
+            let url = endpoint.url(path, operation)?;
+            let request = Request { method: Method::DELETE, ..get(url, access, operation) };
+            let response = endpoint.expect(&request, &[200, 202, 204, 404]).await?;
+            Ok(response.status().as_u16() != 404)
+        })
+        .await
+    }
+}
+
+fn get<'a>(url: Url, access: &'a Access, operation: &'a str) -> Request<'a> {
+    Request { method: Method::GET, url, headers: HeaderMap::new(), payload: Payload::None, access, operation }
+}
+
+/// The target of the `next` link (RFC 8288), as distribution writes it: `</v2/…>; rel="next"`.
+fn next_page(header: &str) -> Option<String> {
+    header.split(',').find_map(|link| {
+        let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
+        let is_next = parameters.split(';').any(|parameter| {
+            let parameter = parameter.trim().to_ascii_lowercase();
+            parameter == "rel=\"next\"" || parameter == "rel=next"
+        });
+        is_next.then(|| target.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::next_page;
+
+    #[test]
+    fn the_next_page_is_found_among_links() {
+        assert_eq!(
+            next_page("</v2/a/tags/list?last=b&n=2>; rel=\"next\"").as_deref(),
+            Some("/v2/a/tags/list?last=b&n=2")
+        );
+        assert_eq!(next_page("<x>; rel=\"prev\", <y>; title=a; rel=next").as_deref(), Some("y"));
+        assert_eq!(next_page("<x>; rel=\"prev\""), None);
+        assert_eq!(next_page("nothing"), None);
+    }
+}

@@ -1,0 +1,140 @@
+//! Every fault of a registry, wherever it strikes a cache: the build succeeds, its image is whole, and no tag of the cache ever
+//! names blobs that are missing.
+
+use super::*;
+use crate::support::fake_registry::Fault;
+
+const SMALL: &str = "FROM {base}\nRUN echo one > /one\nRUN cat /one > /two\nCOPY main.txt /main\n";
+
+fn status(status: u16) -> Fault {
+    Fault::Status(status, Vec::new(), String::new())
+}
+
+fn faults() -> Vec<Fault> {
+    let at_once = Fault::Status(429, vec![("retry-after", "0".to_owned())], String::new());
+    vec![status(401), status(403), status(404), status(500), status(503), at_once, Fault::Close]
+}
+
+/// Where a fault strikes the cache, and how the body of its answer may be damaged there.
+struct Stage {
+    method: &'static str,
+    path: &'static str,
+    damages: &'static [Fault],
+}
+
+const READ: &[Stage] = &[
+    Stage {
+        method: "GET",
+        path: "/v2/cache/manifests/",
+        damages: &[Fault::ResetMidBody, Fault::ShortBody, Fault::ShortChunkedBody, Fault::CorruptBody],
+    },
+    Stage { method: "HEAD", path: "/v2/cache/blobs/", damages: &[] },
+    Stage {
+        method: "GET",
+        path: "/v2/cache/blobs/",
+        damages: &[Fault::ResetMidBody, Fault::ShortBody, Fault::ShortChunkedBody, Fault::CorruptBody],
+    },
+];
+
+const WRITE: &[Stage] = &[
+    Stage { method: "HEAD", path: "/v2/cache/blobs/", damages: &[] },
+    Stage { method: "POST", path: "/v2/cache/blobs/uploads/", damages: &[Fault::Without("location")] },
+    Stage { method: "PUT", path: "/v2/cache/blobs/uploads/", damages: &[Fault::BreakUpload(20)] },
+    Stage { method: "PUT", path: "/v2/cache/manifests/", damages: &[Fault::Without("docker-content-digest")] },
+];
+
+/// The image is that of this Dockerfile: three layers over the base, in the registry.
+fn assert_image_whole(bench: &Bench, name: &str) {
+    let image = bench.image();
+    assert_eq!(image.layers.len(), 4, "{name}");
+    for descriptor in image.layers.iter().chain([&image.config]) {
+        assert!(bench.registry.has_blob("app", &descriptor.digest), "{name}");
+    }
+}
+
+/// What fails for good is waited for: so the cases run side by side.
+async fn each_fault<F: Future<Output = ()> + Send + 'static>(
+    stages: &'static [Stage],
+    case: impl Fn(&'static Stage, Fault, String) -> F,
+) {
+    let mut cases = tokio::task::JoinSet::new();
+    for stage in stages {
+        for fault in faults().into_iter().chain(stage.damages.iter().cloned()) {
+            let name = format!("{} {} {fault:?}", stage.method, stage.path);
+            cases.spawn(case(stage, fault, name));
+        }
+    }
+    assert_eq!(cases.join_all().await.len(), stages.iter().map(|stage| stage.damages.len() + 7).sum::<usize>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 16)]
+async fn faults_of_reading() {
+    each_fault(READ, |stage, fault, name| async move {
+        let bench = Bench::with(Store::Registry, SMALL, Habits::default()).await;
+        bench.build();
+        // The layers have to be read.
+        bench.workspace.file("main.txt", "edited\n");
+        // Enough to lose one layer, after all that is tried again.
+        bench.registry.fail(stage.method, stage.path, 0, 5, fault);
+        let built = Built(run(bench.command().arg("--no-push-cache")));
+        assert_eq!(built.0.code, 0, "{name}:\n{}", built.said());
+        assert!(!built.said().contains("panicked"), "{name}");
+        assert_image_whole(&bench, &name);
+        let carried_out = built.carried_out();
+        assert!((1..=3).contains(&carried_out), "{name}: {carried_out}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 16)]
+async fn faults_of_writing() {
+    each_fault(WRITE, |stage, fault, name| async move {
+        let bench = Bench::with(Store::Registry, SMALL, Habits::default()).await;
+        bench.registry.fail(stage.method, stage.path, 1, u32::MAX, fault);
+        let built = Built(run(&mut bench.command()));
+        assert_eq!(built.0.code, 0, "{name}:\n{}", built.said());
+        assert_image_whole(&bench, &name);
+        bench.assert_entries_whole();
+        assert!(built.said().matches("cannot be written").count() <= 1, "{name}:\n{}", built.said());
+    })
+    .await;
+}
+
+/// A registry that is not there costs a build its cache and a warning, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_that_is_down() {
+    let bench = Bench::with(Store::Registry, SMALL, Habits::default()).await;
+    let mut command = bench.workspace.build();
+    command.args(["--cache", "--cache-repo=127.0.0.1:1/cache"]);
+    command.arg(format!("--destination={}/app:1", bench.registry.host()));
+    let built = Built(run(&mut command).success());
+    built.says("the cache 127.0.0.1:1/cache cannot be read").says("connect to 127.0.0.1:1");
+    assert_eq!(built.said().matches("warning:").count(), 1, "{}", built.said());
+    assert_image_whole(&bench, "down");
+}
+
+/// Credentials of the cache are in nothing that a build says, at any level.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_credential_is_told() {
+    use crate::support::fake_registry::Authentication;
+    let token = Authentication::Token { user: "robot", password: "sesame", requests: 1000 };
+    let habits = Habits { authentication: token, ..Habits::default() };
+    let bench = Bench::with(Store::Registry, SMALL, habits).await;
+    let config = tempfile::tempdir().unwrap();
+    let auth = format!(r#"{{"auths":{{"{}":{{"username":"robot","password":"sesame"}}}}}}"#, bench.registry.host());
+    std::fs::write(config.path().join("config.json"), auth).unwrap();
+    for carried_out in [3, 0] {
+        let mut command = bench.command();
+        let built = Built(run(command.arg("-v=trace").env("DOCKER_CONFIG", config.path())).success());
+        assert_eq!(built.carried_out(), carried_out);
+        let mut secrets = vec!["sesame".to_owned()];
+        let told = bench.registry.seen().into_iter().filter_map(|seen| seen.authorization);
+        secrets.extend(told.filter_map(|header| header.split(' ').nth(1).map(str::to_owned)));
+        secrets.sort();
+        secrets.dedup();
+        assert!(secrets.len() > 1, "tokens were handed out");
+        for secret in secrets {
+            assert!(!built.said().contains(&secret), "{secret} is told");
+        }
+    }
+}

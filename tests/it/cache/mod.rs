@@ -1,0 +1,187 @@
+//! Layers of earlier builds: found where they may be, and nowhere else.
+
+mod damage;
+mod faults;
+mod hits;
+mod prune;
+mod together;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crabwright::image::layout::{LayoutReader, REF_NAME};
+use crabwright::image::{Digest, Manifest};
+
+use crate::support::fake_registry::{FakeRegistry, Habits};
+use crate::support::peers::peers;
+use crate::support::program::{Ended, Workspace, run};
+
+/// A build of two stages whose commands give another result each time they run.
+const DOCKERFILE: &str = "\
+FROM {base} AS build
+WORKDIR /src
+COPY req.txt .
+RUN cat req.txt /proc/sys/kernel/random/uuid > /deps
+COPY . .
+RUN cat main.txt > /out && cat /deps >> /out
+FROM {base}
+ARG VERSION=1
+RUN echo $VERSION > /version
+COPY --from=build /out /result
+CMD [\"cat\", \"/result\"]
+";
+
+/// The two kinds of places that a cache can be in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Store {
+    Registry,
+    Directory,
+}
+
+const STORES: [Store; 2] = [Store::Registry, Store::Directory];
+
+/// A context, a cache, and a registry that notes what is asked of it.
+struct Bench {
+    workspace: Workspace,
+    registry: FakeRegistry,
+    store: Store,
+}
+
+impl Bench {
+    async fn new(store: Store) -> Self {
+        Self::with(store, DOCKERFILE, Habits::default()).await
+    }
+
+    async fn with(store: Store, dockerfile: &str, habits: Habits) -> Self {
+        let workspace = Workspace::new(&dockerfile.replace("{base}", &peers().busybox()));
+        workspace
+            .file(".dockerignore", "Dockerfile\n.dockerignore\n")
+            .file("req.txt", "1\n")
+            .file("main.txt", "main\n")
+            .file("lib/a.txt", "a\n");
+        Self { workspace, registry: FakeRegistry::start(habits).await, store }
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.workspace.out().join("cache")
+    }
+
+    /// `--cache-repo`
+    fn place(&self) -> String {
+        match self.store {
+            Store::Registry => format!("{}/cache", self.registry.host()),
+            Store::Directory => format!("oci:{}", self.directory().display()),
+        }
+    }
+
+    /// The command line of a build of a context with this bench's cache.
+    fn command_of(&self, workspace: &Workspace) -> Command {
+        let mut command = workspace.build();
+        command.args(["--cache", "--cache-repo", &self.place(), "--isolation=namespace"]);
+        command.arg(format!("--destination={}/app:1", self.registry.host()));
+        command
+    }
+
+    fn command(&self) -> Command {
+        self.command_of(&self.workspace)
+    }
+
+    /// Builds; the requests before are forgotten.
+    #[track_caller]
+    fn build(&self) -> Built {
+        self.build_with(&[])
+    }
+
+    #[track_caller]
+    fn build_with(&self, arguments: &[&str]) -> Built {
+        self.registry.forget_requests();
+        Built(run(self.command().args(arguments)).success())
+    }
+
+    /// The keys of all entries, in order.
+    fn keys(&self) -> Vec<String> {
+        let names: Vec<String> = match self.store {
+            Store::Registry => self.registry.tags("cache"),
+            Store::Directory => {
+                let manifests = LayoutReader::open(self.directory()).unwrap().manifests().unwrap();
+                manifests.iter().map(|descriptor| descriptor.annotations[REF_NAME].clone()).collect()
+            }
+        };
+        names.into_iter().filter(|name| name.len() == 64).collect()
+    }
+
+    /// The manifest of a key.
+    fn manifest(&self, key: &str) -> Manifest {
+        match self.store {
+            Store::Registry => serde_json::from_slice(&self.registry.manifest("cache", key).unwrap()).unwrap(),
+            Store::Directory => {
+                let reader = LayoutReader::open(self.directory()).unwrap();
+                reader.manifest(&reader.find(key).unwrap().unwrap()).unwrap()
+            }
+        }
+    }
+
+    /// The layers of all entries.
+    fn layers(&self) -> Vec<Digest> {
+        let mut layers: Vec<Digest> =
+            self.keys().iter().map(|key| self.manifest(key).layers[0].digest.clone()).collect();
+        layers.sort();
+        layers.dedup();
+        layers
+    }
+
+    /// Every entry's parts are there, and its layer is what its digest says.
+    fn assert_entries_whole(&self) {
+        for key in self.keys() {
+            let manifest = self.manifest(&key);
+            for descriptor in manifest.layers.iter().chain([&manifest.config]) {
+                match self.store {
+                    Store::Registry => assert!(self.registry.has_blob("cache", &descriptor.digest), "{key}"),
+                    Store::Directory => {
+                        drop(LayoutReader::open(self.directory()).unwrap().verified_blob(descriptor).unwrap());
+                    }
+                }
+            }
+        }
+    }
+
+    /// The manifest of the image that was pushed.
+    fn image(&self) -> Manifest {
+        serde_json::from_slice(&self.registry.manifest("app", "1").unwrap()).unwrap()
+    }
+
+    fn image_layers(&self) -> Vec<Digest> {
+        self.image().layers.into_iter().map(|layer| layer.digest).collect()
+    }
+}
+
+/// A build that succeeded.
+struct Built(Ended);
+
+impl Built {
+    fn said(&self) -> &str {
+        &self.0.said
+    }
+
+    /// The instructions that came from the cache.
+    fn cached(&self) -> Vec<&str> {
+        let lines = self.said().lines().filter_map(|line| line.strip_suffix(" CACHED"));
+        let mut cached: Vec<&str> = lines.filter_map(|line| line.split_once("] ").map(|(_, text)| text)).collect();
+        cached.sort_unstable();
+        cached
+    }
+
+    /// How many steps were carried out, as the summary says.
+    #[track_caller]
+    fn carried_out(&self) -> usize {
+        let line = self.said().lines().find_map(|line| line.strip_prefix("cache    ")).expect("a summary of the cache");
+        let numbers: Vec<usize> = line.split([' ', ';']).filter_map(|word| word.parse().ok()).collect();
+        numbers[1] - numbers[0]
+    }
+
+    #[track_caller]
+    fn says(&self, text: &str) -> &Self {
+        assert!(self.said().contains(text), "{text:?} is not in\n{}", self.said());
+        self
+    }
+}

@@ -19,32 +19,31 @@ const LAYOUT: &str = "oci:";
 
 /// How layers of earlier builds are used.
 #[derive(Debug, Clone, Default, clap::Args)]
-#[command(next_help_heading = "Cache")]
 pub struct CacheFlags {
     /// Take layers of earlier builds instead of making them again, and keep those of this one.
-    #[arg(long, action = ArgAction::Set, default_value_t = false)]
+    #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Cache")]
     pub cache: bool,
 
     /// Where layers are kept: a repository, or oci:DIRECTORY [default: the first destination's, with /cache].
-    #[arg(long, value_name = "REPOSITORY")]
+    #[arg(long, value_name = "REPOSITORY", help_heading = "Cache")]
     pub cache_repo: Option<String>,
 
     /// How old a layer may be, such as 6h or 90m.
-    #[arg(long, value_name = "DURATION", default_value = LIFETIME, value_parser = lifetime)]
+    #[arg(long, value_name = "DURATION", default_value = LIFETIME, value_parser = lifetime, help_heading = "Cache")]
     pub cache_ttl: Duration,
 
     /// Keep layers that RUN makes.
-    #[arg(long, action = ArgAction::Set, default_value_t = true)]
+    #[arg(long, action = ArgAction::Set, default_value_t = true, help_heading = "Cache")]
     pub cache_run_layers: bool,
 
     /// Keep layers that COPY and ADD make [default: those that are part of the image].
     ///
     /// Layers of other stages are as a rule made sooner than fetched, and not needed where a later step is cached.
-    #[arg(long, action = ArgAction::Set)]
+    #[arg(long, action = ArgAction::Set, help_heading = "Cache")]
     pub cache_copy_layers: Option<bool>,
 
     /// Take layers from the cache, and write nothing into it.
-    #[arg(long, action = ArgAction::Set, default_value_t = false)]
+    #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Cache")]
     pub no_push_cache: bool,
 }
 

@@ -95,7 +95,8 @@ impl Bench {
     #[track_caller]
     fn build_with(&self, arguments: &[&str]) -> Built {
         self.registry.forget_requests();
-        Built(run(self.command().args(arguments)).success())
+        // The registry runs on the threads of the test.
+        Built(tokio::task::block_in_place(|| run(self.command().args(arguments))).success())
     }
 
     /// The keys of all entries, in order.

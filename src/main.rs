@@ -43,10 +43,21 @@ fn run() -> Result<ExitCode, (Failure, Progress)> {
             let progress = cli::start_logging(&flags.log).map_err(|error| plain(Failure::from_error(&error)))?;
             return prune(*flags, &progress).map(|()| ExitCode::SUCCESS).map_err(|failure| (failure, progress));
         }
+        Invocation::Warm(flags, build) => {
+            let progress = cli::start_logging(&flags.log).map_err(|error| plain(Failure::from_error(&error)))?;
+            return warm(*flags, *build, &progress).map_err(|failure| (failure, progress));
+        }
         Invocation::Print(text) => return print(&text).map(|()| ExitCode::SUCCESS).map_err(plain),
     };
     let progress = cli::start_logging(&flags.log).map_err(|error| plain(Failure::from_error(&error)))?;
     build(*flags, &progress).map_err(|failure| (failure, progress))
+}
+
+/// Fetches base images; fails if there is none in the end.
+fn warm(flags: cli::WarmerFlags, build: cli::flags::Flags, progress: &Progress) -> Result<ExitCode, Failure> {
+    let request = cli::warm_request(flags, build, &|name| std::env::var_os(name))?;
+    let summary = builder::warm(&request, progress).map_err(Failure::from)?;
+    Ok(if summary.there == 0 && summary.failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Cleans a cache up.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use crate::cache::BlobStore;
+use crate::cache::{BlobStore, WarmImages};
 use crate::diag::with_causes;
 use crate::executor::{self, BaseLayers, Need, Position};
 use crate::image::{BaseImage, BlobSource};
@@ -22,12 +22,21 @@ const PARALLEL_FETCHES: usize = 4;
 pub(super) struct Registry {
     runtime: Handle,
     client: Client,
+    warm: Option<WarmImages>,
 }
 
 impl Registry {
-    pub(super) fn new(runtime: Handle, client: Client) -> Self {
-        Self { runtime, client }
+    /// Images that `warm` has and that are asked for by their digests cost no request.
+    pub(super) fn new(runtime: Handle, client: Client, warm: Option<WarmImages>) -> Self {
+        Self { runtime, client, warm }
     }
+}
+
+/// The image from the directory of warm ones, if it is asked for by the digest that it has there.
+fn warm_image(warm: &WarmImages, request: &ImageRequest) -> Option<BaseImage> {
+    let layout = warm.layout(request.reference.digest.as_ref()?)?;
+    let image = layouts::resolve(&request.reference, &layout, &request.platform);
+    image.inspect_err(|error| tracing::warn!("{} is not used: {}", layout.display(), with_causes(error))).ok()
 }
 
 /// The base images' layers, out of registries and into a store.
@@ -70,8 +79,11 @@ impl Images for Registry {
         let fetches: Vec<_> = requests
             .iter()
             .map(|request| {
-                let (client, request) = (self.client.clone(), request.clone());
+                let (client, request, warm) = (self.client.clone(), request.clone(), self.warm.clone());
                 self.runtime.spawn(async move {
+                    if let Some(image) = warm.and_then(|warm| warm_image(&warm, &request)) {
+                        return Ok(image);
+                    }
                     match request.reference.layout_directory() {
                         Some(directory) => {
                             layouts::resolve(&request.reference, directory, &request.platform).map_err(ImageError::from)
@@ -97,7 +109,7 @@ impl BaseLayers for Layers {
         if let Some(directory) = image.reference.layout_directory() {
             return layouts::layer(directory, descriptor).map_err(ImageError::from);
         }
-        let Registry { runtime, client } = &self.registry;
+        let Registry { runtime, client, .. } = &self.registry;
         runtime.block_on(self.store.ensure(client, &image.reference, descriptor)).map_err(ImageError::from)
     }
 

@@ -14,6 +14,7 @@ mod prune;
 mod remotes;
 mod request;
 mod saved;
+mod warmer;
 mod work_directory;
 
 use std::collections::HashMap;
@@ -53,6 +54,7 @@ pub use outputs::FilesError;
 pub use prune::{PruneRequest, prune_cache};
 pub use request::{BuildRequest, CacheRequest, SnapshotMode};
 pub use saved::{SavedImageError, push_saved};
+pub use warmer::{WarmRequest, WarmSummary, warm};
 
 /// Why a build failed.
 #[derive(Debug, thiserror::Error)]
@@ -239,7 +241,7 @@ fn uninterrupted(
     let created = WorkDirectory::create(&work_dir).map_err(BuildError::WorkDirectory)?;
     let directory = work.insert(created).path().to_owned();
     let store = BlobStore::open(directory.join("blobs"))?;
-    let mut registry = Registry::new(runtime.handle().clone(), client.clone());
+    let mut registry = Registry::new(runtime.handle().clone(), client.clone(), request.warm_images.clone());
     let agents = Agents::new(&request.ssh, directory.clone(), runtime.handle().clone())?;
     let logins = server_logins(&secrets, inputs::git_login(request))?;
     let keys = agents.keys("default")?;
@@ -254,6 +256,7 @@ fn uninterrupted(
     let named_contexts = inputs::named_contexts(request, &remotes, &directory)?;
 
     let plan = plan(&file, &options, &context, &mut registry, progress)?;
+    lend_warm_layers(request, &plan, &store);
     if request.print_plan {
         progress.text(call::plan_text(&plan, &file, request).trim_end());
     }
@@ -443,6 +446,17 @@ fn connect(config: &ClientConfig, progress: &Progress) -> Result<(tokio::runtime
         .map_err(BuildError::Runtime)?;
     let client = Client::new(ClientConfig { progress: progress.clone(), ..config.clone() })?;
     Ok((runtime, client))
+}
+
+/// Layers that are in the directory of warm images are read there.
+fn lend_warm_layers(request: &BuildRequest, plan: &Plan, store: &BlobStore) {
+    let Some(warm) = &request.warm_images else { return };
+    for image in &plan.images {
+        if let Some(layout) = warm.layout(&image.digest) {
+            tracing::info!("{} is read from {}", image.reference, layout.display());
+            store.lend(&layout, image.layers.iter().map(|layer| &layer.descriptor));
+        }
+    }
 }
 
 /// The plan, after the warnings about the Dockerfile have been printed: they may explain why there is none.

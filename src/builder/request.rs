@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cache::Place;
+use crate::cache::{Place, WarmImages};
 use crate::diag::redact::Secret;
 use crate::executor::copy::Limits;
 use crate::image::{ImageFormat, Platform, Reference};
@@ -87,6 +87,8 @@ pub struct BuildRequest {
     pub registries: ClientConfig,
     /// `--cache` and what belongs to it.
     pub cache: Option<CacheRequest>,
+    /// `--cache-dir`, with `--cache`: base images that `warmer` has fetched.
+    pub warm_images: Option<WarmImages>,
     /// `--isolation`: how RUN is isolated.
     pub isolation: Isolation,
     /// `--force`: go on outside a container.

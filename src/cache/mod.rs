@@ -3,7 +3,7 @@
 //! Within a build: blobs that came from registries, each fetched once ([`BlobStore`]). Between builds: the layers of steps.
 //! Every step has a key that says all it is made of ([`recipe`]), and its layer is kept under that key as a small image
 //! ([`entry`]), in a registry's repository or in an OCI layout on this machine ([`LayerCache`]). Whether entries that
-//! were found fit together is for [`lineage`] to say.
+//! were found fit together is for [`lineage`] to say. And base images, in a directory that many builds read ([`WarmImages`]).
 
 pub mod entry;
 pub mod key;
@@ -15,6 +15,7 @@ pub mod record;
 mod layer_cache;
 mod layout;
 mod store;
+mod warm;
 
 pub use entry::{Entry, Keys, Miss};
 pub use key::{Key, Recipe};
@@ -24,3 +25,4 @@ pub use prune::{Pruned, Rule, prune};
 pub use recipe::{Definitions, Files, Inputs, LayerFormat, Version};
 pub use record::{Changes, Record};
 pub use store::{BlobStore, StoreError};
+pub use warm::{WarmError, WarmImages, Warmed};

@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
+use crate::diag::with_causes;
+use crate::image::layout::LayoutReader;
 use crate::image::{Descriptor, Digest, Reference};
 use crate::registry::{Client, LocalBlobs, RegistryError};
 
@@ -50,6 +52,16 @@ struct Inner {
     directory: PathBuf,
     /// One lock for each blob that someone asked for: the first one fetches, the others wait.
     flights: Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+    /// Blobs that lie elsewhere.
+    lent: Mutex<BTreeMap<Digest, Lent>>,
+}
+
+/// A blob of somebody else's layout.
+#[derive(Debug, Clone)]
+struct Lent {
+    layout: PathBuf,
+    /// Its file, once its content has been held against its digest.
+    verified: Option<PathBuf>,
 }
 
 impl BlobStore {
@@ -60,7 +72,7 @@ impl BlobStore {
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let directory = directory.into();
         std::fs::create_dir_all(&directory).map_err(|source| StoreError::Create { path: directory.clone(), source })?;
-        Ok(Self { inner: Arc::new(Inner { directory, flights: Mutex::default() }) })
+        Ok(Self { inner: Arc::new(Inner { directory, flights: Mutex::default(), lent: Mutex::default() }) })
     }
 
     /// The store's directory.
@@ -78,6 +90,9 @@ impl BlobStore {
     /// # Errors
     /// The store cannot be read.
     pub fn get(&self, descriptor: &Descriptor) -> Result<Option<PathBuf>, RegistryError> {
+        if let Some(path) = self.lent().get(&descriptor.digest).and_then(|lent| lent.verified.clone()) {
+            return Ok(Some(path));
+        }
         let path = self.path(&descriptor.digest);
         match std::fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.is_file() && metadata.len() == descriptor.size => Ok(Some(path)),
@@ -122,6 +137,9 @@ impl BlobStore {
         if let Some(path) = self.get(descriptor)? {
             return Ok(path);
         }
+        if let Some(path) = self.borrow(descriptor).await {
+            return Ok(path);
+        }
         let path = self.path(&descriptor.digest);
         client.fetch_blob(reference, descriptor, &path).await?;
         Ok(path)
@@ -139,6 +157,37 @@ impl BlobStore {
     ) -> Result<Vec<PathBuf>, RegistryError> {
         let work = descriptors.iter().map(|descriptor| self.ensure(client, reference, descriptor)).collect::<Vec<_>>();
         stream::iter(work).buffered(CONCURRENT).try_collect().await
+    }
+
+    /// Reads these blobs from a layout instead of fetching them, each once its content has been verified. One that is not what its
+    /// digest says is fetched.
+    pub fn lend<'a>(&self, layout: &Path, blobs: impl IntoIterator<Item = &'a Descriptor>) {
+        let mut lent = self.lent();
+        for blob in blobs {
+            lent.entry(blob.digest.clone()).or_insert_with(|| Lent { layout: layout.to_owned(), verified: None });
+        }
+    }
+
+    async fn borrow(&self, descriptor: &Descriptor) -> Option<PathBuf> {
+        let layout = self.lent().get(&descriptor.digest)?.layout.clone();
+        let (place, wanted) = (layout.clone(), descriptor.clone());
+        let verify = move || LayoutReader::open(place).and_then(|reader| reader.verified_blob(&wanted));
+        let problem = match tokio::task::spawn_blocking(verify).await {
+            Ok(Ok(path)) => {
+                let verified = Some(path.clone());
+                self.lent().insert(descriptor.digest.clone(), Lent { layout, verified });
+                return Some(path);
+            }
+            Ok(Err(error)) => with_causes(&error),
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!("{} is fetched again: {problem}", descriptor.digest);
+        self.lent().remove(&descriptor.digest);
+        None
+    }
+
+    fn lent(&self) -> MutexGuard<'_, BTreeMap<Digest, Lent>> {
+        self.inner.lent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn flight(&self, digest: &Digest) -> Arc<tokio::sync::Mutex<()>> {

@@ -28,7 +28,11 @@ pub struct CacheFlags {
     #[arg(long, value_name = "REPOSITORY", help_heading = "Cache")]
     pub cache_repo: Option<String>,
 
-    /// How old a layer may be, such as 6h or 90m.
+    /// A directory of base images that warmer has filled, read with --cache=true.
+    #[arg(long, value_name = "DIRECTORY", default_value = "/cache", help_heading = "Cache")]
+    pub cache_dir: PathBuf,
+
+    /// How old a layer or a base image may be, such as 6h or 90m.
     #[arg(long, value_name = "DURATION", default_value = LIFETIME, value_parser = lifetime, help_heading = "Cache")]
     pub cache_ttl: Duration,
 

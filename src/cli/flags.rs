@@ -33,6 +33,7 @@ use crate::sandbox::Isolation;
                       crabwright lint [FLAGS]\n       crabwright login <REGISTRY> --username <USER> --password-stdin\n       \
                       crabwright push <PATH> --destination <IMAGE> [FLAGS]\n       crabwright completion <SHELL>\n       \
                       crabwright cache prune --cache-repo <REPOSITORY> [FLAGS]\n       \
+                      crabwright warmer --image <IMAGE> [FLAGS]\n       \
                       crabwright version | help",
     after_help = ENVIRONMENT
 )]
@@ -559,6 +560,8 @@ mod tests {
         ("cache", "", |flags| !flags.caching.cache),
         ("cache", "--cache=true", |flags| flags.caching.cache),
         ("cache_repo", "--cache-repo r/c", |flags| flags.caching.cache_repo.as_deref() == Some("r/c")),
+        ("cache_dir", "", |flags| flags.caching.cache_dir.to_str() == Some("/cache")),
+        ("cache_dir", "--cache-dir /c", |flags| flags.caching.cache_dir.to_str() == Some("/c")),
         ("cache_ttl", "", |flags| flags.caching.cache_ttl == Duration::from_secs(336 * 3600)),
         ("cache_ttl", "--cache-ttl 1h30m", |flags| flags.caching.cache_ttl == Duration::from_secs(5400)),
         ("cache_run_layers", "", |flags| flags.caching.cache_run_layers),

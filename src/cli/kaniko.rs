@@ -1,39 +1,21 @@
-//! The flags and sub-commands of kaniko that are not here yet.
+//! What kaniko has and this program does not, and what of kaniko's is accepted without an effect.
 //!
-//! They are refused by name: to ignore a flag that someone relies on would make another image than they asked for.
+//! A missing flag is refused by name: to ignore one that someone relies on would make another image than they asked for.
 
 /// A flag of kaniko's executor that this program does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MissingFlag {
     /// The name without dashes.
     pub name: &'static str,
-    /// The single letter, if it has one.
-    pub short: Option<char>,
     /// What can be done instead.
-    pub instead: Option<&'static str>,
+    pub instead: &'static str,
 }
 
-const fn missing(name: &'static str) -> MissingFlag {
-    MissingFlag { name, short: None, instead: None }
-}
-
-const fn replaced(name: &'static str, instead: &'static str) -> MissingFlag {
-    MissingFlag { name, short: None, instead: Some(instead) }
-}
-
-/// Every such flag, deprecated spellings included.
-pub const MISSING_FLAGS: &[MissingFlag] = &[
-    // The cache.
-    missing("cache-dir"),
-    // Registries.
-    replaced(
-        "azure-container-registry-config",
-        "give the variables AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_CLIENT_SECRET",
-    ),
-];
-
-/// The sub-commands of kaniko's executor, and its second program.
-pub const MISSING_COMMANDS: &[&str] = &["warmer"];
+/// Every such flag.
+pub const MISSING_FLAGS: &[MissingFlag] = &[MissingFlag {
+    name: "azure-container-registry-config",
+    instead: "give the variables AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_CLIENT_SECRET",
+}];
 
 /// The variables of kaniko's that have nothing to do here, and why.
 pub const NO_OP_VARIABLES: &[(&str, &str)] = &[
@@ -59,38 +41,25 @@ pub const NO_OP_VARIABLES: &[(&str, &str)] = &[
     ("GODEBUG", "this is no Go program"),
 ];
 
-/// Looks a flag up as it was typed: `--name` or `-x`.
+/// Looks a flag up as it was typed.
 #[must_use]
 pub fn missing_flag(typed: &str) -> Option<&'static MissingFlag> {
-    if let Some(name) = typed.strip_prefix("--") {
-        return MISSING_FLAGS.iter().find(|flag| flag.name == name);
-    }
-    let letter = typed.strip_prefix('-')?.chars().next()?;
-    MISSING_FLAGS.iter().find(|flag| flag.short == Some(letter))
+    let name = typed.strip_prefix("--")?;
+    MISSING_FLAGS.iter().find(|flag| flag.name == name)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     #[test]
-    fn flags_are_found_by_name_and_letter() {
-        assert_eq!(missing_flag("--cache-dir").map(|flag| flag.name), Some("cache-dir"));
-        assert_eq!(missing_flag("--cach"), None);
-        assert_eq!(missing_flag("cache"), None);
-    }
-
-    #[test]
-    fn no_flag_is_listed_twice_or_exists() {
-        let mut names = BTreeSet::new();
-        for flag in MISSING_FLAGS {
-            assert!(names.insert(flag.name), "--{} is listed twice", flag.name);
-        }
+    fn what_is_missing_is_found_by_its_name_and_does_not_exist() {
+        assert!(missing_flag("--azure-container-registry-config").is_some());
+        assert_eq!(missing_flag("--cache"), None);
+        assert_eq!(missing_flag("azure-container-registry-config"), None);
         for argument in super::super::flags::command().get_arguments() {
             for name in argument.get_long_and_visible_aliases().unwrap_or_default() {
-                assert!(!names.contains(name), "--{name} exists");
+                assert!(MISSING_FLAGS.iter().all(|flag| flag.name != name), "--{name} exists");
             }
         }
     }

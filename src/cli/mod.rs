@@ -19,6 +19,7 @@ mod prune;
 pub mod registry_flags;
 mod request;
 mod snippet;
+mod warmer;
 
 pub use failure::Failure;
 pub use logging::{LoggingError, start_logging};
@@ -27,3 +28,4 @@ pub use parse::{Invocation, UsageError, parse};
 pub use prune::{PruneFlags, prune_report, prune_request};
 pub use request::{RequestError, request};
 pub use snippet::Snippet;
+pub use warmer::{WarmerFlags, warm_request};

@@ -11,6 +11,7 @@ use super::commands;
 use super::flags::{self, Flags, LoginFlags, Word};
 use super::kaniko;
 use super::prune::{self, PruneFlags};
+use super::warmer::{self, WarmerFlags};
 use crate::diag;
 
 /// The sub-command that checks a Dockerfile.
@@ -22,6 +23,8 @@ const COMPLETION: &str = "completion";
 /// The sub-command that is about the cache, and the only thing it does.
 const CACHE: &str = "cache";
 const PRUNE: &str = "prune";
+/// The sub-command that fills a directory with base images.
+const WARMER: &str = "warmer";
 
 /// What a command line asks for.
 #[derive(Debug, Clone)]
@@ -30,6 +33,8 @@ pub enum Invocation {
     Build(Box<Flags>),
     /// A cache to be cleaned up.
     Prune(Box<PruneFlags>),
+    /// Base images to be fetched, and a build that reads a Dockerfile for them.
+    Warm(Box<WarmerFlags>, Box<Flags>),
     /// Credentials to be kept.
     Login(Box<LoginFlags>),
     /// The push of an archive or a layout, with the flags of a build that say how.
@@ -50,14 +55,14 @@ pub enum UsageError {
         suggestion: Option<String>,
     },
     /// The flag is kaniko's.
-    #[error("{flag} is not supported yet{}", alternative(*.instead))]
+    #[error("{flag} is not supported: {instead}")]
     UnsupportedFlag {
         /// As typed, without the value.
         flag: String,
         /// What can be done instead.
-        instead: Option<&'static str>,
+        instead: &'static str,
     },
-    /// A word where only flags are expected, and no sub-command of this program or kaniko.
+    /// A word where only flags are expected, and no sub-command.
     #[error("unknown command: {word}{}", did_you_mean(.suggestion.as_deref()))]
     UnknownCommand {
         /// As typed.
@@ -70,12 +75,6 @@ pub enum UsageError {
     DetachedBoolean {
         /// `true` or `false`.
         word: String,
-    },
-    /// The sub-command is kaniko's.
-    #[error("the {name} command is not supported yet")]
-    UnsupportedCommand {
-        /// Its name.
-        name: String,
     },
     /// A flag that only a build has.
     #[error("{command} has no flag {flag}: nothing is built")]
@@ -133,17 +132,20 @@ fn did_you_mean(suggestion: Option<&str>) -> String {
     suggestion.map(|word| format!(" (did you mean {word}?)")).unwrap_or_default()
 }
 
-fn alternative(way: Option<&'static str>) -> String {
-    way.map(|way| format!(": {way}")).unwrap_or_default()
-}
-
 /// Reads a command line, the program's name first.
 ///
 /// # Errors
 /// The first thing that is not understood.
 pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Invocation, UsageError> {
     let mut arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    if warmer::is_called_so(arguments.first()) {
+        return parse_warmer(arguments);
+    }
     match arguments.get(1).and_then(|word| word.to_str()) {
+        Some(WARMER) => {
+            arguments.remove(1);
+            return parse_warmer(arguments);
+        }
         Some(LINT) => {
             arguments.remove(1);
             return parse_lint(arguments);
@@ -174,6 +176,18 @@ pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
         Some(Word::Version) => Ok(Invocation::Print(command.render_version())),
         Some(Word::Help) => Ok(Invocation::Print(command.render_long_help().to_string())),
         Some(Word::Other(words)) => Err(unknown_command(words.into_iter().next().unwrap_or_default())),
+    }
+}
+
+/// Reads the command line of `warmer`, without that word.
+fn parse_warmer(arguments: Vec<OsString>) -> Result<Invocation, UsageError> {
+    let mut command = warmer::command();
+    match warmer::parse(&mut command, arguments) {
+        Ok((flags, build)) => Ok(Invocation::Warm(Box::new(flags), Box::new(build))),
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            Ok(Invocation::Print(error.render().to_string()))
+        }
+        Err(error) => Err(explain(&error, &command)),
     }
 }
 
@@ -263,18 +277,13 @@ fn completion(arguments: &[OsString]) -> Result<Invocation, UsageError> {
 }
 
 fn unknown_command(word: String) -> UsageError {
-    if [LINT, PUSH, COMPLETION, CACHE].contains(&word.as_str()) {
+    if [LINT, PUSH, COMPLETION, CACHE, WARMER].contains(&word.as_str()) {
         return UsageError::LateCommand { word };
-    }
-    if kaniko::MISSING_COMMANDS.contains(&word.as_str()) {
-        return UsageError::UnsupportedCommand { name: word };
     }
     if flags::boolean(&word).is_ok() {
         return UsageError::DetachedBoolean { word };
     }
-    let ours = ["login", "version", "help", LINT, PUSH, COMPLETION, CACHE];
-    let known = ours.into_iter().chain(kaniko::MISSING_COMMANDS.iter().copied());
-    let suggestion = diag::suggest(&word, known);
+    let suggestion = diag::suggest(&word, ["login", "version", "help", LINT, PUSH, COMPLETION, CACHE, WARMER]);
     UsageError::UnknownCommand { word, suggestion }
 }
 
@@ -322,10 +331,6 @@ fn typed(shown: &str) -> String {
 
 fn unknown_flag(flag: String, command: &clap::Command) -> UsageError {
     if let Some(missing) = kaniko::missing_flag(&flag) {
-        let flag = match missing.short {
-            Some(letter) => format!("-{letter} (--{})", missing.name),
-            None => flag,
-        };
         return UsageError::UnsupportedFlag { flag, instead: missing.instead };
     }
     let ours = command
@@ -358,9 +363,7 @@ mod tests {
             ("--cach-dir x", "unknown flag: --cach-dir (did you mean --cache-dir?)"),
             ("--frobnicate", "unknown flag: --frobnicate"),
             ("-x", "unknown flag: -x"),
-            ("--cache-dir /c", "--cache-dir is not supported yet"),
             ("--cache=maybe", "--cache cannot be \"maybe\": expected true or false"),
-            ("--cache-dir=/c -d x", "--cache-dir is not supported yet"),
             ("--kaniko-dr=/k", "unknown flag: --kaniko-dr (did you mean --kaniko-dir?)"),
             ("--destination", "--destination needs a value"),
             ("-d", "--destination needs a value"),
@@ -379,6 +382,10 @@ mod tests {
                 "--no-push false",
                 "unexpected word: false (a flag that is on or off takes its value with '=': --no-push=false)",
             ),
+            (
+                "--azure-container-registry-config=/x",
+                "--azure-container-registry-config is not supported: give the variables AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_CLIENT_SECRET",
+            ),
             ("logn registry", "unknown command: logn (did you mean login?)"),
             ("push", "push needs the path of an archive or an OCI layout: crabwright push PATH --destination IMAGE"),
             ("push a.tar", "push needs a name to push under: --destination IMAGE"),
@@ -389,7 +396,9 @@ mod tests {
             ("-v debug push a.tar", "push is a command, and must come first: crabwright push [FLAGS]"),
             ("completion", "completion needs the name of a shell: bash, elvish, fish, powershell, zsh"),
             ("completion tcsh", "completion needs the name of a shell: bash, elvish, fish, powershell, zsh"),
-            ("warmer --image x", "the warmer command is not supported yet"),
+            ("-v debug warmer", "warmer is a command, and must come first: crabwright warmer [FLAGS]"),
+            ("warmer --imag x", "unknown flag: --imag (did you mean --image?)"),
+            ("warmer --no-push", "unknown flag: --no-push"),
             ("versoin", "unknown command: versoin (did you mean version?)"),
             ("-d x .", "unknown command: ."),
             ("help me", "unknown command: me"),

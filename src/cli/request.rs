@@ -12,6 +12,7 @@ use super::flags::{self, Flags, NotBoolean};
 use super::kaniko_flags::IgnorePathError;
 use super::registry_flags::{RegistryFlagError, client_config};
 use crate::builder::{BuildRequest, Call, SnapshotMode};
+use crate::cache::WarmImages;
 use crate::image::{EpochError, ImageFormat, Platform, PlatformError, Reference, ReferenceError, parse_epoch};
 use crate::location::LocationError;
 use crate::plan::{NamedContext, NamedSource};
@@ -70,6 +71,18 @@ pub enum RequestError {
     /// The image of a named context is no reference.
     #[error("--build-context {text:?} cannot be used")]
     ContextImage {
+        /// As given.
+        text: String,
+        /// What is wrong with it.
+        #[source]
+        source: ReferenceError,
+    },
+    /// `warmer` without anything to fetch.
+    #[error("you must provide at least one image to cache with --image, or a Dockerfile with --dockerfile")]
+    NothingToWarm,
+    /// An image of `warmer` is no reference.
+    #[error("--image {text:?} cannot be used")]
+    WarmImage {
         /// As given.
         text: String,
         /// What is wrong with it.
@@ -189,8 +202,11 @@ pub fn request(mut flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>)
     let build_args = with_epoch(build_arguments(&flags.build_arg, environment)?, environment)?;
     let mut targets = flags.target.into_iter().filter(|stage| !stage.is_empty());
     let target = targets.next();
+    let caching = &flags.caching;
+    let warm_images = caching.cache.then(|| WarmImages::new(&caching.cache_dir, caching.cache_ttl));
     Ok(BuildRequest {
         call,
+        warm_images,
         cache: cache_request(
             flags.caching,
             flags.no_cache,
@@ -279,7 +295,7 @@ fn build_contexts(arguments: &[String]) -> Result<(Vec<NamedContext>, Vec<String
     Ok((contexts, directories))
 }
 
-fn platform(text: Option<String>) -> Result<Option<Platform>, RequestError> {
+pub(super) fn platform(text: Option<String>) -> Result<Option<Platform>, RequestError> {
     let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
     match text.parse() {
         Ok(platform) => Ok(Some(platform)),

@@ -55,8 +55,9 @@ fn unknown_flag_with_suggestion() {
 }
 
 #[test]
-fn flag_of_kaniko_that_is_not_supported_yet() {
-    run(crabwright().args(["--no-push", "--cache"])).refused(1, &["--cache", "not supported yet"]);
+fn flag_of_kaniko_that_is_not_supported() {
+    let flag = "--azure-container-registry-config";
+    run(crabwright().args(["--no-push", flag, "/x"])).refused(1, &[flag, "not supported", "AZURE_CLIENT_ID"]);
 }
 
 #[test]

@@ -33,11 +33,6 @@ fn an_unknown_flag_gets_a_suggestion() {
 }
 
 #[test]
-fn a_flag_of_kaniko_that_is_missing_is_refused() {
-    refused(&crabwright("--cache=true --destination r/app:1"), "error: --cache is not supported yet\n");
-}
-
-#[test]
 fn a_build_needs_a_destination() {
     refused(&crabwright(""), "error: you must provide --destination, or use --no-push\n");
     refused(&crabwright("--no-push=false"), "error: you must provide --destination, or use --no-push\n");

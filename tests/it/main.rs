@@ -38,3 +38,4 @@ mod snapshot;
 mod ssh;
 mod support;
 mod surroundings;
+mod warmer;

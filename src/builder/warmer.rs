@@ -1,0 +1,121 @@
+//! Fills a directory with base images for later builds: `warmer`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+
+use crate::cache::{WarmError, WarmImages, Warmed};
+use crate::diag::progress::Progress;
+use crate::diag::with_causes;
+use crate::image::{Platform, Reference};
+use crate::lint::stages::{Base, Stages};
+use crate::plan::ImageRequest;
+use crate::registry::{Client, ClientConfig, RegistryError};
+
+use super::{BuildError, BuildRequest, call, dockerfile};
+
+/// What to fill a directory with.
+#[derive(Debug, Clone)]
+pub struct WarmRequest {
+    /// `--image`.
+    pub images: Vec<Reference>,
+    /// `--dockerfile` with its arguments: the base images of all of its stages, too.
+    pub dockerfile: Option<Box<BuildRequest>>,
+    /// `--cache-dir`.
+    pub directory: PathBuf,
+    /// `--cache-ttl`.
+    pub lifetime: Duration,
+    /// `--force`: what is there is fetched again.
+    pub force: bool,
+    /// `--customPlatform`.
+    pub platform: Platform,
+    /// How registries are reached.
+    pub registries: ClientConfig,
+}
+
+/// How many images are there now, and how many could not be fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WarmSummary {
+    /// There.
+    pub there: usize,
+    /// Not there, each of which has been told.
+    pub failed: usize,
+}
+
+/// Why an image cannot be warmed.
+#[derive(Debug, thiserror::Error)]
+enum ImageFailure {
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Warm(#[from] WarmError),
+}
+
+/// Fetches every image that is not in the directory. What fails for one image is told, and is not the end of the others.
+///
+/// # Errors
+/// The Dockerfile cannot be read, or there is no network to be had at all.
+pub fn warm(request: &WarmRequest, progress: &Progress) -> Result<WarmSummary, BuildError> {
+    let mut wanted: Vec<ImageRequest> = Vec::new();
+    let named = request.images.iter().cloned();
+    let named = named.map(|reference| ImageRequest { reference, platform: request.platform.clone() });
+    let bases = match &request.dockerfile {
+        Some(build) => base_images(build, progress)?,
+        None => Vec::new(),
+    };
+    for image in named.chain(bases) {
+        if !wanted.contains(&image) {
+            wanted.push(image);
+        }
+    }
+    let runtime = Runtime::new().map_err(BuildError::Runtime)?;
+    let client = Client::new(ClientConfig { progress: progress.clone(), ..request.registries.clone() })?;
+    let directory = WarmImages::new(&request.directory, request.lifetime);
+    let mut summary = WarmSummary::default();
+    for image in &wanted {
+        match runtime.block_on(warm_image(&client, &directory, image, request.force, progress)) {
+            Ok(()) => summary.there += 1,
+            Err(error) => {
+                progress.line(format_args!("Error while warming {}: {}", image.reference, with_causes(&error)));
+                summary.failed += 1;
+            }
+        }
+    }
+    Ok(summary)
+}
+
+async fn warm_image(
+    client: &Client,
+    directory: &WarmImages,
+    wanted: &ImageRequest,
+    force: bool,
+    progress: &Progress,
+) -> Result<(), ImageFailure> {
+    let reference = &wanted.reference;
+    progress.line(format_args!("Retrieving image {reference} from registry {}", reference.registry));
+    let image = client.resolve(reference, &wanted.platform).await?;
+    match directory.warm(client, &image, force).await? {
+        Warmed::Already => progress.line(format_args!("Image already in cache: {reference}")),
+        Warmed::Fetched => progress.line(format_args!("Image written to cache: {reference} as {}", image.digest)),
+    }
+    Ok(())
+}
+
+/// The images that stages start from, those of stages that no build needs included.
+fn base_images(build: &BuildRequest, progress: &Progress) -> Result<Vec<ImageRequest>, BuildError> {
+    let mut work = None;
+    let read = call::read(build, progress, &mut work);
+    if let Some(work) = work {
+        work.remove().map_err(BuildError::WorkDirectory)?;
+    }
+    let (_context, source) = read?;
+    let options = dockerfile::options(build);
+    let file = dockerfile::parse(source, &options).map_err(BuildError::Dockerfile)?;
+    let stages = Stages::new(&file, &options);
+    let images = stages.heads.iter().filter_map(|head| match &head.base {
+        Base::Image(image) => Some((**image).clone()),
+        Base::Scratch | Base::Stage(_) | Base::Unknown => None,
+    });
+    Ok(images.collect())
+}

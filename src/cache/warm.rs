@@ -1,0 +1,194 @@
+//! Base images in a directory that many builds read: what `warmer` fills and `--cache-dir` names, as kaniko has it.
+//!
+//! `sha256:HEX` in it is the OCI layout of one image, HEX the digest of its manifest for one platform, its documents and layers as the
+//! registry sent them. A layout takes its place when it is whole, and is replaced as a whole, so that builds need no lock and the volume
+//! may be read-only for them. Those who fill the directory take turns at each image (`.warmer-locks/HEX.lock`).
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+use crate::image::layout::{Existing, LayoutError, LayoutReader, LayoutWriter};
+use crate::image::{BaseImage, Descriptor, Digest, Image, Manifest};
+use crate::registry::{Client, RegistryError};
+
+/// How many blobs of an image are fetched at once.
+const CONCURRENT: usize = 4;
+const LOCKS: &str = ".warmer-locks";
+
+/// Why an image is not in the directory.
+#[derive(Debug, thiserror::Error)]
+pub enum WarmError {
+    /// A file or directory.
+    #[error("{verb} {}", path.display())]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The layout cannot be written.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// The image cannot be fetched.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The registry forgot the manifest that it has just shown.
+    #[error("the registry has no manifest {digest} any more")]
+    Gone {
+        /// The manifest.
+        digest: Digest,
+    },
+}
+
+/// What has become of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Warmed {
+    /// It was there, whole and young enough.
+    Already,
+    /// It has been fetched.
+    Fetched,
+}
+
+/// A directory of base images.
+#[derive(Debug, Clone)]
+pub struct WarmImages {
+    directory: PathBuf,
+    lifetime: Duration,
+}
+
+impl WarmImages {
+    /// Images in `directory`, which need not exist, that are not older than `lifetime` count.
+    pub fn new(directory: impl Into<PathBuf>, lifetime: Duration) -> Self {
+        Self { directory: directory.into(), lifetime }
+    }
+
+    /// The layout of an image, if it is here and young enough.
+    pub fn layout(&self, digest: &Digest) -> Option<PathBuf> {
+        let path = self.path(digest);
+        self.is_young(&path).then_some(path)
+    }
+
+    /// Makes sure that an image is here; with `again`, fetches it in any case.
+    ///
+    /// # Errors
+    /// It cannot be fetched or written.
+    pub async fn warm(&self, client: &Client, image: &BaseImage, again: bool) -> Result<Warmed, WarmError> {
+        let locks = self.directory.join(LOCKS);
+        fs::create_dir_all(&locks).map_err(io_error("create", &locks))?;
+        let lock = locks.join(format!("{}.lock", image.digest.hex()));
+        let _lock = match tokio::task::spawn_blocking(move || take(&lock)).await {
+            Ok(taken) => taken?,
+            Err(error) => return Err(io_error("lock", &locks)(io::Error::other(error))),
+        };
+        if !again && self.is_whole(image) {
+            return Ok(Warmed::Already);
+        }
+        let fetched = tempfile_in(&self.directory, &image.digest)?;
+        match self.fetch(client, image, &fetched).await {
+            Ok(()) => self.put(&fetched, &image.digest).map(|()| Warmed::Fetched),
+            Err(error) => {
+                remove(&fetched);
+                Err(error)
+            }
+        }
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.directory.join(digest.to_string())
+    }
+
+    fn is_young(&self, path: &Path) -> bool {
+        let written = fs::metadata(path).and_then(|found| found.modified());
+        written.is_ok_and(|written| SystemTime::now().duration_since(written).unwrap_or_default() <= self.lifetime)
+    }
+
+    /// Whether all of an image is here. Contents are verified by those who read them.
+    fn is_whole(&self, image: &BaseImage) -> bool {
+        let Some(reader) = self.layout(&image.digest).and_then(|path| LayoutReader::open(path).ok()) else {
+            return false;
+        };
+        let has = |blob: &Descriptor| {
+            fs::metadata(reader.blob_path(&blob.digest)).is_ok_and(|found| found.is_file() && found.len() == blob.size)
+        };
+        reader.manifests().is_ok_and(|all| all.iter().any(|one| one.digest == image.digest && has(one)))
+            && reader.read_document(&image.manifest.config).is_ok()
+            && image.layers.iter().all(|layer| has(&layer.descriptor))
+    }
+
+    async fn fetch(&self, client: &Client, image: &BaseImage, directory: &Path) -> Result<(), WarmError> {
+        let mut writer = LayoutWriter::open(directory, Existing::Replace)?;
+        let exact = image.reference.with_digest(image.digest.clone());
+        let manifest_bytes = client.read_manifest(&exact).await?;
+        let manifest_bytes = manifest_bytes.ok_or_else(|| WarmError::Gone { digest: image.digest.clone() })?;
+        let Manifest { config, .. } = &image.manifest;
+        let blobs = image.layers.iter().map(|layer| &layer.descriptor).chain([config]);
+        let fetches: Vec<_> = blobs
+            .map(|blob| {
+                let path = writer.blob_path(&blob.digest);
+                async move { client.fetch_blob(&image.reference, blob, &path).await }
+            })
+            .collect();
+        stream::iter(fetches).buffer_unordered(CONCURRENT).try_collect::<()>().await?;
+        let config_path = writer.blob_path(&config.digest);
+        let config_bytes = fs::read(&config_path).map_err(io_error("read", &config_path))?;
+        let (config, manifest) = (image.config.clone(), image.manifest.clone());
+        writer.add_image(&Image { config, config_bytes, manifest, manifest_bytes, blobs: Vec::new() }, None)?;
+        Ok(writer.finish()?)
+    }
+
+    /// Gives a layout its name. Between the two renames the image is missing, which costs a build that looks for it then a download.
+    fn put(&self, fetched: &Path, digest: &Digest) -> Result<(), WarmError> {
+        let path = self.path(digest);
+        let old = tempfile_in(&self.directory, digest)?;
+        match fs::rename(&path, &old) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io_error("rename", &path)(error)),
+        }
+        fs::rename(fetched, &path).map_err(io_error("rename", fetched))?;
+        remove(&old);
+        Ok(())
+    }
+}
+
+/// Waits for whoever fills the same entry. On a file system without locks the last one wins.
+fn take(path: &Path) -> Result<File, WarmError> {
+    let file = File::options().create(true).append(true).open(path).map_err(io_error("open", path))?;
+    match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
+        Ok(()) | Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(file),
+        Err(errno) => Err(io_error("lock", path)(errno.into())),
+    }
+}
+
+/// A new empty directory beside the entry of `digest`.
+fn tempfile_in(directory: &Path, digest: &Digest) -> Result<PathBuf, WarmError> {
+    let mut number = 0_usize;
+    loop {
+        let path = directory.join(format!(".{}-{}-{number}", digest.hex(), std::process::id()));
+        match fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            Err(error) => return Err(io_error("create", &path)(error)),
+        }
+    }
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_dir_all(path) {
+        tracing::warn!("{} is left behind: {error}", path.display());
+    }
+}
+
+fn io_error(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WarmError {
+    let path = path.to_owned();
+    move |source| WarmError::Io { verb, path, source }
+}

@@ -1,0 +1,121 @@
+//! `warmer`: kaniko's second program, here the same one under another name, or with this word first.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{ArgAction, FromArgMatches as _, Parser};
+
+use super::cache_flags::lifetime;
+use super::flags::{self, Flags, with_booleans};
+use super::log_flags::LogFlags;
+use super::registry_flags::{RegistryFlags, client_config};
+use super::request::{RequestError, platform, request};
+use crate::builder::WarmRequest;
+use crate::image::{Platform, Reference};
+
+/// Fills a directory with base images, which builds read with --cache=true and --cache-dir.
+///
+/// Images that are there already and young enough are left alone.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "crabwright warmer",
+    max_term_width = 100,
+    override_usage = "crabwright warmer --image <IMAGE> [FLAGS]\n       crabwright warmer --dockerfile <PATH> [FLAGS]",
+    after_help = "Exit status:\n  0  At least one image is there\n  1  None is, or something else went wrong"
+)]
+pub struct WarmerFlags {
+    /// An image. Repeatable.
+    #[arg(short, long, value_name = "IMAGE", action = ArgAction::Append)]
+    pub image: Vec<String>,
+
+    /// A Dockerfile, or its URL: the base images of all of its stages.
+    #[arg(short, long, value_name = "PATH")]
+    pub dockerfile: Option<String>,
+
+    /// A value for an ARG of the Dockerfile. Repeatable.
+    #[arg(long, value_name = "NAME[=VALUE]", action = ArgAction::Append)]
+    pub build_arg: Vec<String>,
+
+    /// The directory.
+    #[arg(short, long, value_name = "DIRECTORY", default_value = "/cache")]
+    pub cache_dir: PathBuf,
+
+    /// How old an image may be, such as 6h or 90m.
+    #[arg(long, value_name = "DURATION", default_value = "336h0m0s", value_parser = lifetime)]
+    pub cache_ttl: Duration,
+
+    /// Fetch images that are there already, too.
+    #[arg(short, long, action = ArgAction::Set, default_value_t = false)]
+    pub force: bool,
+
+    /// The images' platform, such as linux/arm64.
+    #[arg(long = "customPlatform", visible_aliases = ["custom-platform", "platform"], value_name = "PLATFORM")]
+    pub platform: Option<String>,
+
+    /// How registries are reached.
+    #[command(flatten)]
+    pub registries: RegistryFlags,
+
+    /// How the program speaks.
+    #[command(flatten)]
+    pub log: LogFlags,
+}
+
+/// Whether the program was called by kaniko's name for this.
+pub(super) fn is_called_so(program: Option<&OsString>) -> bool {
+    program.and_then(|program| Path::new(program).file_name()).is_some_and(|name| name == "warmer")
+}
+
+/// The parser.
+pub(super) fn command() -> clap::Command {
+    use clap::CommandFactory as _;
+    with_booleans(WarmerFlags::command())
+}
+
+/// Reads the command line behind the program's name. The second flags are those of a build that nothing was said about: a
+/// Dockerfile is read as that build would read it.
+pub(super) fn parse(
+    command: &mut clap::Command,
+    arguments: Vec<OsString>,
+) -> Result<(WarmerFlags, Flags), clap::Error> {
+    let flags = command.try_get_matches_from_mut(arguments).and_then(|words| WarmerFlags::from_arg_matches(&words))?;
+    let words = ["crabwright", "--no-push", "--context=."];
+    let build = flags::command().try_get_matches_from(words).and_then(|words| Flags::from_arg_matches(&words))?;
+    Ok((flags, build))
+}
+
+/// What the flags ask for.
+///
+/// # Errors
+/// There is nothing to fetch, or a value means nothing.
+pub fn warm_request(
+    flags: WarmerFlags,
+    build: Flags,
+    environment: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<WarmRequest, RequestError> {
+    let dockerfile = flags.dockerfile.clone().filter(|path| !path.is_empty());
+    if flags.image.is_empty() && dockerfile.is_none() {
+        return Err(RequestError::NothingToWarm);
+    }
+    let images = flags
+        .image
+        .iter()
+        .map(|text| Reference::parse(text).map_err(|source| RequestError::WarmImage { text: text.clone(), source }));
+    let images = images.collect::<Result<_, _>>()?;
+    let platform = platform(flags.platform.clone())?.unwrap_or_else(Platform::host);
+    let registries = client_config(flags.registries.clone(), environment)?;
+    let read = |dockerfile| {
+        let WarmerFlags { build_arg, platform: custom_platform, registries, .. } = flags.clone();
+        request(Flags { dockerfile, build_arg, custom_platform, registries, ..build }, environment)
+    };
+    Ok(WarmRequest {
+        images,
+        dockerfile: dockerfile.map(read).transpose()?.map(Box::new),
+        directory: flags.cache_dir,
+        lifetime: flags.cache_ttl,
+        force: flags.force,
+        platform,
+        registries,
+    })
+}

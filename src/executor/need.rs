@@ -18,24 +18,27 @@ pub enum Need {
 /// not carried out are there already.
 pub fn needs(plan: &Plan, single_snapshot: bool, is_carried_out: &dyn Fn(Position) -> bool) -> Vec<Need> {
     let mut needs = vec![Need::Nothing; plan.stages.len()];
+    let mut look_names_up = vec![false; plan.stages.len()];
     // Whoever needs a stage comes after it.
     for (index, stage) in plan.stages.iter().enumerate().rev() {
         let position = |step| Position { stage: index, step };
         let steps = || stage.steps.iter().enumerate().filter(|(step, _)| is_carried_out(position(*step)));
         let own = steps().map(|(_, step)| of_step(&step.action, single_snapshot)).max();
         let mut need = needs[index].max(own.unwrap_or(Need::Nothing));
-        // What the layer of a command does to the files that names are looked up in is not foreseen.
+        look_names_up[index] |= steps().any(|(_, step)| looks_names_up(&step.action));
+        // The files that names are looked up in are there, unless a link leads to them, which a command's layer may have made.
         let has_known_command = stage
             .steps
             .iter()
             .enumerate()
             .any(|(step, planned)| matches!(planned.action, Action::Run(_)) && !is_carried_out(position(step)));
-        if need == Need::Entries && has_known_command {
+        if need == Need::Entries && has_known_command && look_names_up[index] {
             need = Need::Content;
         }
         needs[index] = need;
         if let Base::Stage(parent) = stage.base {
             needs[parent] = needs[parent].max(need);
+            look_names_up[parent] |= look_names_up[index];
         }
         for from in steps().flat_map(|(_, step)| step.action.origins()) {
             if let CopyFrom::Stage(source) = from {
@@ -44,6 +47,16 @@ pub fn needs(plan: &Plan, single_snapshot: bool, is_carried_out: &dyn Fn(Positio
         }
     }
     needs
+}
+
+/// Whether a step needs the stage's users and groups.
+fn looks_names_up(action: &Action) -> bool {
+    let has_name = |owner: &str| owner.split(':').any(|part| part.bytes().any(|byte| !byte.is_ascii_digit()));
+    match action {
+        Action::Copy(copy) => copy.chown.as_deref().is_some_and(has_name),
+        Action::Workdir(workdir) => has_name(&workdir.user),
+        Action::Configure | Action::Run(_) => false,
+    }
 }
 
 fn of_step(action: &Action, single_snapshot: bool) -> Need {

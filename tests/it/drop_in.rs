@@ -1,10 +1,12 @@
 //! The surroundings that pipelines run kaniko's image in: what a kubelet mounts, and an image with a shell for the systems
 //! that start jobs with one.
 
+use crate::support::git::Repository;
 use crate::support::images;
 use crate::support::peers::peers;
 use crate::support::pod::{Pod, debug_image};
 use crate::support::program::{Workspace, run};
+use crate::support::web::Web;
 
 const EPOCH: &str = "SOURCE_DATE_EPOCH=1700000000";
 
@@ -62,4 +64,44 @@ fn image_with_a_shell_goes_on_after_the_build() {
     .success();
     assert!(ended.said.contains("after"), "{}", ended.said);
     assert!(images::exists(&destination));
+}
+
+/// Command lines as pipelines have them for kaniko, word for word but for the names of hosts.
+#[test]
+fn a_pod_that_builds_a_repository_with_a_cache() {
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::new(&directory.path().join("company"), "myapp");
+    repository.file("Dockerfile", &format!("FROM {}\nCOPY app /app\nRUN cat /app > /built\n", peers().busybox()));
+    repository.file("app", "1").commit("main");
+    let git = Web::serve_git(directory.path().to_owned(), |_asked| None);
+    let registry = peers().repository("company");
+    let line = "--dockerfile=Dockerfile --context=git://HOST/company/myapp.git#refs/heads/main --destination=REG/myapp:v1.2.3 \
+                --cache=true --cache-repo=REG/myapp/cache --cache-ttl=168h --snapshot-mode=redo --compressed-caching=false \
+                --use-new-run";
+    let line = line.replace("HOST", &git.host()).replace("REG", &registry);
+    let arguments: Vec<&str> = line.split_ascii_whitespace().collect();
+    let build = || Pod::new().option("--env=GIT_PULL_METHOD=http").run(&arguments).success();
+    build();
+    assert!(images::exists(&format!("{registry}/myapp:v1.2.3")));
+    let again = build();
+    assert!(again.said.contains("CACHED"), "{}", again.said);
+    assert!(!again.said.contains("isolation:"), "a build that runs nothing needs no sandbox: {}", again.said);
+}
+
+#[test]
+fn a_pod_that_builds_a_workspace_for_two_destinations() {
+    let workspace =
+        Workspace::new(&format!("FROM {}\nARG BUILD_DATE\nRUN echo $BUILD_DATE > /built\n", peers().busybox()));
+    let registry = peers().repository("team");
+    let line = "--context=dir:///workspace --dockerfile=/workspace/Dockerfile --destination=REG/app:1 --destination=REG/app:latest \
+                --cache=true --cache-repo=REG/cache --cache-ttl=168h --snapshotMode=redo --use-new-run --compressed-caching=true \
+                --build-arg=BUILD_DATE=2026-01-02T03:04:05Z --label=org.opencontainers.image.created=2026-01-02T03:04:05Z \
+                --verbosity=info --digest-file=/workspace/image-digest --push-retry=3";
+    let line = line.replace("REG", &registry);
+    let arguments: Vec<&str> = line.split_ascii_whitespace().collect();
+    Pod::new().mount(&workspace.context(), "/workspace").run(&arguments).success();
+    let digest = std::fs::read_to_string(workspace.context().join("image-digest")).unwrap();
+    for tag in ["1", "latest"] {
+        assert_eq!(images::digest(&format!("{registry}/app:{tag}")), digest);
+    }
 }

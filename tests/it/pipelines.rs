@@ -5,11 +5,13 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::support::git::Repository;
 use crate::support::images;
 use crate::support::kube::{Kube, manifest};
 use crate::support::peers::peers;
 use crate::support::pod::{debug_image, executor_image};
 use crate::support::program::{Workspace, run, source_directory, stdout};
+use crate::support::web::Web;
 
 fn dockerfile() -> String {
     format!("FROM {}\nRUN echo built > /built\n", peers().busybox())
@@ -44,6 +46,35 @@ fn the_pod_runs_under_podman() {
     );
     let ended = kube.play(pod).success();
     assert!(ended.said.contains(&format!("pushed {destination}:1.0@sha256:")), "{}", ended.said);
+}
+
+/// The pod of the Job: podman 4 knows no Jobs.
+#[test]
+fn the_job_runs_under_podman() {
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::new(&directory.path().join("team"), "app");
+    repository.file("Dockerfile", &dockerfile()).commit("main");
+    let git = Web::serve_git(directory.path().to_owned(), |_asked| None);
+    let mut kube = Kube::new("crabwright-job");
+    let [executor, debug] = kube.load_images();
+    let secret = kube.own("credentials");
+    kube.secret(&secret, "config.json", &docker_config());
+    let destination = format!("{}/{}", peers().registry_with_password(), kube.own("app"));
+    let job = manifest(
+        "k8s/job.yaml",
+        &[
+            ("registry.example/crabwright:0.1-debug", &debug),
+            ("registry.example/crabwright:0.1", &executor),
+            ("registry.example/team/app", &destination),
+            ("registry-credentials", &secret),
+            ("git.example", &git.host()),
+        ],
+    );
+    let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {}, "spec": job["spec"]["template"]["spec"]});
+    // the stand-in for the server speaks no https
+    pod["spec"]["initContainers"][0]["env"] = json!([{"name": "GIT_PULL_METHOD", "value": "http"}]);
+    let ended = kube.play(pod).success();
+    assert!(ended.said.contains(&format!("deploying {destination}@sha256:")), "{}", ended.said);
 }
 
 /// The script of a job, and its artifact in the next one, by a runner of GitLab's language.

@@ -272,3 +272,21 @@ async fn mounts_count_by_their_words_and_by_the_files_they_show() {
     assert_eq!(built.carried_out(), 1);
     built.says("context file lib/a.txt changed");
 }
+
+/// A copy behind a command that is not carried out again is laid on a tree whose files nobody unpacks, unless names are looked
+/// up in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_behind_cached_commands_are_as_without_a_cache() {
+    let users = "RUN mkdir -p /etc /home/app/in && echo app:x:77:78::/:/bin/sh >> /etc/passwd && ln -s /home/app/in /in && ln /bin/busybox /home/app/busybox\n";
+    for copies in ["COPY main.txt /in/\nCOPY --chown=7:8 lib /home/app\n", "COPY --chown=app main.txt /in/\n"] {
+        let dockerfile = format!("FROM {{base}}\n{users}{copies}");
+        let bench = Bench::with(Store::Directory, &dockerfile, Habits::default()).await;
+        bench.build_with(&["--reproducible"]);
+        bench.workspace.file("main.txt", "edited\n").file("lib/a.txt", "edited\n");
+        let edited = bench.build_with(&["--reproducible"]);
+        assert_eq!(edited.cached().len(), 1, "{}", edited.said());
+        let layers = bench.image_layers();
+        bench.build_with(&["--reproducible", "--no-cache", "--no-push-cache"]);
+        assert_eq!(bench.image_layers(), layers, "{copies}");
+    }
+}

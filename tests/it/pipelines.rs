@@ -38,7 +38,7 @@ fn the_pod_runs_under_podman() {
     let pod = manifest(
         "k8s/pod.yaml",
         &[
-            ("registry.example/crabwright:0.1", &executor),
+            ("registry.example/crabwright:0.1", executor),
             ("registry.example/team/app", &destination),
             ("registry-credentials", &secret),
             ("claimName: build-context", &format!("claimName: {volume}")),
@@ -63,8 +63,8 @@ fn the_job_runs_under_podman() {
     let job = manifest(
         "k8s/job.yaml",
         &[
-            ("registry.example/crabwright:0.1-debug", &debug),
-            ("registry.example/crabwright:0.1", &executor),
+            ("registry.example/crabwright:0.1-debug", debug),
+            ("registry.example/crabwright:0.1", executor),
             ("registry.example/team/app", &destination),
             ("registry-credentials", &secret),
             ("git.example", &git.host()),

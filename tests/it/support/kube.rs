@@ -1,5 +1,7 @@
-//! Pods of Kubernetes manifests, run by `podman kube play`.
+//! Pods of Kubernetes manifests, run by `podman kube play`, one at a time: podman's first pod on a machine makes its pause
+//! image, its control groups and its locks, and two that are first disturb each other.
 
+use std::fs::File;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -9,6 +11,11 @@ use tempfile::TempDir;
 use super::peers::peers;
 use super::pod::image_archive;
 use super::program::{Ended, run, source_directory, stdout};
+
+const IMAGES: [&str; 2] = ["localhost/crabwright:dev", "localhost/crabwright:debug"];
+
+/// podman itself failed, not what it ran: the exit code of its manual.
+const PODMAN_FAILED: i32 = 125;
 
 /// A manifest of the project with stand-ins for the names in it.
 pub(crate) fn manifest(path: &str, names: &[(&str, &str)]) -> Value {
@@ -26,13 +33,17 @@ pub(crate) struct Kube {
     directory: TempDir,
     secrets: Vec<String>,
     volumes: Vec<String>,
+    /// Held by one pod of the machine; the last field, let go when all is gone.
+    _turn: File,
 }
 
 impl Kube {
     /// Names in podman's storage are everybody's: `name` is made this test's own.
     pub(crate) fn new(name: &str) -> Self {
         let name = format!("{name}-{}", std::process::id());
-        Self { name, directory: tempfile::tempdir().unwrap(), secrets: Vec::new(), volumes: Vec::new() }
+        let turn = File::create(std::env::temp_dir().join("crabwright-kube.lock")).unwrap();
+        turn.lock().unwrap();
+        Self { name, directory: tempfile::tempdir().unwrap(), secrets: Vec::new(), volumes: Vec::new(), _turn: turn }
     }
 
     /// A name that nobody else has.
@@ -41,14 +52,11 @@ impl Kube {
     }
 
     /// Makes the executor's images known to podman; by name, as a manifest says it.
-    pub(crate) fn load_images(&self) -> [String; 2] {
-        let load = |(archive, image): (&str, &str)| {
+    pub(crate) fn load_images(&self) -> [&'static str; 2] {
+        for archive in ["executor.tar", "debug.tar"] {
             run(podman().arg("load").arg("--quiet").arg("--input").arg(image_archive(archive))).success();
-            let own = format!("localhost/{}:{}", self.name, image.replace(':', "-"));
-            run(podman().args(["tag", &format!("localhost/{image}"), &own])).success();
-            own
-        };
-        [("executor.tar", "crabwright:dev"), ("debug.tar", "crabwright:debug")].map(load)
+        }
+        IMAGES
     }
 
     /// A secret with one file. podman before 4.4 hands out what a Secret's `data` says without decoding it.
@@ -80,11 +88,18 @@ impl Kube {
         pod["metadata"]["name"] = self.name.clone().into();
         let path = self.directory.path().join("pod.yaml");
         std::fs::write(&path, pod.to_string()).unwrap();
-        let played = run(podman()
-            .args(["kube", "play", "--network=host", "--log-driver=k8s-file"])
-            .arg(&path)
-            .env("CONTAINERS_CONF", self.configuration()))
-        .success();
+        let play = || {
+            run(podman()
+                .args(["kube", "play", "--replace", "--network=host", "--log-driver=k8s-file"])
+                .arg(&path)
+                .env("CONTAINERS_CONF", self.configuration()))
+        };
+        let mut played = play();
+        if played.code == PODMAN_FAILED {
+            println!("podman could not start the pod, once more:\n{}", played.said);
+            played = play();
+        }
+        let played = played.success();
         // Those that come first have ended, and are gone.
         let containers = pod["spec"]["containers"].as_array().unwrap();
         let mut ended = Ended { code: played.code, said: played.said };
@@ -118,9 +133,7 @@ impl Drop for Kube {
         for volume in &self.volumes {
             run(podman().args(["volume", "rm", "--force", volume]));
         }
-        for image in ["crabwright-dev", "crabwright-debug"] {
-            run(podman().args(["untag", &format!("localhost/{}:{image}", self.name)]));
-        }
+        run(podman().arg("rmi").args(IMAGES));
     }
 }
 

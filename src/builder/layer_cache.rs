@@ -26,7 +26,7 @@ use crate::executor::copy::{CopySource, KnownFiles};
 use crate::executor::{BuiltLayer, KnownLayerError, KnownLayers, Position, files_of};
 use crate::image::{Blob, BlobSource, Digest, Image, Reference};
 use crate::plan::{Action, CopyFrom, Plan, Step};
-use crate::push::{self, ExistingTags, PushError};
+use crate::push::{self, ExistingTags, PushError, Uploads};
 use crate::registry::Client;
 use crate::rootfs::Tree;
 
@@ -578,10 +578,11 @@ async fn write_to(
     let written: Result<(), WriteError> = match place {
         Place::Repository(repository) => {
             let tags: Vec<Reference> = names.into_iter().map(|name| repository.with_tag(name)).collect();
-            push::push(client, &image, &tags, ExistingTags::KeepImmutable, &Progress::hidden(), store)
-                .await
-                .map(drop)
-                .map_err(WriteError::from)
+            match Uploads::new(client, &tags, &Progress::hidden(), store.clone()) {
+                Ok(uploads) => push::push(&uploads, &image, ExistingTags::KeepImmutable).await.map(drop),
+                Err(error) => Err(error),
+            }
+            .map_err(WriteError::from)
         }
         Place::Directory(directory) => {
             LayerCache::add_to_directory(directory, image, names).await.map_err(WriteError::from)

@@ -5,6 +5,7 @@
 
 mod call;
 mod dockerfile;
+mod early_uploads;
 mod images;
 mod inputs;
 mod layer_cache;
@@ -28,7 +29,7 @@ use crate::diag::redact::Secret;
 use crate::diag::{CacheSummary, Phase, Summary, interrupt, with_causes};
 use crate::dockerfile::ast::Dockerfile;
 use crate::executor::{
-    self, AgentError, BuiltLayer, CopyError, ExecutorError, KnownLayers, Position, Resources, SshAgents,
+    self, AgentError, BuiltLayer, CopyError, ExecutorError, KnownLayers, LayerObserver, Position, Resources, SshAgents,
 };
 use crate::image::{AssembleError, Digest, Image, rfc3339};
 use crate::layer::{Compression, LayerOptions};
@@ -43,6 +44,7 @@ use crate::secret::{SecretError, Secrets};
 use crate::snapshot::IgnoredPaths;
 use crate::ssh::{Agents, SshError};
 
+use early_uploads::EarlyUploads;
 use images::{Layers, Registry, Remembering};
 use layer_cache::{StepCache, Surroundings};
 use outputs::Outputs;
@@ -268,6 +270,7 @@ fn uninterrupted(
     if request.push && request.check_push {
         runtime.block_on(push::check_destinations(&client, &request.destinations))?;
     }
+    let uploads = EarlyUploads::new(request, runtime.handle(), &client, &store, progress)?;
     let clamp_mtime = epoch.filter(|_| request.reproducible);
     let layers = LayerOptions { clamp_mtime, ..request.layers.clone() };
     let cache = request.cache.as_ref().map(|cache| {
@@ -294,6 +297,7 @@ fn uninterrupted(
         context: &context,
         named_contexts: &named_contexts,
         known_layers: cache.as_ref().map(|cache| -> &dyn KnownLayers { cache }),
+        layer_observer: uploads.as_ref().map(|uploads| -> &dyn LayerObserver { uploads }),
         base_layers: &base_layers,
         remote_sources: &remotes,
         secrets: &secrets,
@@ -308,7 +312,9 @@ fn uninterrupted(
         single_snapshot: request.single_snapshot,
         progress: progress.clone(),
     };
-    let work = Work { request, runtime: &runtime, client: &client, store: &store, progress, plan: &plan, epoch };
+    let uploads = uploads.as_ref();
+    let work =
+        Work { request, runtime: &runtime, client: &client, store: &store, uploads, progress, plan: &plan, epoch };
     let mut sandbox = Some(sandbox);
     let mut open = |resources: &Resources<'_>| {
         let is_carried_out = |position| cache.as_ref().is_none_or(|cache| cache.is_carried_out(position));
@@ -325,7 +331,10 @@ fn uninterrupted(
         let _phase = progress.phase(Phase::Cache);
         cache.finish(result.is_ok());
     }
-    let (image, images) = result?;
+    let (image, images) = result.map_err(|error| match uploads {
+        Some(uploads) => uploads.give_up(error),
+        None => error,
+    })?;
     Ok(Summary {
         images,
         digest: image.digest().to_string(),
@@ -344,6 +353,8 @@ struct Work<'a> {
     runtime: &'a tokio::runtime::Runtime,
     client: &'a Client,
     store: &'a BlobStore,
+    /// Those of a build that pushes.
+    uploads: Option<&'a EarlyUploads<'a>>,
     progress: &'a Progress,
     plan: &'a Plan,
     epoch: Option<i64>,
@@ -378,7 +389,7 @@ impl Work<'_> {
             let _phase = self.progress.phase(Phase::Push);
             let Work { client, store, .. } = *self;
             let outputs = Outputs { image: &image, client, store, directory: &resources.directory };
-            match deliver(&outputs, self.request, self.runtime, self.progress) {
+            match deliver(&outputs, self.uploads, self.request, self.runtime) {
                 Ok(images) => return Ok((image, images)),
                 Err(_)
                     if interrupt::requested().is_none()
@@ -557,11 +568,11 @@ fn base_history_length(plan: &Plan, stage: usize) -> usize {
 /// Writes every output that was asked for, the push last; gives the places where the image can be found.
 fn deliver(
     outputs: &Outputs<'_>,
+    uploads: Option<&EarlyUploads<'_>>,
     request: &BuildRequest,
     runtime: &tokio::runtime::Runtime,
-    progress: &Progress,
 ) -> Result<Vec<String>, BuildError> {
-    let Outputs { image, client, store, .. } = *outputs;
+    let image = outputs.image;
     let files = DigestFiles {
         digest: request.digest_file.clone(),
         name_with_digest: request.image_name_with_digest_file.clone(),
@@ -574,9 +585,9 @@ fn deliver(
             outputs.write(output, &request.destinations).await?;
             places.push(output.to_string());
         }
-        if request.push {
+        if let Some(EarlyUploads { uploads, .. }) = uploads {
             let tags = if request.ignore_immutable_tags { ExistingTags::KeepImmutable } else { ExistingTags::Replace };
-            push::push(client, image, &request.destinations, tags, progress, store).await?;
+            push::push(uploads, image, tags).await?;
             places.extend(request.destinations.iter().map(ToString::to_string));
         }
         let pushed = if request.push { request.destinations.as_slice() } else { &[] };

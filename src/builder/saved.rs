@@ -15,6 +15,7 @@ use crate::image::{
 use crate::layer::{self, LayerError, LayerOptions, VerifyingReader};
 use crate::push;
 
+use super::early_uploads::EarlyUploads;
 use super::outputs::Outputs;
 use super::work_directory::WorkDirectory;
 use super::{BuildError, BuildRequest, connect, deliver, left_behind, total_size};
@@ -113,7 +114,8 @@ fn push_from(
     let images = {
         let _phase = progress.phase(Phase::Push);
         let outputs = Outputs { image: &image, client: &client, store: &store, directory };
-        deliver(&outputs, request, &runtime, progress)?
+        let uploads = EarlyUploads::new(request, runtime.handle(), &client, &store, progress)?;
+        deliver(&outputs, uploads.as_ref(), request, &runtime)?
     };
     Ok(Summary {
         images,

@@ -49,6 +49,8 @@ pub struct Resources<'a> {
     pub base_layers: &'a dyn BaseLayers,
     /// The layers that earlier builds left.
     pub known_layers: Option<&'a dyn KnownLayers>,
+    /// Is told of the image's layers.
+    pub layer_observer: Option<&'a dyn LayerObserver>,
     /// Where sources of ADD come from that are not in the build context.
     pub remote_sources: &'a dyn RemoteSources,
     /// The secrets that steps may use.
@@ -86,6 +88,13 @@ pub trait BaseLayers: Sync {
 
     /// Where an output finds the blob of layer `index` of `image`, whether it has been fetched or not.
     fn source(&self, image: &BaseImage, index: usize) -> BlobSource;
+}
+
+/// Is told of the layers of the image that is being built, as soon as it is known that the image has them.
+pub trait LayerObserver: Sync {
+    /// The layer can be had from now on. Layers of the base are among those that are told, and one may be told twice. Not to
+    /// be waited in: the stage goes on when this returns.
+    fn ready(&self, layer: &BuiltLayer);
 }
 
 /// Fetches what ADD takes from the network.

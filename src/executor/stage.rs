@@ -27,11 +27,13 @@ pub(super) struct StageRun<'e> {
     pub(super) tree: Option<Tree>,
     /// How many of the layers are in the tree.
     pub(super) unpacked: usize,
+    /// How many of the layers the observer knows of.
+    announced: usize,
 }
 
 impl<'e> StageRun<'e> {
     pub(super) fn new(execution: &'e Execution<'e>, index: usize, thread: usize) -> Self {
-        Self { execution, index, thread, layers: Vec::new(), tree: None, unpacked: 0 }
+        Self { execution, index, thread, layers: Vec::new(), tree: None, unpacked: 0, announced: 0 }
     }
 
     /// Runs the stage to its end, or until nobody wants it any more.
@@ -85,6 +87,7 @@ impl<'e> StageRun<'e> {
                 self.step(step, execution.resources.single_snapshot && Some(number) != last_change, &line)?;
                 line.done();
                 self.keep_known(number, step);
+                self.announce();
             }
             for needed in step.action.needs() {
                 execution.release(needed)?;
@@ -97,6 +100,17 @@ impl<'e> StageRun<'e> {
             execution.release(parent)?;
         }
         execution.finish(self.index, self.layers, self.tree)
+    }
+
+    /// Tells of the layers that are there by now, if they are the image's. Not before a step has made one: those of the base
+    /// should not be in the way of their own fetching, and a build that only configures has nothing to go on with.
+    fn announce(&mut self) {
+        let execution = self.execution;
+        let Some(observer) = execution.resources.layer_observer else { return };
+        if self.unpacked > 0 && execution.plan.image_stages().any(|stage| stage == self.index) {
+            self.layers[self.announced..].iter().for_each(|layer| observer.ready(layer));
+            self.announced = self.layers.len();
+        }
     }
 
     /// Runs a step. What a `deferred` one changed becomes part of a later step's layer.

@@ -67,6 +67,11 @@ impl Plan {
         }
         missing
     }
+
+    /// The stages whose layers the image has: the target, what it starts from, and so on.
+    pub fn image_stages(&self) -> impl Iterator<Item = usize> {
+        std::iter::successors(Some(self.target), |stage| self.stages[*stage].parent())
+    }
 }
 
 /// One stage, resolved.

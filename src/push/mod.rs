@@ -8,6 +8,7 @@ mod output;
 mod outputs;
 mod reports;
 mod send;
+mod uploads;
 
 pub use destinations::{ExistingTags, PushSummary, check_destinations, push};
 pub use digest_files::{DigestFiles, write_digest_files};
@@ -15,3 +16,4 @@ pub use error::{PushError, SendError};
 pub use output::{Output, OutputKind, Target};
 pub use outputs::{ArchiveKind, write_archive, write_layout, write_whole};
 pub use reports::{Reports, write_reports};
+pub use uploads::Uploads;

@@ -5,7 +5,9 @@
 //! and the size that passed is remembered for the other blobs. A registry that takes no pieces gets everything in one
 //! request again.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RANGE};
@@ -53,6 +55,37 @@ impl RequestLimit {
             self.0.store(piece, Ordering::Relaxed);
         }
         true
+    }
+}
+
+/// How long registries are given to hear of uploads that nobody goes on with.
+const TIME_TO_ABANDON: Duration = Duration::from_secs(2);
+
+/// An upload that nobody goes on with, and that the registry still waits for.
+#[derive(Debug)]
+pub(super) struct Unfinished {
+    session: UploadSession,
+    endpoint: Arc<Endpoint>,
+    access: Access,
+    operation: String,
+}
+
+/// Takes note of the session when an upload ends in any other way than with its blob.
+struct Watched<'a> {
+    client: &'a Client,
+    access: &'a Access,
+    operation: &'a str,
+    /// The last one that was spoken with.
+    endpoint: Option<Arc<Endpoint>>,
+    standing: Standing,
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        if let (Some(session), Some(endpoint)) = (self.standing.session.take(), self.endpoint.take()) {
+            let (access, operation) = (self.access.clone(), self.operation.to_owned());
+            self.client.unfinished().push(Unfinished { session, endpoint, access, operation });
+        }
     }
 }
 
@@ -116,15 +149,32 @@ impl Client {
         let operation = format!("upload blob {} to {}", descriptor.digest, target.without_tag());
         let access = Access::push(&target.repository);
         let (operation, access) = (operation.as_str(), &access);
-        let standing = tokio::sync::Mutex::new(Standing { session, ..Standing::default() });
-        let standing = &standing;
+        let standing = Standing { session, ..Standing::default() };
+        let watched = Watched { client: self, access, operation, endpoint: None, standing };
+        let watched = tokio::sync::Mutex::new(watched);
+        let watched = &watched;
         self.with_endpoint(target, Purpose::Push, operation, |endpoint| async move {
             let _slot = self.transfer_slot().await;
-            let mut standing = standing.lock().await;
+            let mut watched = watched.lock().await;
+            watched.endpoint = Some(Arc::clone(&endpoint));
             let upload = Upload { client: self, endpoint: &endpoint, target, descriptor, source, access, operation };
-            upload.attempt(&mut standing, label).await
+            upload.attempt(&mut watched.standing, label).await?;
+            watched.standing.session = None;
+            Ok(())
         })
         .await
+    }
+
+    /// Tells the registries of uploads that were given up midway. They would find out by themselves, later: it is tried for a
+    /// moment only.
+    pub async fn abandon_uploads(&self) {
+        let unfinished = std::mem::take(&mut *self.unfinished());
+        let tell = futures_util::future::join_all(unfinished.into_iter().map(async |upload| {
+            upload.session.abandon(&upload.endpoint, &upload.access, &upload.operation).await;
+        }));
+        if tokio::time::timeout(TIME_TO_ABANDON, tell).await.is_err() {
+            tracing::debug!("a registry was not told in time of the uploads that were given up");
+        }
     }
 }
 

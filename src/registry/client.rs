@@ -9,6 +9,7 @@ use reqwest::Url;
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::authentication::Authenticator;
+use super::blob_upload::Unfinished;
 use super::credentials::{Keychain, Source, Variables};
 use super::error::RegistryError;
 use super::mirrors::{Mirrors, Places};
@@ -111,6 +112,7 @@ struct Inner {
     /// Mirrors that did not answer, by their registry.
     outages: Mutex<BTreeSet<String>>,
     transfers: Semaphore,
+    unfinished: Mutex<Vec<Unfinished>>,
     meter: Arc<Meter>,
 }
 
@@ -154,6 +156,7 @@ impl Client {
                 endpoints: Mutex::default(),
                 outages: Mutex::default(),
                 transfers: Semaphore::new(MAX_TRANSFERS),
+                unfinished: Mutex::default(),
                 meter: Arc::default(),
             }),
             patience: None,
@@ -210,6 +213,11 @@ impl Client {
     pub(super) async fn transfer_slot(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
         // The semaphore is never closed.
         self.inner.transfers.acquire().await.ok()
+    }
+
+    /// Uploads that were given up and that their registries wait for.
+    pub(super) fn unfinished(&self) -> MutexGuard<'_, Vec<Unfinished>> {
+        locked(&self.inner.unfinished)
     }
 
     fn plain_http(&self, registry: &str, host: &str, purpose: Purpose) -> PlainHttp {

@@ -14,6 +14,7 @@ mod contexts;
 mod contexts_buckets;
 mod contract;
 mod drop_in;
+mod early_uploads;
 mod everyday;
 mod floors;
 mod kaniko_contract;

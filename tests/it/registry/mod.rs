@@ -15,7 +15,8 @@ use crabwright::image::{
     Blob, BlobSource, Descriptor, Digest, Image, ImageConfig, Index, Manifest, Platform, Reference, RootFs, media_type,
 };
 use crabwright::push::{
-    ArchiveKind, ExistingTags, PushError, PushSummary, Target, check_destinations, push, write_archive, write_layout,
+    ArchiveKind, ExistingTags, PushError, PushSummary, Target, Uploads, check_destinations, push, write_archive,
+    write_layout,
 };
 use crabwright::registry::{Client, ClientConfig, Keychain, RegistryError};
 
@@ -115,7 +116,7 @@ impl Workspace {
     }
 
     async fn push(&self, client: &Client, image: &Image, to: &[Reference]) -> Result<PushSummary, PushError> {
-        push(client, image, to, ExistingTags::Replace, &Progress::hidden(), &self.store).await
+        push(&Uploads::new(client, to, &Progress::hidden(), self.store.clone())?, image, ExistingTags::Replace).await
     }
 }
 
@@ -585,7 +586,7 @@ async fn pushes_can_run_on_any_thread() {
     let image = image(workspace.layer_file());
     let (client, store, target) = (anonymous(), workspace.store.clone(), reference(&registry, "app:1"));
     let pushed = tokio::spawn(async move {
-        push(&client, &image, &[target], ExistingTags::Replace, &Progress::hidden(), &store).await
+        push(&Uploads::new(&client, &[target], &Progress::hidden(), store)?, &image, ExistingTags::Replace).await
     });
     pushed.await.expect("no panic").expect("pushed");
 }

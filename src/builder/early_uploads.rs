@@ -1,0 +1,53 @@
+//! The image's layers on their way to its repositories while the build goes on.
+
+use tokio::runtime::Handle;
+
+use crate::cache::BlobStore;
+use crate::diag::interrupt;
+use crate::diag::progress::Progress;
+use crate::executor::{BuiltLayer, LayerObserver};
+use crate::push::{PushError, Uploads};
+use crate::registry::Client;
+
+use super::{BuildError, BuildRequest};
+
+/// The uploads of a build that pushes.
+pub(super) struct EarlyUploads<'a> {
+    pub(super) uploads: Uploads<BlobStore>,
+    runtime: &'a Handle,
+}
+
+impl<'a> EarlyUploads<'a> {
+    /// None for a build that does not push.
+    pub(super) fn new(
+        request: &BuildRequest,
+        runtime: &'a Handle,
+        client: &Client,
+        store: &BlobStore,
+        progress: &Progress,
+    ) -> Result<Option<Self>, PushError> {
+        if !request.push {
+            return Ok(None);
+        }
+        let uploads = Uploads::new(client, &request.destinations, progress, store.clone())?;
+        Ok(Some(Self { uploads, runtime }))
+    }
+
+    /// Ends what is under way because the build failed, and gives the error that says what is left in registries.
+    pub(super) fn give_up(&self, error: BuildError) -> BuildError {
+        self.runtime.block_on(self.uploads.give_up());
+        match (interrupt::requested(), &error) {
+            (None, _) | (_, BuildError::Push(PushError::Interrupted { .. })) => error,
+            (Some(signal), _) => {
+                tracing::debug!("what the signal ended: {error}");
+                self.uploads.interrupted(signal, &[]).into()
+            }
+        }
+    }
+}
+
+impl LayerObserver for EarlyUploads<'_> {
+    fn ready(&self, layer: &BuiltLayer) {
+        self.uploads.begin(self.runtime, &layer.blob);
+    }
+}

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use crate::cache::{BlobStore, WarmImages};
 use crate::diag::with_causes;
 use crate::executor::{self, BaseLayers, Need, Position};
+use crate::fs::Arrival;
 use crate::image::{BaseImage, BlobSource};
 use crate::plan::{Base, CopyFrom, ImageError, ImageRequest, Images, Plan};
 use crate::registry::Client;
@@ -111,6 +112,20 @@ impl BaseLayers for Layers {
         }
         let Registry { runtime, client, .. } = &self.registry;
         runtime.block_on(self.store.ensure(client, &image.reference, descriptor)).map_err(ImageError::from)
+    }
+
+    fn arrival(&self, image: &BaseImage, index: usize) -> Result<Arc<Arrival>, ImageError> {
+        let descriptor = &image.layers[index].descriptor;
+        if image.reference.layout_directory().is_some() {
+            let file = crate::fs::open(&self.file(image, index)?)?;
+            return Ok(Arc::new(Arrival::of_file(file, descriptor.size)));
+        }
+        let arrival = self.store.arrival(&descriptor.digest);
+        let (client, store) = (self.registry.client.clone(), self.store.clone());
+        let (reference, descriptor) = (image.reference.clone(), descriptor.clone());
+        // Whoever reads is told how that ends.
+        self.registry.runtime.spawn(async move { store.ensure(&client, &reference, &descriptor).await });
+        Ok(arrival)
     }
 
     fn source(&self, image: &BaseImage, index: usize) -> BlobSource {

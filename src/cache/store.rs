@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::diag::with_causes;
+use crate::fs::Arrival;
 use crate::image::layout::LayoutReader;
 use crate::image::{Descriptor, Digest, Reference};
 use crate::registry::{Client, LocalBlobs, RegistryError};
@@ -52,6 +53,8 @@ struct Inner {
     directory: PathBuf,
     /// One lock for each blob that someone asked for: the first one fetches, the others wait.
     flights: Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+    /// Blobs that somebody may read while they come.
+    arrivals: Mutex<BTreeMap<Digest, Arc<Arrival>>>,
     /// Blobs that lie elsewhere.
     lent: Mutex<BTreeMap<Digest, Lent>>,
 }
@@ -72,7 +75,14 @@ impl BlobStore {
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let directory = directory.into();
         std::fs::create_dir_all(&directory).map_err(|source| StoreError::Create { path: directory.clone(), source })?;
-        Ok(Self { inner: Arc::new(Inner { directory, flights: Mutex::default(), lent: Mutex::default() }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                directory,
+                flights: Mutex::default(),
+                arrivals: Mutex::default(),
+                lent: Mutex::default(),
+            }),
+        })
     }
 
     /// The store's directory.
@@ -129,20 +139,40 @@ impl BlobStore {
         reference: &Reference,
         descriptor: &Descriptor,
     ) -> Result<PathBuf, RegistryError> {
-        if let Some(path) = self.get(descriptor)? {
-            return Ok(path);
-        }
         let flight = self.flight(&descriptor.digest);
         let _landing = flight.lock().await;
-        if let Some(path) = self.get(descriptor)? {
-            return Ok(path);
-        }
-        if let Some(path) = self.borrow(descriptor).await {
+        let ending = Ending { store: self, digest: &descriptor.digest, arrival: self.arrival(&descriptor.digest) };
+        let landed = self.land(client, reference, descriptor, &ending.arrival).await;
+        ending.tell(&landed);
+        landed
+    }
+
+    async fn land(
+        &self,
+        client: &Client,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        arrival: &Arrival,
+    ) -> Result<PathBuf, RegistryError> {
+        let here = match self.get(descriptor)? {
+            Some(path) => Some(path),
+            None => self.borrow(descriptor).await,
+        };
+        if let Some(path) = here {
+            let opened = std::fs::File::open(&path);
+            arrival.begin(opened.map_err(|source| RegistryError::File { verb: "open", path: path.clone(), source })?);
+            arrival.reach(descriptor.size);
             return Ok(path);
         }
         let path = self.path(&descriptor.digest);
-        client.fetch_blob(reference, descriptor, &path).await?;
+        client.fetch_arriving_blob(reference, descriptor, &path, arrival).await?;
         Ok(path)
+    }
+
+    /// What can be read of the blob before it is complete; whoever asks sees to it that somebody fetches it
+    /// ([`BlobStore::ensure`]).
+    pub fn arrival(&self, digest: &Digest) -> Arc<Arrival> {
+        Arc::clone(self.arrivals().entry(digest.clone()).or_default())
     }
 
     /// The files of several blobs, in their order; fetched side by side.
@@ -186,6 +216,10 @@ impl BlobStore {
         None
     }
 
+    fn arrivals(&self) -> MutexGuard<'_, BTreeMap<Digest, Arc<Arrival>>> {
+        self.inner.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lent(&self) -> MutexGuard<'_, BTreeMap<Digest, Lent>> {
         self.inner.lent.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -197,6 +231,26 @@ impl BlobStore {
             Err(poisoned) => poisoned.into_inner(),
         };
         Arc::clone(flights.entry(digest.clone()).or_default())
+    }
+}
+
+/// Tells those who read a blob while it comes how that ended, whatever way it ends. Who asks later begins anew.
+struct Ending<'a> {
+    store: &'a BlobStore,
+    digest: &'a Digest,
+    arrival: Arc<Arrival>,
+}
+
+impl Ending<'_> {
+    fn tell(&self, landed: &Result<PathBuf, RegistryError>) {
+        self.arrival.end(landed.as_ref().map(drop).map_err(|error| with_causes(error)));
+    }
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.store.arrivals().remove(self.digest);
+        self.arrival.end(Err("the download was given up".to_owned()));
     }
 }
 

@@ -23,6 +23,8 @@ pub(super) enum End<'a> {
     Cached,
     /// It failed.
     Failed(&'a str),
+    /// Ended because another step failed.
+    Canceled,
 }
 
 /// The digest by which the lines name a vertex: that of its name, so that it is the same in every build.
@@ -49,6 +51,7 @@ pub(super) fn vertex(name: &str, started: Option<SystemTime>, end: Option<(End<'
             End::Done => {}
             End::Cached => drop(vertex.insert("cached".to_owned(), true.into())),
             End::Failed(error) => drop(vertex.insert("error".to_owned(), error.into())),
+            End::Canceled => drop(vertex.insert("error".to_owned(), "canceled".into())),
         }
     }
     json!({ "vertexes": [vertex] }).to_string()

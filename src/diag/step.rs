@@ -114,6 +114,11 @@ impl Step {
         self.end(End::Cached);
     }
 
+    /// Nobody wants the step's result any more: it was ended because another one failed.
+    pub fn canceled(mut self) {
+        self.end(End::Canceled);
+    }
+
     /// Says something about the step, after its instruction.
     pub fn note(&self, text: &str) {
         self.working();
@@ -133,6 +138,7 @@ impl Step {
             End::Done => ("DONE", true),
             End::Cached => ("CACHED", false),
             End::Failed(_) => ("FAILED", true),
+            End::Canceled => ("CANCELED", true),
         };
         let waiting = self.marked.take().map(|waiting| waiting.into_inner().unwrap_or_else(PoisonError::into_inner));
         if let Some(waiting) = waiting.filter(|waiting| !waiting.is_empty()) {

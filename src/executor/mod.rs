@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex};
 use crate::context::{Context, ContextError};
 use crate::diag::progress::Progress;
 use crate::dockerfile::ast::{Source, Span};
-use crate::fs::Removals;
+use crate::fs::{Arrival, Removals};
 use crate::image::{BaseImage, Blob, BlobSource, Digest};
 use crate::layer::{LayerError, LayerOptions};
 use crate::plan::{ImageError, RemoteSource};
@@ -85,6 +85,13 @@ pub trait BaseLayers: Sync {
     /// # Errors
     /// It could not be fetched.
     fn file(&self, image: &BaseImage, index: usize) -> Result<PathBuf, ImageError>;
+
+    /// The content of that blob while it comes, after seeing to it that it does. That it has come and is right is known when
+    /// [`BaseLayers::file`] says so.
+    ///
+    /// # Errors
+    /// It is known by now that it cannot be had.
+    fn arrival(&self, image: &BaseImage, index: usize) -> Result<Arc<Arrival>, ImageError>;
 
     /// Where an output finds the blob of layer `index` of `image`, whether it has been fetched or not.
     fn source(&self, image: &BaseImage, index: usize) -> BlobSource;
@@ -155,6 +162,9 @@ pub enum ExecutorError {
         #[source]
         cause: StepError,
     },
+    /// Commands could not be stopped, should that be necessary.
+    #[error(transparent)]
+    Stop(SandboxError),
     /// A layer that an earlier build left cannot be used after all.
     #[error("use the cached layer {digest}")]
     KnownLayer {

@@ -6,7 +6,7 @@ use crate::diag::Step;
 use crate::fs::Timestamp;
 use crate::plan::Run;
 use crate::rootfs::Tree;
-use crate::sandbox::{Ids, Network, Process, Sandbox, Script, Status};
+use crate::sandbox::{Ids, Network, Process, Sandbox, Script, Status, Stop};
 
 use super::StepError;
 use super::directories::{NewDirectories, create_directories};
@@ -22,6 +22,7 @@ pub(super) fn run(
     command: &Run,
     prepared: &Prepared,
     sandbox: &mut dyn Sandbox,
+    stop: &Stop,
     line: &Step,
 ) -> Result<(), StepError> {
     let user = resolve_user(tree, &command.user).map_err(StepError::User)?;
@@ -41,6 +42,7 @@ pub(super) fn run(
         network: if command.offline { Network::None } else { Network::Shared },
         script: command.script.as_ref().map(|text| Script { name: text.name.clone(), content: text.content.clone() }),
         mounts: prepared.mounts.clone(),
+        stop: Some(stop.clone()),
         ..Process::default()
     };
     let outcome = sandbox.run(tree.path(), &process, &mut |_, bytes| line.output(bytes)).map_err(StepError::Sandbox)?;

@@ -82,7 +82,8 @@ impl<E> Drop for Leaving<'_, E> {
 }
 
 /// Calls `work` for every stage with its number and that of the thread, on up to `threads` threads, one of them the
-/// caller's. `bases[stage]` is the stage that must be done before it, one with a lower number.
+/// caller's. `bases[stage]` is the stage that must be done before it, one with a lower number. `failed` is called once all can
+/// see that an error has been returned.
 ///
 /// # Errors
 /// The first error of `work`. No stage is begun after it, and those under way are waited for.
@@ -90,6 +91,7 @@ pub(super) fn run<E: Send>(
     bases: &[Option<usize>],
     threads: usize,
     work: impl Fn(usize, usize, &Board<E>) -> Result<(), E> + Sync,
+    failed: impl Fn() + Sync,
 ) -> Result<(), E> {
     let state = State { stages: vec![Progress::Open; bases.len()], error: None, broken: false };
     let board = Board { state: Mutex::new(state), changed: Condvar::new() };
@@ -98,7 +100,10 @@ pub(super) fn run<E: Send>(
             let _leaving = Leaving(&board);
             match work(stage, number, &board) {
                 Ok(()) => board.lock().stages[stage] = Progress::Done,
-                Err(error) => drop(board.lock().error.get_or_insert(error)),
+                Err(error) => {
+                    board.lock().error.get_or_insert(error);
+                    failed();
+                }
             }
         }
     };
@@ -130,11 +135,16 @@ mod tests {
     #[test]
     fn one_thread_goes_in_order() {
         let order = Mutex::new(Vec::new());
-        let done = run(&[None, None, Some(0), None], 1, |stage, thread, _| {
-            assert_eq!(thread, 0);
-            order.lock().unwrap().push(stage);
-            Ok::<(), ()>(())
-        });
+        let done = run(
+            &[None, None, Some(0), None],
+            1,
+            |stage, thread, _| {
+                assert_eq!(thread, 0);
+                order.lock().unwrap().push(stage);
+                Ok::<(), ()>(())
+            },
+            || {},
+        );
         assert_eq!((done, order.into_inner().unwrap()), (Ok(()), vec![0, 1, 2, 3]));
     }
 
@@ -142,31 +152,41 @@ mod tests {
     fn independent_stages_run_at_once() {
         // Each waits for the others: one after the other they would wait for ever.
         let barrier = Barrier::new(3);
-        let done = run(&[None, None, None, Some(2)], 3, |stage, _, board| {
-            if stage < 3 {
-                barrier.wait();
-            } else {
-                assert!(board.wait_for(0) && board.wait_for(1));
-            }
-            Ok::<(), ()>(())
-        });
+        let done = run(
+            &[None, None, None, Some(2)],
+            3,
+            |stage, _, board| {
+                if stage < 3 {
+                    barrier.wait();
+                } else {
+                    assert!(board.wait_for(0) && board.wait_for(1));
+                }
+                Ok::<(), ()>(())
+            },
+            || {},
+        );
         assert_eq!(done, Ok(()));
     }
 
     #[test]
     fn the_first_error_stops_the_rest() {
-        let begun = AtomicUsize::new(0);
+        let (begun, failures) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let barrier = Barrier::new(2);
-        let result = run(&[None, None, Some(0), None], 2, |stage, _, board| {
-            begun.fetch_add(1, Ordering::Relaxed);
-            barrier.wait();
-            if stage == 0 {
-                return Err(stage);
-            }
-            assert!(!board.wait_for(0) && board.is_given_up());
-            Ok(())
-        });
-        assert_eq!((result, begun.into_inner()), (Err(0), 2));
+        let result = run(
+            &[None, None, Some(0), None],
+            2,
+            |stage, _, board| {
+                begun.fetch_add(1, Ordering::Relaxed);
+                barrier.wait();
+                if stage == 0 {
+                    return Err(stage);
+                }
+                assert!(!board.wait_for(0) && board.is_given_up());
+                Ok(())
+            },
+            || _ = failures.fetch_add(1, Ordering::Relaxed),
+        );
+        assert_eq!((result, begun.into_inner(), failures.into_inner()), (Err(0), 2, 1));
     }
 
     proptest! {
@@ -191,7 +211,7 @@ mod tests {
                 let others_done = needs[stage].iter().all(|needed| board.wait_for(*needed));
                 done.lock().unwrap()[stage] += 1;
                 if base_done && others_done { Ok(()) } else { Err(stage) }
-            });
+            }, || {});
             prop_assert_eq!(result, Ok(()));
             prop_assert!(done.into_inner().unwrap().into_iter().all(|times| times == 1));
         }

@@ -84,8 +84,14 @@ impl<'e> StageRun<'e> {
                 if needs_tree {
                     self.catch_up()?;
                 }
-                self.step(step, execution.resources.single_snapshot && Some(number) != last_change, &line)?;
-                line.done();
+                match self.step(step, execution.resources.single_snapshot && Some(number) != last_change, &line) {
+                    Ok(()) => line.done(),
+                    Err(_) if board.is_given_up() => {
+                        line.canceled();
+                        return Ok(());
+                    }
+                    Err(error) => return Err(error),
+                }
                 self.keep_known(number, step);
                 self.announce();
             }
@@ -177,7 +183,7 @@ impl<'e> StageRun<'e> {
         let alone =
             (!sandbox.is_concurrent()).then(|| execution.outside.write().unwrap_or_else(PoisonError::into_inner));
         let running = resources.progress.phase(Phase::Run);
-        let result = run::run(self.tree()?, command, &prepared, sandbox.as_mut(), line);
+        let result = run::run(self.tree()?, command, &prepared, sandbox.as_mut(), &execution.stop, line);
         drop(running);
         drop(alone);
         result.and(prepared.clear())

@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::context::Context;
-use crate::diag::Phase;
+use crate::diag::{Phase, with_causes};
+use crate::fs::{ArrivingFile, ReadAt};
 use crate::image::LayerDescriptor;
 use crate::layer;
 use crate::plan::{Base, CopyFrom, Plan, Stage};
 use crate::rootfs::{RootfsError, Tree};
+use crate::sandbox::Stop;
 
 use super::stage::StageRun;
 use super::users::DATABASES;
@@ -40,11 +42,11 @@ pub fn execute(plan: &Plan, resources: &Resources<'_>) -> Result<Vec<BuiltLayer>
         outside: RwLock::new(()),
         trees_made: AtomicUsize::new(0),
         layers_made: AtomicUsize::new(0),
+        stop: Stop::new().map_err(ExecutorError::Stop)?,
     };
     let bases: Vec<Option<usize>> = plan.stages.iter().map(Stage::parent).collect();
-    schedule::run(&bases, resources.parallel, |stage, thread, board| {
-        StageRun::new(&execution, stage, thread).run(board)
-    })?;
+    let work = |stage, thread, board: &_| StageRun::new(&execution, stage, thread).run(board);
+    schedule::run(&bases, resources.parallel, work, || execution.stop.ask())?;
     Ok(execution.layers(plan.target))
 }
 
@@ -82,6 +84,8 @@ pub(super) struct Execution<'a> {
     pub(super) outside: RwLock<()>,
     trees_made: AtomicUsize,
     layers_made: AtomicUsize,
+    /// For commands of other stages, once one has failed.
+    pub(super) stop: Stop,
 }
 
 impl Execution<'_> {
@@ -178,8 +182,8 @@ impl Execution<'_> {
         let name = self.plan.images[index].reference.to_string();
         let failed = |cause| ExecutorError::Prepare { stage: name.clone(), cause };
         if need < Need::Content {
-            let skeleton = Tree::create_skeleton(self.tree_path(), DATABASES).map_err(failed)?;
-            let skeleton = self.apply_layers(index, skeleton)?;
+            let skeleton =
+                self.with_layers(index, || Tree::create_skeleton(self.tree_path(), DATABASES).map_err(failed))?;
             let mut left_out = DATABASES.iter().map(|database| skeleton.is_left_out(Path::new(database)));
             if left_out.try_fold(false, |any, this| this.map(|this| any || this)).map_err(failed)? {
                 // Somewhere else, behind a link: that is too rare to find out before.
@@ -188,32 +192,62 @@ impl Execution<'_> {
                 return Ok(skeleton);
             }
         }
-        self.apply_layers(index, Tree::create(self.tree_path()).map_err(failed)?)
+        self.with_layers(index, || Tree::create(self.tree_path()).map_err(failed))
     }
 
-    fn apply_layers(&self, index: usize, mut tree: Tree) -> Result<Tree, ExecutorError> {
+    /// A new tree with the layers of an image, which are unpacked while they come. When one of them had to be fetched anew
+    /// meanwhile, another tree gets them: that one is complete then.
+    fn with_layers(
+        &self,
+        index: usize,
+        create: impl Fn() -> Result<Tree, ExecutorError>,
+    ) -> Result<Tree, ExecutorError> {
+        loop {
+            let mut tree = create()?;
+            if self.apply_layers(index, &mut tree)? {
+                return Ok(tree);
+            }
+            let image = self.plan.images[index].reference.to_string();
+            let started = self.resources.removals.start(tree.path());
+            started.map_err(|cause| ExecutorError::Prepare { stage: image, cause: cause.into() })?;
+        }
+    }
+
+    /// False where the layers have to be applied to another tree.
+    fn apply_layers(&self, index: usize, tree: &mut Tree) -> Result<bool, ExecutorError> {
         let image = &self.plan.images[index];
         let name = image.reference.to_string();
+        let Resources { base_layers, progress, .. } = self.resources;
         for (number, layer) in image.layers.iter().enumerate() {
-            let digest = layer.descriptor.digest.clone();
+            let digest = &layer.descriptor.digest;
             // Layers of a layout stay where the user has them.
             let is_outside = image.reference.layout_directory().is_some();
             let _outside = is_outside.then(|| self.outside.read().unwrap_or_else(PoisonError::into_inner));
-            let waiting = self.resources.progress.phase(Phase::Pull);
-            let file = self.resources.base_layers.file(image, number).map_err(|cause| ExecutorError::Fetch {
-                image: name.clone(),
-                digest: digest.clone(),
-                cause,
-            })?;
+            let not_fetched = |cause| ExecutorError::Fetch { image: name.clone(), digest: digest.clone(), cause };
+            let arrival = base_layers.arrival(image, number).map_err(not_fetched)?;
+            let arriving = Arc::new(ArrivingFile::new(arrival));
+            let content: Arc<dyn ReadAt> = Arc::clone(&arriving) as _;
+            let unpacking = progress.phase(Phase::Unpack);
+            let unpacked = unpack_layer(tree, &content, &name, layer);
+            drop(unpacking);
+            // What is wrong with the download explains what is wrong with its content.
+            let waiting = progress.phase(Phase::Pull);
+            let file = base_layers.file(image, number).map_err(not_fetched)?;
             drop(waiting);
-            let _phase = self.resources.progress.phase(Phase::Unpack);
-            if !is_outside {
-                self.resources.progress.disk_use(&file, layer.descriptor.size);
+            match unpacked {
+                Ok(()) => {}
+                Err(error) if arriving.was_whole() => return Err(error),
+                Err(error) => {
+                    tracing::debug!("once more, with the layer that came in the end: {}", with_causes(&error));
+                    return Ok(false);
+                }
             }
-            unpack_layer(&mut tree, &file, &name, layer)?;
+            if !is_outside {
+                progress.disk_use(&file, layer.descriptor.size);
+            }
         }
-        self.resources.progress.disk_use(tree.path(), tree.index().content_size());
-        Ok(tree)
+        progress.disk_use(tree.path(), tree.index().content_size());
+        Ok(true)
     }
 
     /// Where a new tree may be made.
@@ -246,11 +280,15 @@ impl Execution<'_> {
     }
 }
 
-fn unpack_layer(tree: &mut Tree, file: &Path, image: &str, layer: &LayerDescriptor) -> Result<(), ExecutorError> {
+fn unpack_layer(
+    tree: &mut Tree,
+    content: &Arc<dyn ReadAt>,
+    image: &str,
+    layer: &LayerDescriptor,
+) -> Result<(), ExecutorError> {
     let digest = &layer.descriptor.digest;
     let unreadable = |cause| ExecutorError::ReadLayer { image: image.to_owned(), digest: digest.clone(), cause };
-    let opened = crate::fs::open(file).map_err(|error| unreadable(error.into()))?;
-    let content = layer::read_ahead(opened, &layer.descriptor.media_type, &layer.diff_id).map_err(unreadable)?;
+    let content = layer::read_ahead(content, &layer.descriptor.media_type, &layer.diff_id).map_err(unreadable)?;
     tree.apply_layer(&digest.to_string(), content).map_err(|cause| ExecutorError::Unpack {
         image: image.to_owned(),
         digest: digest.clone(),

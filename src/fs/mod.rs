@@ -5,6 +5,7 @@
 //! unpacked into are hostile: whoever made the image chose the symbolic links in it. They are only ever reached through
 //! [`Root`], which no path can leave.
 
+mod arriving;
 mod error;
 mod files;
 mod removals;
@@ -14,6 +15,7 @@ mod status;
 pub mod sys;
 pub mod xattr;
 
+pub use arriving::{Arrival, ArrivingFile, ReadAt};
 pub use error::Error;
 pub use files::{
     create, create_dir_all, metadata, open, read, read_to_string, remove_file, rename, symlink_metadata, write,

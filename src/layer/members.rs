@@ -5,9 +5,7 @@
 //! very end. From the first guess that proves wrong, and from a member too large to be held, the rest is decompressed as
 //! the one stream that any gzip file is.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::os::unix::fs::FileExt;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -15,6 +13,8 @@ use std::thread::{self, JoinHandle};
 use flate2::bufread::MultiGzDecoder;
 use libdeflater::Decompressor;
 use memchr::memmem::Finder;
+
+use crate::fs::ReadAt;
 
 /// How libdeflate starts a member: no name, no time. A byte about the level follows, and one that says no system.
 const HEADER: [u8; 8] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0];
@@ -44,7 +44,7 @@ struct Promise {
 
 /// The content, in the order of the members.
 pub(super) struct Members {
-    file: Arc<File>,
+    file: Arc<dyn ReadAt>,
     /// Taken when threads are to end: they do when nobody listens any more.
     order: Option<Receiver<Promise>>,
     threads: Vec<JoinHandle<()>>,
@@ -59,7 +59,7 @@ impl Members {
     ///
     /// # Errors
     /// The file cannot be read, or no thread be started.
-    pub(super) fn start(file: &Arc<File>) -> io::Result<Option<Self>> {
+    pub(super) fn start(file: &Arc<dyn ReadAt>) -> io::Result<Option<Self>> {
         let mut start = Vec::new();
         Tail::new(file, 0).take(2 * MAX_MEMBER as u64).read_to_end(&mut start)?;
         let finder = Finder::new(&HEADER);
@@ -140,13 +140,13 @@ impl Drop for Members {
 }
 
 /// The file from an offset on, whatever else is read of it meanwhile.
-struct Tail {
-    file: Arc<File>,
+pub(super) struct Tail {
+    file: Arc<dyn ReadAt>,
     offset: u64,
 }
 
 impl Tail {
-    fn new(file: &Arc<File>, offset: u64) -> Self {
+    pub(super) fn new(file: &Arc<dyn ReadAt>, offset: u64) -> Self {
         Self { file: Arc::clone(file), offset }
     }
 }
@@ -256,11 +256,15 @@ mod tests {
         (0..size).map(|number| number.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect()
     }
 
+    fn shared(file: std::fs::File) -> Arc<dyn ReadAt> {
+        Arc::new(file)
+    }
+
     fn read(bytes: &[u8]) -> Option<io::Result<Vec<u8>>> {
         let mut file = tempfile::tempfile().expect("file");
         file.write_all(bytes).expect("written");
         let mut content = Vec::new();
-        let mut members = Members::start(&Arc::new(file)).expect("started")?;
+        let mut members = Members::start(&shared(file)).expect("started")?;
         Some(members.read_to_end(&mut content).map(|_| content))
     }
 
@@ -318,7 +322,7 @@ mod tests {
         let file: Vec<u8> = (0..100).flat_map(|_| small(&noise(900_000))).collect();
         let mut spool = tempfile::tempfile().expect("file");
         spool.write_all(&file).expect("written");
-        let mut members = Members::start(&Arc::new(spool)).expect("started").expect("of the kind");
+        let mut members = Members::start(&shared(spool)).expect("started").expect("of the kind");
         members.read_exact(&mut [0; 10]).expect("read");
     }
 }

@@ -1,14 +1,14 @@
 //! Layers as tar streams again.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 
+use crate::fs::ReadAt;
 use crate::image::{Digest, HashingReader, media_type};
 
 use super::ahead::ReadAhead;
 use super::error::{DiffIdMismatch, LayerError};
-use super::members::Members;
+use super::members::{Members, Tail};
 
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -60,17 +60,16 @@ pub fn reader<'a>(mut input: impl Read + Send + 'a, media_type: &str) -> Result<
     }
 }
 
-/// The content of a layer's file, decompressed and verified by threads of their own while whoever asked for it uses it.
+/// The content of a layer's file, which may still be on its way here, decompressed and verified by threads of their own while whoever asked for it uses it.
 /// Where it has small members several are decompressed at once.
 ///
 /// # Errors
 /// The first bytes cannot be read, or no thread can be started.
-pub fn read_ahead(file: File, media_type: &str, diff_id: &Digest) -> Result<impl Read + use<>, LayerError> {
-    let file = Arc::new(file);
+pub fn read_ahead(file: &Arc<dyn ReadAt>, media_type: &str, diff_id: &Digest) -> Result<impl Read + use<>, LayerError> {
     let unreadable = |source| LayerError::Read { media_type: media_type.to_owned(), source };
-    let content: Box<dyn Read + Send> = match Members::start(&file).map_err(unreadable)? {
+    let content: Box<dyn Read + Send> = match Members::start(file).map_err(unreadable)? {
         Some(members) => Box::new(members),
-        None => Box::new(ReadAhead::start(reader(file, media_type)?).map_err(LayerError::Thread)?),
+        None => Box::new(ReadAhead::start(reader(Tail::new(file, 0), media_type)?).map_err(LayerError::Thread)?),
     };
     ReadAhead::start(VerifyingReader::new(content, diff_id)).map_err(LayerError::Thread)
 }

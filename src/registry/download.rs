@@ -14,8 +14,12 @@ use super::client::{Client, Purpose};
 use super::error::RegistryError;
 use super::transport::{Endpoint, Request, next_chunk};
 use crate::diag::progress::Transfer;
+use crate::fs::Arrival;
 use crate::http::host_of;
 use crate::image::{Descriptor, Digest, Hasher, Reference};
+
+/// Bytes after which a reader is told that they have come.
+const TOLD_AFTER: u64 = 1 << 20;
 
 impl Client {
     /// Downloads a blob to `destination`, which appears only when it is complete and verified.
@@ -29,14 +33,28 @@ impl Client {
         descriptor: &Descriptor,
         destination: &Path,
     ) -> Result<(), RegistryError> {
+        self.fetch_arriving_blob(reference, descriptor, destination, &Arrival::default()).await
+    }
+
+    /// The same for readers who do not wait: what has come is read through `arrival`. It is for the caller to tell it of the end.
+    ///
+    /// # Errors
+    /// As for [`Client::fetch_blob`].
+    pub async fn fetch_arriving_blob(
+        &self,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        destination: &Path,
+        arrival: &Arrival,
+    ) -> Result<(), RegistryError> {
         let places = self.places(reference);
         for place in &places.first {
-            match self.fetch_blob_from(place, descriptor, destination).await {
+            match self.fetch_blob_from(place, descriptor, destination, arrival).await {
                 Ok(()) => return Ok(()),
                 Err(error) => self.try_next_place(place, error)?,
             }
         }
-        self.fetch_blob_from(&places.last, descriptor, destination).await
+        self.fetch_blob_from(&places.last, descriptor, destination, arrival).await
     }
 
     async fn fetch_blob_from(
@@ -44,13 +62,14 @@ impl Client {
         reference: &Reference,
         descriptor: &Descriptor,
         destination: &Path,
+        arrival: &Arrival,
     ) -> Result<(), RegistryError> {
         let operation = format!("pull blob {} of {}", descriptor.digest, reference.without_tag());
         let access = Access::pull(&reference.repository);
         let (operation, access) = (operation.as_str(), &access);
         let path = format!("{}/blobs/{}", reference.repository, descriptor.digest);
         let path = path.as_str();
-        let partial = tokio::sync::Mutex::new(PartialFile::create(destination, &descriptor.digest).await?);
+        let partial = tokio::sync::Mutex::new(PartialFile::create(destination, &descriptor.digest, arrival).await?);
         let partial = &partial;
         self.with_endpoint(reference, Purpose::Pull, operation, |endpoint| async move {
             let _slot = self.transfer_slot().await;
@@ -76,7 +95,7 @@ struct Download<'a> {
 }
 
 impl Download<'_> {
-    async fn attempt(&self, partial: &mut PartialFile, transfer: &Transfer) -> Result<(), RegistryError> {
+    async fn attempt(&self, partial: &mut PartialFile<'_>, transfer: &Transfer) -> Result<(), RegistryError> {
         loop {
             let response = self.ask(partial).await?;
             transfer.add(partial.received());
@@ -102,7 +121,7 @@ impl Download<'_> {
     }
 
     /// Asks for what is missing, or for everything where the server does not give parts.
-    async fn ask(&self, partial: &mut PartialFile) -> Result<Response, RegistryError> {
+    async fn ask(&self, partial: &mut PartialFile<'_>) -> Result<Response, RegistryError> {
         if !partial.resumable {
             partial.restart().await?;
         }
@@ -141,7 +160,7 @@ impl Download<'_> {
         &self,
         mut response: Response,
         host: &str,
-        partial: &mut PartialFile,
+        partial: &mut PartialFile<'_>,
         transfer: &Transfer,
     ) -> Result<(), RegistryError> {
         let expected = self.descriptor.size;
@@ -191,7 +210,10 @@ fn first_byte(response: &Response) -> Option<u64> {
 }
 
 /// A download on its way; removed unless it is kept.
-struct PartialFile {
+struct PartialFile<'a> {
+    arrival: &'a Arrival,
+    /// Bytes that the arrival knows of.
+    told: u64,
     file: tokio::io::BufWriter<tokio::fs::File>,
     path: PathBuf,
     destination: PathBuf,
@@ -204,8 +226,8 @@ struct PartialFile {
     kept: bool,
 }
 
-impl PartialFile {
-    async fn create(destination: &Path, digest: &Digest) -> Result<Self, RegistryError> {
+impl<'a> PartialFile<'a> {
+    async fn create(destination: &Path, digest: &Digest, arrival: &'a Arrival) -> Result<Self, RegistryError> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let error = |verb, path: &Path, source| RegistryError::File { verb, path: path.to_owned(), source };
         if let Some(parent) = destination.parent() {
@@ -215,7 +237,10 @@ impl PartialFile {
         name.push(format!(".partial.{}.{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed)));
         let path = PathBuf::from(name);
         let file = tokio::fs::File::create(&path).await.map_err(|source| error("create", &path, source))?;
+        arrival.begin(std::fs::File::open(&path).map_err(|source| error("open", &path, source))?);
         Ok(Self {
+            arrival,
+            told: 0,
             file: tokio::io::BufWriter::with_capacity(256 << 10, file),
             path,
             destination: destination.to_owned(),
@@ -239,6 +264,9 @@ impl PartialFile {
     /// Forgets what has come.
     async fn restart(&mut self) -> Result<(), RegistryError> {
         if self.received() > 0 {
+            // First, so that a reader does not take the shorter file for the end.
+            self.arrival.begin(std::fs::File::open(&self.path).map_err(self.error("open"))?);
+            self.told = 0;
             self.file.rewind().await.map_err(self.error("rewind"))?;
             self.file.get_mut().set_len(0).await.map_err(self.error("truncate"))?;
             self.hasher = self.digest.hasher();
@@ -249,8 +277,19 @@ impl PartialFile {
 
     async fn write(&mut self, chunk: &[u8]) -> Result<(), RegistryError> {
         self.hasher.update(chunk);
-        let error = self.error("write");
-        self.file.write_all(chunk).await.map_err(error)
+        self.file.write_all(chunk).await.map_err(self.error("write"))?;
+        if self.received() - self.told >= TOLD_AFTER {
+            self.tell().await?;
+        }
+        Ok(())
+    }
+
+    /// Lets what has come be read.
+    async fn tell(&mut self) -> Result<(), RegistryError> {
+        self.file.flush().await.map_err(self.error("write"))?;
+        self.told = self.received();
+        self.arrival.reach(self.told);
+        Ok(())
     }
 
     /// The digest of everything that came. Another attempt begins anew.
@@ -260,15 +299,14 @@ impl PartialFile {
     }
 
     async fn keep(&mut self) -> Result<(), RegistryError> {
-        let error = self.error("write");
-        self.file.flush().await.map_err(error)?;
+        self.tell().await?;
         tokio::fs::rename(&self.path, &self.destination).await.map_err(self.error("rename"))?;
         self.kept = true;
         Ok(())
     }
 }
 
-impl Drop for PartialFile {
+impl Drop for PartialFile<'_> {
     fn drop(&mut self) {
         if self.kept {
             return;

@@ -33,7 +33,7 @@ pub enum SandboxError {
         /// What was looked at.
         evidence: String,
     },
-    /// The program was asked to stop (SIGTERM, SIGINT) while the command ran; it has been ended.
+    /// The program was asked to stop (SIGTERM, SIGINT), or the command was, while it ran; it has been ended.
     #[error("interrupted while a command was running")]
     Interrupted,
     /// The program to run does not exist in the image, or cannot be executed. A shell would return 127 or 126.

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::init::INIT_COMMAND;
 use super::message::{self, Failure, Job, Report, RunSpec};
+use super::stop::Stop;
 use super::{SandboxError, Status, Stream, process_tree};
 use crate::diag::interrupt;
 
@@ -61,8 +62,12 @@ impl From<Failure> for SandboxError {
     }
 }
 
-/// Runs a command to its end and passes its output on.
-pub(super) fn run(spec: RunSpec, output: &mut dyn FnMut(Stream, &[u8])) -> Result<Status, SandboxError> {
+/// Runs a command to its end, or until somebody asks it to `stop`, and passes its output on.
+pub(super) fn run(
+    spec: RunSpec,
+    stop: Option<&Stop>,
+    output: &mut dyn FnMut(Stream, &[u8]),
+) -> Result<Status, SandboxError> {
     if interrupt::requested().is_some() {
         return Err(SandboxError::Interrupted);
     }
@@ -88,7 +93,7 @@ pub(super) fn run(spec: RunSpec, output: &mut dyn FnMut(Stream, &[u8])) -> Resul
     let pid = Pid::from_child(&child.child);
     // A process that died before it read its job shows as a channel that ends without a report.
     let sent = message::send(watch.channel.get_ref(), &Job::Run(Box::new(spec)));
-    watch.until_ended(pid, output)?;
+    watch.until_ended(pid, stop, output)?;
     let Watch { stop_asked, status, failure, .. } = watch;
     let ended = child.end().map_err(start)?;
     match (stop_asked, failure, status) {
@@ -155,10 +160,18 @@ struct Ready {
 
 impl Watch {
     /// Passes output on until the second process has ended, then what is left in the pipes.
-    fn until_ended(&mut self, pid: Pid, output: &mut dyn FnMut(Stream, &[u8])) -> Result<(), SandboxError> {
+    fn until_ended(
+        &mut self,
+        pid: Pid,
+        stop: Option<&Stop>,
+        output: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<(), SandboxError> {
         let failed = |source: std::io::Error| SandboxError::Setup { step: "read the command's output".into(), source };
         while self.channel_open {
-            let wake = if self.stop_asked.is_none() { interrupt::wake_fd() } else { None };
+            let wake = match self.stop_asked {
+                None => [interrupt::wake_fd(), stop.map(Stop::descriptor)],
+                Some(_) => [None; 2],
+            };
             let timeout = self.stop_asked.map(|asked| PATIENCE.saturating_sub(asked.elapsed()));
             let ready = self.poll(wake, timeout).map_err(failed)?;
             // Output first: what a command wrote before it failed comes before the report of its failure.
@@ -176,7 +189,7 @@ impl Watch {
         }
         let mut left = MOST_LEFT_IN_PIPE;
         while left > 0 {
-            let ready = self.poll(None, Some(Duration::ZERO)).map_err(failed)?;
+            let ready = self.poll([None; 2], Some(Duration::ZERO)).map_err(failed)?;
             if !ready.stdout && !ready.stderr {
                 break;
             }
@@ -185,9 +198,11 @@ impl Watch {
         Ok(())
     }
 
-    fn poll(&self, wake: Option<BorrowedFd<'static>>, timeout: Option<Duration>) -> std::io::Result<Ready> {
+    fn poll(&self, wake: [Option<BorrowedFd<'_>>; 2], timeout: Option<Duration>) -> std::io::Result<Ready> {
         let channel = self.channel_open.then(|| self.channel.get_ref().as_fd());
-        let descriptors = [self.stdout.as_ref().map(AsFd::as_fd), self.stderr.as_ref().map(AsFd::as_fd), channel, wake];
+        let [signal, stop] = wake;
+        let (stdout, stderr) = (self.stdout.as_ref().map(AsFd::as_fd), self.stderr.as_ref().map(AsFd::as_fd));
+        let descriptors = [stdout, stderr, channel, signal, stop];
         let mut polled: Vec<PollFd<'_>> = descriptors
             .iter()
             .flatten()
@@ -204,8 +219,8 @@ impl Watch {
         }
         let mut events = polled.iter().map(|entry| !entry.revents().is_empty());
         let mut next = |present: bool| present && events.next().unwrap_or(false);
-        let [stdout, stderr, channel, wake] = descriptors.map(|descriptor| descriptor.is_some());
-        Ok(Ready { stdout: next(stdout), stderr: next(stderr), channel: next(channel), wake: next(wake) })
+        let [stdout, stderr, channel, signal, stop] = descriptors.map(|descriptor| next(descriptor.is_some()));
+        Ok(Ready { stdout, stderr, channel, wake: signal || stop })
     }
 
     /// Reads what is there once from each ready pipe; gives the number of bytes.

@@ -31,6 +31,7 @@ mod raw;
 mod run_mounts;
 mod script;
 mod standard_files;
+mod stop;
 mod stubs;
 mod user_namespace;
 
@@ -44,6 +45,7 @@ pub use container::{ContainerCheck, container_check};
 pub use error::SandboxError;
 pub use init::{INIT_COMMAND, init_main};
 pub use probe::{Chosen, probe};
+pub use stop::Stop;
 pub use user_namespace::{IdMapping, enter_user_namespace};
 
 /// The host name a command sees, as in BuildKit's sandbox.
@@ -139,6 +141,8 @@ pub struct Process {
     pub script: Option<Script>,
     /// Files that are there for this command only (`RUN --mount`), in the order they are laid over the root.
     pub mounts: Vec<Mount>,
+    /// Ends the command early.
+    pub stop: Option<Stop>,
 }
 
 /// Files that are there for one command only and never in a layer.
@@ -251,7 +255,7 @@ pub trait Sandbox: Send {
     /// `/sys` are created in `root` when missing and stay there, as with BuildKit; any other mount point is removed.
     ///
     /// # Errors
-    /// The command could not be started, the program was asked to stop ([`SandboxError::Interrupted`]), or `root` could
+    /// The command could not be started, it or the program was asked to stop ([`SandboxError::Interrupted`]), or `root` could
     /// not be prepared or given back.
     fn run(
         &mut self,

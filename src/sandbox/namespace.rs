@@ -109,7 +109,7 @@ impl Sandbox for NamespaceSandbox {
                 mounts,
             }),
         };
-        let result = launch::run(spec, output);
+        let result = launch::run(spec, process.stop.as_ref(), output);
         let removed = stubs.remove();
         let status = result.map_err(|error| self.name_mode(error))?;
         removed?;

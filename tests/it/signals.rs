@@ -4,14 +4,15 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::support::images;
 use crate::support::peers::peers;
 use crate::support::pod::Pod;
 use crate::support::program::{Ended, Workspace, run};
+use crate::support::web::{Answer, Web};
 
 const TERMINATED: i32 = 143;
 
@@ -41,6 +42,38 @@ fn a_second_signal_waits_until_own_root_has_put_the_files_back() {
         assert!(changed.iter().all(|path| path.starts_with("/kaniko")), "{signals:?} left {changed:?}");
         assert!(!changed.iter().any(|path| path.contains("own-root.journal")), "{signals:?} left {changed:?}");
     }
+}
+
+/// Nobody wants what other stages do once one has failed.
+#[test]
+fn a_command_that_fails_ends_those_of_other_stages() {
+    let marker = 31_337_013;
+    let base = peers().busybox();
+    // `/begun` lets `/wait` go.
+    let (begun, waiting) = std::sync::mpsc::channel();
+    let (begun, waiting) = (Mutex::new(begun), Mutex::new(waiting));
+    let web = Web::serve(move |asked, _before| {
+        match asked.path.as_str() {
+            "/begun" => begun.lock().unwrap().send(()).unwrap(),
+            _ => waiting.lock().unwrap().recv_timeout(Duration::from_secs(60)).unwrap(),
+        }
+        Answer::ok("")
+    });
+    let workspace = Workspace::new(&format!(
+        "FROM {base} AS slow\n\
+         RUN busybox wget -q -O /answer {} && exec sleep {marker}\n\
+         FROM {base} AS broken\n\
+         RUN busybox wget -q -O /answer {} && exit 3\n\
+         FROM scratch\n\
+         COPY --from=slow /answer /slow\n\
+         COPY --from=broken /answer /broken\n",
+        web.url("/begun"),
+        web.url("/wait"),
+    ));
+    let ended = run(workspace.build().args(["--isolation=namespace", "--no-push"]));
+    let ended = ended.refused(3, &["exit code: 3", "[slow 2/2] CANCELED"]);
+    assert!(!ended.said.contains("interrupted"), "{}", ended.said);
+    assert_eq!(processes_with(&marker.to_string()), Vec::<String>::new());
 }
 
 /// timeout(1) signals the program, and then its process group: the same request twice, not a second one.

@@ -183,6 +183,7 @@ impl Sandbox for OwnRoot {
                     user: process.user.clone(),
                     namespace: None,
                 },
+                process.stop.as_ref(),
                 output,
             )
         };

@@ -1,0 +1,195 @@
+//! A file that is read while it is still being written: a download, by whoever unpacks it meanwhile.
+//!
+//! A reader waits for what has not come yet. The end of the file is told to it only when the writer has found the whole
+//! right, and an error when the writer has given up, or has begun anew after some of the content was there to be read.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Content that is read from anywhere, by several threads at once.
+pub trait ReadAt: Send + Sync {
+    /// Reads some of what stands at `offset`; nothing at the end.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+}
+
+impl ReadAt for File {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        FileExt::read_at(self, buffer, offset)
+    }
+}
+
+/// A file on its way.
+#[derive(Debug, Default)]
+pub struct Arrival {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    file: Option<Arc<File>>,
+    /// Bytes that can be read.
+    available: u64,
+    /// How often content that could be read was thrown away.
+    discarded: u32,
+    /// Whether the file is complete and right, once that is known.
+    outcome: Option<Result<(), String>>,
+}
+
+impl Arrival {
+    /// A file that is there already, and right.
+    pub fn of_file(file: File, size: u64) -> Self {
+        let state = State { file: Some(Arc::new(file)), available: size, outcome: Some(Ok(())), ..State::default() };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// The content begins to come into `file`, which is empty. What came before is not part of it.
+    pub fn begin(&self, file: File) {
+        let mut state = self.lock();
+        if state.available > 0 {
+            state.discarded += 1;
+            state.available = 0;
+        }
+        state.file = Some(Arc::new(file));
+        self.changed.notify_all();
+    }
+
+    /// The first `size` bytes can be read.
+    pub fn reach(&self, size: u64) {
+        self.lock().available = size;
+        self.changed.notify_all();
+    }
+
+    /// Nothing more will come. `outcome` says whether that is the whole and right content, or why it is not.
+    pub fn end(&self, outcome: Result<(), String>) {
+        self.lock().outcome.get_or_insert(outcome);
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One reader of an [`Arrival`].
+#[derive(Debug)]
+pub struct ArrivingFile {
+    arrival: Arc<Arrival>,
+    discarded: u32,
+}
+
+impl ArrivingFile {
+    /// Reads what arrives from now on, and what has arrived.
+    pub fn new(arrival: Arc<Arrival>) -> Self {
+        let discarded = arrival.lock().discarded;
+        Self { arrival, discarded }
+    }
+
+    /// Whether what was read is the whole and right content, for all that is known by now.
+    pub fn was_whole(&self) -> bool {
+        let state = self.arrival.lock();
+        state.discarded == self.discarded && state.outcome == Some(Ok(()))
+    }
+}
+
+impl ReadAt for ArrivingFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut state = self.arrival.lock();
+        loop {
+            if state.discarded != self.discarded {
+                return Err(io::Error::other("the download was begun anew"));
+            }
+            if let Some(file) = state.file.clone().filter(|_| offset < state.available) {
+                let here = usize::try_from(state.available - offset).unwrap_or(usize::MAX).min(buffer.len());
+                drop(state);
+                let read = FileExt::read_at(&*file, &mut buffer[..here], offset)?;
+                if read > 0 || buffer.is_empty() {
+                    return Ok(read);
+                }
+                // It was thrown away a moment ago.
+                state = self.arrival.lock();
+                if state.discarded == self.discarded {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                continue;
+            }
+            match &state.outcome {
+                Some(Ok(())) => return Ok(0),
+                Some(Err(reason)) => return Err(io::Error::other(reason.clone())),
+                None => state = self.arrival.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::thread;
+
+    use super::*;
+
+    fn read_all(reader: &ArrivingFile) -> io::Result<Vec<u8>> {
+        let (mut all, mut buffer) = (Vec::new(), [0; 7]);
+        loop {
+            match reader.read_at(&mut buffer, all.len() as u64)? {
+                0 => return Ok(all),
+                read => all.extend_from_slice(&buffer[..read]),
+            }
+        }
+    }
+
+    /// A file to write into, known to the arrival.
+    fn begun(arrival: &Arrival) -> File {
+        let file = tempfile::tempfile().unwrap();
+        arrival.begin(file.try_clone().unwrap());
+        file
+    }
+
+    #[test]
+    fn what_comes_is_read_to_its_end() {
+        let arrival = Arc::new(Arrival::default());
+        let reader = ArrivingFile::new(Arc::clone(&arrival));
+        let reading = thread::spawn(move || read_all(&reader));
+        let mut file = begun(&arrival);
+        for number in 0..100_u64 {
+            file.write_all(b"0123456789").unwrap();
+            arrival.reach(10 * (number + 1));
+        }
+        arrival.end(Ok(()));
+        assert_eq!(reading.join().unwrap().unwrap(), b"0123456789".repeat(100));
+    }
+
+    #[test]
+    fn the_end_is_not_told_before_the_whole_is_found_right() {
+        let arrival = Arc::new(Arrival::default());
+        begun(&arrival).write_all(b"wrong").unwrap();
+        arrival.reach(5);
+        let reader = ArrivingFile::new(Arc::clone(&arrival));
+        let reading = thread::spawn(move || read_all(&reader));
+        arrival.end(Err("it is not what its digest says".to_owned()));
+        arrival.end(Ok(()));
+        assert_eq!(reading.join().unwrap().unwrap_err().to_string(), "it is not what its digest says");
+    }
+
+    #[test]
+    fn a_new_beginning_is_an_error_for_those_who_may_have_read() {
+        let arrival = Arc::new(Arrival::default());
+        let early = ArrivingFile::new(Arc::clone(&arrival));
+        // Nothing could be read of the first.
+        drop(begun(&arrival));
+        begun(&arrival).write_all(b"first").unwrap();
+        arrival.reach(5);
+        assert_eq!(early.read_at(&mut [0; 9], 0).unwrap(), 5);
+        begun(&arrival).write_all(b"second").unwrap();
+        arrival.reach(6);
+        arrival.end(Ok(()));
+        assert_eq!(early.read_at(&mut [0; 9], 5).unwrap_err().to_string(), "the download was begun anew");
+        assert_eq!(read_all(&ArrivingFile::new(arrival)).unwrap(), b"second");
+    }
+}

@@ -427,7 +427,9 @@ fn joined(written: &str, escape: char) -> String {
     let mut text = String::new();
     for (number, line) in written.split('\n').enumerate() {
         let line = line.trim_end_matches('\r');
-        if number > 0 && (line.trim_start().is_empty() || line.trim_start().starts_with('#')) {
+        // What may stand before a comment is less than what a blank line may consist of.
+        let is_comment = line.trim_start_matches([' ', '\t', '\r', '\x0c']).starts_with('#');
+        if number > 0 && (line.trim_start().is_empty() || is_comment) {
             continue;
         }
         let continued =

@@ -3,6 +3,7 @@
 # make image-debug   the same with a shell: target/debug.tar (crabwright:debug)
 # make test    everything: unit, integration and end-to-end tests (root, Debian; starts its own peers)
 # make bench   the scenarios side by side with Debian's buildah and docker's classic builder; the parts on their own
+# make growth  how a build's cost grows with its commands, a layer's size, the files of its context (25 GB of disk)
 # make instructions    what finding changes costs, counted under callgrind
 # make fuzz    arbitrary input to all that reads files of others, FUZZ_SECONDS each (nightly Rust; installs cargo-fuzz)
 # make fmt, make lint, make clean-peers
@@ -24,7 +25,7 @@ FUZZ_SECONDS ?= 600
 # Targets in fuzz/Cargo.toml
 FUZZ_TARGETS ?= dockerfile expand extract ignore mount
 
-.PHONY: all build demo image image-debug executor-tree shell-tree test peers bench instructions fuzz fmt lint clean-peers
+.PHONY: all build demo image image-debug executor-tree shell-tree test peers bench growth instructions fuzz fmt lint clean-peers
 all: build
 
 build:
@@ -87,6 +88,9 @@ test: peers image image-debug
 bench: build
 	benches/run.sh $(BINARY)
 	$(CARGO) bench --locked --bench micro
+
+growth: build
+	benches/growth.sh $(BINARY)
 
 instructions:
 	benches/instructions.sh $$($(CARGO) build --locked --release --bench growth --message-format json \

@@ -69,7 +69,7 @@ fn unpack_compressed(criterion: &mut Criterion) {
                 |mut tree| {
                     let file = File::open(path).expect("file");
                     let content: Box<dyn Read> = if ahead {
-                        Box::new(read_ahead(&(std::sync::Arc::new(file) as _), "", diff_id).expect("started"))
+                        read_ahead(&(std::sync::Arc::new(file) as _), "", Some(diff_id)).expect("started")
                     } else {
                         Box::new(VerifyingReader::new(reader(file, "").expect("started"), diff_id))
                     };

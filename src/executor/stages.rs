@@ -182,8 +182,9 @@ impl Execution<'_> {
         let name = self.plan.images[index].reference.to_string();
         let failed = |cause| ExecutorError::Prepare { stage: name.clone(), cause };
         if need < Need::Content {
-            let skeleton =
-                self.with_layers(index, || Tree::create_skeleton(self.tree_path(), DATABASES).map_err(failed))?;
+            let skeleton = self.with_layers(index, Need::Content, || {
+                Tree::create_skeleton(self.tree_path(), DATABASES).map_err(failed)
+            })?;
             let mut left_out = DATABASES.iter().map(|database| skeleton.is_left_out(Path::new(database)));
             if left_out.try_fold(false, |any, this| this.map(|this| any || this)).map_err(failed)? {
                 // Somewhere else, behind a link: that is too rare to find out before.
@@ -192,7 +193,7 @@ impl Execution<'_> {
                 return Ok(skeleton);
             }
         }
-        self.with_layers(index, || Tree::create(self.tree_path()).map_err(failed))
+        self.with_layers(index, Need::Content, || Tree::create(self.tree_path()).map_err(failed))
     }
 
     /// A new tree with the layers of an image, which are unpacked while they come. When one of them had to be fetched anew
@@ -200,11 +201,12 @@ impl Execution<'_> {
     fn with_layers(
         &self,
         index: usize,
+        need: Need,
         create: impl Fn() -> Result<Tree, ExecutorError>,
     ) -> Result<Tree, ExecutorError> {
         loop {
             let mut tree = create()?;
-            if self.apply_layers(index, &mut tree)? {
+            if self.apply_layers(index, need, &mut tree)? {
                 return Ok(tree);
             }
             let image = self.plan.images[index].reference.to_string();
@@ -214,7 +216,7 @@ impl Execution<'_> {
     }
 
     /// False where the layers have to be applied to another tree.
-    fn apply_layers(&self, index: usize, tree: &mut Tree) -> Result<bool, ExecutorError> {
+    fn apply_layers(&self, index: usize, need: Need, tree: &mut Tree) -> Result<bool, ExecutorError> {
         let image = &self.plan.images[index];
         let name = image.reference.to_string();
         let Resources { base_layers, progress, .. } = self.resources;
@@ -228,7 +230,7 @@ impl Execution<'_> {
             let arriving = Arc::new(ArrivingFile::new(arrival));
             let content: Arc<dyn ReadAt> = Arc::clone(&arriving) as _;
             let unpacking = progress.phase(Phase::Unpack);
-            let unpacked = unpack_layer(tree, &content, &name, layer);
+            let unpacked = unpack_layer(tree, &content, &name, layer, need);
             drop(unpacking);
             // What is wrong with the download explains what is wrong with its content.
             let waiting = progress.phase(Phase::Pull);
@@ -285,10 +287,14 @@ fn unpack_layer(
     content: &Arc<dyn ReadAt>,
     image: &str,
     layer: &LayerDescriptor,
+    need: Need,
 ) -> Result<(), ExecutorError> {
     let digest = &layer.descriptor.digest;
     let unreadable = |cause| ExecutorError::ReadLayer { image: image.to_owned(), digest: digest.clone(), cause };
-    let content = layer::read_ahead(content, &layer.descriptor.media_type, &layer.diff_id).map_err(unreadable)?;
+    // Where the content is not used, nobody has to know more of it than that the manifest meant this blob: hashing it costs
+    // about as much as all the rest.
+    let diff_id = (need == Need::Content).then_some(&layer.diff_id);
+    let content = layer::read_ahead(content, &layer.descriptor.media_type, diff_id).map_err(unreadable)?;
     tree.apply_layer(&digest.to_string(), content).map_err(|cause| ExecutorError::Unpack {
         image: image.to_owned(),
         digest: digest.clone(),

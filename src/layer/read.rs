@@ -60,18 +60,29 @@ pub fn reader<'a>(mut input: impl Read + Send + 'a, media_type: &str) -> Result<
     }
 }
 
-/// The content of a layer's file, which may still be on its way here, decompressed and verified by threads of their own while whoever asked for it uses it.
-/// Where it has small members several are decompressed at once.
+/// The content of a layer's file, which may still be on its way here, decompressed and verified by threads of their own while
+/// whoever asked for it uses it. Where it has small members several are decompressed at once. With no `diff_id` only the
+/// blob's own digest vouches for it.
 ///
 /// # Errors
 /// The first bytes cannot be read, or no thread can be started.
-pub fn read_ahead(file: &Arc<dyn ReadAt>, media_type: &str, diff_id: &Digest) -> Result<impl Read + use<>, LayerError> {
+pub fn read_ahead(
+    file: &Arc<dyn ReadAt>,
+    media_type: &str,
+    diff_id: Option<&Digest>,
+) -> Result<Box<dyn Read + Send>, LayerError> {
     let unreadable = |source| LayerError::Read { media_type: media_type.to_owned(), source };
     let content: Box<dyn Read + Send> = match Members::start(file).map_err(unreadable)? {
         Some(members) => Box::new(members),
         None => Box::new(ReadAhead::start(reader(Tail::new(file, 0), media_type)?).map_err(LayerError::Thread)?),
     };
-    ReadAhead::start(VerifyingReader::new(content, diff_id)).map_err(LayerError::Thread)
+    match diff_id {
+        Some(diff_id) => {
+            let verified = ReadAhead::start(VerifyingReader::new(content, diff_id)).map_err(LayerError::Thread)?;
+            Ok(Box::new(verified))
+        }
+        None => Ok(content),
+    }
 }
 
 /// Passes a layer's content through and, at its end, fails if the digest is not the expected diffID.

@@ -36,7 +36,7 @@ use super::request::CacheRequest;
 /// How many entries are written at once.
 const PARALLEL_WRITES: usize = 4;
 /// How often a write is tried: a build does not wait long for what it can do without.
-const PATIENCE: u32 = 2;
+pub(super) const PATIENCE: u32 = 2;
 
 /// The steps of a plan with their positions.
 pub(super) fn positions(plan: &Plan) -> impl Iterator<Item = (Position, &Step)> {
@@ -358,7 +358,8 @@ impl<'a> StepCache<'a> {
         let place = self.cache.place().clone();
         let task = self.around.runtime.spawn(async move {
             let Ok(_permit) = permits.acquire().await else { return };
-            if let Err(error) = write_to(&client, &place, image, names, &store).await {
+            let existing = ExistingTags::KeepImmutable;
+            if let Err(error) = write_to(&client, &place, image, names, existing, &store).await {
                 if warned.swap(true, Ordering::Relaxed) {
                     tracing::debug!("the cache {place} cannot be written: {error}");
                 } else {
@@ -567,19 +568,20 @@ enum WriteError {
     Cache(#[from] LayerCacheError),
 }
 
-/// All blobs first, the tags last.
-async fn write_to(
+/// Writes an image into a cache under names, all blobs first, the tags last. The error is told with its causes.
+pub(super) async fn write_to(
     client: &Client,
     place: &Place,
     image: Image,
     names: Vec<String>,
+    existing: ExistingTags,
     store: &BlobStore,
 ) -> Result<(), String> {
     let written: Result<(), WriteError> = match place {
         Place::Repository(repository) => {
             let tags: Vec<Reference> = names.into_iter().map(|name| repository.with_tag(name)).collect();
             match Uploads::new(client, &tags, &Progress::hidden(), store.clone()) {
-                Ok(uploads) => push::push(&uploads, &image, ExistingTags::KeepImmutable).await.map(drop),
+                Ok(uploads) => push::push(&uploads, &image, existing).await.map(drop),
                 Err(error) => Err(error),
             }
             .map_err(WriteError::from)

@@ -3,6 +3,7 @@
 //! The core is synchronous; this is the one place where it meets the network, through a runtime that only registry code
 //! runs on.
 
+mod cache_mounts;
 mod call;
 mod dockerfile;
 mod early_uploads;
@@ -29,7 +30,8 @@ use crate::diag::redact::Secret;
 use crate::diag::{CacheSummary, Phase, Summary, interrupt, with_causes};
 use crate::dockerfile::ast::Dockerfile;
 use crate::executor::{
-    self, AgentError, BuiltLayer, CopyError, ExecutorError, KnownLayers, LayerObserver, Position, Resources, SshAgents,
+    self, AgentError, BuiltLayer, CopyError, ExecutorError, KnownLayers, LayerObserver, Position, Resources,
+    SharedCaches, SshAgents,
 };
 use crate::image::{AssembleError, Digest, Image, rfc3339};
 use crate::layer::{Compression, LayerOptions};
@@ -44,6 +46,7 @@ use crate::secret::{SecretError, Secrets};
 use crate::snapshot::IgnoredPaths;
 use crate::ssh::{Agents, SshError};
 
+use cache_mounts::CacheMounts;
 use early_uploads::EarlyUploads;
 use images::{Layers, Registry, Remembering};
 use layer_cache::{StepCache, Surroundings};
@@ -54,7 +57,7 @@ use work_directory::WorkDirectory;
 pub use call::{Answer, Call, Format, call};
 pub use outputs::FilesError;
 pub use prune::{PruneRequest, prune_cache};
-pub use request::{BuildRequest, CacheRequest, SnapshotMode};
+pub use request::{BuildRequest, CacheMountsRequest, CacheRequest, SnapshotMode};
 pub use saved::{SavedImageError, push_saved};
 pub use warmer::{WarmRequest, WarmSummary, warm};
 
@@ -291,6 +294,18 @@ fn uninterrupted(
         let _phase = progress.phase(Phase::Cache);
         StepCache::open(cache, around)
     });
+    let cache_mounts = request.cache_mounts.as_ref().map(|mounts| {
+        let around = cache_mounts::Surroundings {
+            plan: &plan,
+            runtime: runtime.handle(),
+            client: &client,
+            store: &store,
+            progress,
+            directory: &directory,
+            now: now(),
+        };
+        CacheMounts::new(mounts, around)
+    });
     let base_layers = Layers::new(registry, store.clone());
     let removals = crate::fs::Removals::default();
     let resources = Resources {
@@ -303,9 +318,10 @@ fn uninterrupted(
         secrets: &secrets,
         ssh_agents: &agents,
         caches: work_dir.join(CACHES),
+        shared_caches: cache_mounts.as_ref().map(|mounts| -> &dyn SharedCaches { mounts }),
         sandboxes: Vec::new(),
         parallel: request.parallel.unwrap_or_else(default_parallel),
-        directory,
+        directory: directory.clone(),
         ignored_paths: request.ignored_paths.clone(),
         removals: &removals,
         layers: layers.clone(),
@@ -331,6 +347,10 @@ fn uninterrupted(
         let _phase = progress.phase(Phase::Cache);
         cache.finish(result.is_ok());
     }
+    if let Some(mounts) = &cache_mounts {
+        let _phase = progress.phase(Phase::Cache);
+        mounts.finish();
+    }
     let (image, images) = result.map_err(|error| match uploads {
         Some(uploads) => uploads.give_up(error),
         None => error,
@@ -342,6 +362,7 @@ fn uninterrupted(
         layers: image.blobs.len(),
         disk: progress.disk_peak(),
         cache: cache.map(|cache| cache_summary(&cache, &client)),
+        cache_mounts: cache_mounts.map(|mounts| mounts.summary()),
         elapsed: progress.elapsed(),
         phases: progress.phases(),
     })

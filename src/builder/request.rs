@@ -87,6 +87,8 @@ pub struct BuildRequest {
     pub registries: ClientConfig,
     /// `--cache` and what belongs to it.
     pub cache: Option<CacheRequest>,
+    /// `--cache-mounts-repo` and what belongs to it.
+    pub cache_mounts: Option<CacheMountsRequest>,
     /// `--cache-dir`, with `--cache`: base images that `warmer` has fetched.
     pub warm_images: Option<WarmImages>,
     /// `--isolation`: how RUN is isolated.
@@ -132,6 +134,19 @@ pub struct CacheRequest {
     pub run_layers: bool,
     /// `--cache-copy-layers`; if not given, those that are part of the image.
     pub copy_layers: Option<bool>,
+    /// Not `--no-cache`.
+    pub read: bool,
+    /// Not `--no-push-cache`.
+    pub write: bool,
+}
+
+/// How caches of `RUN --mount=type=cache` go from machine to machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheMountsRequest {
+    /// `--cache-mounts-repo`.
+    pub place: Place,
+    /// `--cache-mounts-limit`: bytes that a cache may have.
+    pub limit: u64,
     /// Not `--no-cache`.
     pub read: bool,
     /// Not `--no-push-cache`.

@@ -124,6 +124,7 @@ fn push_from(
         layers: image.blobs.len(),
         disk: progress.disk_peak(),
         cache: None,
+        cache_mounts: None,
         elapsed: progress.elapsed(),
         phases: progress.phases(),
     })

@@ -3,11 +3,13 @@
 //! Within a build: blobs that came from registries, each fetched once ([`BlobStore`]). Between builds: the layers of steps.
 //! Every step has a key that says all it is made of ([`recipe`]), and its layer is kept under that key as a small image
 //! ([`entry`]), in a registry's repository or in an OCI layout on this machine ([`LayerCache`]). Whether entries that
-//! were found fit together is for [`lineage`] to say. And base images, in a directory that many builds read ([`WarmImages`]).
+//! were found fit together is for [`lineage`] to say. And base images, in a directory that many builds read ([`WarmImages`]);
+//! and what commands keep in their caches ([`mount`]).
 
 pub mod entry;
 pub mod key;
 pub mod lineage;
+pub mod mount;
 mod prune;
 pub mod recipe;
 pub mod record;
@@ -21,6 +23,7 @@ pub use entry::{Entry, Keys, Miss};
 pub use key::{Key, Recipe};
 pub use layer_cache::{Clock, LayerCache, LayerCacheError, Place};
 pub use lineage::Lineage;
+pub use mount::MountedCache;
 pub use prune::{Pruned, Rule, prune};
 pub use recipe::{Definitions, Files, Inputs, LayerFormat, Version};
 pub use record::{Changes, Record};

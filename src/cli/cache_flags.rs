@@ -14,6 +14,8 @@ use crate::image::{Reference, ReferenceError};
 const INFERRED: &str = "cache";
 /// How long entries live; kaniko's.
 const LIFETIME: &str = "336h0m0s";
+/// Where layers are kept.
+pub(super) const CACHE_REPO: &str = "--cache-repo";
 /// Before a directory.
 const LAYOUT: &str = "oci:";
 
@@ -61,8 +63,10 @@ pub enum CacheFlagError {
     #[error("--cache does not go with --single-snapshot: a cache keeps a layer for each step")]
     SingleSnapshot,
     /// The place is no repository.
-    #[error("--cache-repo {text:?} cannot be used")]
+    #[error("{flag} {text:?} cannot be used")]
     Repository {
+        /// Where it was given.
+        flag: &'static str,
         /// As given.
         text: String,
         /// What is wrong with it.
@@ -71,15 +75,19 @@ pub enum CacheFlagError {
     },
     /// The place is a single image.
     #[error(
-        "--cache-repo {text:?} has a tag or a digest: it names a repository, and every step has a tag of its own there"
+        "{flag} {text:?} has a tag or a digest: it names a repository, and everything kept has a tag of its own there"
     )]
     Tagged {
+        /// Where it was given.
+        flag: &'static str,
         /// As given.
         text: String,
     },
     /// The place is a directory without a name.
-    #[error("--cache-repo {text:?} names no directory")]
+    #[error("{flag} {text:?} names no directory")]
     NoDirectory {
+        /// Where it was given.
+        flag: &'static str,
         /// As given.
         text: String,
     },
@@ -100,7 +108,7 @@ pub(super) fn cache_request(
         return Err(CacheFlagError::SingleSnapshot);
     }
     let place = match (flags.cache_repo.filter(|text| !text.is_empty()), destinations.first()) {
-        (Some(text), _) => place(text)?,
+        (Some(text), _) => place(CACHE_REPO, text)?,
         (None, Some(first)) if push || flags.no_push_cache => Place::Repository(inferred(first)),
         _ => return Err(CacheFlagError::NoRepository),
     };
@@ -114,18 +122,20 @@ pub(super) fn cache_request(
     }))
 }
 
-/// Reads `--cache-repo`.
-pub(super) fn place(text: String) -> Result<Place, CacheFlagError> {
+/// Reads `--cache-repo`, or another flag that names such a place.
+pub(super) fn place(flag: &'static str, text: String) -> Result<Place, CacheFlagError> {
     if let Some(directory) = text.strip_prefix(LAYOUT) {
         if directory.is_empty() {
-            return Err(CacheFlagError::NoDirectory { text });
+            return Err(CacheFlagError::NoDirectory { flag, text });
         }
         return Ok(Place::Directory(PathBuf::from(directory)));
     }
     match Reference::parse(&text) {
-        Ok(reference) if reference.tag.is_some() || reference.digest.is_some() => Err(CacheFlagError::Tagged { text }),
+        Ok(reference) if reference.tag.is_some() || reference.digest.is_some() => {
+            Err(CacheFlagError::Tagged { flag, text })
+        }
         Ok(reference) => Ok(Place::Repository(reference)),
-        Err(source) => Err(CacheFlagError::Repository { text, source }),
+        Err(source) => Err(CacheFlagError::Repository { flag, text, source }),
     }
 }
 

@@ -101,7 +101,7 @@ fn git_context(texts: &[String], environment: &dyn Fn(&str) -> Option<OsString>)
 }
 
 /// Bytes, with a unit of 1000 (`k`, `M`, `G`, `T`) or of 1024 (`Ki`…), a `B` behind it or not.
-fn size(text: &str) -> Result<u64, String> {
+pub(super) fn size(text: &str) -> Result<u64, String> {
     let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let unit = unit.trim().trim_end_matches(['b', 'B']).to_ascii_lowercase();

@@ -10,6 +10,7 @@ use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser 
 use clap::{ArgAction, CommandFactory as _, Parser};
 
 use super::cache_flags::CacheFlags;
+use super::cache_mount_flags::CacheMountFlags;
 use super::context_flags::ContextFlags;
 use super::kaniko_flags::KanikoFlags;
 use super::layer_flags::LayerFlags;
@@ -174,6 +175,10 @@ pub struct Flags {
     /// How layers of earlier builds are used.
     #[command(flatten)]
     pub caching: CacheFlags,
+
+    /// How caches of commands go from machine to machine.
+    #[command(flatten)]
+    pub cache_mounts: CacheMountFlags,
 
     /// How RUN is isolated: auto, namespace or own-root.
     ///
@@ -569,6 +574,13 @@ mod tests {
         ("cache_copy_layers", "", |flags| flags.caching.cache_copy_layers.is_none()),
         ("cache_copy_layers", "--cache-copy-layers", |flags| flags.caching.cache_copy_layers == Some(true)),
         ("no_push_cache", "--no-push-cache", |flags| flags.caching.no_push_cache),
+        ("cache_mounts_repo", "--cache-mounts-repo r/m", |flags| {
+            flags.cache_mounts.cache_mounts_repo.as_deref() == Some("r/m")
+        }),
+        ("cache_mounts_limit", "", |flags| flags.cache_mounts.cache_mounts_limit == 2 << 30),
+        ("cache_mounts_limit", "--cache-mounts-limit 500MB --cache-mounts-repo r/m", |flags| {
+            flags.cache_mounts.cache_mounts_limit == 500_000_000
+        }),
         ("isolation", "", |flags| flags.isolation == Isolation::Auto),
         ("isolation", "--isolation namespace", |flags| flags.isolation == Isolation::Namespace),
         ("isolation", "--isolation=own-root", |flags| flags.isolation == Isolation::OwnRoot),

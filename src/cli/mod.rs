@@ -1,6 +1,7 @@
 //! The command line: flags as typed to a validated request, the shape of the log, and errors as the user reads them.
 
 mod cache_flags;
+mod cache_mount_flags;
 mod commands;
 pub mod context_flags;
 pub mod delivery;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{FromArgMatches as _, Parser};
 
-use super::cache_flags::{CacheFlagError, lifetime, place};
+use super::cache_flags::{CACHE_REPO, CacheFlagError, lifetime, place};
 use super::flags::with_booleans;
 use super::log_flags::LogFlags;
 use super::registry_flags::{RegistryFlags, client_config};
@@ -68,7 +68,7 @@ pub fn prune_request(
         return Err(CacheFlagError::NoRepository.into());
     }
     Ok(PruneRequest {
-        place: place(flags.cache_repo)?,
+        place: place(CACHE_REPO, flags.cache_repo)?,
         lifetime: flags.cache_ttl,
         keep: flags.keep,
         registries: client_config(flags.registries, environment)?,

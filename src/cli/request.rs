@@ -202,10 +202,12 @@ pub fn request(mut flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>)
     let build_args = with_epoch(build_arguments(&flags.build_arg, environment)?, environment)?;
     let mut targets = flags.target.into_iter().filter(|stage| !stage.is_empty());
     let target = targets.next();
+    let cache_mounts = flags.cache_mounts.request(!flags.no_cache, !flags.caching.no_push_cache)?;
     let caching = &flags.caching;
     let warm_images = caching.cache.then(|| WarmImages::new(&caching.cache_dir, caching.cache_ttl));
     Ok(BuildRequest {
         call,
+        cache_mounts,
         warm_images,
         cache: cache_request(
             flags.caching,

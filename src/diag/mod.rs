@@ -17,4 +17,4 @@ mod terminal;
 pub use causes::with_causes;
 pub use step::Step;
 pub use suggestion::suggest;
-pub use summary::{CacheSummary, Phase, Summary};
+pub use summary::{CacheMountsSummary, CacheSummary, Phase, Summary};

@@ -87,6 +87,8 @@ pub struct Summary {
     pub disk: u64,
     /// What a cache did, if there was one.
     pub cache: Option<CacheSummary>,
+    /// What became of caches of `RUN --mount=type=cache`, if they were to be shared.
+    pub cache_mounts: Option<CacheMountsSummary>,
     /// Wall time of the build.
     pub elapsed: Duration,
     /// Where the time went; added up over work done side by side, so the sum may exceed `elapsed`.
@@ -106,6 +108,29 @@ pub struct CacheSummary {
     pub received: u64,
     /// Bytes that went there.
     pub sent: u64,
+}
+
+/// What was shared of the caches of `RUN --mount=type=cache`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CacheMountsSummary {
+    /// Caches that were filled from elsewhere.
+    pub imported: usize,
+    /// Bytes of the files in them.
+    pub imported_size: u64,
+    /// Caches that were written.
+    pub exported: usize,
+    /// Bytes of the files in them.
+    pub exported_size: u64,
+    /// Caches that were used and had nothing new.
+    pub unchanged: usize,
+}
+
+impl fmt::Display for CacheMountsSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { imported, imported_size, exported, exported_size, unchanged } = *self;
+        write!(f, "{imported} imported ({})", Bytes(imported_size))?;
+        write!(f, ", {exported} exported ({}), {unchanged} unchanged", Bytes(exported_size))
+    }
 }
 
 impl fmt::Display for CacheSummary {
@@ -133,6 +158,9 @@ impl fmt::Display for Summary {
         if let Some(cache) = &self.cache {
             writeln!(f, "cache    {cache}")?;
         }
+        if let Some(mounts) = &self.cache_mounts {
+            writeln!(f, "mounts   {mounts}")?;
+        }
         write!(f, "time     {}", Seconds(self.elapsed))?;
         // What rounds to nothing explains nothing.
         let shown = self.phases.iter().filter(|(_, time)| time.as_millis() >= 100);
@@ -156,6 +184,13 @@ mod tests {
             layers: 4,
             disk: 23_456_789,
             cache: Some(CacheSummary { steps: 7, carried_out: 2, requests: 24, received: 2_000, sent: 10 }),
+            cache_mounts: Some(CacheMountsSummary {
+                imported: 2,
+                imported_size: 3_000_000,
+                exported: 1,
+                exported_size: 1_500,
+                unchanged: 1,
+            }),
             elapsed: Duration::from_millis(9_870),
             phases: vec![
                 (Phase::Resolve, Duration::from_millis(20)),
@@ -167,7 +202,8 @@ mod tests {
             summary.to_string(),
             "image    reg:5000/app:1\n         reg:5000/app:latest\ndigest   sha256:ab\n\
              size     12.3 MB in 4 layers\ndisk     23.4 MB at most\n\
-             cache    5 of 7 steps; 24 requests, 2.0 kB received, 10 B sent\ntime     9.8s: pull 3.1s, run 6.0s"
+             cache    5 of 7 steps; 24 requests, 2.0 kB received, 10 B sent\n\
+             mounts   2 imported (3.0 MB), 1 exported (1.5 kB), 1 unchanged\ntime     9.8s: pull 3.1s, run 6.0s"
         );
     }
 

@@ -5,7 +5,7 @@
 //! only by name. The executor speaks to no server: layers of base
 //! images are handed to it as files through [`BaseLayers`], and what ADD takes from the network through [`RemoteSources`].
 
-mod caches;
+pub mod caches;
 pub mod copy;
 mod directories;
 mod known;
@@ -32,6 +32,7 @@ use crate::sandbox::{Sandbox, SandboxError};
 use crate::secret::{SecretError, Secrets};
 use crate::snapshot::{IgnoredPaths, SnapshotError};
 
+pub use caches::SharedCaches;
 pub use copy::CopyError;
 pub use directories::DirectoryError;
 pub use known::{KnownLayerError, KnownLayers, Position, files_of};
@@ -59,6 +60,8 @@ pub struct Resources<'a> {
     pub ssh_agents: &'a dyn SshAgents,
     /// The directory of caches that outlive the build (`RUN --mount=type=cache`).
     pub caches: PathBuf,
+    /// What other machines have in those caches.
+    pub shared_caches: Option<&'a dyn SharedCaches>,
     /// How a RUN is isolated: one for each stage that may run at a time, or a single one that they share. None if the plan
     /// has no RUN.
     pub sandboxes: Vec<Mutex<Box<dyn Sandbox>>>,

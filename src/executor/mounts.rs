@@ -14,7 +14,7 @@ use crate::rootfs::{Attributes, Tree};
 use crate::sandbox::{self, MountContent};
 
 use super::StepError;
-use super::caches::{self, CacheDirectory};
+use super::caches::{self, CacheDirectory, Origin, SharedCaches};
 use super::stage::copy_into;
 use super::stages::Execution;
 
@@ -33,16 +33,19 @@ pub(super) struct Prepared {
     /// Directories to be removed.
     copies: Vec<PathBuf>,
     /// In use until the command has ended.
-    _caches: Vec<CacheDirectory>,
+    caches: Vec<CacheDirectory>,
     _trees: Vec<Arc<Tree>>,
 }
 
 impl Prepared {
-    /// Throws the command's copies away.
+    /// Throws the command's copies away, and tells what became of its caches.
     ///
     /// # Errors
-    /// One of them cannot be removed.
-    pub(super) fn clear(self) -> Result<(), StepError> {
+    /// A copy cannot be removed.
+    pub(super) fn clear(self, shared: Option<&dyn SharedCaches>, succeeded: bool) -> Result<(), StepError> {
+        if let Some(shared) = shared {
+            self.caches.iter().for_each(|cache| shared.closed(&cache.path, succeeded));
+        }
         for copy in &self.copies {
             crate::fs::remove_dir_all(copy).map_err(StepError::Cache)?;
         }
@@ -72,6 +75,9 @@ pub(super) fn prepare(
             prepared.mounts.push(sandbox::Mount { target: target.clone(), content, read_only: mount.read_only });
         }
         prepared._trees.extend(tree.cloned());
+    }
+    if let Some(shared) = execution.resources.shared_caches {
+        prepared.caches.iter().for_each(|cache| shared.opened(&cache.id, &cache.path));
     }
     Ok(prepared)
 }
@@ -113,7 +119,8 @@ fn content(
                     Ok(path)
                 }
             };
-            let cache = caches::open(&resources.caches, id, *sharing, *owner, &waiting, &mut fill)?;
+            let origin = Origin { shared: resources.shared_caches, fill: &mut fill };
+            let cache = caches::open(&resources.caches, id, *sharing, *owner, &waiting, origin)?;
             let source = match mount.read_only && !enforced {
                 true => {
                     let opened = Tree::open(&cache.path).map_err(StepError::Rootfs)?;
@@ -121,7 +128,7 @@ fn content(
                 }
                 false => cache.path.clone(),
             };
-            prepared._caches.push(cache);
+            prepared.caches.push(cache);
             MountContent::Bind { source }
         }
         MountSource::Secret { id, variable, required, owner } => {

@@ -186,7 +186,8 @@ impl<'e> StageRun<'e> {
         let result = run::run(self.tree()?, command, &prepared, sandbox.as_mut(), &execution.stop, line);
         drop(running);
         drop(alone);
-        result.and(prepared.clear())
+        let cleared = prepared.clear(resources.shared_caches, result.is_ok());
+        result.and(cleared)
     }
 
     /// Copies into an empty root directory, makes that a layer, and lays it over the stage's files if somebody needs them.

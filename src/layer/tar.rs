@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 
+use crate::fs::Timestamp;
 use crate::fs::xattr::Xattrs;
 
 const BLOCK: usize = 512;
@@ -22,8 +23,8 @@ pub(super) struct Header<'a> {
     pub(super) uid: u32,
     pub(super) gid: u32,
     pub(super) size: u64,
-    /// Seconds since 1970.
-    pub(super) mtime: i64,
+    /// Times that are not whole seconds take a record.
+    pub(super) mtime: Timestamp,
     /// Target of a symbolic link, or name of the file a hard link is of.
     pub(super) link_name: &'a [u8],
     pub(super) device: (u32, u32),
@@ -93,7 +94,7 @@ impl<'a> Header<'a> {
             uid: 0,
             gid: 0,
             size: 0,
-            mtime: 0,
+            mtime: Timestamp::default(),
             link_name: b"",
             device: (0, 0),
             xattrs: None,
@@ -130,9 +131,9 @@ fn encode(header: &Header<'_>) -> ([u8; BLOCK], Vec<u8>) {
         record("size", decimal(&header.size));
     }
     octal(&mut block[124..136], if header.size > MAX_LONG { 0 } else { header.size });
-    let mtime = u64::try_from(header.mtime).ok().filter(|mtime| *mtime <= MAX_LONG);
-    if mtime.is_none() {
-        record("mtime", decimal(&header.mtime));
+    let mtime = u64::try_from(header.mtime.seconds).ok().filter(|mtime| *mtime <= MAX_LONG);
+    if mtime.is_none() || header.mtime.nanoseconds > 0 {
+        record("mtime", decimal_time(header.mtime).into_bytes());
     }
     octal(&mut block[136..148], mtime.unwrap_or(0));
     block[156] = header.kind;
@@ -149,6 +150,19 @@ fn encode(header: &Header<'_>) -> ([u8; BLOCK], Vec<u8>) {
     octal(&mut block[148..155], sum);
     records.sort();
     (block, records.iter().flat_map(|(key, value)| pax_record(key, value)).collect())
+}
+
+/// Seconds with as many decimals as they need; those of a time before 1970 count backwards.
+fn decimal_time(time: Timestamp) -> String {
+    let Timestamp { seconds, nanoseconds } = time;
+    if nanoseconds == 0 {
+        return seconds.to_string();
+    }
+    let (sign, whole, fraction) = match seconds {
+        0.. => ("", seconds.unsigned_abs(), nanoseconds),
+        _ => ("-", (seconds + 1).unsigned_abs(), 1_000_000_000 - nanoseconds),
+    };
+    format!("{sign}{whole}.{fraction:09}").trim_end_matches('0').to_owned()
 }
 
 /// A name's prefix and rest, if the two fields hold it.
@@ -220,8 +234,13 @@ mod tests {
 
     #[test]
     fn an_ordinary_file_needs_no_records() {
-        let header =
-            Header { mode: 0o4755, uid: MAX_ID, mtime: 0o77_777_777_777, size: 5, ..Header::whiteout(b"bin/su") };
+        let header = Header {
+            mode: 0o4755,
+            uid: MAX_ID,
+            mtime: Timestamp::from_seconds(0o77_777_777_777),
+            size: 5,
+            ..Header::whiteout(b"bin/su")
+        };
         let (block, records) = encode(&header);
         assert!(records.is_empty());
         assert_eq!(&block[100..108], b"0004755\0");
@@ -229,10 +248,22 @@ mod tests {
     }
 
     #[test]
+    fn parts_of_a_second_are_decimals() {
+        let text = |seconds, nanoseconds| decimal_time(Timestamp { seconds, nanoseconds });
+        assert_eq!(text(12, 500_000_000), "12.5");
+        assert_eq!(text(0, 1), "0.000000001");
+        assert_eq!(text(-1, 750_000_000), "-0.25");
+        assert_eq!(text(-3, 0), "-3");
+        let header = Header { mtime: Timestamp { seconds: 7, nanoseconds: 30 }, ..Header::whiteout(b"f") };
+        assert_eq!(encode(&header).1, b"20 mtime=7.00000003\n");
+    }
+
+    #[test]
     fn what_does_not_fit_goes_to_records_sorted_by_key() {
         let xattrs = Xattrs::from([("security.capability".into(), vec![0, 1])]);
         let name = [b'n'; 150];
-        let header = Header { uid: 3_000_000, mtime: -1, xattrs: Some(&xattrs), ..Header::whiteout(&name) };
+        let mtime = Timestamp::from_seconds(-1);
+        let header = Header { uid: 3_000_000, mtime, xattrs: Some(&xattrs), ..Header::whiteout(&name) };
         let (_, records) = encode(&header);
         let records = String::from_utf8_lossy(&records).into_owned();
         let keys: Vec<&str> =

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::fs::{self, FileKind, Status, sys};
+use crate::fs::{self, FileKind, Status, Timestamp, sys};
 use crate::image::{Descriptor, Digest, HashingWriter, media_type};
 use crate::rootfs::{Change, ChangeKind, ContentHash, ContentHasher, Tree};
 
@@ -67,6 +67,8 @@ pub struct LayerOptions {
     pub level: Option<u8>,
     /// Times later than this (seconds since 1970) become this: `SOURCE_DATE_EPOCH` with rewritten timestamps.
     pub clamp_mtime: Option<i64>,
+    /// Times keep their parts of a second, which image layers do not have.
+    pub exact_times: bool,
     /// Threads that compress; 0 for as many as there are cores. The output does not depend on it.
     pub threads: usize,
 }
@@ -227,10 +229,7 @@ impl<'a, W: Write> Writing<'a, W> {
             mode: attributes.mode,
             uid: attributes.uid,
             gid: attributes.gid,
-            mtime: self
-                .options
-                .clamp_mtime
-                .map_or(attributes.mtime.seconds, |latest| attributes.mtime.seconds.min(latest)),
+            mtime: self.time(attributes.mtime),
             // A link's header has them too: who unpacks it sets the owner, which takes capabilities away.
             xattrs: Some(&attributes.xattrs),
             ..Header::whiteout(path.as_os_str().as_bytes())
@@ -269,6 +268,11 @@ impl<'a, W: Write> Writing<'a, W> {
                 Ok(())
             }
         }
+    }
+
+    fn time(&self, time: Timestamp) -> Timestamp {
+        let time = if self.options.exact_times { time } else { Timestamp::from_seconds(time.seconds) };
+        self.options.clamp_mtime.map_or(time, |latest| time.min(Timestamp::from_seconds(latest)))
     }
 
     fn content(

@@ -73,6 +73,15 @@ impl Tree {
         })
     }
 
+    /// The same tree, renamed to `path` meanwhile: everything in it counts as new, and what its file system cannot hold is
+    /// still known.
+    ///
+    /// # Errors
+    /// There is no directory, or it cannot be opened.
+    pub fn moved_to(self, path: impl Into<PathBuf>) -> Result<Self, RootfsError> {
+        Ok(Self { root: Root::open(path)?, index: Index::default(), ..self })
+    }
+
     /// Where the tree is.
     pub fn path(&self) -> &Path {
         self.root.path()

@@ -3,6 +3,12 @@
 //! A cache is a directory named after the digest of its id, beside a file that is locked while a command uses it: shared
 //! for `sharing=shared`, alone for `locked` and `private`. The lock ends with the process, however that ends. It is made
 //! whole elsewhere and renamed into place, so that nobody sees half of its first content.
+//!
+//! The content of a cache may come from another machine and go to others ([`SharedCaches`]). It is imported by whoever has
+//! the cache alone; who only shares it takes it as it is.
+
+pub mod archive;
+pub mod survey;
 
 use std::fs::File;
 use std::io;
@@ -25,39 +31,72 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// How many private directories one cache may have.
 const MOST_PRIVATE: usize = 1000;
 
+/// What an import is called in the directory made for it.
+const IMPORTED: &str = "imported";
+
+/// Caches that other machines have filled, and that others will take from here. Nothing of it fails a build: what cannot be
+/// imported or exported is told, and the cache is one of this machine's.
+pub trait SharedCaches: Sync {
+    /// Puts what there is of the cache `id`, whose directory is missing or empty, at `new`, which does not exist. `false`:
+    /// there is nothing, and nothing was put there.
+    fn import(&self, id: &str, directory: &Path, new: &Path) -> bool;
+
+    /// A command is about to use the cache's directory.
+    fn opened(&self, id: &str, directory: &Path);
+
+    /// The command has ended; `succeeded`: as it should.
+    fn closed(&self, directory: &Path, succeeded: bool);
+}
+
+/// Where the first content of a cache comes from.
+pub(super) struct Origin<'a> {
+    /// What other machines have left; before the other.
+    pub(super) shared: Option<&'a dyn SharedCaches>,
+    /// Makes it below the directory it is given, and says where.
+    pub(super) fill: &'a mut dyn FnMut(&Path) -> Result<PathBuf, StepError>,
+}
+
 /// A cache in use.
 #[derive(Debug)]
 pub(super) struct CacheDirectory {
+    /// Its name.
+    pub(super) id: String,
     /// The directory.
     pub(super) path: PathBuf,
     /// Locked as long as it is open.
     _lock: File,
 }
 
-/// Takes the cache `id` below `parent`, which is made too. `waiting` is called once if somebody else has it; `fill` makes a
-/// new cache's first content below the directory it is given, and says where.
+/// Takes the cache `id` below `parent`, which is made too. `waiting` is called once if somebody else has it; a new cache's
+/// first content, and that of one which is empty, is that of its `origin`.
 ///
 /// # Errors
-/// The directory cannot be made or locked, `fill` fails, or the build was asked to stop.
+/// The directory cannot be made or locked, its first content cannot be made, or the build was asked to stop.
 pub(super) fn open(
     parent: &Path,
     id: &str,
     sharing: Sharing,
     owner: MountOwner,
     waiting: &dyn Fn(),
-    fill: &mut dyn FnMut(&Path) -> Result<PathBuf, StepError>,
+    mut origin: Origin<'_>,
 ) -> Result<CacheDirectory, StepError> {
     fs::create_dir_all(parent).map_err(StepError::Cache)?;
     let name = Digest::sha256_of(id.as_bytes()).hex().to_owned();
+    if sharing == Sharing::Shared && origin.shared.is_some() {
+        // Alone for a moment: an empty directory that somebody has in use must not be exchanged.
+        let path = parent.join(&name);
+        if let Some(_alone) = lock(&path, FlockOperation::NonBlockingLockExclusive)? {
+            make(&path, id, owner, &mut origin)?;
+        }
+        origin.shared = None;
+    }
     let (path, lock) = match sharing {
         Sharing::Shared => wait(parent.join(name), FlockOperation::NonBlockingLockShared, waiting)?,
         Sharing::Locked => wait(parent.join(name), FlockOperation::NonBlockingLockExclusive, waiting)?,
         Sharing::Private => unused(parent, &name)?,
     };
-    if path.symlink_metadata().is_err() {
-        create(&path, owner, fill)?;
-    }
-    Ok(CacheDirectory { path, _lock: lock })
+    make(&path, id, owner, &mut origin)?;
+    Ok(CacheDirectory { id: id.to_owned(), path, _lock: lock })
 }
 
 fn wait(path: PathBuf, operation: FlockOperation, waiting: &dyn Fn()) -> Result<(PathBuf, File), StepError> {
@@ -107,23 +146,53 @@ fn lock(path: &Path, operation: FlockOperation) -> Result<Option<File>, StepErro
     }
 }
 
-fn create(
-    path: &Path,
-    owner: MountOwner,
-    fill: &mut dyn FnMut(&Path) -> Result<PathBuf, StepError>,
-) -> Result<(), StepError> {
+/// Locks a cache's directory for this program alone, until the file is closed. `None`: somebody uses it.
+///
+/// # Errors
+/// It cannot be locked.
+pub fn hold(directory: &Path) -> Result<Option<File>, StepError> {
+    lock(directory, FlockOperation::NonBlockingLockExclusive)
+}
+
+/// Makes a cache's directory where there is none, and gives an empty one what can be imported.
+fn make(path: &Path, id: &str, owner: MountOwner, origin: &mut Origin<'_>) -> Result<(), StepError> {
+    let is_there = path.symlink_metadata().is_ok();
+    if is_there && (origin.shared.is_none() || !is_empty(path)?) {
+        return Ok(());
+    }
     // Beside the cache, because it is renamed: the caches may be a volume of their own.
     let staging = staging(path)?;
-    let made = fill(&staging)?;
-    set_owner(&made, owner)?;
-    match rustix::fs::renameat_with(CWD, &made, CWD, path, RenameFlags::NOREPLACE) {
-        // Another build was faster: what it made is as good.
-        Ok(()) | Err(Errno::EXIST) => {}
-        // File systems that cannot say so.
-        Err(Errno::INVAL) => fs::rename(&made, path).map_err(StepError::Cache)?,
-        Err(errno) => return Err(StepError::Cache(fs::Error::new("create", path, errno))),
+    let imported = staging.join(IMPORTED);
+    let made = match origin.shared.is_some_and(|shared| shared.import(id, path, &imported)) {
+        true => Some(imported),
+        false if is_there => None,
+        false => Some((origin.fill)(&staging)?),
+    };
+    if let Some(made) = made {
+        set_owner(&made, owner)?;
+        place(&made, path, is_there)?;
     }
     fs::remove_dir_all(&staging).map_err(StepError::Cache)
+}
+
+/// Renames a new directory to where a cache belongs. If another build was faster, what it made is as good.
+fn place(made: &Path, path: &Path, is_there: bool) -> Result<(), StepError> {
+    let renamed = match is_there {
+        // Only an empty directory can be replaced.
+        true => rustix::fs::rename(made, path),
+        false => rustix::fs::renameat_with(CWD, made, CWD, path, RenameFlags::NOREPLACE),
+    };
+    match renamed {
+        Ok(()) | Err(Errno::EXIST | Errno::NOTEMPTY) => Ok(()),
+        // File systems that cannot say so.
+        Err(Errno::INVAL) => fs::rename(made, path).map_err(StepError::Cache),
+        Err(errno) => Err(StepError::Cache(fs::Error::new("create", path, errno))),
+    }
+}
+
+fn is_empty(path: &Path) -> Result<bool, StepError> {
+    let mut entries = std::fs::read_dir(path).map_err(|error| StepError::Cache(fs::Error::new("list", path, error)))?;
+    Ok(entries.next().is_none())
 }
 
 /// A new directory beside a cache that nobody else fills.
@@ -158,6 +227,7 @@ pub(super) fn set_owner(path: &Path, owner: MountOwner) -> Result<(), StepError>
 mod tests {
     use std::cell::Cell;
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::sync::Mutex;
 
     use super::*;
 
@@ -166,11 +236,36 @@ mod tests {
     struct Place {
         directory: tempfile::TempDir,
         filled: Cell<usize>,
+        shared: Option<Elsewhere>,
+    }
+
+    /// Another machine, which has a file for each cache whose id it knows.
+    #[derive(Default)]
+    struct Elsewhere {
+        ids: Vec<&'static str>,
+        asked: Mutex<Vec<String>>,
+    }
+
+    impl SharedCaches for Elsewhere {
+        fn import(&self, id: &str, directory: &Path, new: &Path) -> bool {
+            assert!(lock(directory, FlockOperation::NonBlockingLockShared).unwrap().is_none(), "alone");
+            self.asked.lock().unwrap().push(id.to_owned());
+            if !self.ids.contains(&id) {
+                return false;
+            }
+            std::fs::create_dir(new).unwrap();
+            std::fs::write(new.join("imported"), id).unwrap();
+            true
+        }
+
+        fn opened(&self, _: &str, _: &Path) {}
+
+        fn closed(&self, _: &Path, _: bool) {}
     }
 
     impl Place {
         fn new() -> Self {
-            Self { directory: tempfile::tempdir().unwrap(), filled: Cell::new(0) }
+            Self { directory: tempfile::tempdir().unwrap(), filled: Cell::new(0), shared: None }
         }
 
         fn open(&self, id: &str, sharing: Sharing, waiting: &dyn Fn()) -> CacheDirectory {
@@ -187,7 +282,8 @@ mod tests {
                 std::fs::write(made.join("first"), "content").unwrap();
                 Ok(made)
             };
-            open(&parent, id, sharing, owner, waiting, &mut fill).unwrap()
+            let shared = self.shared.as_ref().map(|shared| -> &dyn SharedCaches { shared });
+            open(&parent, id, sharing, owner, waiting, Origin { shared, fill: &mut fill }).unwrap()
         }
     }
 
@@ -207,6 +303,47 @@ mod tests {
         assert_eq!(left.count(), 2, "the cache and its lock");
         assert_ne!(place.open("/other/../id", Sharing::Shared, &never).path, path);
         assert_eq!(place.filled.get(), 2);
+    }
+
+    #[test]
+    fn what_is_missing_or_empty_is_imported_by_one_who_is_alone() {
+        for sharing in [Sharing::Shared, Sharing::Private, Sharing::Locked] {
+            let shared = Elsewhere { ids: vec!["known"], ..Elsewhere::default() };
+            let place = Place { shared: Some(shared), ..Place::new() };
+            let asked = || std::mem::take(&mut *place.shared.as_ref().unwrap().asked.lock().unwrap());
+            let names = |path: &Path| {
+                let names = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name());
+                names.map(|name| name.into_string().unwrap()).collect::<Vec<_>>()
+            };
+            let path = place.open("known", sharing, &never).path;
+            assert_eq!((names(&path), place.filled.get()), (vec!["imported".to_owned()], 0), "{sharing:?}");
+            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o750);
+            assert_eq!(asked(), ["known"]);
+            place.open("known", sharing, &never);
+            assert_eq!(asked().len(), 0, "it is there now");
+            std::fs::remove_file(path.join("imported")).unwrap();
+            assert_eq!(names(&place.open("known", sharing, &never).path), ["imported"], "an empty one");
+            let other = place.open("unknown", sharing, &never).path;
+            assert_eq!((names(&other), place.filled.get()), (vec!["first".to_owned()], 1));
+            std::fs::remove_file(other.join("first")).unwrap();
+            let inode = other.metadata().unwrap().ino();
+            place.open("unknown", sharing, &never);
+            assert_eq!((other.metadata().unwrap().ino(), names(&other).len()), (inode, 0), "an empty one stays");
+            let left = names(&place.directory.path().join("caches"));
+            assert_eq!(left.len(), 4, "two caches and their locks: {left:?}");
+        }
+    }
+
+    #[test]
+    fn a_shared_cache_that_somebody_uses_is_not_exchanged() {
+        let place = Place { shared: Some(Elsewhere { ids: vec!["id"], ..Elsewhere::default() }), ..Place::new() };
+        let used = place.open("id", Sharing::Shared, &never);
+        std::fs::remove_file(used.path.join("imported")).unwrap();
+        let again = place.open("id", Sharing::Shared, &never);
+        assert_eq!(std::fs::read_dir(&again.path).unwrap().count(), 0);
+        let alone = place.open("id", Sharing::Private, &never);
+        assert_ne!(alone.path, used.path);
+        assert!(alone.path.join("imported").exists(), "a directory of its own has the same content");
     }
 
     #[test]

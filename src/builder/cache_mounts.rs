@@ -1,0 +1,366 @@
+//! What commands keep in their caches (`RUN --mount=type=cache`), taken from other machines and left to them.
+//!
+//! A pod begins with empty caches. Before a command uses one, its content is imported from a repository; after the build,
+//! what successful commands changed is exported there, one archive for each cache. Who writes last wins: a cache is
+//! something that a command can do without. For the same reason nothing here fails a build: a cache that cannot be read
+//! begins empty, one that cannot be written is not shared, and a warning says why.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::runtime::Handle;
+
+use crate::cache::{BlobStore, Clock, LayerCache, MountedCache, mount};
+use crate::diag::progress::{Bytes, Progress};
+use crate::diag::{CacheMountsSummary, Phase, interrupt, with_causes};
+use crate::executor::caches::archive::{CacheArchiveError, pack, unpack};
+use crate::executor::caches::survey::{Survey, survey};
+use crate::executor::caches::{SharedCaches, hold};
+use crate::executor::copy::Limits;
+use crate::fs::ReadAt;
+use crate::image::{AssembleError, Blob, BlobSource, Digest, Platform};
+use crate::layer::{self, Layer};
+use crate::plan::{Action, MountSource, Plan};
+use crate::push::ExistingTags;
+use crate::registry::Client;
+use crate::rootfs::Tree;
+
+use super::layer_cache::{PATIENCE, positions, write_to};
+use super::request::CacheMountsRequest;
+
+/// Files, directories and links that a cache may have. The largest package caches known have some hundred thousand.
+const MAX_ENTRIES: u64 = 2_000_000;
+
+/// What shared caches need of the build.
+pub(super) struct Surroundings<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) runtime: &'a Handle,
+    pub(super) client: &'a Client,
+    pub(super) store: &'a BlobStore,
+    pub(super) progress: &'a Progress,
+    /// Where archives are written before they are sent.
+    pub(super) directory: &'a Path,
+    /// Now, in seconds since 1970.
+    pub(super) now: i64,
+}
+
+/// The shared caches of one build.
+pub(super) struct CacheMounts<'a> {
+    around: Surroundings<'a>,
+    request: &'a CacheMountsRequest,
+    cache: LayerCache,
+    client: Client,
+    /// Of the caches of the plan: a cache that stages of several platforms use is known by that of the first.
+    platforms: HashMap<&'a str, Platform>,
+    /// What there is elsewhere, by id: nobody is asked twice.
+    found: Mutex<HashMap<String, Arc<OnceLock<Option<MountedCache>>>>>,
+    directories: Mutex<BTreeMap<PathBuf, Directory>>,
+    closed: AtomicUsize,
+    told: AtomicBool,
+    summary: Mutex<CacheMountsSummary>,
+}
+
+/// A cache's directory that the build has used. A private cache may have several.
+#[derive(Default)]
+struct Directory {
+    id: String,
+    /// An import was tried: one that a command emptied stays empty.
+    tried: bool,
+    /// The archive that it was made of, and what its file system cannot hold of that.
+    imported: Option<(Digest, Tree)>,
+    /// What it looked like when the first command got it.
+    before: Option<Survey>,
+    /// When a command that succeeded gave it back, by a number that grows.
+    closed: Option<usize>,
+    /// A command that failed may have left anything in it.
+    is_spoiled: bool,
+}
+
+/// Why a cache was not exported.
+#[derive(Debug, thiserror::Error)]
+enum ExportError {
+    #[error(transparent)]
+    Archive(#[from] CacheArchiveError),
+    #[error(transparent)]
+    Lock(#[from] crate::executor::StepError),
+    #[error(transparent)]
+    Rootfs(#[from] crate::rootfs::RootfsError),
+    #[error(transparent)]
+    File(#[from] crate::fs::Error),
+    #[error(transparent)]
+    Assemble(#[from] AssembleError),
+    #[error("its files have {}, more than --cache-mounts-limit lets it have ({})", Bytes(*size), Bytes(*limit))]
+    TooLarge { size: u64, limit: u64 },
+    #[error("it has {entries} files, more than {MAX_ENTRIES}")]
+    TooMany { entries: u64 },
+    #[error("another build is using it")]
+    InUse,
+}
+
+impl<'a> CacheMounts<'a> {
+    pub(super) fn new(request: &'a CacheMountsRequest, around: Surroundings<'a>) -> Self {
+        let client = around.client.with_patience(PATIENCE);
+        // Caches do not expire: they are as old as their newest file.
+        let clock = Clock { lifetime: std::time::Duration::MAX, now: around.now };
+        Self {
+            cache: LayerCache::new(client.clone(), request.place.clone(), clock),
+            client,
+            platforms: platforms(around.plan),
+            found: Mutex::default(),
+            directories: Mutex::default(),
+            closed: AtomicUsize::new(0),
+            told: AtomicBool::new(false),
+            summary: Mutex::default(),
+            around,
+            request,
+        }
+    }
+
+    /// What was done.
+    pub(super) fn summary(&self) -> CacheMountsSummary {
+        *self.counted()
+    }
+
+    /// Exports what successful commands changed. After a signal nothing is written.
+    pub(super) fn finish(&self) {
+        let directories = std::mem::take(&mut *self.directories());
+        if !self.request.write {
+            return;
+        }
+        for (path, directory) in latest(directories) {
+            if interrupt::requested().is_some() {
+                return;
+            }
+            let id = directory.id.clone();
+            let spool = self.around.directory.join("cache-mount");
+            let result = self.export(&path, directory, &spool);
+            // There may be no file: then there is nothing to be removed.
+            drop(crate::fs::remove_file(&spool));
+            match result {
+                Ok(()) => {}
+                Err(error) if interrupt::requested().is_some() => tracing::debug!("{}", with_causes(&error)),
+                Err(error) => tracing::warn!("the cache {id} is not exported: {}", with_causes(&error)),
+            }
+        }
+    }
+
+    fn export(&self, path: &Path, directory: Directory, spool: &Path) -> Result<(), ExportError> {
+        let id = directory.id.clone();
+        let Some((size, layer)) = self.packed(path, directory, spool)? else {
+            tracing::debug!("the cache {id} has not changed");
+            self.counted().unchanged += 1;
+            return Ok(());
+        };
+        let platform = self.platform(&id);
+        let blob = Blob { descriptor: layer.descriptor.clone(), source: BlobSource::File(layer.path) };
+        let tag = mount::tag(&id, &platform);
+        let (layer, diff_id) = (layer.descriptor, layer.diff_id);
+        let sent = layer.size;
+        let content = MountedCache { id, platform, layer, diff_id, created: self.around.now, size };
+        let image = content.to_image(blob)?;
+        let place = &self.request.place;
+        let written = write_to(&self.client, place, image, vec![tag], ExistingTags::Replace, self.around.store);
+        match self.around.runtime.block_on(written) {
+            Ok(()) => {
+                let mut summary = self.counted();
+                summary.exported += 1;
+                summary.exported_size += size;
+                drop(summary);
+                let (id, size, sent) = (&content.id, Bytes(size), Bytes(sent));
+                self.around.progress.line(format_args!("cache mount {id}: exported {size} to {place} ({sent} packed)"));
+            }
+            Err(error) => self.tell("written", &error),
+        }
+        Ok(())
+    }
+
+    /// The bytes of a directory's files and their archive; nothing if it holds what it held.
+    fn packed(&self, path: &Path, directory: Directory, spool: &Path) -> Result<Option<(u64, Layer)>, ExportError> {
+        let Some(_held) = hold(path)? else { return Err(ExportError::InUse) };
+        let after = survey(path)?;
+        if directory.before == Some(after) {
+            return Ok(None);
+        }
+        if after.bytes > self.request.limit {
+            return Err(ExportError::TooLarge { size: after.bytes, limit: self.request.limit });
+        }
+        if after.entries > MAX_ENTRIES {
+            return Err(ExportError::TooMany { entries: after.entries });
+        }
+        let (imported, tree) = match directory.imported {
+            Some((diff_id, tree)) => (Some(diff_id), tree.moved_to(path)?),
+            None => (None, Tree::open(path)?),
+        };
+        let layer = pack(&tree, spool)?;
+        // Touched, and the same for all that.
+        if imported.as_ref() == Some(&layer.diff_id) {
+            return Ok(None);
+        }
+        Ok(Some((after.bytes, layer)))
+    }
+
+    /// What there is of a cache elsewhere.
+    fn look_up(&self, id: &str) -> Option<MountedCache> {
+        let found = Arc::clone(lock(&self.found).entry(id.to_owned()).or_default());
+        found.get_or_init(|| self.ask_for(id)).clone()
+    }
+
+    fn ask_for(&self, id: &str) -> Option<MountedCache> {
+        let platform = self.platform(id);
+        let manifest = match self.around.runtime.block_on(self.cache.manifest(&mount::tag(id, &platform))) {
+            Ok(Some(manifest)) => manifest,
+            Ok(None) => {
+                tracing::debug!("the cache {id} is not in {}", self.cache.place());
+                return None;
+            }
+            Err(error) => {
+                self.tell("read", &with_causes(&error));
+                return None;
+            }
+        };
+        let limit = self.request.limit;
+        match MountedCache::read(id, &platform, &manifest) {
+            Ok(content) if content.size > limit || content.layer.size > limit => {
+                let size = Bytes(content.size.max(content.layer.size));
+                self.begins_empty(id, &format!("it has {size}, more than --cache-mounts-limit ({})", Bytes(limit)));
+                None
+            }
+            Ok(content) => Some(content),
+            Err(miss) => {
+                self.begins_empty(id, &miss.to_string());
+                None
+            }
+        }
+    }
+
+    fn unpacked(&self, content: &MountedCache, file: &Path, new: &Path) -> Result<Tree, CacheArchiveError> {
+        let opened: Arc<dyn ReadAt> = Arc::new(crate::fs::open(file)?);
+        let archive = layer::read_ahead(&opened, &content.layer.media_type, Some(&content.diff_id))?;
+        unpack(new, archive, Limits { entries: MAX_ENTRIES, bytes: self.request.limit })
+    }
+
+    fn platform(&self, id: &str) -> Platform {
+        self.platforms.get(id).cloned().unwrap_or_else(Platform::host)
+    }
+
+    /// A place that cannot be read or written is told of once.
+    fn tell(&self, what: &str, problem: &str) {
+        let place = self.cache.place();
+        if interrupt::requested().is_some() || self.told.swap(true, Ordering::Relaxed) {
+            tracing::debug!("the cache mounts in {place} cannot be {what}: {problem}");
+        } else {
+            tracing::warn!("the cache mounts in {place} cannot be {what}: {problem}");
+        }
+    }
+
+    fn begins_empty(&self, id: &str, problem: &str) {
+        tracing::warn!("the cache {id} is not imported from {}: {problem}", self.cache.place());
+    }
+
+    fn directories(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Directory>> {
+        lock(&self.directories)
+    }
+
+    fn counted(&self) -> MutexGuard<'_, CacheMountsSummary> {
+        lock(&self.summary)
+    }
+}
+
+impl SharedCaches for CacheMounts<'_> {
+    fn import(&self, id: &str, directory: &Path, new: &Path) -> bool {
+        {
+            let mut directories = self.directories();
+            let directory = directories.entry(directory.to_owned()).or_default();
+            if !self.request.read || std::mem::replace(&mut directory.tried, true) {
+                return false;
+            }
+        }
+        let _phase = self.around.progress.phase(Phase::Cache);
+        let Some(content) = self.look_up(id) else { return false };
+        let file = match self.around.runtime.block_on(self.cache.file(&content.layer, self.around.store)) {
+            Ok(file) => file,
+            Err(error) => {
+                self.tell("read", &with_causes(&error));
+                return false;
+            }
+        };
+        let tree = match self.unpacked(&content, &file, new) {
+            Ok(tree) => tree,
+            Err(error) => {
+                if interrupt::requested().is_none() {
+                    self.begins_empty(id, &with_causes(&error));
+                }
+                if new.exists()
+                    && let Err(error) = crate::fs::remove_dir_all(new)
+                {
+                    tracing::warn!("left behind: {}", with_causes(&error));
+                }
+                return false;
+            }
+        };
+        let mut summary = self.counted();
+        summary.imported += 1;
+        summary.imported_size += content.size;
+        drop(summary);
+        let (size, place) = (Bytes(content.size), self.cache.place());
+        self.around.progress.line(format_args!("cache mount {id}: imported {size} from {place}"));
+        self.directories().entry(directory.to_owned()).or_default().imported = Some((content.diff_id, tree));
+        true
+    }
+
+    fn opened(&self, id: &str, directory: &Path) {
+        {
+            let mut directories = self.directories();
+            let known = directories.entry(directory.to_owned()).or_default();
+            known.id = id.to_owned();
+            if known.before.is_some() || !self.request.write {
+                return;
+            }
+        }
+        // Others may look at theirs meanwhile. Of two who look at the same, no command has run before both have begun.
+        match survey(directory) {
+            Ok(found) => drop(self.directories().entry(directory.to_owned()).or_default().before.get_or_insert(found)),
+            Err(error) => tracing::debug!("the cache {id} cannot be looked at: {}", with_causes(&error)),
+        }
+    }
+
+    fn closed(&self, directory: &Path, succeeded: bool) {
+        let number = self.closed.fetch_add(1, Ordering::Relaxed);
+        let mut directories = self.directories();
+        let known = directories.entry(directory.to_owned()).or_default();
+        match succeeded {
+            true => known.closed = Some(number),
+            false => known.is_spoiled = true,
+        }
+    }
+}
+
+/// The directories that can be exported: of each cache the one that was used last.
+fn latest(directories: BTreeMap<PathBuf, Directory>) -> Vec<(PathBuf, Directory)> {
+    let mut usable: Vec<(PathBuf, Directory)> =
+        directories.into_iter().filter(|(_, known)| known.closed.is_some() && !known.is_spoiled).collect();
+    usable.sort_by(|(_, one), (_, other)| (&one.id, other.closed).cmp(&(&other.id, one.closed)));
+    usable.dedup_by(|(_, later), (_, first)| later.id == first.id);
+    usable
+}
+
+/// Whose commands use the caches of a plan.
+fn platforms(plan: &Plan) -> HashMap<&str, Platform> {
+    let mut platforms = HashMap::new();
+    for (position, step) in positions(plan) {
+        let Action::Run(run) = &step.action else { continue };
+        for mount in &run.mounts {
+            if let MountSource::Cache { id, .. } = &mount.source {
+                let platform = || plan.stages[position.stage].config.platform();
+                platforms.entry(id.as_str()).or_insert_with(platform);
+            }
+        }
+    }
+    platforms
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,69 @@
+//! The flags that are about what commands keep in their caches (`RUN --mount=type=cache`).
+
+use super::cache_flags::{CacheFlagError, place};
+use super::context_flags::size;
+use crate::builder::CacheMountsRequest;
+
+/// Package caches of large projects are below it; moving more costs as much as it saves.
+const DEFAULT_LIMIT: &str = "2GiB";
+
+/// How caches of commands go from machine to machine.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct CacheMountFlags {
+    /// Where RUN --mount=type=cache directories are kept between machines: a repository, or oci:DIRECTORY.
+    ///
+    /// An empty one is filled from there before its first command, and what commands changed goes there after the build.
+    /// With --no-cache nothing is taken, with --no-push-cache nothing is left there. Whatever a command writes into such a
+    /// directory can be read by everybody who can read the repository.
+    #[arg(long, value_name = "REPOSITORY", help_heading = "Cache")]
+    pub cache_mounts_repo: Option<String>,
+
+    /// Bytes that one such directory may have to be kept or taken, such as 500MiB.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = DEFAULT_LIMIT,
+        value_parser = size,
+        requires = "cache_mounts_repo",
+        help_heading = "Cache"
+    )]
+    pub cache_mounts_limit: u64,
+}
+
+impl CacheMountFlags {
+    /// What the flags ask for; nothing without a repository. `read` and `write`: whether caches are used that way at all.
+    ///
+    /// # Errors
+    /// The place makes no sense.
+    pub(super) fn request(&self, read: bool, write: bool) -> Result<Option<CacheMountsRequest>, CacheFlagError> {
+        let Some(text) = self.cache_mounts_repo.clone().filter(|text| !text.is_empty()) else { return Ok(None) };
+        let place = place("--cache-mounts-repo", text)?;
+        Ok(Some(CacheMountsRequest { place, limit: self.cache_mounts_limit, read, write }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(text: &str) -> Result<Option<String>, String> {
+        let flags = CacheMountFlags { cache_mounts_repo: Some(text.to_owned()), cache_mounts_limit: 7 };
+        let request = flags.request(true, false).map_err(|error| error.to_string())?;
+        Ok(request.map(|request| {
+            assert_eq!((request.limit, request.read, request.write), (7, true, false));
+            request.place.to_string()
+        }))
+    }
+
+    #[test]
+    fn the_place_is_a_repository_or_a_directory() {
+        assert_eq!(request("r.example:5000/m"), Ok(Some("r.example:5000/m".to_owned())));
+        assert_eq!(request("oci:/var/mounts"), Ok(Some("oci:/var/mounts".to_owned())));
+        assert_eq!(request(""), Ok(None));
+        assert_eq!(CacheMountFlags::default().request(true, true), Ok(None));
+        let error = request("r.example/m:tag").unwrap_err();
+        assert!(error.starts_with("--cache-mounts-repo \"r.example/m:tag\" has a tag"), "{error}");
+        assert_eq!(request("oci:").unwrap_err(), "--cache-mounts-repo \"oci:\" names no directory");
+        assert!(request("r.example/UPPER").unwrap_err().contains("cannot be used"));
+    }
+}

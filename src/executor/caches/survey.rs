@@ -1,0 +1,190 @@
+//! What a cache's directory holds, told from metadata alone.
+//!
+//! No file is read: what a command changes shows in an inode's number, size or times, and no program can set the time of a
+//! change. Only a change in the very tick of the clock of the first look, which leaves size and modification time as they
+//! were, could stay hidden; then the next build's changes are written instead.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+use crate::fs::{self, FileKind, Status, sys};
+use crate::rootfs::{Change, ChangeKind, ContentHash, ContentHasher, Tree};
+
+use super::archive::CacheArchiveError;
+
+/// A look at a directory. Two looks are equal if nothing below the directory was changed in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Survey {
+    /// Files, directories and links.
+    pub entries: u64,
+    /// Bytes of the files, one with several names counted once.
+    pub bytes: u64,
+    fingerprint: ContentHash,
+}
+
+/// Looks at everything below a directory.
+///
+/// # Errors
+/// Something in it cannot be looked at, or the build was asked to stop.
+pub fn survey(directory: &Path) -> Result<Survey, CacheArchiveError> {
+    let mut hasher = ContentHasher::new();
+    let (mut entries, mut bytes) = (0, 0);
+    let mut linked = HashSet::new();
+    walk(&Tree::open(directory)?, &mut |path, status| {
+        entries += 1;
+        let is_first = status.link_count <= 1 || linked.insert((status.device, status.inode));
+        if status.kind == FileKind::File && is_first {
+            bytes += status.size;
+        }
+        let name = path.as_os_str().as_bytes();
+        hasher.update(&(name.len() as u64).to_ne_bytes());
+        hasher.update(name);
+        let Status { mode, uid, gid, size, inode, device, modified, changed, .. } = *status;
+        for number in [mode, uid, gid, modified.nanoseconds, changed.nanoseconds] {
+            hasher.update(&number.to_ne_bytes());
+        }
+        for number in [size, inode, device] {
+            hasher.update(&number.to_ne_bytes());
+        }
+        for number in [modified.seconds, changed.seconds] {
+            hasher.update(&number.to_ne_bytes());
+        }
+    })?;
+    Ok(Survey { entries, bytes, fingerprint: hasher.finish() })
+}
+
+/// Everything in a tree that an archive of it holds, in the order of a layer: no sockets, which no archive has, and no device
+/// nodes, which have no place in a cache.
+pub(super) fn contents(tree: &Tree) -> Result<Vec<Change>, CacheArchiveError> {
+    let mut found = Vec::new();
+    walk(tree, &mut |path, status| match status.kind {
+        FileKind::File | FileKind::Directory | FileKind::Symlink | FileKind::Fifo => {
+            found.push(Change { path: path.to_owned(), kind: ChangeKind::Added });
+        }
+        FileKind::CharDevice { .. } | FileKind::BlockDevice { .. } | FileKind::Socket => {
+            tracing::debug!("{} stays out of the archive: it is a device or a socket", path.display());
+        }
+    })?;
+    Ok(found)
+}
+
+/// Shows every path below a tree's root, directories before what they hold, siblings by the bytes of their names.
+fn walk(tree: &Tree, visit: &mut dyn FnMut(&Path, &Status)) -> Result<(), CacheArchiveError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let failed = |errno| fs::Error::new("open directory", tree.path(), errno);
+    let directory = tree.root().open_at(Path::new(""), flags).map_err(failed)?;
+    walk_below(tree.path(), directory.as_fd(), &mut PathBuf::new(), visit)
+}
+
+fn walk_below(
+    root: &Path,
+    directory: BorrowedFd<'_>,
+    path: &mut PathBuf,
+    visit: &mut dyn FnMut(&Path, &Status),
+) -> Result<(), CacheArchiveError> {
+    if let Some(signal) = crate::diag::interrupt::requested() {
+        return Err(CacheArchiveError::Interrupted { signal });
+    }
+    let failed = |verb, path: &Path, errno| fs::Error::new(verb, root.join(path), errno);
+    for name in sys::names(directory).map_err(|errno| failed("list", path, errno))? {
+        let name: &OsStr = &name;
+        path.push(name);
+        let status = Status::at(directory, name).map_err(|errno| failed("look at", path, errno))?;
+        visit(path, &status);
+        if status.kind == FileKind::Directory {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+            let inner =
+                sys::open_at(directory, name, flags, 0).map_err(|errno| failed("open directory", path, errno))?;
+            walk_below(root, inner.as_fd(), path, visit)?;
+        }
+        path.pop();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    fn filled() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir_all(directory.path().join("a/b")).unwrap();
+        fs::write(directory.path().join("a/b/file"), "12345").unwrap();
+        fs::hard_link(directory.path().join("a/b/file"), directory.path().join("linked")).unwrap();
+        std::os::unix::fs::symlink("nowhere", directory.path().join("link")).unwrap();
+        directory
+    }
+
+    #[test]
+    fn what_is_there_is_counted() {
+        let found = survey(filled().path()).unwrap();
+        assert_eq!((found.entries, found.bytes), (5, 5), "a file with two names counts once");
+        let empty = tempfile::tempdir().unwrap();
+        assert_eq!(survey(empty.path()).map(|found| (found.entries, found.bytes)).unwrap(), (0, 0));
+        assert!(survey(&empty.path().join("missing")).is_err());
+    }
+
+    /// What a command can do, and what a look shows of it.
+    type Deed = (&'static str, fn(&Path), bool);
+
+    #[test]
+    fn a_change_shows_and_a_look_is_none() {
+        let deeds: &[Deed] = &[
+            ("nothing", |_| {}, false),
+            ("read", |path| drop(fs::read(path.join("a/b/file")).unwrap()), false),
+            ("list", |path| assert_eq!(fs::read_dir(path.join("a")).unwrap().count(), 1), false),
+            (
+                "the directory's own mode",
+                |path| fs::set_permissions(path, PermissionsExt::from_mode(0o700)).unwrap(),
+                false,
+            ),
+            ("append", |path| fs::write(path.join("a/b/file"), "123456").unwrap(), true),
+            ("new file", |path| fs::write(path.join("a/new"), "").unwrap(), true),
+            ("new directory", |path| fs::create_dir(path.join("new")).unwrap(), true),
+            ("removal", |path| fs::remove_file(path.join("link")).unwrap(), true),
+            ("rename", |path| fs::rename(path.join("link"), path.join("other")).unwrap(), true),
+            ("mode", |path| fs::set_permissions(path.join("linked"), PermissionsExt::from_mode(0o600)).unwrap(), true),
+            (
+                "time",
+                |path| {
+                    let file = fs::File::options().write(true).open(path.join("linked")).unwrap();
+                    file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_nanos(1)).unwrap();
+                },
+                true,
+            ),
+            (
+                "another file of the same size and time",
+                |path| {
+                    let time = fs::metadata(path.join("linked")).unwrap().modified().unwrap();
+                    fs::write(path.join("new"), "54321").unwrap();
+                    fs::File::options().write(true).open(path.join("new")).unwrap().set_modified(time).unwrap();
+                    fs::rename(path.join("new"), path.join("linked")).unwrap();
+                },
+                true,
+            ),
+            (
+                "another target of a link",
+                |path| {
+                    fs::remove_file(path.join("link")).unwrap();
+                    std::os::unix::fs::symlink("another", path.join("link")).unwrap();
+                },
+                true,
+            ),
+        ];
+        for (name, deed, shows) in deeds {
+            let directory = filled();
+            let before = survey(directory.path()).unwrap();
+            deed(directory.path());
+            assert_eq!(survey(directory.path()).unwrap() != before, *shows, "{name}");
+        }
+    }
+}

@@ -83,6 +83,9 @@ pub enum CacheFlagError {
         /// As given.
         text: String,
     },
+    /// How large is said, and not where.
+    #[error("--cache-mounts-limit has no effect without --cache-mounts-repo: say where the caches are kept")]
+    LimitWithoutPlace,
     /// The place is a directory without a name.
     #[error("{flag} {text:?} names no directory")]
     NoDirectory {

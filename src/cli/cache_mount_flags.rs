@@ -4,8 +4,8 @@ use super::cache_flags::{CacheFlagError, place};
 use super::context_flags::size;
 use crate::builder::CacheMountsRequest;
 
-/// Package caches of large projects are below it; moving more costs as much as it saves.
-const DEFAULT_LIMIT: &str = "2GiB";
+/// Bytes of a cache: those of large projects' packages are below it, and moving more costs as much as it saves.
+const DEFAULT_LIMIT: u64 = 2 << 30;
 
 /// How caches of commands go from machine to machine.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -18,27 +18,24 @@ pub struct CacheMountFlags {
     #[arg(long, value_name = "REPOSITORY", help_heading = "Cache")]
     pub cache_mounts_repo: Option<String>,
 
-    /// Bytes that one such directory may have to be kept or taken, such as 500MiB.
-    #[arg(
-        long,
-        value_name = "SIZE",
-        default_value = DEFAULT_LIMIT,
-        value_parser = size,
-        requires = "cache_mounts_repo",
-        help_heading = "Cache"
-    )]
-    pub cache_mounts_limit: u64,
+    /// Bytes that one such directory may have to be kept or taken, such as 500MiB [default: 2GiB].
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Cache")]
+    pub cache_mounts_limit: Option<u64>,
 }
 
 impl CacheMountFlags {
     /// What the flags ask for; nothing without a repository. `read` and `write`: whether caches are used that way at all.
     ///
     /// # Errors
-    /// The place makes no sense.
+    /// The place makes no sense, or there is a limit and no place.
     pub(super) fn request(&self, read: bool, write: bool) -> Result<Option<CacheMountsRequest>, CacheFlagError> {
+        if self.cache_mounts_limit.is_some() && self.cache_mounts_repo.is_none() {
+            return Err(CacheFlagError::LimitWithoutPlace);
+        }
         let Some(text) = self.cache_mounts_repo.clone().filter(|text| !text.is_empty()) else { return Ok(None) };
         let place = place("--cache-mounts-repo", text)?;
-        Ok(Some(CacheMountsRequest { place, limit: self.cache_mounts_limit, read, write }))
+        let limit = self.cache_mounts_limit.unwrap_or(DEFAULT_LIMIT);
+        Ok(Some(CacheMountsRequest { place, limit, read, write }))
     }
 }
 
@@ -47,7 +44,7 @@ mod tests {
     use super::*;
 
     fn request(text: &str) -> Result<Option<String>, String> {
-        let flags = CacheMountFlags { cache_mounts_repo: Some(text.to_owned()), cache_mounts_limit: 7 };
+        let flags = CacheMountFlags { cache_mounts_repo: Some(text.to_owned()), cache_mounts_limit: Some(7) };
         let request = flags.request(true, false).map_err(|error| error.to_string())?;
         Ok(request.map(|request| {
             assert_eq!((request.limit, request.read, request.write), (7, true, false));
@@ -65,5 +62,7 @@ mod tests {
         assert!(error.starts_with("--cache-mounts-repo \"r.example/m:tag\" has a tag"), "{error}");
         assert_eq!(request("oci:").unwrap_err(), "--cache-mounts-repo \"oci:\" names no directory");
         assert!(request("r.example/UPPER").unwrap_err().contains("cannot be used"));
+        let alone = CacheMountFlags { cache_mounts_limit: Some(7), ..CacheMountFlags::default() };
+        assert_eq!(alone.request(true, true), Err(CacheFlagError::LimitWithoutPlace));
     }
 }

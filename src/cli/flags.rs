@@ -577,9 +577,9 @@ mod tests {
         ("cache_mounts_repo", "--cache-mounts-repo r/m", |flags| {
             flags.cache_mounts.cache_mounts_repo.as_deref() == Some("r/m")
         }),
-        ("cache_mounts_limit", "", |flags| flags.cache_mounts.cache_mounts_limit == 2 << 30),
-        ("cache_mounts_limit", "--cache-mounts-limit 500MB --cache-mounts-repo r/m", |flags| {
-            flags.cache_mounts.cache_mounts_limit == 500_000_000
+        ("cache_mounts_limit", "", |flags| flags.cache_mounts.cache_mounts_limit.is_none()),
+        ("cache_mounts_limit", "--cache-mounts-limit 500MB", |flags| {
+            flags.cache_mounts.cache_mounts_limit == Some(500_000_000)
         }),
         ("isolation", "", |flags| flags.isolation == Isolation::Auto),
         ("isolation", "--isolation namespace", |flags| flags.isolation == Isolation::Namespace),

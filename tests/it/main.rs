@@ -9,6 +9,7 @@
 mod arriving;
 mod bad_input;
 mod cache;
+mod cache_mounts;
 mod cli;
 mod conformance;
 mod contexts;

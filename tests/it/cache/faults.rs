@@ -16,10 +16,10 @@ fn faults() -> Vec<Fault> {
 }
 
 /// Where a fault strikes the cache, and how the body of its answer may be damaged there.
-struct Stage {
-    method: &'static str,
-    path: &'static str,
-    damages: &'static [Fault],
+pub(crate) struct Stage {
+    pub(crate) method: &'static str,
+    pub(crate) path: &'static str,
+    pub(crate) damages: &'static [Fault],
 }
 
 const READ: &[Stage] = &[
@@ -53,7 +53,7 @@ fn assert_image_whole(bench: &Bench, name: &str) {
 }
 
 /// What fails for good is waited for: so the cases run side by side.
-async fn each_fault<F: Future<Output = ()> + Send + 'static>(
+pub(crate) async fn each_fault<F: Future<Output = ()> + Send + 'static>(
     stages: &'static [Stage],
     case: impl Fn(&'static Stage, Fault, String) -> F,
 ) {

@@ -1,7 +1,7 @@
 //! Layers of earlier builds: found where they may be, and nowhere else.
 
 mod damage;
-mod faults;
+pub(crate) mod faults;
 mod hits;
 mod prune;
 mod together;

@@ -138,6 +138,7 @@ impl<'a> CacheMounts<'a> {
             let result = self.export(&path, directory, &spool);
             // There may be no file: then there is nothing to be removed.
             drop(crate::fs::remove_file(&spool));
+            self.around.progress.disk_use(&spool, 0);
             match result {
                 Ok(()) => {}
                 Err(error) if interrupt::requested().is_some() => tracing::debug!("{}", with_causes(&error)),
@@ -194,6 +195,7 @@ impl<'a> CacheMounts<'a> {
             None => (None, Tree::open(path)?),
         };
         let layer = pack(&tree, spool)?;
+        self.around.progress.disk_use(spool, layer.descriptor.size);
         // Touched, and the same for all that.
         if imported.as_ref() == Some(&layer.diff_id) {
             return Ok(None);
@@ -286,6 +288,7 @@ impl SharedCaches for CacheMounts<'_> {
                 return false;
             }
         };
+        self.around.progress.disk_use(&file, content.layer.size);
         let tree = match self.unpacked(&content, &file, new) {
             Ok(tree) => tree,
             Err(error) => {
@@ -304,6 +307,7 @@ impl SharedCaches for CacheMounts<'_> {
         summary.imported += 1;
         summary.imported_size += content.size;
         drop(summary);
+        self.around.progress.disk_use(directory, content.size);
         let (size, place) = (Bytes(content.size), self.cache.place());
         self.around.progress.line(format_args!("cache mount {id}: imported {size} from {place}"));
         self.directories().entry(directory.to_owned()).or_default().imported = Some((content.diff_id, tree));

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
-use crate::diag::Step as StepLine;
+use crate::diag::{Phase, Step as StepLine};
 use crate::fs::FileKind;
 use crate::plan::{Copy, CopyFrom, Mount, MountSource, Run};
 use crate::rootfs::{Attributes, Tree};
@@ -176,6 +176,7 @@ impl Prepared {
     }
 
     fn copy_of(&mut self, execution: &Execution<'_>, tree: &Tree) -> Result<PathBuf, StepError> {
+        let _phase = execution.resources.progress.phase(Phase::Copy);
         let path = execution.tree_path();
         tree.copy_to(&path).map_err(StepError::Rootfs)?;
         self.copies.push(path.clone());
@@ -200,6 +201,7 @@ fn copy(
     path: &str,
     directory: &Path,
 ) -> Result<PathBuf, StepError> {
+    let _phase = execution.resources.progress.phase(Phase::Copy);
     let mut apart = Tree::create(directory).map_err(StepError::Rootfs)?;
     let attributes = directory_attributes(execution, from, tree, path)?;
     if let Some(attributes) = &attributes {

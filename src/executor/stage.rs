@@ -176,9 +176,7 @@ impl<'e> StageRun<'e> {
         let resources = execution.resources;
         let number = self.thread.checked_rem(resources.sandboxes.len()).ok_or(StepError::NoSandbox)?;
         let mut sandbox = resources.sandboxes[number].lock().unwrap_or_else(PoisonError::into_inner);
-        let preparing = resources.progress.phase(Phase::Copy);
         let prepared = mounts::prepare(execution, command, sources, sandbox.enforces_read_only(), line)?;
-        drop(preparing);
         // A sandbox that works on `/` itself is alone with it.
         let alone =
             (!sandbox.is_concurrent()).then(|| execution.outside.write().unwrap_or_else(PoisonError::into_inner));

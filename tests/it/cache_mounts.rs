@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crabwright::cache::{MountedCache, mount};
 use crabwright::image::layout::{LayoutReader, REF_NAME};
@@ -471,6 +472,30 @@ async fn builds_at_once_on_one_machine() {
     let left: Vec<_> = std::fs::read_dir(bench.caches()).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(left.len(), 2, "the cache and its lock: {left:?}");
     bench.assert_whole();
+}
+
+/// Who is asked to stop writes nothing any more, and leaves nothing half made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_that_is_asked_to_stop_exports_nothing() {
+    let sleeping = "FROM {base}\nRUN --mount=type=cache,target=/a touch /a/x\n\
+                    RUN --mount=type=cache,target=/b touch /b/begun && sleep 1000\n";
+    let bench = Bench::new(Store::Registry, sleeping).await;
+    let child = bench.command(&[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = || {
+        let caches = std::fs::read_dir(bench.caches()).into_iter().flatten().flatten();
+        caches.into_iter().any(|entry| entry.path().join("begun").exists())
+    };
+    let start = Instant::now();
+    while !begun() {
+        assert!(start.elapsed() < Duration::from_secs(60), "the command does not begin");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    run(Command::new("kill").args(["-s", "TERM", &child.id().to_string()])).success();
+    let output = tokio::task::block_in_place(|| child.wait_with_output()).unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && !said.contains("warning:"), "{said}");
+    assert_eq!(bench.tags().len(), 0, "{said}");
+    assert_eq!(std::fs::read_dir(bench.caches()).unwrap().count(), 4, "two caches and their locks");
 }
 
 /// Caches of commands that succeeded are kept although a later one fails; what a failed one may have spoiled is not.

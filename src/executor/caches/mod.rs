@@ -12,13 +12,14 @@ pub mod survey;
 
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{CWD, FlockOperation, RenameFlags};
 use rustix::io::Errno;
 
-use crate::diag::interrupt;
+use crate::diag::{interrupt, with_causes};
 use crate::dockerfile::mount::{MountOwner, Sharing};
 use crate::fs;
 use crate::image::Digest;
@@ -31,6 +32,8 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// How many private directories one cache may have.
 const MOST_PRIVATE: usize = 1000;
 
+/// What directories are called that are being made, before a number.
+const STAGING: &str = "new-";
 /// What an import is called in the directory made for it.
 const IMPORTED: &str = "imported";
 
@@ -63,8 +66,17 @@ pub(super) struct CacheDirectory {
     pub(super) id: String,
     /// The directory.
     pub(super) path: PathBuf,
+    /// For as long as it is in use.
+    _lock: Lock,
+}
+
+/// The lock of a cache's directory; given back when dropped.
+#[derive(Debug)]
+pub struct Lock {
     /// Locked as long as it is open.
-    _lock: File,
+    _file: File,
+    /// The file system has locks, and nobody else has this one.
+    is_alone: bool,
 }
 
 /// Takes the cache `id` below `parent`, which is made too. `waiting` is called once if somebody else has it; a new cache's
@@ -85,8 +97,8 @@ pub(super) fn open(
     if sharing == Sharing::Shared && origin.shared.is_some() {
         // Alone for a moment: an empty directory that somebody has in use must not be exchanged.
         let path = parent.join(&name);
-        if let Some(_alone) = lock(&path, FlockOperation::NonBlockingLockExclusive)? {
-            make(&path, id, owner, &mut origin)?;
+        if let Some(alone) = lock(&path, FlockOperation::NonBlockingLockExclusive)? {
+            make(&path, id, owner, &alone, &mut origin)?;
         }
         origin.shared = None;
     }
@@ -95,11 +107,11 @@ pub(super) fn open(
         Sharing::Locked => wait(parent.join(name), FlockOperation::NonBlockingLockExclusive, waiting)?,
         Sharing::Private => unused(parent, &name)?,
     };
-    make(&path, id, owner, &mut origin)?;
+    make(&path, id, owner, &lock, &mut origin)?;
     Ok(CacheDirectory { id: id.to_owned(), path, _lock: lock })
 }
 
-fn wait(path: PathBuf, operation: FlockOperation, waiting: &dyn Fn()) -> Result<(PathBuf, File), StepError> {
+fn wait(path: PathBuf, operation: FlockOperation, waiting: &dyn Fn()) -> Result<(PathBuf, Lock), StepError> {
     let mut told = false;
     loop {
         if let Some(lock) = lock(&path, operation)? {
@@ -116,7 +128,7 @@ fn wait(path: PathBuf, operation: FlockOperation, waiting: &dyn Fn()) -> Result<
 }
 
 /// The first of the cache's directories that nobody uses.
-fn unused(parent: &Path, name: &str) -> Result<(PathBuf, File), StepError> {
+fn unused(parent: &Path, name: &str) -> Result<(PathBuf, Lock), StepError> {
     for number in 0..MOST_PRIVATE {
         let path = match number {
             0 => parent.join(name),
@@ -131,48 +143,78 @@ fn unused(parent: &Path, name: &str) -> Result<(PathBuf, File), StepError> {
 }
 
 /// `None`: somebody else has it.
-fn lock(path: &Path, operation: FlockOperation) -> Result<Option<File>, StepError> {
+fn lock(path: &Path, operation: FlockOperation) -> Result<Option<Lock>, StepError> {
     let path = path.with_extension("lock");
     let file = File::options().create(true).append(true).open(&path);
     let file = file.map_err(|error| StepError::Cache(fs::Error::new("open", &path, error)))?;
     match rustix::fs::flock(&file, operation) {
-        Ok(()) => Ok(Some(file)),
+        Ok(()) => {
+            let is_alone = operation == FlockOperation::NonBlockingLockExclusive;
+            Ok(Some(Lock { _file: file, is_alone }))
+        }
         Err(Errno::WOULDBLOCK) => Ok(None),
         Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP) => {
             tracing::debug!("the file system of {} has no locks: caches there are not kept apart", path.display());
-            Ok(Some(file))
+            Ok(Some(Lock { _file: file, is_alone: false }))
         }
         Err(errno) => Err(StepError::Cache(fs::Error::new("lock", &path, errno))),
     }
 }
 
-/// Locks a cache's directory for this program alone, until the file is closed. `None`: somebody uses it.
+/// Locks a cache's directory for this program alone. `None`: somebody uses it.
 ///
 /// # Errors
 /// It cannot be locked.
-pub fn hold(directory: &Path) -> Result<Option<File>, StepError> {
+pub fn hold(directory: &Path) -> Result<Option<Lock>, StepError> {
     lock(directory, FlockOperation::NonBlockingLockExclusive)
 }
 
 /// Makes a cache's directory where there is none, and gives an empty one what can be imported.
-fn make(path: &Path, id: &str, owner: MountOwner, origin: &mut Origin<'_>) -> Result<(), StepError> {
+fn make(path: &Path, id: &str, owner: MountOwner, lock: &Lock, origin: &mut Origin<'_>) -> Result<(), StepError> {
     let is_there = path.symlink_metadata().is_ok();
-    if is_there && (origin.shared.is_none() || !is_empty(path)?) {
+    // One that cannot be listed is not empty as far as anybody knows.
+    let is_empty = || std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    if is_there && (origin.shared.is_none() || !is_empty()) {
         return Ok(());
     }
-    // Beside the cache, because it is renamed: the caches may be a volume of their own.
-    let staging = staging(path)?;
-    let imported = staging.join(IMPORTED);
-    let made = match origin.shared.is_some_and(|shared| shared.import(id, path, &imported)) {
-        true => Some(imported),
-        false if is_there => None,
-        false => Some((origin.fill)(&staging)?),
-    };
-    if let Some(made) = made {
-        set_owner(&made, owner)?;
-        place(&made, path, is_there)?;
+    if lock.is_alone {
+        remove_leftovers(path);
     }
-    fs::remove_dir_all(&staging).map_err(StepError::Cache)
+    // Beside the cache, because it is renamed: the caches may be a volume of their own.
+    let staged = staging(path).and_then(|staging| {
+        let imported = staging.join(IMPORTED);
+        let made = match origin.shared.is_some_and(|shared| shared.import(id, path, &imported)) {
+            true => Some(imported),
+            false if is_there => None,
+            false => Some((origin.fill)(&staging)?),
+        };
+        if let Some(made) = made {
+            set_owner(&made, owner)?;
+            place(&made, path, is_there)?;
+        }
+        fs::remove_dir_all(&staging).map_err(StepError::Cache)
+    });
+    match staged {
+        // The command can do without.
+        Err(error) if is_there => {
+            tracing::warn!("the cache {id} stays empty: {}", with_causes(&error));
+            Ok(())
+        }
+        staged => staged,
+    }
+}
+
+/// Removes what builds left that were killed while they made the directory. Only for one who is alone.
+fn remove_leftovers(path: &Path) {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
+    let start = format!("{}.{STAGING}", name.display());
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        if entry.file_name().as_bytes().starts_with(start.as_bytes())
+            && let Err(error) = fs::remove_dir_all(entry.path())
+        {
+            tracing::debug!("left behind: {}", with_causes(&error));
+        }
+    }
 }
 
 /// Renames a new directory to where a cache belongs. If another build was faster, what it made is as good.
@@ -190,16 +232,11 @@ fn place(made: &Path, path: &Path, is_there: bool) -> Result<(), StepError> {
     }
 }
 
-fn is_empty(path: &Path) -> Result<bool, StepError> {
-    let mut entries = std::fs::read_dir(path).map_err(|error| StepError::Cache(fs::Error::new("list", path, error)))?;
-    Ok(entries.next().is_none())
-}
-
 /// A new directory beside a cache that nobody else fills.
 fn staging(path: &Path) -> Result<PathBuf, StepError> {
     let mut number = 0_usize;
     loop {
-        let staging = path.with_extension(format!("new-{number}"));
+        let staging = path.with_extension(format!("{STAGING}{number}"));
         match std::fs::create_dir(&staging) {
             Ok(()) => return Ok(staging),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
@@ -332,6 +369,24 @@ mod tests {
             let left = names(&place.directory.path().join("caches"));
             assert_eq!(left.len(), 4, "two caches and their locks: {left:?}");
         }
+    }
+
+    /// A build that was killed in the middle of an import leaves much.
+    #[test]
+    fn what_killed_builds_left_is_removed_by_one_who_is_alone() {
+        let place = Place { shared: Some(Elsewhere { ids: vec!["id"], ..Elsewhere::default() }), ..Place::new() };
+        let path = place.open("id", Sharing::Private, &never).path;
+        let left = [0, 7].map(|number| path.with_extension(format!("new-{number}")));
+        for left in &left {
+            std::fs::create_dir_all(left.join("imported/deep")).unwrap();
+        }
+        let other = path.with_file_name("other.new-0");
+        std::fs::create_dir(&other).unwrap();
+        place.open("id", Sharing::Locked, &never);
+        assert!(left[0].exists(), "nothing is looked for where nothing is made");
+        std::fs::remove_file(path.join("imported")).unwrap();
+        place.open("id", Sharing::Shared, &never);
+        assert!(!left[0].exists() && !left[1].exists() && other.exists());
     }
 
     #[test]

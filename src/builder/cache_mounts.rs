@@ -91,7 +91,7 @@ enum ExportError {
     File(#[from] crate::fs::Error),
     #[error(transparent)]
     Assemble(#[from] AssembleError),
-    #[error("its files have {}, more than --cache-mounts-limit lets it have ({})", Bytes(*size), Bytes(*limit))]
+    #[error("it has {}, more than --cache-mounts-limit ({})", Bytes(*size), Bytes(*limit))]
     TooLarge { size: u64, limit: u64 },
     #[error("it has {entries} files, more than {MAX_ENTRIES}")]
     TooMany { entries: u64 },
@@ -102,7 +102,7 @@ enum ExportError {
 impl<'a> CacheMounts<'a> {
     pub(super) fn new(request: &'a CacheMountsRequest, around: Surroundings<'a>) -> Self {
         let client = around.client.with_patience(PATIENCE);
-        // Caches do not expire: they are as old as their newest file.
+        // For the entries of steps: caches do not expire.
         let clock = Clock { lifetime: std::time::Duration::MAX, now: around.now };
         Self {
             cache: LayerCache::new(client.clone(), request.place.clone(), clock),
@@ -199,6 +199,10 @@ impl<'a> CacheMounts<'a> {
         // Touched, and the same for all that.
         if imported.as_ref() == Some(&layer.diff_id) {
             return Ok(None);
+        }
+        // Nobody with this limit would fetch it.
+        if layer.descriptor.size > self.request.limit {
+            return Err(ExportError::TooLarge { size: layer.descriptor.size, limit: self.request.limit });
         }
         Ok(Some((after.bytes, layer)))
     }
@@ -367,4 +371,27 @@ fn platforms(plan: &Plan) -> HashMap<&str, Platform> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_each_cache_the_directory_that_was_used_last_is_exported() {
+        let directory =
+            |id: &str, closed, is_spoiled| Directory { id: id.to_owned(), closed, is_spoiled, ..Directory::default() };
+        let directories = [
+            ("a", directory("private", Some(0), false)),
+            ("a-1", directory("private", Some(3), false)),
+            ("a-2", directory("private", Some(4), true)),
+            ("a-3", directory("private", Some(1), false)),
+            ("b", directory("other", Some(2), false)),
+            ("c", directory("never closed", None, false)),
+            ("d", directory("spoiled", Some(5), true)),
+        ];
+        let directories = directories.into_iter().map(|(path, directory)| (PathBuf::from(path), directory));
+        let found: Vec<PathBuf> = latest(directories.collect()).into_iter().map(|(path, _)| path).collect();
+        assert_eq!(found, ["b", "a-1"].map(PathBuf::from));
+    }
 }

@@ -174,7 +174,8 @@ fn make(path: &Path, id: &str, owner: MountOwner, lock: &Lock, origin: &mut Orig
     let is_there = path.symlink_metadata().is_ok();
     // One that cannot be listed is not empty as far as anybody knows.
     let is_empty = || std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
-    if is_there && (origin.shared.is_none() || !is_empty()) {
+    // And one that somebody may have in use is not exchanged.
+    if is_there && (origin.shared.is_none() || !lock.is_alone || !is_empty()) {
         return Ok(());
     }
     if lock.is_alone {

@@ -3,7 +3,8 @@
 //! Writing is one pass: every changed file is read once, and on the way to the spool file its bytes make the content hash of
 //! the next baseline, the tar's digest (diffID), the compressed blob and that blob's digest. Memory is bounded by the
 //! number of threads and the size of a block. The output depends on the changes alone: entries are sorted, times are
-//! whole seconds (but for caches, which are no layers), headers hold nothing of the machine, and the blocks that are compressed in parallel have a fixed size.
+//! whole seconds (but for caches, which are no layers), headers hold nothing of the machine, and the blocks that are
+//! compressed in parallel have a fixed size.
 
 mod ahead;
 mod compress;

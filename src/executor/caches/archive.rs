@@ -23,6 +23,8 @@ use super::survey::contents;
 const WORKING_MODE: u32 = 0o700;
 /// Bytes of an archive for each member, besides content: headers, records, names.
 const OVERHEAD: u64 = 4 << 10;
+/// Bytes of names and extended attributes of directories, which are in memory until the end.
+const MAX_DIRECTORIES: usize = 64 << 20;
 
 /// Why a cache cannot be written as an archive, or be made of one.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +45,12 @@ pub enum CacheArchiveError {
     TooManyEntries {
         /// How many there may be.
         limit: u64,
+    },
+    /// What has to be remembered of its directories would fill the memory.
+    #[error("the names of its directories have more than {limit} bytes")]
+    TooManyDirectories {
+        /// How many bytes they may have.
+        limit: usize,
     },
     /// It is larger than it may be.
     #[error("it unpacks to more than {limit} bytes (--cache-mounts-limit)")]
@@ -86,8 +94,13 @@ pub fn unpack(directory: &Path, archive: impl Read, limits: Limits) -> Result<Tr
     // Headers and what is skipped count, too: a little input may be decompressed for hours.
     let most = limits.entries.saturating_add(1).saturating_mul(OVERHEAD).saturating_add(limits.bytes);
     let mut bounded = archive.take(most);
-    let mut unpacking =
-        Unpacking { tree: Tree::create(directory)?, directories: BTreeMap::new(), limits, left: limits };
+    let mut unpacking = Unpacking {
+        tree: Tree::create(directory)?,
+        directories: BTreeMap::new(),
+        room: MAX_DIRECTORIES,
+        limits,
+        left: limits,
+    };
     let result = unpacking.members(&mut bounded);
     if bounded.limit() == 0 {
         return Err(CacheArchiveError::TooLarge { limit: limits.bytes });
@@ -100,6 +113,8 @@ struct Unpacking {
     tree: Tree,
     /// The directories that the archive brought. Mode and time are set when nothing goes into them any more.
     directories: BTreeMap<PathBuf, Attributes>,
+    /// Bytes that they may still take.
+    room: usize,
     limits: Limits,
     left: Limits,
 }
@@ -149,6 +164,10 @@ impl Unpacking {
         match &member.kind {
             MemberKind::Directory => {
                 let attributes = attributes(FileKind::Directory);
+                let xattrs = attributes.xattrs.iter().map(|(name, value)| name.len() + value.len());
+                let taken = path.as_os_str().len() + xattrs.sum::<usize>();
+                let limit = MAX_DIRECTORIES;
+                self.room = self.room.checked_sub(taken).ok_or(CacheArchiveError::TooManyDirectories { limit })?;
                 let working = Attributes { mode: attributes.mode | WORKING_MODE, ..attributes.clone() };
                 self.tree.create_directory(&path, &working)?;
                 self.directories.insert(path, attributes);
@@ -344,5 +363,19 @@ mod tests {
         records.resize(512 + (1 << 20), b'\n');
         assert!(unpacked(&mut records.as_slice(), LIMITS).is_err());
         assert!(unpacked(&mut &archive(&names)[..700], few).is_err(), "it ends early");
+    }
+
+    /// A little archive may name many directories, each with a long name.
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let nested = archive(&[header(b"a/", b'5', b""), header(b"a/bc/", b'5', b""), header(b"a/bc/d", b'0', b"")]);
+        for (room, fits) in [(5, true), (4, false)] {
+            let place = tempfile::tempdir().unwrap();
+            let tree = Tree::create(place.path().join("new")).unwrap();
+            let mut unpacking = Unpacking { tree, directories: BTreeMap::new(), room, limits: LIMITS, left: LIMITS };
+            let result = unpacking.members(nested.as_slice());
+            assert_eq!(matches!(result, Err(CacheArchiveError::TooManyDirectories { .. })), !fits, "{room}");
+            assert_eq!(result.is_ok(), fits, "{room}");
+        }
     }
 }

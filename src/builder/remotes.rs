@@ -4,6 +4,7 @@
 //! the executor keeps a RUN from changing the root directory meanwhile: the git library reads settings and known hosts there.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
@@ -19,7 +20,7 @@ use crate::location::{BucketLocation, GitLocation, HttpLocation};
 use crate::plan::{Action, Plan, RemoteSource};
 use crate::remote::{
     Checkout, DownloadError, Downloaded, Downloader, GitError, GitRequest, Incoming, Lookup, SshAccess, Validator,
-    Variables, checkout, http_authorization,
+    Variables, checkout, http_authorization, resolve,
 };
 
 use super::layer_cache::positions;
@@ -43,6 +44,8 @@ struct Fetcher {
     directory: PathBuf,
     slots: Mutex<Vec<Arc<Slot>>>,
     checkouts: Mutex<Vec<(GitLocation, Checkout)>>,
+    /// How many repositories have been asked for their references.
+    resolved: AtomicUsize,
     permits: Semaphore,
 }
 
@@ -71,6 +74,7 @@ impl Remotes {
             directory,
             slots: Mutex::default(),
             checkouts: Mutex::default(),
+            resolved: AtomicUsize::new(0),
             permits: Semaphore::new(PARALLEL_FETCHES),
         };
         Ok(Self { runtime, fetcher: Arc::new(fetcher) })
@@ -96,21 +100,38 @@ impl Remotes {
         }
     }
 
-    /// Which version of a source there is now, told by as little as possible: its checksum, what the server calls it, or at
-    /// last its content. A repository is fetched.
-    pub(super) fn version(&self, source: &RemoteSource) -> Result<Version, FetchError> {
-        let location = match source {
-            RemoteSource::File { checksum: Some(checksum), .. } => return Ok(Version::Content(checksum.clone())),
-            RemoteSource::File { location, checksum: None, .. } => location,
-            RemoteSource::Repository(location) => return Ok(Version::Commit(self.repository(location)?.commit)),
-        };
-        let authorization = http_authorization(&self.fetcher.secrets, location);
-        let asked = self.fetcher.downloader.validator(location, authorization.as_ref());
-        Ok(match self.runtime.block_on(asked)? {
-            Validator::Tag(tag) => Version::Tag(tag),
-            Validator::Modified(time) => Version::Modified(time),
-            Validator::None => Version::Content(self.file(location, None)?.digest),
-        })
+    /// Which versions of sources there are now, asked for side by side and told by as little as possible: checksums, what a server
+    /// calls them, or at last their content.
+    pub(super) fn versions(&self, sources: &[RemoteSource]) -> Vec<Result<Version, FetchError>> {
+        let asked: Vec<_> = sources
+            .iter()
+            .map(|source| {
+                let (fetcher, source) = (Arc::clone(&self.fetcher), source.clone());
+                self.runtime.spawn(async move { fetcher.version(&source).await })
+            })
+            .collect();
+        asked
+            .into_iter()
+            .map(|answer| self.runtime.block_on(answer).unwrap_or_else(|ended| Err(ended.into())))
+            .collect()
+    }
+
+    /// Whether what was fetched of a source is the version that [`Self::versions`] gave, as far as the server says.
+    pub(super) fn is_still(&self, source: &RemoteSource, told: &Version) -> bool {
+        match source {
+            RemoteSource::File { location, checksum, .. } => {
+                let slot = self.fetcher.slot(location, checksum.as_ref());
+                slot.file.get().is_none_or(|file| match told {
+                    Version::Content(digest) => *digest == file.digest,
+                    version => version_of(file.validator.clone()).as_ref() == Some(version),
+                })
+            }
+            RemoteSource::Repository(location) => {
+                let checkouts = self.fetcher.checkouts.lock().unwrap_or_else(PoisonError::into_inner);
+                let fetched = checkouts.iter().find(|(known, _)| known == location);
+                fetched.is_none_or(|(_, checkout)| *told == Version::Commit(checkout.commit.clone()))
+            }
+        }
     }
 
     /// A file, in a directory of its own.
@@ -137,21 +158,51 @@ impl Remotes {
         if let Some((_, checkout)) = checkouts.iter().find(|(known, _)| known == location) {
             return Ok(checkout.clone());
         }
-        let request = GitRequest {
-            location: location.clone(),
-            secrets: Arc::clone(&self.fetcher.secrets),
-            ssh: self.fetcher.ssh.clone(),
-            retry: RetryPolicy::default(),
-            progress: self.fetcher.progress.clone(),
-        };
         let directory = self.fetcher.directory.join(format!("git-{}", checkouts.len() + 1));
-        let checkout = self.runtime.block_on(checkout(&request, &directory))?;
+        let checkout = self.runtime.block_on(checkout(&self.fetcher.git_request(location), &directory))?;
         checkouts.push((location.clone(), checkout.clone()));
         Ok(checkout)
     }
 }
 
+/// What a server calls a version, if it does.
+fn version_of(validator: Validator) -> Option<Version> {
+    match validator {
+        Validator::Tag(tag) => Some(Version::Tag(tag)),
+        Validator::Modified(time) => Some(Version::Modified(time)),
+        Validator::None => None,
+    }
+}
+
 impl Fetcher {
+    async fn version(&self, source: &RemoteSource) -> Result<Version, FetchError> {
+        let location = match source {
+            RemoteSource::File { checksum: Some(checksum), .. } => return Ok(Version::Content(checksum.clone())),
+            RemoteSource::File { location, checksum: None, .. } => location,
+            RemoteSource::Repository(location) => {
+                let number = self.resolved.fetch_add(1, Ordering::Relaxed);
+                let directory = self.directory.join(format!("references-{number}"));
+                return Ok(Version::Commit(resolve(&self.git_request(location), &directory).await?));
+            }
+        };
+        let authorization = http_authorization(&self.secrets, location);
+        let validator = self.downloader.validator(location, authorization.as_ref()).await?;
+        match version_of(validator) {
+            Some(version) => Ok(version),
+            None => Ok(Version::Content(self.file(location, None).await?.digest)),
+        }
+    }
+
+    fn git_request(&self, location: &GitLocation) -> GitRequest {
+        GitRequest {
+            location: location.clone(),
+            secrets: Arc::clone(&self.secrets),
+            ssh: self.ssh.clone(),
+            retry: RetryPolicy::default(),
+            progress: self.progress.clone(),
+        }
+    }
+
     async fn file(&self, location: &HttpLocation, checksum: Option<&Digest>) -> Result<Downloaded, DownloadError> {
         let slot = self.slot(location, checksum);
         let fetched = slot.file.get_or_try_init(|| async {

@@ -261,11 +261,7 @@ fn describe_copy(recipe: &mut Recipe, copy: &Copy, versions: &BTreeMap<usize, Ve
     let words = words.number(texts.len() as u64);
     recipe.add("the instruction", &texts.iter().fold(words, encode_text_file));
     for (position, remote) in remotes {
-        let location = match remote {
-            RemoteSource::File { location, .. } => location.to_string(),
-            RemoteSource::Repository(location) => location.to_string(),
-        };
-        let name = format!("{location}{}", if *position == 0 { String::new() } else { format!(" ({})", position + 1) });
+        let name = format!("{remote}{}", if *position == 0 { String::new() } else { format!(" ({})", position + 1) });
         let version = match versions.get(position) {
             None => Encoder::new(),
             Some(Version::Content(digest)) => Encoder::new().text("content").text(&digest.to_string()),

@@ -33,6 +33,11 @@ impl<E> Board<E> {
         self.lock().is_given_up()
     }
 
+    /// Whether a stage is done.
+    pub(super) fn is_done(&self, stage: usize) -> bool {
+        self.lock().stages[stage] == Progress::Done
+    }
+
     /// Waits until `stage` is done; false if it never will be.
     pub(super) fn wait_for(&self, stage: usize) -> bool {
         let mut state = self.lock();

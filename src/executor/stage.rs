@@ -63,7 +63,9 @@ impl<'e> StageRun<'e> {
                 continue;
             }
             let needs_tree = step.action.makes_layer() && execution.need(self.index) > Need::Nothing;
-            if needs_tree && self.tree.is_none() && execution.known_layers().is_none() {
+            // A step that is not known may be found by what it reads. Until that is there the time would pass anyway.
+            let waits = || !step.action.needs().all(|needed| board.is_done(needed));
+            if needs_tree && self.tree.is_none() && (execution.known_layers().is_none() || waits()) {
                 self.catch_up()?;
             }
             if !step.action.needs().all(|needed| board.wait_for(needed)) {
@@ -279,10 +281,8 @@ pub(super) fn copy_into(
 fn fetch(execution: &Execution<'_>, step: &Copy) -> Result<BTreeMap<usize, Fetched>, StepError> {
     let mut fetched = BTreeMap::new();
     for (position, source) in &step.remotes {
-        let (location, unpack) = match source {
-            RemoteSource::File { location, unpack, .. } => (location.to_string(), *unpack),
-            RemoteSource::Repository(location) => (location.to_string(), false),
-        };
+        let location = source.to_string();
+        let unpack = matches!(source, RemoteSource::File { unpack: true, .. });
         // Known hosts, certificate authorities and the like must not be those of the image.
         let outside = execution.outside.read().unwrap_or_else(PoisonError::into_inner);
         let files = execution.resources.remote_sources.fetch(source);

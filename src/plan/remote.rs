@@ -1,5 +1,6 @@
 //! Sources of `ADD` that come over the network.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::dockerfile::ast::{self, Source, Word};
@@ -22,6 +23,16 @@ pub enum RemoteSource {
     },
     /// A directory of a commit; `--checksum` and `--keep-git-dir` are part of the location.
     Repository(GitLocation),
+}
+
+/// The location, without credentials.
+impl fmt::Display for RemoteSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { location, .. } => location.fmt(f),
+            Self::Repository(location) => location.fmt(f),
+        }
+    }
 }
 
 /// What `text`, the expanded `word`, names on the network; `None` for a path. `checksum` is the flag's expanded value.

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::header::{AUTHORIZATION, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE};
-use reqwest::{Response, StatusCode, Url};
+use reqwest::{Method, Response, StatusCode, Url};
 
 use crate::diag::progress::Progress;
 use crate::diag::redact::{self, Secret};
+use crate::diag::with_causes;
 use crate::http::{self, HttpClients, HttpError, Interrupted, RetryPolicy, Transient, host_of, retry_after};
 use crate::image::Digest;
 use crate::location::HttpLocation;
@@ -33,8 +34,8 @@ pub struct Downloaded {
     pub file_name: String,
     /// When the server says it was changed; 1970 where it says nothing, as in BuildKit.
     pub last_modified: SystemTime,
-    /// The server's name for this version.
-    pub etag: Option<String>,
+    /// What the server calls this version.
+    pub validator: Validator,
     /// The SHA-256 digest of its content, or the one asked for.
     pub digest: Digest,
     /// Bytes.
@@ -218,7 +219,8 @@ impl Downloader {
         http::run(&self.policy, &format!("fetch {shown}"), || transfer.attempt()).await
     }
 
-    /// What the server calls the version of a file that it would send now.
+    /// What the server calls the version of a file that it would send now. The file itself is asked for only where a question
+    /// for its head alone is refused, as those to signed URLs are, or gives no answer to this.
     ///
     /// # Errors
     /// The file cannot be had.
@@ -230,15 +232,18 @@ impl Downloader {
         let shown = location.to_string();
         let authorization = authorization.map(|secret| header(secret, &shown)).transpose()?;
         let exchange = Exchange { clients: &self.clients, location, authorization, shown: &shown };
-        let response = http::run(&self.policy, &format!("look at {shown}"), || exchange.follow(None)).await?;
-        let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        // A weak one says that versions are as good as each other, not that they are the same.
-        let tag = text(ETAG).filter(|tag| !tag.starts_with("W/"));
-        Ok(match (tag, text(LAST_MODIFIED)) {
-            (Some(tag), _) => Validator::Tag(tag),
-            (None, Some(time)) => Validator::Modified(time),
-            (None, None) => Validator::None,
-        })
+        let operation = format!("look at {shown}");
+        let once = RetryPolicy { attempts: 1, ..self.policy };
+        match http::run(&once, &operation, || exchange.follow(&Method::HEAD, None)).await {
+            Ok(response) => match Validator::of(response.headers()) {
+                Validator::None => {}
+                validator => return Ok(validator),
+            },
+            Err(error @ DownloadError::Interrupted(_)) => return Err(error),
+            Err(error) => tracing::debug!("{}", with_causes(&error)),
+        }
+        let response = http::run(&self.policy, &operation, || exchange.follow(&Method::GET, None)).await?;
+        Ok(Validator::of(response.headers()))
     }
 }
 
@@ -251,6 +256,19 @@ pub enum Validator {
     Modified(String),
     /// Nothing.
     None,
+}
+
+impl Validator {
+    fn of(headers: &HeaderMap) -> Self {
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        // A weak one says that versions are as good as each other, not that they are the same.
+        let tag = text(ETAG).filter(|tag| !tag.starts_with("W/"));
+        match (tag, text(LAST_MODIFIED)) {
+            (Some(tag), _) => Self::Tag(tag),
+            (None, Some(time)) => Self::Modified(time),
+            (None, None) => Self::None,
+        }
+    }
 }
 
 /// The value of `Authorization`, marked so that no log shows it.
@@ -272,9 +290,9 @@ struct Transfer<'a> {
 impl Transfer<'_> {
     async fn attempt(&self) -> Result<Downloaded, DownloadError> {
         let exchange = &self.exchange;
-        let mut response = exchange.follow(None).await?;
+        let mut response = exchange.follow(&Method::GET, None).await?;
         let last_modified = last_modified(response.headers());
-        let etag = response.headers().get(ETAG).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let validator = Validator::of(response.headers());
         let mut spool = Spool::create(self.path)?;
         let progress =
             self.progress.transfer(format!("fetch {}", exchange.location.file_name()), response.content_length());
@@ -298,7 +316,7 @@ impl Transfer<'_> {
         spool.finish(last_modified)?;
         progress.done();
         let (path, file_name) = (self.path.to_owned(), exchange.location.file_name());
-        Ok(Downloaded { path, file_name, last_modified, etag, digest, size })
+        Ok(Downloaded { path, file_name, last_modified, validator, digest, size })
     }
 
     fn hasher(&self) -> crate::image::Hasher {
@@ -316,13 +334,14 @@ pub(super) struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    /// The answer with the file, behind all redirects; with `rest` the answer may be that part alone (206).
-    pub(super) async fn follow(&self, rest: Option<&Rest>) -> Result<Response, DownloadError> {
+    /// The answer with the file (GET) or with what is said of it (HEAD), behind all redirects; with `rest` the answer may be
+    /// that part alone (206).
+    pub(super) async fn follow(&self, method: &Method, rest: Option<&Rest>) -> Result<Response, DownloadError> {
         let mut url = self.location.url().clone();
         let origin = url.origin();
         for _ in 0..=MAX_REDIRECTS {
             let ours = url.origin() == origin;
-            let response = self.ask(&url, ours, rest).await?;
+            let response = self.ask(method, &url, ours, rest).await?;
             let status = response.status();
             match status.as_u16() {
                 200 => return Ok(response),
@@ -343,15 +362,21 @@ impl Exchange<'_> {
         Err(DownloadError::Redirect { url: self.shown.to_owned(), host: host_of(&url), problem })
     }
 
-    async fn ask(&self, url: &Url, ours: bool, rest: Option<&Rest>) -> Result<Response, DownloadError> {
-        let mut request = self.clients.for_url(url).get(url.clone());
+    async fn ask(
+        &self,
+        method: &Method,
+        url: &Url,
+        ours: bool,
+        rest: Option<&Rest>,
+    ) -> Result<Response, DownloadError> {
+        let mut request = self.clients.for_url(url).request(method.clone(), url.clone());
         if let Some(Rest { from, validator }) = rest {
             request = request.header(RANGE, format!("bytes={from}-")).header(IF_RANGE, validator);
         }
         if ours && let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        tracing::debug!(url = %redact::url(url.as_str()), authorized = ours && self.authorization.is_some(), "fetch");
+        tracing::debug!(url = %redact::url(url.as_str()), authorized = ours && self.authorization.is_some(), "{method}");
         let host = host_of(url);
         match tokio::time::timeout(RESPONSE_LIMIT, request.send()).await {
             Ok(answer) => answer.map_err(|error| self.transport(error, &host)),

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT_RANGES, CONTENT_RANGE, ETAG, HeaderValue};
-use reqwest::{Response, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::Sender;
 
@@ -50,7 +50,7 @@ impl Downloader {
         pieces: &Sender<Bytes>,
     ) -> Result<(), DownloadError> {
         let rest = state.rest();
-        let mut response = exchange.follow(rest.as_ref()).await?;
+        let mut response = exchange.follow(&Method::GET, rest.as_ref()).await?;
         let skip = state.begin(&response).ok_or_else(|| DownloadError::Changed { url: exchange.shown.to_owned() })?;
         let progress = state.progress.get_or_insert_with(|| {
             self.progress.transfer(format!("fetch {}", exchange.location.file_name()), response.content_length())

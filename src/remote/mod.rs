@@ -13,6 +13,6 @@ mod incoming;
 
 pub use bucket::{BucketError, Variables};
 pub use credentials::{Lookup, SshAccess, git_authorization, http_authorization};
-pub use git::{Checkout, GitError, GitRequest, checkout};
+pub use git::{Checkout, GitError, GitRequest, checkout, resolve};
 pub use http::{DownloadError, Downloaded, Downloader, Validator};
 pub use incoming::{Incoming, TransferError};

@@ -11,7 +11,7 @@ use crabwright::diag::progress::Progress;
 use crabwright::diag::redact::Secret;
 use crabwright::http::RetryPolicy;
 use crabwright::location::HttpLocation;
-use crabwright::remote::{DownloadError, Downloaded, Downloader, Lookup, http_authorization};
+use crabwright::remote::{DownloadError, Downloaded, Downloader, Lookup, Validator, http_authorization};
 
 use crate::support::git::Repository;
 use crate::support::peers::peers;
@@ -63,7 +63,7 @@ fn a_file_comes_with_name_time_and_digest() {
     });
     let directory = tempfile::tempdir().unwrap();
     let file = fetch(&web.url("/dir/file?x=1"), directory.path(), &[]).unwrap();
-    assert_eq!((file.file_name.as_str(), file.size, file.etag.as_deref()), ("file", 5, Some("\"e\"")));
+    assert_eq!((file.file_name.as_str(), file.size, &file.validator), ("file", 5, &Validator::Tag("\"e\"".to_owned())));
     assert_eq!(file.digest.to_string(), HELLO);
     assert_eq!(file.last_modified, UNIX_EPOCH + Duration::from_secs(784_111_777));
     let found = std::fs::metadata(&file.path).unwrap();

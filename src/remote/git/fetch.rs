@@ -58,13 +58,29 @@ struct Head {
 pub(super) fn fetch(access: &Access<'_>, location: &GitLocation, place: &Path) -> Result<Fetched, GitError> {
     let fetcher = Fetcher { access, location, repository: create(place).map_err(|error| failed(location, error))? };
     let commit = fetcher.commit()?;
-    let found = commit.to_string();
-    if let Some(expected) = &location.checksum
-        && !found.starts_with(expected.as_str())
-    {
-        return Err(GitError::Checksum { expected: expected.clone(), found });
-    }
+    check(location, &commit.to_string())?;
     Ok(Fetched { repository: fetcher.repository, commit })
+}
+
+/// The hash of the commit that `location` names, with a new repository at `place` to ask from.
+pub(super) fn resolve(access: &Access<'_>, location: &GitLocation, place: &Path) -> Result<String, GitError> {
+    let fetcher = Fetcher { access, location, repository: create(place).map_err(|error| failed(location, error))? };
+    let commit = match fetcher.named_commit()? {
+        Some(commit) => commit,
+        None => fetcher.commit()?.to_string(),
+    };
+    check(location, &commit)?;
+    Ok(commit)
+}
+
+/// Whether a commit is the one that was asked for.
+fn check(location: &GitLocation, found: &str) -> Result<(), GitError> {
+    match &location.checksum {
+        Some(expected) if !found.starts_with(expected.as_str()) => {
+            Err(GitError::Checksum { expected: expected.clone(), found: found.to_owned() })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// An empty repository whose settings are its own alone. The library reads those of the user and the machine when it opens one,
@@ -103,6 +119,27 @@ impl Fetcher<'_> {
         match find(&heads, wanted) {
             Some(head) => self.by_head(head),
             None if is_hash(wanted) => self.by_hash(wanted),
+            None => Err(self.no_such(wanted)),
+        }
+    }
+
+    /// The commit, as far as it can be told without fetching it.
+    fn named_commit(&self) -> Result<Option<String>, GitError> {
+        let location = self.location;
+        let wanted = match &location.checksum {
+            Some(checksum) if location.fetch_by_commit => checksum,
+            _ => location.reference.as_deref().unwrap_or("HEAD"),
+        };
+        if is_full_hash(wanted) {
+            return Ok(Some(wanted.to_ascii_lowercase()));
+        }
+        if location.fetch_by_commit {
+            return Ok(None);
+        }
+        let heads = self.heads()?;
+        match find(&heads, wanted) {
+            Some(head) => Ok(Some(peeled(&heads, head).oid.to_string())),
+            None if is_hash(wanted) => Ok(None),
             None => Err(self.no_such(wanted)),
         }
     }
@@ -248,6 +285,11 @@ fn find<'h>(heads: &'h [Head], name: &str) -> Option<&'h Head> {
     ["", "refs/", "refs/heads/", "refs/tags/"]
         .iter()
         .find_map(|prefix| heads.iter().find(|head| head.name.strip_prefix(prefix) == Some(name)))
+}
+
+/// What a tag with a message leads to, which servers list behind it; any other reference itself.
+fn peeled<'h>(heads: &'h [Head], head: &'h Head) -> &'h Head {
+    heads.iter().find(|other| other.name.strip_suffix("^{}") == Some(&head.name)).unwrap_or(head)
 }
 
 /// Whether two URLs lead to one host and port.

@@ -65,10 +65,36 @@ pub struct Checkout {
 /// The repository cannot be fetched, has no such commit or directory, or holds names that no file system should get.
 pub async fn checkout(request: &GitRequest, directory: &Path) -> Result<Checkout, GitError> {
     let operation = format!("fetch {}", request.location);
-    http::run(&request.retry, &operation, || attempt(request.clone(), directory.to_owned())).await
+    http::run(&request.retry, &operation, || attempt(request.clone(), directory.to_owned(), work)).await
 }
 
-async fn attempt(request: GitRequest, directory: PathBuf) -> Result<Checkout, GitError> {
+/// The hash of the commit that a location names now, in small letters; `directory`, which is empty or does not exist, is needed
+/// for a moment. The server is asked for its references and for no object, unless all that is given is the start of a hash;
+/// it is not asked at all for a whole one.
+///
+/// # Errors
+/// The repository cannot be reached, has no such reference, or the commit is another one than the location's checksum says.
+pub async fn resolve(request: &GitRequest, directory: &Path) -> Result<String, GitError> {
+    let operation = format!("ask {} for its references", request.location);
+    let commit =
+        http::run(&request.retry, &operation, || attempt(request.clone(), directory.to_owned(), work_out)).await;
+    if directory.exists() {
+        fs::remove_dir_all(directory)?;
+    }
+    commit
+}
+
+fn work_out(request: &GitRequest, directory: &Path, watch: &Watch) -> Result<String, GitError> {
+    let access = fetch::Access { request, watch, is_main: true };
+    fetch::resolve(&access, &request.location, &directory.join("repository"))
+}
+
+/// Does some work on a thread of its own, in a directory that is empty.
+async fn attempt<T: Send + 'static>(
+    request: GitRequest,
+    directory: PathBuf,
+    work: fn(&GitRequest, &Path, &Watch) -> Result<T, GitError>,
+) -> Result<T, GitError> {
     let url = request.location.to_string();
     if directory.exists() {
         fs::remove_dir_all(&directory)?;

@@ -4,6 +4,7 @@ mod damage;
 pub(crate) mod faults;
 mod hits;
 mod prune;
+mod remote;
 mod together;
 
 use std::path::PathBuf;

@@ -1,42 +1,38 @@
 //! The layers of earlier builds, as the executor sees them, and those of this build on their way to later ones.
 //!
-//! Before the build the keys of all steps are written and looked up side by side. What was found and fits together decides
-//! which stages come to life at all. Layers that this build makes are written in the background; those that are pushed
-//! with the image anyway wait for that, and are then mounted from its repository instead of being uploaded twice.
+//! Before the build the keys of all steps are written ([`inputs`]) and looked up side by side. What was found and fits
+//! together decides which stages come to life at all. Layers that this build makes are written in the background
+//! ([`writer`]).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod inputs;
+mod writer;
+
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
 
 use crate::cache::lineage::coherent;
 use crate::cache::recipe::{content, definitions};
 use crate::cache::{
-    BlobStore, Clock, Definitions, Entry, Files, Inputs, Key, Keys, LayerCache, LayerCacheError, LayerFormat, Lineage,
-    Miss, Place, Record,
+    BlobStore, Clock, Definitions, Entry, Files, Inputs, Key, Keys, LayerCache, LayerFormat, Lineage, Miss, Record,
 };
 use crate::context::Context;
-use crate::diag::progress::Progress;
 use crate::diag::{interrupt, with_causes};
-use crate::executor::copy::{CopySource, KnownFiles};
-use crate::executor::{BuiltLayer, KnownLayerError, KnownLayers, Position, files_of};
-use crate::image::{Blob, BlobSource, Digest, Image, Reference};
-use crate::plan::{Action, CopyFrom, Plan, Step};
-use crate::push::{self, ExistingTags, PushError, Uploads};
+use crate::executor::copy::KnownFiles;
+use crate::executor::{BuiltLayer, KnownLayerError, KnownLayers, Position};
+use crate::image::{Blob, BlobSource, Digest, Platform, Reference};
+use crate::plan::{Action, Plan, Step};
 use crate::registry::Client;
-use crate::rootfs::Tree;
 
 use super::remotes::Remotes;
 use super::request::CacheRequest;
+use inputs::Reader;
+use writer::Writer;
 
-/// How many entries are written at once.
-const PARALLEL_WRITES: usize = 4;
-/// How often a write is tried: a build does not wait long for what it can do without.
-pub(super) const PATIENCE: u32 = 2;
+pub(super) use writer::{PATIENCE, write_to};
 
 /// The steps of a plan with their positions.
 pub(super) fn positions(plan: &Plan) -> impl Iterator<Item = (Position, &Step)> {
@@ -81,11 +77,11 @@ pub(super) struct StepCache<'a> {
     last: Option<Record>,
     files: KnownFiles,
     state: Mutex<State>,
-    writes: Mutex<Vec<JoinHandle<()>>>,
-    /// Layers of the image, to be written when it has been pushed.
-    waiting: Mutex<Vec<(Entry, Blob, Position)>>,
-    permits: Arc<Semaphore>,
+    writer: Writer,
+    /// Whether the cache's troubles have been told of.
     warned: Arc<AtomicBool>,
+    /// Something on the network is another version by now than the keys say: nothing more is kept.
+    outdated: AtomicBool,
     carried_out: AtomicUsize,
 }
 
@@ -117,23 +113,24 @@ impl<'a> StepCache<'a> {
         let format = around.format.clone();
         let files = KnownFiles::default();
         let mut inputs = HashMap::new();
+        let reader = Reader::new(&around, &files);
         let definitions = definitions(plan, &format, &mut |stage, step| {
             let position = Position { stage, step };
-            let read = read_inputs(&around, position, &files)?;
+            let read = reader.inputs(position)?;
             inputs.insert(position, read.clone());
             Some(read)
         });
         let record = Record::new(plan, &definitions);
         let in_image = stages_of_image(plan);
+        let warned = Arc::default();
         let mut cache = Self {
             choice: RwLock::new(Choice { entries: Vec::new(), needed: Vec::new() }),
             found: plan.stages.iter().map(|stage| vec![None; stage.steps.len()]).collect(),
             last: None,
             state: Mutex::default(),
-            writes: Mutex::default(),
-            waiting: Mutex::default(),
-            permits: Arc::new(Semaphore::new(PARALLEL_WRITES)),
-            warned: Arc::default(),
+            writer: Writer::new(&around, &request.place, Arc::clone(&warned)),
+            warned,
+            outdated: AtomicBool::new(false),
             carried_out: AtomicUsize::new(0),
             around,
             request,
@@ -343,74 +340,40 @@ impl<'a> StepCache<'a> {
         before.around_step(action, &self.sources(state, action), diff_id)
     }
 
-    fn write(&self, entry: &Entry, blob: Blob, position: Position) {
-        let platform = self.around.plan.stages[position.stage].config.platform();
-        match entry.to_image(blob, &platform) {
-            Ok(image) => self.write_image(image, entry.keys.iter().map(ToString::to_string).collect()),
-            Err(error) => tracing::warn!("a layer is not kept in the cache: {}", with_causes(&error)),
-        }
+    fn platform(&self, position: Position) -> Platform {
+        self.around.plan.stages[position.stage].config.platform()
     }
 
-    /// Writes in the background. A cache that cannot be written is told of once, and fails no build.
-    fn write_image(&self, image: Image, names: Vec<String>) {
-        let (client, store) = (self.around.client.with_patience(PATIENCE), self.around.store.clone());
-        let (permits, warned) = (Arc::clone(&self.permits), Arc::clone(&self.warned));
-        let place = self.cache.place().clone();
-        let task = self.around.runtime.spawn(async move {
-            let Ok(_permit) = permits.acquire().await else { return };
-            let existing = ExistingTags::KeepImmutable;
-            if let Err(error) = write_to(&client, &place, image, names, existing, &store).await {
-                if warned.swap(true, Ordering::Relaxed) {
-                    tracing::debug!("the cache {place} cannot be written: {error}");
-                } else {
-                    tracing::warn!("the cache {place} cannot be written: {error}");
-                }
+    /// Whether layers may be kept: until something that a step fetched turns out to be another version than the keys say.
+    fn may_keep(&self, position: Position, action: &Action) -> bool {
+        let told = self.inputs.get(&position).map(|inputs| &inputs.versions);
+        if let (Action::Copy(copy), Some(told)) = (action, told) {
+            let pairs = copy.remotes.iter().filter_map(|(number, source)| Some((source, told.get(number)?)));
+            if let Some((source, _)) =
+                pairs.into_iter().find(|(source, told)| !self.around.remotes.is_still(source, told))
+                && !self.outdated.swap(true, Ordering::Relaxed)
+            {
+                tracing::warn!(
+                    "{source} was changed during the build: its layers are not kept in the cache from here on"
+                );
             }
-        });
-        self.writes.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+        }
+        self.request.write && !self.outdated.load(Ordering::Relaxed)
     }
 
     /// Waits until everything is written. `pushed`: the image is where it was to go. After a signal nothing more is written.
     pub(super) fn finish(&self, pushed: bool) {
-        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        let stopped = interrupt::requested().is_some();
-        for (entry, mut blob, position) in waiting.into_iter().filter(|_| !stopped) {
-            if pushed
-                && let Some(destination) = self.neighbour()
-                && let BlobSource::File(file) = &blob.source
-            {
-                match self.around.store.adopt(&blob.descriptor, file) {
-                    Ok(()) => blob.source = BlobSource::Registry(destination.clone()),
-                    Err(error) => tracing::debug!("{}", with_causes(&error)),
-                }
-            }
-            self.write(&entry, blob, position);
-        }
+        self.writer.release(pushed);
         let is_new = self.carried_out.load(Ordering::Relaxed) > 0;
-        if pushed && is_new && self.request.write && !stopped {
+        let is_kept = self.request.write && !self.outdated.load(Ordering::Relaxed);
+        if pushed && is_new && is_kept && interrupt::requested().is_none() {
             let plan = self.around.plan;
             match self.record.to_image(&plan.stages[plan.target].config.platform(), self.around.now) {
-                Ok(image) => self.write_image(image, vec![Record::tag(plan, self.around.dockerfile)]),
+                Ok(image) => self.writer.write_image(image, vec![Record::tag(plan, self.around.dockerfile)]),
                 Err(error) => tracing::debug!("{}", with_causes(&error)),
             }
         }
-        let writes = std::mem::take(&mut *self.writes.lock().unwrap_or_else(PoisonError::into_inner));
-        for write in writes {
-            if stopped {
-                write.abort();
-            }
-            if let Err(error) = self.around.runtime.block_on(write)
-                && !error.is_cancelled()
-            {
-                tracing::warn!("writing into the cache {} ended early: {error}", self.cache.place());
-            }
-        }
-    }
-
-    /// A destination in the cache's registry, from whose repository layers can be mounted.
-    fn neighbour(&self) -> Option<&Reference> {
-        let Place::Repository(repository) = self.cache.place() else { return None };
-        self.around.destinations.iter().find(|destination| destination.registry == repository.registry)
+        self.writer.finish();
     }
 }
 
@@ -449,9 +412,10 @@ impl KnownLayers for StepCache<'_> {
         state.found_by_content.insert(entry.layer.digest.clone());
         drop(state);
         let layer = self.layer_of(&entry);
-        if self.request.write {
+        if self.request.write && !self.outdated.load(Ordering::Relaxed) {
             // The next build of this Dockerfile finds it before anything runs.
-            self.write(&Entry { keys, before, after, ..entry }, layer.blob.clone(), position);
+            let entry = Entry { keys, before, after, ..entry };
+            self.writer.write(&entry, layer.blob.clone(), &self.platform(position));
         }
         Some(layer)
     }
@@ -465,17 +429,18 @@ impl KnownLayers for StepCache<'_> {
         let keys = state.keys.get(&position).cloned();
         drop(state);
         let keys = keys.unwrap_or_else(|| Keys { definition: self.definition(position), content: None });
-        if !self.request.write || !self.is_kept(position, action) || keys.iter().next().is_none() {
+        if !self.may_keep(position, action) || !self.is_kept(position, action) || keys.iter().next().is_none() {
             return;
         }
         let created = self.around.now;
         let (descriptor, diff_id) = (layer.blob.descriptor.clone().into_oci(), layer.diff_id.clone());
         let entry = Entry { keys, layer: descriptor.clone(), diff_id, created, before, after };
         let blob = Blob { descriptor, source: layer.blob.source.clone() };
-        if self.in_image[position.stage] && self.neighbour().is_some() {
-            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push((entry, blob, position));
+        let platform = self.platform(position);
+        if self.in_image[position.stage] {
+            self.writer.write_with_image(entry, blob, platform);
         } else {
-            self.write(&entry, blob, position);
+            self.writer.write(&entry, blob, &platform);
         }
     }
 
@@ -520,75 +485,4 @@ fn stages_of_image(plan: &Plan) -> Vec<bool> {
         stage = plan.stages[number].parent();
     }
     in_image
-}
-
-/// What a step reads that is known before anything runs; nothing where that cannot be told, because the step itself will fail.
-fn read_inputs(around: &Surroundings<'_>, position: Position, known: &KnownFiles) -> Option<Inputs> {
-    let step = &around.plan.stages[position.stage].steps[position.step];
-    let unknown = |error: &(dyn std::error::Error + 'static)| {
-        tracing::debug!("cache: {}: it has no key: {}", step.text, with_causes(error));
-    };
-    let spared = std::fs::metadata(around.work_directory).ok().map(|metadata| {
-        use std::os::unix::fs::MetadataExt as _;
-        (metadata.dev(), metadata.ino())
-    });
-    let mut inputs = Inputs::default();
-    for (origin, from) in step.action.origins().into_iter().enumerate() {
-        let context = match from {
-            CopyFrom::Context => around.context,
-            CopyFrom::Directory(number) => &around.named_contexts[number],
-            CopyFrom::Stage(_) | CopyFrom::Image(_) => {
-                inputs.files.push(None);
-                continue;
-            }
-        };
-        let tree = Tree::open(&context.root).map_err(|error| unknown(&error)).ok()?;
-        let ignore = Some(&context.ignore);
-        let source = CopySource { tree: &tree, ignore, reset_owner: true, describe: &context.description };
-        let files = files_of(&step.action, origin, &source, spared, known).map_err(|error| unknown(&error)).ok()?;
-        inputs.files.push(files);
-    }
-    let remotes = match &step.action {
-        Action::Copy(copy) => copy.remotes.clone(),
-        _ => BTreeMap::new(),
-    };
-    for (position, remote) in &remotes {
-        let version = around.remotes.version(remote).map_err(|error| unknown(error.as_ref())).ok()?;
-        inputs.versions.insert(*position, version);
-    }
-    Some(inputs)
-}
-
-/// Why something could not be written into a cache.
-#[derive(Debug, thiserror::Error)]
-enum WriteError {
-    #[error(transparent)]
-    Push(#[from] PushError),
-    #[error(transparent)]
-    Cache(#[from] LayerCacheError),
-}
-
-/// Writes an image into a cache under names, all blobs first, the tags last. The error is told with its causes.
-pub(super) async fn write_to(
-    client: &Client,
-    place: &Place,
-    image: Image,
-    names: Vec<String>,
-    existing: ExistingTags,
-    store: &BlobStore,
-) -> Result<(), String> {
-    let written: Result<(), WriteError> = match place {
-        Place::Repository(repository) => {
-            let tags: Vec<Reference> = names.into_iter().map(|name| repository.with_tag(name)).collect();
-            match Uploads::new(client, &tags, &Progress::hidden(), store.clone()) {
-                Ok(uploads) => push::push(&uploads, &image, existing).await.map(drop),
-                Err(error) => Err(error),
-            }
-            .map_err(WriteError::from)
-        }
-        Place::Directory(directory) => {
-            LayerCache::add_to_directory(directory, image, names).await.map_err(WriteError::from)
-        }
-    };
-    written.map_err(|error| with_causes(&error))
 }

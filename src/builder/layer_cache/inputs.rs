@@ -1,0 +1,78 @@
+//! What steps read that is known before anything runs: files of build contexts, and versions of what is on the network.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+
+use crate::cache::{Inputs, Version};
+use crate::diag::with_causes;
+use crate::executor::copy::{CopySource, KnownFiles};
+use crate::executor::{Position, files_of};
+use crate::plan::{Action, CopyFrom, RemoteSource};
+use crate::rootfs::Tree;
+
+use super::{Surroundings, positions};
+
+/// Reads what the steps of a plan do.
+pub(super) struct Reader<'a> {
+    around: &'a Surroundings<'a>,
+    /// The digests that were found on the way.
+    known: &'a KnownFiles,
+    /// Those of sources that can be had.
+    versions: Vec<(RemoteSource, Version)>,
+}
+
+impl<'a> Reader<'a> {
+    /// Asks for the versions of everything on the network, side by side.
+    pub(super) fn new(around: &'a Surroundings<'a>, known: &'a KnownFiles) -> Self {
+        let mut sources: Vec<RemoteSource> = Vec::new();
+        for (_, step) in positions(around.plan) {
+            if let Action::Copy(copy) = &step.action {
+                let new: Vec<_> = copy.remotes.values().filter(|source| !sources.contains(source)).cloned().collect();
+                sources.extend(new);
+            }
+        }
+        let answers = around.remotes.versions(&sources);
+        let versions = sources.into_iter().zip(answers).filter_map(|(source, answer)| match answer {
+            Ok(version) => Some((source, version)),
+            Err(error) => {
+                tracing::debug!("cache: the version of {source} is not known: {}", with_causes(error.as_ref()));
+                None
+            }
+        });
+        Self { around, known, versions: versions.collect() }
+    }
+
+    /// What a step reads; nothing where that cannot be told, because the step itself will fail.
+    pub(super) fn inputs(&self, position: Position) -> Option<Inputs> {
+        let Self { around, known, .. } = *self;
+        let step = &around.plan.stages[position.stage].steps[position.step];
+        let unknown = |error: &(dyn std::error::Error + 'static)| {
+            tracing::debug!("cache: {}: it has no key: {}", step.text, with_causes(error));
+        };
+        let spared = std::fs::metadata(around.work_directory).ok();
+        let spared = spared.map(|metadata| (metadata.dev(), metadata.ino()));
+        let mut files = Vec::new();
+        for (origin, from) in step.action.origins().into_iter().enumerate() {
+            let context = match from {
+                CopyFrom::Context => around.context,
+                CopyFrom::Directory(number) => &around.named_contexts[number],
+                CopyFrom::Stage(_) | CopyFrom::Image(_) => {
+                    files.push(None);
+                    continue;
+                }
+            };
+            let tree = Tree::open(&context.root).map_err(|error| unknown(&error)).ok()?;
+            let ignore = Some(&context.ignore);
+            let source = CopySource { tree: &tree, ignore, reset_owner: true, describe: &context.description };
+            files.push(files_of(&step.action, origin, &source, spared, known).map_err(|error| unknown(&error)).ok()?);
+        }
+        let mut versions = BTreeMap::new();
+        if let Action::Copy(copy) = &step.action {
+            for (number, source) in &copy.remotes {
+                let (_, version) = self.versions.iter().find(|(known, _)| known == source)?;
+                versions.insert(*number, version.clone());
+            }
+        }
+        Some(Inputs { files, versions })
+    }
+}

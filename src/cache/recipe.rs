@@ -324,3 +324,6 @@ fn encode_mount(words: Encoder, mount: &Mount) -> Encoder {
         MountSource::Agent { id, required, owner: whose } => owner(words.text("ssh").text(id).flag(*required), whose),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! One HTTP exchange with a registry: authorization, redirects, a second try after a 401, and readable errors.
+//! One HTTP exchange with a registry: authorization, redirects, another try after a 401, and readable errors.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,6 +21,9 @@ const RESPONSE_LIMIT: Duration = Duration::from_secs(300);
 /// How long a response may be silent between two pieces of its body.
 const BODY_LIMIT: Duration = Duration::from_secs(60);
 const MAX_REDIRECTS: usize = 10;
+/// How many refusals of one request are answered with another token: the first may want a scope, and what was given for that may
+/// have ended by the time it is shown.
+const MAX_CHALLENGES: u32 = 2;
 const MAX_ERROR_BODY: usize = 64 << 10;
 /// How much of an error page that is not JSON is shown.
 const MAX_ERROR_TEXT: usize = 300;
@@ -92,17 +95,17 @@ impl Endpoint {
         })
     }
 
-    /// Sends a request; a 401 is answered once, with what its challenge asks for. Any status is a success here.
+    /// Sends a request; a 401 is answered with what its challenge asks for. Any status is a success here.
     pub(super) async fn send(&self, request: &Request<'_>) -> Result<Response, RegistryError> {
-        let mut challenged = false;
+        let mut challenges = 0;
         loop {
             let sent = self.authenticator.authorization(&self.origin, request.access, request.operation).await?;
             let response = self.follow(request, &sent).await?;
             let ours = self.origin.owns(response.url());
-            if response.status() != StatusCode::UNAUTHORIZED || challenged || !ours {
+            if response.status() != StatusCode::UNAUTHORIZED || challenges == MAX_CHALLENGES || !ours {
                 return Ok(response);
             }
-            challenged = true;
+            challenges += 1;
             let headers = response.headers();
             let again =
                 self.authenticator.challenged(&self.origin, request.access, headers, &sent, request.operation).await?;

@@ -2,7 +2,7 @@
 //! names blobs that are missing.
 
 use super::*;
-use crate::support::fake_registry::Fault;
+use crate::support::fake_registry::{Fault, HABITS};
 
 const SMALL: &str = "FROM {base}\nRUN echo one > /one\nRUN cat /one > /two\nCOPY main.txt /main\n";
 
@@ -12,7 +12,8 @@ fn status(status: u16) -> Fault {
 
 fn faults() -> Vec<Fault> {
     let at_once = Fault::Status(429, vec![("retry-after", "0".to_owned())], String::new());
-    vec![status(401), status(403), status(404), status(500), status(503), at_once, Fault::Close]
+    let refusals = [401, 403, 404, 500, 502, 503, 504].map(status);
+    refusals.into_iter().chain([at_once, Fault::Close]).collect()
 }
 
 /// Where a fault strikes the cache, and how the body of its answer may be damaged there.
@@ -26,21 +27,21 @@ const READ: &[Stage] = &[
     Stage {
         method: "GET",
         path: "/v2/cache/manifests/",
-        damages: &[Fault::ResetMidBody, Fault::ShortBody, Fault::ShortChunkedBody, Fault::CorruptBody],
+        damages: &[Fault::ResetMidBody, Fault::ShortBody, Fault::ShortChunkedBody, Fault::CorruptBody, Fault::SlowBody],
     },
     Stage { method: "HEAD", path: "/v2/cache/blobs/", damages: &[] },
     Stage {
         method: "GET",
         path: "/v2/cache/blobs/",
-        damages: &[Fault::ResetMidBody, Fault::ShortBody, Fault::ShortChunkedBody, Fault::CorruptBody],
+        damages: &[Fault::ResetMidBody, Fault::ShortBody, Fault::ShortChunkedBody, Fault::CorruptBody, Fault::SlowBody],
     },
 ];
 
 const WRITE: &[Stage] = &[
     Stage { method: "HEAD", path: "/v2/cache/blobs/", damages: &[] },
-    Stage { method: "POST", path: "/v2/cache/blobs/uploads/", damages: &[Fault::Without("location")] },
-    Stage { method: "PUT", path: "/v2/cache/blobs/uploads/", damages: &[Fault::BreakUpload(20)] },
-    Stage { method: "PUT", path: "/v2/cache/manifests/", damages: &[Fault::Without("docker-content-digest")] },
+    Stage { method: "POST", path: "/v2/cache/blobs/uploads/", damages: &[Fault::Without("location"), Fault::SlowBody] },
+    Stage { method: "PUT", path: "/v2/cache/blobs/uploads/", damages: &[Fault::BreakUpload(20), Fault::SlowBody] },
+    Stage { method: "PUT", path: "/v2/cache/manifests/", damages: &[Fault::Without("docker-content-digest"), Fault::SlowBody] },
 ];
 
 /// The image is that of this Dockerfile: three layers over the base, in the registry.
@@ -52,25 +53,33 @@ fn assert_image_whole(bench: &Bench, name: &str) {
     }
 }
 
-/// What fails for good is waited for: so the cases run side by side.
+/// What fails is waited for: so the cases run beside each other.
+async fn side_by_side<F: Future<Output = ()> + Send + 'static>(cases: impl IntoIterator<Item = F>) {
+    let mut running = tokio::task::JoinSet::new();
+    // The machine has other things to do.
+    let turns = std::sync::Arc::new(tokio::sync::Semaphore::new(8));
+    for case in cases {
+        let turns = std::sync::Arc::clone(&turns);
+        running.spawn(async move {
+            let _turn = turns.acquire().await.unwrap();
+            case.await;
+        });
+    }
+    assert!(!running.join_all().await.is_empty());
+}
+
 pub(crate) async fn each_fault<F: Future<Output = ()> + Send + 'static>(
     stages: &'static [Stage],
     case: impl Fn(&'static Stage, Fault, String) -> F,
 ) {
-    let mut cases = tokio::task::JoinSet::new();
-    // The machine has other things to do.
-    let turns = std::sync::Arc::new(tokio::sync::Semaphore::new(8));
+    let mut cases = Vec::new();
     for stage in stages {
         for fault in faults().into_iter().chain(stage.damages.iter().cloned()) {
             let name = format!("{} {} {fault:?}", stage.method, stage.path);
-            let (turns, case) = (std::sync::Arc::clone(&turns), case(stage, fault, name));
-            cases.spawn(async move {
-                let _turn = turns.acquire().await.unwrap();
-                case.await;
-            });
+            cases.push(case(stage, fault, name));
         }
     }
-    assert_eq!(cases.join_all().await.len(), stages.iter().map(|stage| stage.damages.len() + 7).sum::<usize>());
+    side_by_side(cases).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 16)]
@@ -86,6 +95,7 @@ async fn faults_of_reading() {
         assert_eq!(built.0.code, 0, "{name}:\n{}", built.said());
         assert!(!built.said().contains("panicked"), "{name}");
         assert_image_whole(&bench, &name);
+        bench.registry.assert_whole(&name);
         let carried_out = built.carried_out();
         assert!((1..=3).contains(&carried_out), "{name}: {carried_out}");
     })
@@ -100,9 +110,43 @@ async fn faults_of_writing() {
         let built = Built(tokio::task::block_in_place(|| run(&mut bench.command())));
         assert_eq!(built.0.code, 0, "{name}:\n{}", built.said());
         assert_image_whole(&bench, &name);
+        bench.registry.assert_whole(&name);
         bench.assert_entries_whole();
         assert!(built.said().matches("cannot be written").count() <= 1, "{name}:\n{}", built.said());
     })
+    .await;
+}
+
+/// Registries that are as they may be: a cache there is written and read like any other, over connections that break.
+#[tokio::test(flavor = "multi_thread", worker_threads = 16)]
+async fn habits_of_registries() {
+    side_by_side(HABITS.iter().map(|(name, habit)| async move {
+        let registry = FakeRegistry::start_with(*habit).await;
+        let config = tempfile::tempdir().unwrap();
+        let auth = format!(r#"{{"auths":{{"{}":{{"username":"robot","password":"sesame"}}}}}}"#, registry.host());
+        std::fs::write(config.path().join("config.json"), auth).unwrap();
+        let bench = Bench { registry, ..Bench::with(Store::Registry, SMALL, Habits::default()).await };
+        let build = || {
+            bench.registry.forget_faults();
+            bench.registry.forget_requests();
+            bench.registry.fail("GET", "/v2/cache/blobs/sha256", 0, 1, Fault::ResetMidBody);
+            bench.registry.fail("GET", "/v2/cache/manifests/", 0, 1, Fault::Close);
+            bench.registry.fail("PUT", "/v2/cache/blobs/uploads/", 0, 1, Fault::BreakUpload(20));
+            let mut command = bench.command();
+            command.env("DOCKER_CONFIG", config.path());
+            Built(tokio::task::block_in_place(|| run(&mut command)).success())
+        };
+        assert_eq!(build().carried_out(), 3, "{name}");
+        bench.assert_entries_whole();
+        assert_eq!(build().carried_out(), 0, "{name}");
+        bench.workspace.file("main.txt", "edited\n");
+        let edited = build();
+        assert_eq!(edited.cached(), ["RUN cat /one > /two", "RUN echo one > /one"], "{name}: {}", edited.said());
+        assert!(!edited.said().contains("cannot be"), "{name}: {}", edited.said());
+        assert_image_whole(&bench, name);
+        bench.registry.assert_whole(name);
+        assert_eq!(bench.registry.open_uploads(), 0, "{name}: uploads were left open");
+    }))
     .await;
 }
 

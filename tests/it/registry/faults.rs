@@ -94,6 +94,7 @@ async fn faults_of_a_push() {
         table.extend(passing().into_iter().map(|fault| (stage(), fault, 2, Succeeds)));
     }
     for stage in [|| OPEN, || UPLOAD, || TAG] {
+        table.push((stage(), Fault::SlowBody, 1, Succeeds));
         table.push((stage(), status(503), forever, Fails(&["503 Service Unavailable"])));
         table.push((stage(), Fault::Close, forever, Fails(&["the connection to"])));
         table.push((stage(), status(401), forever, Fails(&["401"])));
@@ -123,9 +124,7 @@ async fn faults_of_a_push() {
         let target = reference(&registry, "app:1");
         let result = workspace.push(&anonymous(), &image, std::slice::from_ref(&target)).await;
         let tagged = registry.manifest("app", "1").is_some();
-        for descriptor in image.manifest.layers.iter().chain([&image.manifest.config]) {
-            assert!(!tagged || registry.has_blob("app", &descriptor.digest), "{name}: a tag without its blobs");
-        }
+        registry.assert_whole(&name);
         match (result, outcome) {
             (Ok(_), Succeeds) => {
                 assert!(tagged, "{name}");

@@ -1,6 +1,7 @@
 //! The registry client and the push against a registry that misbehaves.
 
 mod faults;
+mod habits;
 mod protocols;
 mod transport;
 

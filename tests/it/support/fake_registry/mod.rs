@@ -22,11 +22,13 @@ use tokio_rustls::TlsAcceptor;
 
 mod authentication;
 mod faults;
+mod habits;
 mod uploads;
 
 pub(crate) use authentication::Authentication;
 pub(crate) use faults::Fault;
 use faults::damage;
+pub(crate) use habits::{HABITS, Habits};
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -53,30 +55,6 @@ struct Script {
     fault: Fault,
 }
 
-/// How this registry differs from an ideal one.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Habits {
-    pub(crate) authentication: Authentication,
-    /// A mount opens an upload instead.
-    pub(crate) no_mount: bool,
-    pub(crate) no_head: bool,
-    /// Manifests are not deleted.
-    pub(crate) no_delete: bool,
-    pub(crate) relative_location: bool,
-    /// Parts of blobs are not served: always the whole.
-    pub(crate) no_range: bool,
-    /// Uploads take no pieces.
-    pub(crate) no_pieces: bool,
-    /// How far an upload is cannot be asked.
-    pub(crate) no_upload_status: bool,
-    /// Larger requests are answered with 413 before they have been read, as nginx does.
-    pub(crate) request_limit: Option<u64>,
-    /// Blobs are served by this host.
-    pub(crate) blobs_elsewhere: Option<String>,
-    /// Uploads continue on this host.
-    pub(crate) uploads_elsewhere: Option<String>,
-}
-
 #[derive(Debug, Default)]
 struct State {
     habits: Habits,
@@ -87,6 +65,8 @@ struct State {
     scripts: Vec<Script>,
     seen: Vec<Seen>,
     counter: u32,
+    /// Manifests that came before their blobs.
+    premature: Vec<String>,
 }
 
 /// The registry; it ends with the test's runtime.
@@ -138,6 +118,20 @@ impl FakeRegistry {
         }
     }
 
+    /// One of [`HABITS`].
+    pub(crate) async fn start_with(habit: fn(&Self, &mut Habits)) -> Self {
+        let registry = Self::start(Habits::default()).await;
+        let mut habits = Habits::default();
+        habit(&registry, &mut habits);
+        registry.state().habits = habits;
+        registry
+    }
+
+    /// The same by another name, which is another host to whoever asks.
+    pub(crate) fn other_host(&self) -> String {
+        format!("localhost:{}", self.address.port())
+    }
+
     /// `127.0.0.1:port`
     pub(crate) fn host(&self) -> String {
         self.address.to_string()
@@ -150,6 +144,11 @@ impl FakeRegistry {
     /// The next `times` requests of `method` whose path contains `path` go wrong, after the first `skip` of them.
     pub(crate) fn fail(&self, method: &'static str, path: impl Into<String>, skip: u32, times: u32, fault: Fault) {
         self.state().scripts.push(Script { method, path: path.into(), skip, times, fault });
+    }
+
+    /// Nothing goes wrong any more.
+    pub(crate) fn forget_faults(&self) {
+        self.state().scripts.clear();
     }
 
     pub(crate) fn put_blob(&self, repository: &str, content: impl Into<Bytes>) -> Digest {
@@ -176,6 +175,21 @@ impl FakeRegistry {
 
     pub(crate) fn has_blob(&self, repository: &str, digest: &Digest) -> bool {
         self.state().blobs.contains_key(&(repository.to_owned(), digest.to_string()))
+    }
+
+    /// No tag was ever written before its blobs were there, and all of them are there now.
+    #[track_caller]
+    pub(crate) fn assert_whole(&self, name: &str) {
+        let state = self.state();
+        assert!(state.premature.is_empty(), "{name}: {:?} came before their blobs", state.premature);
+        for ((repository, reference), (_, content)) in &state.manifests {
+            let Ok(manifest) = serde_json::from_slice::<Manifest>(content) else { continue };
+            for descriptor in manifest.layers.iter().chain([&manifest.config]) {
+                let key = (repository.clone(), descriptor.digest.to_string());
+                let is_there = descriptor.is_foreign() || state.blobs.contains_key(&key);
+                assert!(is_there, "{name}: {repository}:{reference} names {}, which is missing", descriptor.digest);
+            }
+        }
     }
 
     /// The tags of a repository, in order.
@@ -227,7 +241,7 @@ impl FakeRegistry {
             content_range: header("content-range"),
             length: header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0),
         };
-        self.state().seen.push(seen.clone());
+        self.note(&seen);
         let fault = self.next_fault(&seen);
         if let Some(Fault::Close) = fault {
             return Err(io::Error::other("scripted"));
@@ -259,6 +273,14 @@ impl FakeRegistry {
             Some(fault) => damage(answer, &fault),
             None => answer.map(full),
         })
+    }
+
+    fn note(&self, seen: &Seen) {
+        let mut state = self.state();
+        state.seen.push(seen.clone());
+        if state.habits.tokens_end_at == Some(state.seen.len()) {
+            state.tokens.clear();
+        }
     }
 
     fn next_fault(&self, seen: &Seen) -> Option<Fault> {
@@ -389,6 +411,7 @@ impl FakeRegistry {
         };
         for descriptor in manifest.layers.iter().chain([&manifest.config]) {
             if !descriptor.is_foreign() && !self.has_blob(repository, &descriptor.digest) {
+                self.state().premature.push(format!("{repository}:{reference}"));
                 return error(400, "MANIFEST_BLOB_UNKNOWN", "a blob of the manifest is missing");
             }
         }

@@ -3,6 +3,7 @@
 mod damage;
 pub(crate) mod faults;
 mod hits;
+mod leaks;
 mod order;
 mod prune;
 mod remote;

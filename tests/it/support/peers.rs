@@ -57,6 +57,13 @@ impl Peers {
         self.value("CRABWRIGHT_TEST_REGISTRY")
     }
 
+    /// Where [`Self::registry`] keeps one of its repositories.
+    pub(crate) fn registry_storage(&self, repository: &str) -> PathBuf {
+        let name = repository.strip_prefix(self.registry()).unwrap_or(repository).trim_start_matches('/');
+        let state = PathBuf::from(self.value("CRABWRIGHT_TEST_STATE"));
+        state.join("registry/docker/registry/v2/repositories").join(name)
+    }
+
     /// Host and port of the registry that asks for a password (basic authentication), over plain http.
     pub(crate) fn registry_with_password(&self) -> &str {
         self.value("CRABWRIGHT_TEST_REGISTRY_AUTH")

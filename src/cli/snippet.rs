@@ -5,6 +5,8 @@ use std::ops::Range;
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet as Picture};
 
+use crate::diag::redact;
+
 /// A longer mark is cut: the first lines of a here-document say where to look as well as all of them.
 const MARKED_LINES: usize = 6;
 
@@ -27,7 +29,8 @@ impl Snippet {
     pub fn render(&self, colour: bool) -> String {
         let marked = AnnotationKind::Primary.span(self.marked());
         let marked = if self.label.is_empty() { marked } else { marked.label(printable(&self.label)) };
-        let picture = Picture::source(self.text.as_str()).path(self.name.as_str()).annotation(marked);
+        let text = redact::masked(&self.text);
+        let picture = Picture::source(text.as_str()).path(self.name.as_str()).annotation(marked);
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         renderer.decor_style(DecorStyle::Ascii).render(&[Group::with_level(Level::ERROR).element(picture)])
     }
@@ -79,6 +82,19 @@ mod tests {
             span: start..start + needle.len(),
             label: label.to_owned(),
         }
+    }
+
+    #[test]
+    fn credentials_are_covered_and_the_mark_stays_where_it_was() {
+        let text = "FROM scratch\nADD https://user:sesame@host/a /b\n";
+        let start = text.find("/b").unwrap();
+        let snippet =
+            Snippet { name: "D".to_owned(), text: text.to_owned(), span: start..start + 2, label: String::new() };
+        let shown = snippet.render(false);
+        assert!(shown.contains("ADD https://***********@host/a /b") && !shown.contains("sesame"), "{shown}");
+        let line = shown.lines().find(|line| line.contains("ADD")).unwrap();
+        let mark = shown.lines().find(|line| line.contains("^^")).unwrap();
+        assert_eq!(line.find("/b"), mark.find("^^"), "{shown}");
     }
 
     #[test]

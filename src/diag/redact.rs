@@ -1,6 +1,7 @@
 //! Values that must not reach a log, a layer, a history entry or an error message.
 
 use std::fmt;
+use std::ops::Range;
 
 /// A value whose `Debug` and `Display` show nothing of it.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -56,9 +57,99 @@ pub fn url(text: &str) -> String {
     shown
 }
 
+/// What the names of those parameters of a query contain that open something.
+const TELLING: [&str; 8] = ["signature", "sig", "token", "credential", "password", "secret", "key", "auth"];
+
+/// A text of somebody's, such as an instruction, without the credentials in the URLs that stand in it.
+pub fn text(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut end = 0;
+    for range in credentials(text) {
+        shown.push_str(&text[end..range.start]);
+        shown.push_str("[redacted]");
+        end = range.end;
+    }
+    shown.push_str(&text[end..]);
+    shown
+}
+
+/// The same with every byte of them covered, so that all others stay in their places.
+pub fn masked(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut end = 0;
+    for range in credentials(text) {
+        shown.push_str(&text[end..range.start]);
+        shown.push_str(&"*".repeat(range.len()));
+        end = range.end;
+    }
+    shown.push_str(&text[end..]);
+    shown
+}
+
+/// Where the credentials of URLs stand in a text: who logs in, and values of the query that open something.
+fn credentials(text: &str) -> Vec<Range<usize>> {
+    const SEPARATOR: &str = "://";
+    let mut found = Vec::new();
+    let mut from = 0;
+    while let Some(separator) = text[from..].find(SEPARATOR).map(|offset| from + offset) {
+        let start = separator + SEPARATOR.len();
+        let is_end = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>' | '|');
+        let end = text[start..].find(is_end).map_or(text.len(), |offset| start + offset);
+        // A password may hold what is written as something else in a URL that is right; a path never begins before the host.
+        let authority = text[start..end].find(['/', '?', '#']).map_or(end, |offset| start + offset);
+        if let Some(at) = text[start..authority].rfind('@').map(|offset| start + offset) {
+            let scheme = text[from..separator].rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+            let is_web = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+            // `ssh://git@host` says nothing that opens it.
+            if is_web || text[start..at].contains(':') {
+                found.push(start..at);
+            }
+        }
+        if let Some(query) = text[authority..end].find('?').map(|offset| authority + offset + 1) {
+            let stop = text[query..end].find('#').map_or(end, |offset| query + offset);
+            let mut place = query;
+            for parameter in text[query..stop].split('&') {
+                if let Some((name, value)) = parameter.split_once('=') {
+                    let name = name.to_ascii_lowercase();
+                    if !value.is_empty() && TELLING.iter().any(|word| name.contains(word)) {
+                        found.push(place + parameter.len() - value.len()..place + parameter.len());
+                    }
+                }
+                place += parameter.len() + 1;
+            }
+        }
+        from = end;
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Secret, url};
+    use super::{Secret, masked, text, url};
+
+    #[test]
+    fn texts_lose_the_credentials_of_their_urls_and_nothing_else() {
+        for (given, shown) in [
+            ("ADD https://u:p@host/a?x=1 /b", "ADD https://[redacted]@host/a?x=1 /b"),
+            ("RUN curl 'https://token@host/' | sh", "RUN curl 'https://[redacted]@host/' | sh"),
+            (
+                "ADD http://h/a?X-Amz-Date=1&X-Amz-Signature=abc&b=2#c /",
+                "ADD http://h/a?X-Amz-Date=1&X-Amz-Signature=[redacted]&b=2#c /",
+            ),
+            ("git clone ssh://git@host/a ssh://u:p@host/b", "git clone ssh://git@host/a ssh://[redacted]@host/b"),
+            ("A=https://a:b@h B=https://c@h", "A=https://[redacted]@h B=https://[redacted]@h"),
+            ("https://u:pä@h/ä", "https://[redacted]@h/ä"),
+        ] {
+            assert_eq!(text(given), shown);
+            assert_eq!(masked(given).len(), given.len());
+            assert!(!masked(given).contains("u:p"), "{given}");
+        }
+        for same in
+            ["", "://", "a://", "RUN echo a@b ://@ https://h/a@b", "https://h/?token=", "mail u:p@host", "ä://ä"]
+        {
+            assert_eq!((text(same), masked(same)), (same.to_owned(), same.to_owned()));
+        }
+    }
 
     #[test]
     fn secrets_do_not_print() {

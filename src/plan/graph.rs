@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::diag::suggest;
+use crate::diag::{redact, suggest};
 use crate::dockerfile::ast::{Dockerfile, Instruction, Kind, Source, Span, Word};
 use crate::dockerfile::expand;
 use crate::dockerfile::mount::MountFlag;
@@ -369,7 +369,7 @@ impl<'a> Planner<'a> {
             });
             match action {
                 Ok(Some(action)) => steps.push(Step {
-                    text: instruction.text.split_whitespace().collect::<Vec<_>>().join(" "),
+                    text: on_one_line(&instruction.text),
                     source: Arc::clone(&instruction.source),
                     span: instruction.span.clone(),
                     action,
@@ -391,7 +391,7 @@ impl<'a> Planner<'a> {
     fn import(&self, index: usize, state: &mut State) -> Option<Step> {
         let HeadBase::Directory(number) = self.heads[index].base else { return None };
         let from = &self.dockerfile.stages[index].from;
-        let text = from.text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = on_one_line(&from.text);
         state.record_import(&text);
         let copy = super::Copy {
             from: CopyFrom::Directory(number),
@@ -530,7 +530,7 @@ impl<'a> Planner<'a> {
                 config.config.labels.insert(key.clone(), value.clone());
             }
         }
-        let from_text = self.dockerfile.stages[index].from.text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let from_text = on_one_line(&self.dockerfile.stages[index].from.text);
         (Stage { name: self.stage_name(index), from_text, base, steps, config }, used)
     }
 
@@ -552,6 +552,11 @@ impl<'a> Planner<'a> {
             .map(|name| format!("--build-arg {name} was not used: no stage that is built declares ARG {name}"))
             .collect()
     }
+}
+
+/// An instruction as it is shown, without the credentials in its URLs.
+fn on_one_line(text: &str) -> String {
+    redact::text(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 fn head_base(context: &NamedSource) -> HeadBase {

@@ -20,6 +20,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::diag::redact;
 use crate::dockerfile::ast::{Dockerfile, Source, Span, Word};
 use crate::dockerfile::{ExpandError, ParseError};
 use crate::image::{BaseImage, History, ImageConfig, Platform, Reference};
@@ -118,7 +119,7 @@ pub enum Base {
 /// One instruction, resolved.
 #[derive(Debug)]
 pub struct Step {
-    /// The instruction as written, on one line.
+    /// The instruction as written, on one line, without the credentials in its URLs.
     pub text: String,
     /// Where it stands, for diagnostics.
     pub source: Arc<Source>,
@@ -400,7 +401,8 @@ impl From<ParseError> for PlanError {
 /// A history entry as BuildKit writes it, without its time.
 fn history_entry(created_by: String, empty_layer: bool) -> History {
     History {
-        created_by: Some(created_by),
+        // The image is for others than those who may read the Dockerfile.
+        created_by: Some(redact::text(&created_by)),
         comment: Some("buildkit.dockerfile.v0".to_owned()),
         empty_layer,
         ..History::default()

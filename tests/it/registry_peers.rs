@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
+use crate::support::peers::peers;
 use crate::support::program::{Ended, Workspace, crabwright, run};
 
 /// A server that ends with the test.
@@ -392,4 +393,31 @@ fn a_pull_through_mirror_and_one_that_is_down() {
     assert!(said.contains("trying the next registry"), "{said}");
     mapped(&down, false, "3").success();
     mapped(&down, true, "4").refused(1, &["cannot connect to 127.0.0.1:1"]);
+}
+
+/// Debian's registry deletes only where its configuration says so.
+#[test]
+fn a_cache_is_pruned_where_the_registry_deletes() {
+    let directory = tempfile::tempdir().unwrap();
+    let keeps = registry(directory.path(), "keeps", "", "");
+    for (repository, deletes) in [(peers().repository("pruned"), true), (format!("{}/app", keeps.address), false)] {
+        let cache = format!("--cache-repo={repository}/cache");
+        let prune = |argument: &str| run(crabwright().args(["cache", "prune", &cache, argument]));
+        let (_workspace, mut command) = build("FROM scratch\nCOPY file /\nWORKDIR /w\n", &format!("{repository}:1"));
+        command.args(["--cache", &cache]);
+        assert!(run(&mut command).success().said.contains("cache    0 of 2 steps"));
+        assert!(run(&mut command).success().said.contains("cache    2 of 2 steps"));
+        assert!(prune("--keep=3").success().said.contains("0 deleted, 3 kept"), "two entries and the record");
+        if deletes {
+            assert!(prune("--keep=0").success().said.contains("3 deleted, 0 kept"));
+            assert!(prune("--keep=0").success().said.contains("0 deleted, 0 kept"));
+        } else {
+            prune("--keep=0").refused(1, &["does not delete manifests", "405", "REGISTRY_STORAGE_DELETE_ENABLED"]);
+        }
+        let said = run(&mut command).success().said;
+        assert_eq!(said.contains("cache    0 of 2 steps"), deletes, "{said}");
+        assert_eq!(said.contains("cache    2 of 2 steps"), !deletes, "{said}");
+        // What was deleted can be written again.
+        assert!(run(&mut command).success().said.contains("cache    2 of 2 steps"));
+    }
 }

@@ -162,29 +162,3 @@ async fn a_cache_that_is_down() {
     assert_eq!(built.said().matches("warning:").count(), 1, "{}", built.said());
     assert_image_whole(&bench, "down");
 }
-
-/// Credentials of the cache are in nothing that a build says, at any level.
-#[tokio::test(flavor = "multi_thread")]
-async fn no_credential_is_told() {
-    use crate::support::fake_registry::Authentication;
-    let token = Authentication::Token { user: "robot", password: "sesame", requests: 1000 };
-    let habits = Habits { authentication: token, ..Habits::default() };
-    let bench = Bench::with(Store::Registry, SMALL, habits).await;
-    let config = tempfile::tempdir().unwrap();
-    let auth = format!(r#"{{"auths":{{"{}":{{"username":"robot","password":"sesame"}}}}}}"#, bench.registry.host());
-    std::fs::write(config.path().join("config.json"), auth).unwrap();
-    for carried_out in [3, 0] {
-        let mut command = bench.command();
-        let built = Built(run(command.arg("-v=trace").env("DOCKER_CONFIG", config.path())).success());
-        assert_eq!(built.carried_out(), carried_out);
-        let mut secrets = vec!["sesame".to_owned()];
-        let told = bench.registry.seen().into_iter().filter_map(|seen| seen.authorization);
-        secrets.extend(told.filter_map(|header| header.split(' ').nth(1).map(str::to_owned)));
-        secrets.sort();
-        secrets.dedup();
-        assert!(secrets.len() > 1, "tokens were handed out");
-        for secret in secrets {
-            assert!(!built.said().contains(&secret), "{secret} is told");
-        }
-    }
-}

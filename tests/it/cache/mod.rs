@@ -7,6 +7,7 @@ mod leaks;
 mod order;
 mod prune;
 mod remote;
+mod secrets;
 mod together;
 
 use std::path::PathBuf;

@@ -121,10 +121,13 @@ impl FakeRegistry {
     /// One of [`HABITS`].
     pub(crate) async fn start_with(habit: fn(&Self, &mut Habits)) -> Self {
         let registry = Self::start(Habits::default()).await;
-        let mut habits = Habits::default();
-        habit(&registry, &mut habits);
-        registry.state().habits = habits;
+        registry.change_habits(|habits| habit(&registry, habits));
         registry
+    }
+
+    /// Behaves in another way from now on.
+    pub(crate) fn change_habits(&self, change: impl FnOnce(&mut Habits)) {
+        change(&mut self.state().habits);
     }
 
     /// The same by another name, which is another host to whoever asks.
@@ -207,6 +210,16 @@ impl FakeRegistry {
             Some(content) => drop(state.blobs.insert(key, content.into())),
             None => drop(state.blobs.remove(&key)),
         }
+    }
+
+    /// Every blob and manifest, with a name for messages.
+    pub(crate) fn contents(&self) -> Vec<(String, Bytes)> {
+        let state = self.state();
+        let blobs =
+            state.blobs.iter().map(|((repository, digest), content)| (format!("{repository}@{digest}"), content));
+        let manifests = state.manifests.iter();
+        let manifests = manifests.map(|((repository, name), (_, content))| (format!("{repository}:{name}"), content));
+        blobs.chain(manifests).map(|(name, content)| (name, content.clone())).collect()
     }
 
     /// The bytes of a blob that is there.

@@ -1,9 +1,11 @@
 //! Which stage needs which, and which are reachable from the target.
 //!
 //! Names are resolved by the Dockerfile reference's rules: `FROM` sees earlier stages by name before it sees images,
-//! `COPY --from` sees earlier stages by name or number. Every dependency therefore points backwards, and file order is a
-//! possible order of execution. `ONBUILD` triggers add dependencies only once their image's configuration is known, so
+//! `COPY --from` sees earlier stages by name or number ([`origins`]). Every dependency therefore points backwards, and file
+//! order is a possible order of execution. `ONBUILD` triggers add dependencies only once their image's configuration is known, so
 //! stages are planned depth first from the target.
+
+mod origins;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,13 +13,13 @@ use std::sync::Arc;
 use crate::diag::{redact, suggest};
 use crate::dockerfile::ast::{Dockerfile, Instruction, Kind, Source, Span, Word};
 use crate::dockerfile::expand;
-use crate::dockerfile::mount::MountFlag;
 use crate::image::{BaseImage, Platform, Reference};
 
 use super::contexts::{self, NamedSource};
 use super::environment::{Environment, platform_arguments};
 use super::stage::State;
 use super::{Base, CopyFrom, ImageError, ImageRequest, Images, Options, Plan, PlanError, Stage, Step, epoch, refuse};
+use origins::origins;
 
 /// What a `FROM` line means.
 struct Head {
@@ -427,94 +429,6 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The stage `from` names when it stands in stage `index`: the nearest earlier one, else any; `None` for an image.
-    fn find_stage(&self, index: usize, from: Origin<'_>) -> Option<usize> {
-        let text = &from.word.text;
-        let lower = text.to_lowercase();
-        let named = |head: &Head| !head.name.is_empty() && head.name == lower;
-        self.heads[..index]
-            .iter()
-            .rposition(named)
-            .or_else(|| self.heads.iter().position(named))
-            .or_else(|| text.parse().ok().filter(|_| from.numbered && text.bytes().all(|byte| byte.is_ascii_digit())))
-    }
-
-    /// Where a COPY or a mount takes its files from; `None` if that is an image whose want has been told.
-    fn find_origin(
-        &mut self,
-        index: usize,
-        from: Origin<'_>,
-        instruction: &Instruction,
-        platform: &Platform,
-        images: &mut dyn Images,
-    ) -> Result<Option<CopyFrom>, PlanError> {
-        let word = from.word;
-        let place = (&instruction.source, &word.span);
-        let named = self.context(&word.text);
-        if let Some(NamedSource::Directory(number)) = named {
-            return Ok(Some(CopyFrom::Directory(*number)));
-        }
-        let stage = if named.is_some() { None } else { self.find_stage(index, from) };
-        let Some(stage) = stage else {
-            let reference = match named {
-                Some(NamedSource::Image(reference)) => reference.clone(),
-                _ => parse_reference(&word.text, place.0, place.1)?,
-            };
-            let request = ImageRequest { reference, platform: platform.clone() };
-            return Ok(self.image(&request, place, images).map(CopyFrom::Image));
-        };
-        if stage >= self.heads.len() {
-            let stages = match self.heads.len() {
-                1 => "there is one stage, number 0".to_owned(),
-                count => format!("stages are numbered 0 to {}", count - 1),
-            };
-            return Err(PlanError::new(format!("invalid stage index {stage}")).at(place.0, place.1).hint(stages));
-        }
-        if stage == index || (stage > index && self.depends_on(stage, index)) {
-            return Err(PlanError::new(format!("circular dependency detected on stage: {}", self.stage_name(stage)))
-                .at(place.0, place.1)
-                .hint("a stage can take files only from stages above it"));
-        }
-        if stage > index {
-            return Err(PlanError::new(format!(
-                "cannot {} from stage \"{}\", it needs to be defined before current stage \"{}\"",
-                from.verb,
-                word.text,
-                self.stage_name(index)
-            ))
-            .at(place.0, place.1)
-            .hint("move that stage up"));
-        }
-        if self.heads[stage].replaced
-            && let Some(NamedSource::Directory(number)) = self.context(&self.heads[stage].name)
-        {
-            return Ok(Some(CopyFrom::Directory(*number)));
-        }
-        self.visit(stage, images);
-        Ok(Some(CopyFrom::Stage(stage)))
-    }
-
-    /// Whether building stage `index` needs stage `other`, as far as the file says.
-    fn depends_on(&self, index: usize, other: usize) -> bool {
-        let mut open = vec![index];
-        let mut seen = vec![false; self.heads.len()];
-        while let Some(index) = open.pop() {
-            if index >= seen.len() || std::mem::replace(&mut seen[index], true) {
-                continue;
-            }
-            if index == other {
-                return true;
-            }
-            if let HeadBase::Stage(parent) = &self.heads[index].base {
-                open.push(*parent);
-            }
-            let sources = self.instructions(index).iter().flat_map(origins);
-            let stages = sources.filter(|from| self.context(&from.word.text).is_none());
-            open.extend(stages.filter_map(|from| self.find_stage(index, from)));
-        }
-        false
-    }
-
     fn stage_name(&self, index: usize) -> String {
         match &self.heads[index].name {
             name if name.is_empty() => format!("stage-{index}"),
@@ -568,25 +482,6 @@ fn head_base(context: &NamedSource) -> HeadBase {
 
 fn key(request: &ImageRequest) -> String {
     format!("{} {}", request.reference, request.platform)
-}
-
-/// A `from`: of a COPY, which may say a stage's number, or of a mount.
-#[derive(Clone, Copy)]
-struct Origin<'a> {
-    word: &'a Word,
-    numbered: bool,
-    verb: &'static str,
-}
-
-fn origins(instruction: &Instruction) -> Vec<Origin<'_>> {
-    match &instruction.kind {
-        Kind::Copy(copy) => copy.from.iter().map(|word| Origin { word, numbered: true, verb: "copy" }).collect(),
-        Kind::Run(run) => {
-            let words = run.mounts.iter().filter_map(MountFlag::from);
-            words.map(|word| Origin { word, numbered: false, verb: "mount" }).collect()
-        }
-        _ => Vec::new(),
-    }
 }
 
 fn parse_reference(text: &str, source: &Arc<Source>, span: &Span) -> Result<Reference, PlanError> {

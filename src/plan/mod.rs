@@ -399,10 +399,10 @@ impl From<ParseError> for PlanError {
 }
 
 /// A history entry as BuildKit writes it, without its time.
-fn history_entry(created_by: String, empty_layer: bool) -> History {
+fn history_entry(created_by: &str, empty_layer: bool) -> History {
     History {
         // The image is for others than those who may read the Dockerfile.
-        created_by: Some(redact::text(&created_by)),
+        created_by: Some(redact::text(created_by)),
         comment: Some("buildkit.dockerfile.v0".to_owned()),
         empty_layer,
         ..History::default()

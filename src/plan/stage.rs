@@ -80,7 +80,7 @@ impl State {
 
     /// A layer whose files no instruction names.
     pub(super) fn record_import(&mut self, text: &str) {
-        self.config.history.push(history_entry(text.to_owned(), false));
+        self.config.history.push(history_entry(text, false));
     }
 
     /// Applies one instruction; `origins` are where its COPY or its mounts with `from` take their files, in order.
@@ -216,7 +216,7 @@ impl State {
                 entry.empty_layer = true;
             }
         }
-        self.config.history.push(history_entry(created_by, !action.makes_layer()));
+        self.config.history.push(history_entry(&created_by, !action.makes_layer()));
         Ok(action)
     }
 

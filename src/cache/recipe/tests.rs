@@ -68,7 +68,7 @@ impl Build {
     }
 
     fn plan(&self) -> Plan {
-        let source = Source { name: "Dockerfile".into(), text: self.text.clone().into() };
+        let source = Source { name: "Dockerfile".into(), text: self.text.clone() };
         plan(&parse(source).unwrap(), &self.options, &mut Anything).unwrap()
     }
 

@@ -41,7 +41,11 @@ const WRITE: &[Stage] = &[
     Stage { method: "HEAD", path: "/v2/cache/blobs/", damages: &[] },
     Stage { method: "POST", path: "/v2/cache/blobs/uploads/", damages: &[Fault::Without("location"), Fault::SlowBody] },
     Stage { method: "PUT", path: "/v2/cache/blobs/uploads/", damages: &[Fault::BreakUpload(20), Fault::SlowBody] },
-    Stage { method: "PUT", path: "/v2/cache/manifests/", damages: &[Fault::Without("docker-content-digest"), Fault::SlowBody] },
+    Stage {
+        method: "PUT",
+        path: "/v2/cache/manifests/",
+        damages: &[Fault::Without("docker-content-digest"), Fault::SlowBody],
+    },
 ];
 
 /// The image is that of this Dockerfile: three layers over the base, in the registry.

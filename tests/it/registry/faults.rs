@@ -140,6 +140,43 @@ async fn faults_of_a_push() {
     }
 }
 
+/// What the token server does is as good as what the registry does: tried again, or said.
+#[tokio::test]
+async fn faults_of_a_token_server() {
+    let forever = u32::MAX;
+    let mut table: Vec<(Fault, u32, Outcome)> =
+        passing().into_iter().chain([Fault::SlowBody]).map(|fault| (fault, 2, Succeeds)).collect();
+    table.push((status(503), forever, Fails(&["503 Service Unavailable"])));
+    table.push((Fault::Close, forever, Fails(&["the connection to"])));
+    table.push((status(401), forever, Fails(&["401"])));
+    table.push((status(403), forever, Fails(&["403"])));
+    table.push((Fault::ShortBody, forever, Fails(&["token"])));
+    table.push((Fault::CorruptBody, forever, Fails(&["token"])));
+    for (fault, times, outcome) in table {
+        let name = format!("{fault:?} x{times}");
+        let registry = FakeRegistry::start(Habits { authentication: TOKEN, ..Habits::default() }).await;
+        let workspace = Workspace::new();
+        seed(&registry, "base", "1", "amd64");
+        registry.fail("GET", "/token", 0, times, fault);
+        let (client, target) = (robot(&[&registry], "sesame"), reference(&registry, "app:1"));
+        let pulled = client.resolve(&reference(&registry, "base:1"), &linux_amd64()).await.map(drop);
+        let pushed = workspace.push(&client, &image(workspace.layer_file()), &[target]).await.map(drop);
+        let texts = [pulled.err().map(|error| shown(&error)), pushed.err().map(|error| shown(&error))];
+        for text in texts {
+            match (text, &outcome) {
+                (None, Succeeds) => {}
+                (Some(text), Fails(words)) => {
+                    assert!(words.iter().all(|word| text.contains(word)), "{name}: {text}");
+                    assert!(!text.contains("sesame"), "{name}: {text}");
+                }
+                (text, _) => panic!("{name}: {text:?}"),
+            }
+        }
+        registry.assert_whole(&name);
+        assert_eq!(registry.manifest("app", "1").is_some(), matches!(outcome, Succeeds), "{name}");
+    }
+}
+
 #[tokio::test]
 async fn a_full_registry_and_a_fixed_tag_have_hints_of_their_own() {
     let workspace = Workspace::new();

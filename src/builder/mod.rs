@@ -7,6 +7,7 @@ mod cache_mounts;
 mod call;
 mod dockerfile;
 mod early_uploads;
+mod error;
 mod images;
 mod inputs;
 mod layer_cache;
@@ -23,28 +24,27 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use crate::cache::{BlobStore, LayerCacheError, LayerFormat, StoreError};
-use crate::context::{Context, ContextError};
+use crate::cache::{BlobStore, LayerFormat};
+use crate::context::Context;
 use crate::diag::progress::Progress;
 use crate::diag::redact::Secret;
 use crate::diag::{CacheSummary, Phase, Summary, interrupt, with_causes};
 use crate::dockerfile::ast::Dockerfile;
 use crate::executor::{
-    self, AgentError, BuiltLayer, CopyError, ExecutorError, KnownLayers, LayerObserver, Position, Resources,
-    SharedCaches, SshAgents,
+    self, AgentError, BuiltLayer, ExecutorError, KnownLayers, LayerObserver, Position, Resources, SharedCaches,
+    SshAgents,
 };
 use crate::image::{AssembleError, Digest, Image, rfc3339};
 use crate::layer::{Compression, LayerOptions};
-use crate::lint::{self, Extent, SettingsError, Violation};
-use crate::location::LocationError;
+use crate::lint::{self, Extent};
 use crate::plan::{self, Plan, PlanError};
-use crate::push::{self, DigestFiles, ExistingTags, PushError};
-use crate::registry::{Client, ClientConfig, RegistryError, Traffic};
-use crate::remote::{DownloadError, GitError, Lookup, TransferError};
+use crate::push::{self, DigestFiles, ExistingTags};
+use crate::registry::{Client, ClientConfig, Traffic};
+use crate::remote::Lookup;
 use crate::sandbox::{Chosen, Sandbox, SandboxError};
 use crate::secret::{SecretError, Secrets};
 use crate::snapshot::IgnoredPaths;
-use crate::ssh::{Agents, SshError};
+use crate::ssh::Agents;
 
 use cache_mounts::CacheMounts;
 use early_uploads::EarlyUploads;
@@ -55,132 +55,12 @@ use remotes::Remotes;
 use work_directory::WorkDirectory;
 
 pub use call::{Answer, Call, Format, call};
+pub use error::BuildError;
 pub use outputs::FilesError;
 pub use prune::{PruneRequest, prune_cache};
 pub use request::{BuildRequest, CacheMountsRequest, CacheRequest, SnapshotMode};
 pub use saved::{SavedImageError, push_saved};
 pub use warmer::{WarmRequest, WarmSummary, warm};
-
-/// Why a build failed.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// The build context.
-    #[error(transparent)]
-    Context(#[from] ContextError),
-    /// A file that names the build's inputs could not be read.
-    #[error(transparent)]
-    File(#[from] crate::fs::Error),
-    /// The work directory cannot be used.
-    #[error("prepare the work directory")]
-    WorkDirectory(#[source] crate::fs::Error),
-    /// There is no Dockerfile.
-    #[error("there is no Dockerfile at {}", .tried.join(" or "))]
-    NoDockerfile {
-        /// The places looked at.
-        tried: Vec<String>,
-    },
-    /// The Dockerfile is not valid UTF-8.
-    #[error("read the Dockerfile {path}: it is not UTF-8 text")]
-    NotText {
-        /// Its path.
-        path: PathBuf,
-    },
-    /// What is wrong with the Dockerfile: with its text, its meaning, or its base images. Never empty.
-    #[error("the Dockerfile has {} errors", .0.len())]
-    Dockerfile(Vec<PlanError>),
-    /// The `check` directive.
-    #[error(transparent)]
-    CheckSettings(#[from] SettingsError),
-    /// Warnings about a Dockerfile that wants none (`check=error=true`).
-    #[error(transparent)]
-    Lint(#[from] Violation),
-    /// An answer that cannot be written as JSON.
-    #[error("write the answer as JSON")]
-    Json(#[source] serde_json::Error),
-    /// An SSH agent cannot be used.
-    #[error(transparent)]
-    Ssh(#[from] SshError),
-    /// A secret cannot be read.
-    #[error(transparent)]
-    Secret(#[from] SecretError),
-    /// A RUN needs a sandbox, and there is none.
-    #[error("prepare the sandbox that RUN needs")]
-    NoSandbox(#[source] SandboxError),
-    /// A step failed.
-    #[error(transparent)]
-    Execute(#[from] ExecutorError),
-    /// A registry.
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
-    /// The image's configuration and manifest.
-    #[error(transparent)]
-    Assemble(#[from] AssembleError),
-    /// The place where blobs are kept during the build.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A cache, where that is all there is to do.
-    #[error(transparent)]
-    Cache(#[from] LayerCacheError),
-    /// A file on the network.
-    #[error(transparent)]
-    Download(#[from] DownloadError),
-    /// A repository on the network.
-    #[error(transparent)]
-    Repository(#[from] GitError),
-    /// A URL of the command line makes no sense.
-    #[error("{flag} cannot be used")]
-    Location {
-        /// Where it was given.
-        flag: &'static str,
-        /// What is wrong with it.
-        #[source]
-        source: LocationError,
-    },
-    /// An archive that is the context.
-    #[error("unpack the build context")]
-    ContextArchive(#[source] CopyError),
-    /// An archive on the network.
-    #[error(transparent)]
-    Transfer(#[from] TransferError),
-    /// Somebody types the context.
-    #[error("the build context is to be read from standard input, which is a terminal")]
-    Terminal,
-    /// Standard input cannot be two things.
-    #[error("the Dockerfile and the build context cannot both be read from standard input")]
-    InputTwice,
-    /// An archive that is a context cannot be unpacked.
-    #[error("unpack the build context {location}")]
-    Unpack {
-        /// Where it came from, without credentials.
-        location: String,
-        /// Why.
-        #[source]
-        source: CopyError,
-    },
-    /// An output.
-    #[error(transparent)]
-    Push(#[from] PushError),
-    /// An image that was to be pushed cannot be read.
-    #[error(transparent)]
-    Saved(#[from] SavedImageError),
-    /// The image's files could not be written.
-    #[error(transparent)]
-    Files(#[from] FilesError),
-    /// SIGTERM or SIGINT.
-    #[error("stopped by signal {signal}: {left}")]
-    Interrupted {
-        /// Which.
-        signal: i32,
-        /// What the build leaves behind.
-        left: String,
-    },
-    /// The build began again more often than there are numbers.
-    #[error("the build does not come to an end; please report this as a defect")]
-    Endless,
-    /// The asynchronous runtime could not start.
-    #[error("start the network runtime")]
-    Runtime(#[source] std::io::Error),
-}
 
 /// Caches of `RUN --mount=type=cache`, below the work directory.
 const CACHES: &str = "caches";

@@ -31,6 +31,7 @@ const LINT_FLAGS: &[&str] = &[
     "skip_default_registry_fallback",
     "image_download_retry",
     "credential_helpers",
+    "azure_container_registry_config",
     "verbosity",
     "log_format",
     "log_timestamp",

@@ -9,7 +9,6 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::commands;
 use super::flags::{self, Flags, LoginFlags, Word};
-use super::kaniko;
 use super::prune::{self, PruneFlags};
 use super::warmer::{self, WarmerFlags};
 use crate::diag;
@@ -46,21 +45,13 @@ pub enum Invocation {
 /// A command line that is not understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UsageError {
-    /// Neither this program nor kaniko has the flag.
+    /// There is no such flag.
     #[error("unknown flag: {flag}{}", did_you_mean(.suggestion.as_deref()))]
     UnknownFlag {
         /// As typed, without the value.
         flag: String,
         /// A flag that may have been meant, with dashes.
         suggestion: Option<String>,
-    },
-    /// The flag is kaniko's.
-    #[error("{flag} is not supported: {instead}")]
-    UnsupportedFlag {
-        /// As typed, without the value.
-        flag: String,
-        /// What can be done instead.
-        instead: &'static str,
     },
     /// A word where only flags are expected, and no sub-command.
     #[error("unknown command: {word}{}", did_you_mean(.suggestion.as_deref()))]
@@ -330,19 +321,12 @@ fn typed(shown: &str) -> String {
 }
 
 fn unknown_flag(flag: String, command: &clap::Command) -> UsageError {
-    if let Some(missing) = kaniko::missing_flag(&flag) {
-        return UsageError::UnsupportedFlag { flag, instead: missing.instead };
-    }
     let ours = command
         .get_arguments()
         .filter(|arg| !arg.is_hide_set())
         .flat_map(|arg| arg.get_long_and_visible_aliases().unwrap_or_default())
         .chain(["help", "version"]);
-    let theirs = kaniko::MISSING_FLAGS.iter().map(|missing| missing.name);
-    let suggestion = flag
-        .strip_prefix("--")
-        .and_then(|name| diag::suggest(name, ours.chain(theirs)))
-        .map(|name| format!("--{name}"));
+    let suggestion = flag.strip_prefix("--").and_then(|name| diag::suggest(name, ours)).map(|name| format!("--{name}"));
     UsageError::UnknownFlag { flag, suggestion }
 }
 
@@ -381,10 +365,6 @@ mod tests {
             (
                 "--no-push false",
                 "unexpected word: false (a flag that is on or off takes its value with '=': --no-push=false)",
-            ),
-            (
-                "--azure-container-registry-config=/x",
-                "--azure-container-registry-config is not supported: give the variables AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_CLIENT_SECRET",
             ),
             ("logn registry", "unknown command: logn (did you mean login?)"),
             ("push", "push needs the path of an archive or an OCI layout: crabwright push PATH --destination IMAGE"),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::ArgAction;
 
-use super::request::{RequestError, variable};
+use super::request::{RequestError, given, variable};
 use crate::diag;
 use crate::registry::credentials::Source;
 use crate::registry::{ClientConfig, MirrorError, Mirrors};
@@ -82,6 +82,12 @@ pub struct RegistryFlags {
     /// All of them if not given; none if empty. Each is asked only for registries of its own.
     #[arg(long, value_name = "NAME", value_delimiter = ',', action = ArgAction::Append)]
     pub credential_helpers: Vec<String>,
+
+    /// The configuration of Azure's cloud provider (azure.json, or YAML): who asks for tokens of Azure's registries.
+    ///
+    /// Its cloud, tenantId, aadClientId and aadClientSecret, or its managed identity, are used instead of the variables AZURE_*.
+    #[arg(long, value_name = "FILE", value_parser = super::flags::path())]
+    pub azure_container_registry_config: Option<PathBuf>,
 }
 
 /// A value of one of these flags that means nothing.
@@ -108,6 +114,9 @@ pub enum RegistryFlagError {
         /// What it should look like.
         form: &'static str,
     },
+    /// A configuration for a source that is not asked.
+    #[error("--azure-container-registry-config needs acr among the --credential-helpers")]
+    AzureNotAsked,
     /// A source of credentials.
     #[error(
         "--credential-helpers cannot be {word:?}: expected env, google, ecr, acr, gitlab{}",
@@ -138,6 +147,11 @@ pub(super) fn client_config(
     for (flag, text) in hubs.chain(hub).filter(|(_, text)| !text.is_empty()) {
         mirrors.add_docker_hub(&text).map_err(|source| RegistryFlagError::Mirror { flag, text, source })?;
     }
+    let credential_sources = sources(flags.credential_helpers)?;
+    let azure_configuration = given(flags.azure_container_registry_config);
+    if azure_configuration.is_some() && !credential_sources.contains(&Source::Azure) {
+        return Err(RegistryFlagError::AzureNotAsked.into());
+    }
     Ok(ClientConfig {
         insecure: flags.insecure,
         insecure_pull: flags.insecure_pull,
@@ -152,7 +166,8 @@ pub(super) fn client_config(
             .map(client_certificate)
             .collect::<Result<_, _>>()?,
         mirrors,
-        credential_sources: sources(flags.credential_helpers)?,
+        credential_sources,
+        azure_configuration,
         pull_retries: flags.image_download_retry,
         push_retries: flags.push_retry,
         ..ClientConfig::default()
@@ -246,6 +261,18 @@ mod tests {
             asked(RegistryFlags::default(), &[("KANIKO_REGISTRY_MAP", "nonsense")]).unwrap_err(),
             "KANIKO_REGISTRY_MAP cannot be \"nonsense\""
         );
+    }
+
+    #[test]
+    fn a_configuration_of_azure_is_for_azure() {
+        let flags = |path: &str, helpers: &[&str]| RegistryFlags {
+            azure_container_registry_config: Some(path.into()),
+            credential_helpers: helpers.iter().map(|word| (*word).to_owned()).collect(),
+            ..RegistryFlags::default()
+        };
+        assert_eq!(asked(flags("/c", &["acr"]), &[]).unwrap().azure_configuration, Some("/c".into()));
+        assert_eq!(asked(flags("", &["env"]), &[]).unwrap().azure_configuration, None);
+        assert!(asked(flags("/c", &["env"]), &[]).unwrap_err().contains("needs acr among"));
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub struct ClientConfig {
     pub mirrors: Mirrors,
     /// The built-in sources of credentials to ask.
     pub credential_sources: Vec<Source>,
+    /// The configuration of Azure's cloud provider, in JSON or YAML: who asks Azure for tokens.
+    pub azure_configuration: Option<PathBuf>,
     /// The `User-Agent`.
     pub user_agent: String,
     /// How often transient errors are tried again.
@@ -71,6 +73,7 @@ impl Default for ClientConfig {
             client_certificates: Vec::new(),
             mirrors: Mirrors::default(),
             credential_sources: Source::ALL.to_vec(),
+            azure_configuration: None,
             user_agent: http::USER_AGENT.to_owned(),
             retry: RetryPolicy::default(),
             pull_retries: 0,
@@ -132,9 +135,13 @@ impl Client {
     /// The Docker config, a certificate or the HTTP client cannot be used.
     pub fn new(config: ClientConfig) -> Result<Self, RegistryError> {
         let trust = Trust::new(&config)?;
-        let keychain =
-            Keychain::new(Variables::of_process(), config.credential_sources.clone(), trust.others().clone())
-                .map_err(|source| RegistryError::Credentials { source })?;
+        let keychain = Keychain::new(
+            Variables::of_process(),
+            config.credential_sources.clone(),
+            config.azure_configuration.as_deref(),
+            trust.others().clone(),
+        )
+        .map_err(|source| RegistryError::Credentials { source })?;
         Ok(Self::assemble(config, keychain, trust))
     }
 

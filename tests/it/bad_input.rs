@@ -54,10 +54,18 @@ fn unknown_flag_with_suggestion() {
     run(crabwright().arg("--destinaton=x")).refused(1, &["--destinaton", "--destination"]);
 }
 
+/// Read before anything is built, like everything with credentials.
 #[test]
-fn flag_of_kaniko_that_is_not_supported() {
+fn configuration_of_azure_that_is_none() {
+    let workspace = Workspace::new("FROM scratch\nCOPY nothing-here /\n");
     let flag = "--azure-container-registry-config";
-    run(crabwright().args(["--no-push", flag, "/x"])).refused(1, &[flag, "not supported", "AZURE_CLIENT_ID"]);
+    build(&workspace, &[flag, "/nonexistent"]).refused(1, &[flag, "/nonexistent", "No such file"]);
+    workspace.file("azure.json", r#"{"aadClientSecret": "sesame"}"#);
+    let path = workspace.context().join("azure.json");
+    let refused =
+        build(&workspace, &[flag, path.to_str().unwrap()]).refused(1, &[flag, "azure.json", "no aadClientId"]);
+    assert!(!refused.said.contains("sesame"), "{}", refused.said);
+    build(&workspace, &[flag, "/f", "--credential-helpers=env"]).refused(1, &[flag, "--credential-helpers"]);
 }
 
 #[test]

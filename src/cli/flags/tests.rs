@@ -131,6 +131,9 @@ const MEANINGS: &[Meaning] = &[
     ("credential_helpers", "--credential-helpers env,ecr --credential-helpers acr", |flags| {
         flags.registries.credential_helpers == ["env", "ecr", "acr"]
     }),
+    ("azure_container_registry_config", "--azure-container-registry-config /c", |flags| {
+        flags.registries.azure_container_registry_config == Some("/c".into())
+    }),
     ("tag", "-t a --tag=b", |flags| flags.outputs.tag == ["a", "b"]),
     ("push", "", |flags| !flags.outputs.push),
     ("push", "--push", |flags| flags.outputs.push),

@@ -7,8 +7,9 @@ use std::time::Duration;
 use reqwest::Url;
 use serde::Deserialize;
 
+use super::azure_identity::{Identity, Proof};
 use super::exchange::{ExchangeError, ask};
-use super::{Credential, Fresh, Login, Variables};
+use super::{Credential, Fresh, Login};
 use crate::diag::redact::Secret;
 use crate::http::HttpClients;
 
@@ -22,14 +23,35 @@ const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 /// Why there is no token.
 #[derive(Debug, thiserror::Error)]
 pub enum AzureError {
-    /// The file with the federated token cannot be read.
-    #[error("read {}, which AZURE_FEDERATED_TOKEN_FILE names", path.display())]
+    /// A file cannot be read.
+    #[error("read {}, which {} names", path.display(), namer)]
     Read {
         /// The file.
         path: PathBuf,
+        /// The variable, the flag or the file that says so.
+        namer: String,
         /// The cause.
         #[source]
         source: std::io::Error,
+    },
+    /// The configuration is not what a cloud provider's is. Its content is not shown.
+    #[error("{} is not a configuration of Azure's cloud provider: {problem}", path.display())]
+    Configuration {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A cloud that is none of Azure's public ones.
+    #[error(
+        "{namer} names the cloud {name:?}, which is not known: expected AzurePublicCloud, AzureChinaCloud, \
+         AzureUSGovernmentCloud or AzureGermanCloud"
+    )]
+    Cloud {
+        /// The variable or the file that says so.
+        namer: String,
+        /// The name.
+        name: String,
     },
     /// A variable or the registry's name makes no URL.
     #[error("{text:?} is no URL of Azure's")]
@@ -43,7 +65,10 @@ pub enum AzureError {
 }
 
 /// One of Azure's clouds.
-struct Cloud {
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Cloud {
+    /// What `AZURE_ENVIRONMENT` and the cloud provider's configuration call it, whatever the case.
+    names: &'static [&'static str],
     /// What its registries' names end in.
     registries: &'static str,
     authority: &'static str,
@@ -53,21 +78,25 @@ struct Cloud {
 
 const CLOUDS: [Cloud; 4] = [
     Cloud {
+        names: &["AzurePublicCloud", "AzureCloud"],
         registries: ".azurecr.io",
         authority: "https://login.microsoftonline.com/",
         resource: "https://management.azure.com/",
     },
     Cloud {
+        names: &["AzureChinaCloud"],
         registries: ".azurecr.cn",
         authority: "https://login.chinacloudapi.cn/",
         resource: "https://management.chinacloudapi.cn/",
     },
     Cloud {
+        names: &["AzureUSGovernmentCloud", "AzureUSGovernment"],
         registries: ".azurecr.us",
         authority: "https://login.microsoftonline.us/",
         resource: "https://management.usgovcloudapi.net/",
     },
     Cloud {
+        names: &["AzureGermanCloud"],
         registries: ".azurecr.de",
         authority: "https://login.microsoftonline.de/",
         resource: "https://management.microsoftazure.de/",
@@ -88,38 +117,39 @@ fn cloud(registry: &str) -> Option<&'static Cloud> {
     CLOUDS.iter().find(|cloud| registry.ends_with(cloud.registries))
 }
 
+/// The cloud of that name.
+pub(super) fn named_cloud(name: &str) -> Option<&'static Cloud> {
+    CLOUDS.iter().find(|cloud| cloud.names.iter().any(|known| known.eq_ignore_ascii_case(name)))
+}
+
 /// Whether the registry is Azure's.
 pub(super) fn owns(registry: &str) -> bool {
     cloud(registry).is_some()
 }
 
-/// The registry's refresh token, if this machine has an identity in Azure.
+/// The registry's refresh token, if this machine or this configuration has an identity in Azure.
 pub(super) async fn login(
     http: &HttpClients,
-    variables: &Variables,
+    identity: &Identity,
     registry: &str,
 ) -> Result<Option<Fresh>, AzureError> {
-    let Some(cloud) = cloud(registry) else { return Ok(None) };
+    let Some(of_registry) = cloud(registry) else { return Ok(None) };
     let exchange = url(&format!("https://{registry}/oauth2/exchange"))?;
-    exchange_identity(http, variables, cloud, registry, &exchange, METADATA).await
+    let cloud = identity.cloud.unwrap_or(of_registry);
+    exchange_identity(http, identity, cloud, registry, &exchange, METADATA).await
 }
 
 async fn exchange_identity(
     http: &HttpClients,
-    variables: &Variables,
+    identity: &Identity,
     cloud: &Cloud,
     registry: &str,
     exchange: &Url,
     metadata: &str,
 ) -> Result<Option<Fresh>, AzureError> {
-    let tenant = variables.get("AZURE_TENANT_ID");
-    let named = match (variables.get("AZURE_CLIENT_ID"), tenant) {
-        (Some(client), Some(tenant)) => named_identity(http, variables, cloud, client, tenant).await?,
-        _ => None,
-    };
-    let (access, origin) = match named {
+    let (access, origin) = match named_identity(http, identity, cloud).await? {
         Some(found) => found,
-        None => match managed_identity(http, variables, cloud, metadata).await {
+        None => match managed_identity(http, identity, cloud, metadata).await {
             Ok(token) => (token, "the managed identity of this machine".to_owned()),
             // A machine that is not Azure's has none.
             Err(AzureError::Exchange(error)) if error.is_absence() => return Ok(None),
@@ -127,57 +157,47 @@ async fn exchange_identity(
         },
     };
     let mut form = vec![("grant_type", "access_token"), ("service", registry), ("access_token", access.reveal())];
-    form.extend(tenant.map(|tenant| ("tenant", tenant)));
+    form.extend(identity.tenant.as_deref().map(|tenant| ("tenant", tenant)));
     let token: RefreshToken = ask(http, exchange, |client| client.post(exchange.clone()).form(&form)).await?;
     let credential = Credential::IdentityToken(Secret::new(token.refresh_token));
     Ok(Some(Fresh { login: Login { credential, origin }, life: LIFE }))
 }
 
-/// The identity that the variables name, with its secret or a token that another provider gave it.
+/// The identity that is named, with its secret or a token that another provider gave it.
 async fn named_identity(
     http: &HttpClients,
-    variables: &Variables,
+    identity: &Identity,
     cloud: &Cloud,
-    client: &str,
-    tenant: &str,
 ) -> Result<Option<(Secret<String>, String)>, AzureError> {
-    let federated = match (variables.get("AZURE_FEDERATED_TOKEN"), variables.get("AZURE_FEDERATED_TOKEN_FILE")) {
-        (Some(token), _) => Some(token.to_owned()),
-        (None, Some(path)) => {
-            let path = PathBuf::from(path);
-            let text = std::fs::read_to_string(&path).map_err(|source| AzureError::Read { path, source })?;
-            Some(text.trim().to_owned())
-        }
-        (None, None) => None,
+    let (Some(client), Some(tenant), Some(proof)) = (&identity.client, &identity.tenant, &identity.proof) else {
+        return Ok(None);
     };
     let scope = format!("{}.default", cloud.resource);
-    let mut form = vec![("grant_type", "client_credentials"), ("client_id", client), ("scope", scope.as_str())];
-    let origin = match (variables.get("AZURE_CLIENT_SECRET"), &federated) {
-        (Some(secret), _) => {
-            form.push(("client_secret", secret));
-            "the variables AZURE_CLIENT_ID and AZURE_CLIENT_SECRET"
+    let mut form =
+        vec![("grant_type", "client_credentials"), ("client_id", client.as_str()), ("scope", scope.as_str())];
+    let assertion;
+    match proof {
+        Proof::Secret(secret) => form.push(("client_secret", secret.reveal())),
+        Proof::Token(token) => {
+            assertion = token.read()?;
+            form.extend([("client_assertion_type", ASSERTION), ("client_assertion", assertion.reveal())]);
         }
-        (None, Some(token)) => {
-            form.extend([("client_assertion_type", ASSERTION), ("client_assertion", token.as_str())]);
-            "the variable AZURE_CLIENT_ID and a federated token"
-        }
-        (None, None) => return Ok(None),
-    };
-    let authority = variables.get("AZURE_AUTHORITY_HOST").unwrap_or(cloud.authority).trim_end_matches('/');
+    }
+    let authority = identity.authority.as_deref().unwrap_or(cloud.authority).trim_end_matches('/');
     let url = url(&format!("{authority}/{tenant}/oauth2/v2.0/token"))?;
     let token: AccessToken = ask(http, &url, |http| http.post(url.clone()).form(&form)).await?;
-    Ok(Some((Secret::new(token.access_token), origin.to_owned())))
+    Ok(Some((Secret::new(token.access_token), identity.origin.clone())))
 }
 
 async fn managed_identity(
     http: &HttpClients,
-    variables: &Variables,
+    identity: &Identity,
     cloud: &Cloud,
     metadata: &str,
 ) -> Result<Secret<String>, AzureError> {
     let mut url = url(metadata)?;
     url.query_pairs_mut().append_pair("api-version", "2018-02-01").append_pair("resource", cloud.resource);
-    if let Some(client) = variables.get("AZURE_CLIENT_ID") {
+    if let Some(client) = &identity.client {
         url.query_pairs_mut().append_pair("client_id", client);
     }
     let token: AccessToken = ask(http, &url, |client| client.get(url.clone()).header("Metadata", "true")).await?;
@@ -190,6 +210,7 @@ fn url(text: &str) -> Result<Url, AzureError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Variables;
     use super::super::stand_in::StandIn;
     use super::*;
     use crate::http::USER_AGENT;
@@ -198,9 +219,10 @@ mod tests {
     async fn token(variables: &Variables, server: &StandIn) -> Result<Option<String>, AzureError> {
         let http = HttpClients::new(USER_AGENT).unwrap();
         let exchange = url(&server.url("/oauth2/exchange")).unwrap();
+        let identity = Identity::of_environment(variables)?;
+        let cloud = identity.cloud.unwrap_or(&CLOUDS[0]);
         let found =
-            exchange_identity(&http, variables, &CLOUDS[0], "r.azurecr.io", &exchange, &server.url("/metadata"))
-                .await?;
+            exchange_identity(&http, &identity, cloud, "r.azurecr.io", &exchange, &server.url("/metadata")).await?;
         Ok(found.map(|fresh| match fresh.login.credential {
             Credential::IdentityToken(token) => token.reveal().clone(),
             other => panic!("{other:?}"),
@@ -233,6 +255,22 @@ mod tests {
             let exchange = "grant_type=access_token&service=r.azurecr.io&access_token=access&tenant=t";
             assert!(seen[1].starts_with("POST /oauth2/exchange ") && seen[1].ends_with(exchange), "{seen:?}");
         }
+    }
+
+    /// A registry behind a name of its own in another cloud, or a cloud that the pod's environment names.
+    #[tokio::test]
+    async fn the_cloud_that_is_named_is_asked() {
+        let server = StandIn::start(&[ACCESS, REFRESH]);
+        let variables = Variables::from([
+            ("AZURE_CLIENT_ID", "c"),
+            ("AZURE_TENANT_ID", "t"),
+            ("AZURE_CLIENT_SECRET", "s"),
+            ("AZURE_ENVIRONMENT", "azurechinacloud"),
+            ("AZURE_AUTHORITY_HOST", &server.url("/")),
+        ]);
+        assert_eq!(token(&variables, &server).await.unwrap().as_deref(), Some("sesame"));
+        let scope = "scope=https%3A%2F%2Fmanagement.chinacloudapi.cn%2F.default";
+        assert!(server.seen()[0].contains(scope), "{:?}", server.seen());
     }
 
     #[tokio::test]

@@ -15,6 +15,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::exchange::{ExchangeError, ask};
+use super::google_sources::{TokenSource, VARIABLE, token_sources};
+use super::program::{self, ProgramError};
 use super::{Credential, Fresh, Login, Variables};
 use crate::http::HttpClients;
 
@@ -47,6 +49,15 @@ pub enum GoogleError {
         /// What is wrong.
         problem: String,
     },
+    /// The settings of Google's credential helper are not what they should be.
+    #[error("{} is not what {VARIABLE} names: JSON whose TokenSources are any of env, gcloud and store", path.display())]
+    Settings {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The program `gcloud` is there and gave none.
+    #[error("run gcloud auth print-access-token")]
+    Program(#[source] ProgramError),
     /// A service gave none.
     #[error(transparent)]
     Exchange(#[from] ExchangeError),
@@ -124,6 +135,37 @@ pub(super) fn owns(registry: &str) -> bool {
 
 /// An access token, if this machine has credentials for Google.
 pub(super) async fn login(http: &HttpClients, variables: &Variables) -> Result<Option<Fresh>, GoogleError> {
+    for source in token_sources(variables)? {
+        let found = match source {
+            TokenSource::Default => of_application(http, variables).await?,
+            TokenSource::Gcloud => of_gcloud().await?,
+            TokenSource::Store => {
+                tracing::warn!(
+                    "what docker-credential-gcr keeps in its store only that program can use: name env in the file of {VARIABLE}"
+                );
+                None
+            }
+        };
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
+/// The token of the user of `gcloud`, where that is installed.
+async fn of_gcloud() -> Result<Option<Fresh>, GoogleError> {
+    let token = match program::output("gcloud", &["auth", "print-access-token"]).await {
+        Ok(output) => String::from_utf8(output).map_err(|_secret| GoogleError::Program(ProgramError::Answer))?,
+        Err(ProgramError::Run(error)) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(GoogleError::Program(error)),
+    };
+    let token = Token { access_token: token.trim().to_owned(), expires_in: None };
+    Ok(Some(fresh(token, "the program gcloud".to_owned())))
+}
+
+/// Application Default Credentials.
+async fn of_application(http: &HttpClients, variables: &Variables) -> Result<Option<Fresh>, GoogleError> {
     if let Some(path) = file(variables) {
         let token = from_file(http, &path).await?;
         return Ok(Some(fresh(token, format!("the Google credentials in {}", path.display()))));
@@ -292,6 +334,20 @@ mod tests {
         let seen = server.seen();
         assert!(seen[0].starts_with("GET /computeMetadata/v1/instance/service-accounts/default/token "), "{seen:?}");
         assert!(seen[0].to_lowercase().contains("metadata-flavor: google"), "{seen:?}");
+    }
+
+    #[tokio::test]
+    async fn the_helpers_settings_may_leave_it_out() {
+        let settings = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(settings.path(), r#"{"TokenSources":["store"]}"#).unwrap();
+        let server = StandIn::start(&[]);
+        let variables = Variables::from([
+            ("GCE_METADATA_HOST", server.host().as_str()),
+            (VARIABLE, settings.path().to_str().unwrap()),
+        ]);
+        let http = HttpClients::new(USER_AGENT).unwrap();
+        assert!(login(&http, &variables).await.unwrap().is_none());
+        assert!(server.seen().is_empty());
     }
 
     #[tokio::test]

@@ -5,10 +5,12 @@
 
 mod amazon;
 mod azure;
+mod azure_identity;
 mod docker_config;
 mod environment;
 mod exchange;
 mod google;
+mod google_sources;
 mod program;
 mod save;
 #[cfg(test)]
@@ -18,7 +20,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +29,7 @@ use crate::http::HttpClients;
 
 pub use amazon::AmazonError;
 pub use azure::AzureError;
+use azure_identity::Identity;
 use docker_config::{DockerConfigs, Entry};
 pub use exchange::ExchangeError;
 pub use google::GoogleError;
@@ -109,6 +112,9 @@ pub enum CredentialsError {
         #[source]
         source: AmazonError,
     },
+    /// The configuration that says who asks Azure.
+    #[error("use --azure-container-registry-config")]
+    AzureConfiguration(#[source] AzureError),
     /// Azure.
     #[error("get a token from Azure for {registry}")]
     Azure {
@@ -269,6 +275,8 @@ pub struct Keychain {
     files: DockerConfigs,
     variables: Variables,
     sources: Vec<Source>,
+    /// Instead of what the variables say of Azure.
+    azure: Option<Identity>,
     http: Option<HttpClients>,
     /// What was answered, by source and registry. Locked while one asks, so that the others do not.
     answers: tokio::sync::Mutex<BTreeMap<(String, String), Kept>>,
@@ -281,13 +289,20 @@ impl fmt::Debug for Keychain {
 }
 
 impl Keychain {
-    /// Docker's config in all its places, and the built-in `sources`, as `variables` describe them.
+    /// Docker's config in all its places, and the built-in `sources`, as `variables` describe them; for Azure as the cloud
+    /// provider's configuration `azure` does, if there is one.
     ///
     /// # Errors
-    /// A file is there, but cannot be read or understood.
-    pub fn new(variables: Variables, sources: Vec<Source>, http: HttpClients) -> Result<Self, CredentialsError> {
+    /// A file is there, but cannot be read or understood; or `azure` is not there.
+    pub fn new(
+        variables: Variables,
+        sources: Vec<Source>,
+        azure: Option<&Path>,
+        http: HttpClients,
+    ) -> Result<Self, CredentialsError> {
         let files = DockerConfigs::of_environment(&variables)?;
-        Ok(Self { files, variables, sources, http: Some(http), ..Self::default() })
+        let azure = azure.map(Identity::of_configuration).transpose().map_err(CredentialsError::AzureConfiguration)?;
+        Ok(Self { files, variables, sources, azure, http: Some(http), ..Self::default() })
     }
 
     /// Reads those Docker configs that are there, and asks no other source.
@@ -386,10 +401,18 @@ impl Keychain {
             Source::Amazon => amazon::login(http, &self.variables, registry)
                 .await
                 .map_err(|source| CredentialsError::Amazon { registry: registry_name(), source }),
-            Source::Azure => azure::login(http, &self.variables, registry)
+            Source::Azure => self
+                .ask_azure(http, registry)
                 .await
                 .map_err(|source| CredentialsError::Azure { registry: registry_name(), source }),
             Source::Environment | Source::GitLab => Ok(None),
+        }
+    }
+
+    async fn ask_azure(&self, http: &HttpClients, registry: &str) -> Result<Option<Fresh>, AzureError> {
+        match &self.azure {
+            Some(identity) => azure::login(http, identity, registry).await,
+            None => azure::login(http, &Identity::of_environment(&self.variables)?, registry).await,
         }
     }
 }

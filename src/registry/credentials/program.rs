@@ -69,16 +69,56 @@ pub(super) async fn get(name: &str, registry: &str) -> Result<Option<Credential>
     conversation.await.unwrap_or(Err(ProgramError::GivenUp))
 }
 
+/// What a program writes to standard output that is told nothing but its arguments.
+pub(super) async fn output(program: &'static str, arguments: &'static [&'static str]) -> Result<Vec<u8>, ProgramError> {
+    let conversation = tokio::task::spawn_blocking(move || match speak(program, arguments, "", TIME_LIMIT)? {
+        Ended { status, output, .. } if status.success() => Ok(output),
+        ended => Err(ended.failure()),
+    });
+    conversation.await.unwrap_or(Err(ProgramError::GivenUp))
+}
+
 fn converse(program: &str, server: &str, time_limit: Duration) -> Result<Option<Credential>, ProgramError> {
+    let ended = speak(program, &["get"], &format!("{server}\n"), time_limit)?;
+    if !ended.status.success() {
+        return match ended.failure() {
+            ProgramError::Failed { said, .. } if said.contains(NOT_FOUND) => Ok(None),
+            failure => Err(failure),
+        };
+    }
+    let answer: Answer = serde_json::from_slice(&ended.output).map_err(|_secret| ProgramError::Answer)?;
+    Ok(match (answer.username.as_str(), answer.secret.is_empty()) {
+        (_, true) => None,
+        (TOKEN_USER, false) => Some(Credential::IdentityToken(Secret::new(answer.secret))),
+        (_, false) => Some(Credential::password(answer.username, answer.secret)),
+    })
+}
+
+/// How a program ended, and what it wrote.
+struct Ended {
+    status: ExitStatus,
+    output: Vec<u8>,
+    errors: Vec<u8>,
+}
+
+impl Ended {
+    fn failure(&self) -> ProgramError {
+        let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).split_whitespace().collect::<Vec<_>>().join(" ");
+        let said = format!("{} {}", words(&self.output), words(&self.errors));
+        ProgramError::Failed { status: self.status, said: said.trim().chars().take(300).collect() }
+    }
+}
+
+fn speak(program: &str, arguments: &[&str], words: &str, time_limit: Duration) -> Result<Ended, ProgramError> {
     let mut child = Command::new(program)
-        .arg("get")
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(ProgramError::Run)?;
     if let Some(mut input) = child.stdin.take()
-        && let Err(error) = writeln!(input, "{server}")
+        && let Err(error) = input.write_all(words.as_bytes())
         && error.kind() != io::ErrorKind::BrokenPipe
     {
         end(&mut child);
@@ -90,21 +130,7 @@ fn converse(program: &str, server: &str, time_limit: Duration) -> Result<Option<
     let text = |collected: Option<std::thread::JoinHandle<Vec<u8>>>| {
         collected.and_then(|thread| thread.join().ok()).unwrap_or_default()
     };
-    let (output, errors) = (text(output), text(errors));
-    if !status.success() {
-        let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).split_whitespace().collect::<Vec<_>>().join(" ");
-        let said = format!("{} {}", words(&output), words(&errors)).trim().chars().take(300).collect::<String>();
-        if said.contains(NOT_FOUND) {
-            return Ok(None);
-        }
-        return Err(ProgramError::Failed { status, said });
-    }
-    let answer: Answer = serde_json::from_slice(&output).map_err(|_secret| ProgramError::Answer)?;
-    Ok(match (answer.username.as_str(), answer.secret.is_empty()) {
-        (_, true) => None,
-        (TOKEN_USER, false) => Some(Credential::IdentityToken(Secret::new(answer.secret))),
-        (_, false) => Some(Credential::password(answer.username, answer.secret)),
-    })
+    Ok(Ended { status, output: text(output), errors: text(errors) })
 }
 
 /// Reads in the background, so that neither side waits for the other.

@@ -1,0 +1,78 @@
+//! Where Google's tokens come from, as the file says that `DOCKER_CREDENTIAL_GCR_CONFIG` names. It is the settings of
+//! `docker-credential-gcr` (its README: `config --token-source`), which kaniko's image has and ours does not.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::Variables;
+use super::google::GoogleError;
+
+/// The variable.
+pub(super) const VARIABLE: &str = "DOCKER_CREDENTIAL_GCR_CONFIG";
+
+/// A source of tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum TokenSource {
+    /// Application Default Credentials.
+    #[serde(rename = "env")]
+    Default,
+    /// The program `gcloud`.
+    Gcloud,
+    /// What `docker-credential-gcr gcr-login` kept, which only that program can use.
+    Store,
+}
+
+#[derive(Deserialize)]
+struct Settings {
+    #[serde(default, rename = "TokenSources")]
+    token_sources: Vec<TokenSource>,
+}
+
+/// The sources in the order in which they are asked.
+///
+/// # Errors
+/// The file is there, but cannot be read or understood.
+pub(super) fn token_sources(variables: &Variables) -> Result<Vec<TokenSource>, GoogleError> {
+    let unless_told = vec![TokenSource::Default];
+    let Some(path) = variables.get(VARIABLE).map(PathBuf::from) else { return Ok(unless_told) };
+    let settings = match std::fs::read(&path) {
+        Ok(text) => settings(&path, &text)?,
+        // Images set the variable and leave the file to those who want one.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(unless_told),
+        Err(source) => return Err(GoogleError::Read { path, source }),
+    };
+    Ok(if settings.token_sources.is_empty() { unless_told } else { settings.token_sources })
+}
+
+fn settings(path: &Path, text: &[u8]) -> Result<Settings, GoogleError> {
+    serde_json::from_slice(text).map_err(|_shape| GoogleError::Settings { path: path.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sources(text: &str) -> Result<Vec<TokenSource>, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let variables = Variables::from([(VARIABLE, file.path().to_str().unwrap())]);
+        token_sources(&variables).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn settings_say_who_is_asked() {
+        use TokenSource::{Default, Gcloud, Store};
+        assert_eq!(sources(r#"{"TokenSources":["store","gcloud","env"]}"#).unwrap(), [Store, Gcloud, Default]);
+        assert_eq!(sources(r#"{"TokenSources":[],"more":1}"#).unwrap(), [Default]);
+        assert_eq!(sources("{}").unwrap(), [Default]);
+        for variables in [Variables::default(), Variables::from([(VARIABLE, "/nonexistent/settings")])] {
+            assert_eq!(token_sources(&variables).unwrap(), [Default]);
+        }
+        for text in ["", "7", r#"{"TokenSources":["moon"]}"#] {
+            assert!(sources(text).unwrap_err().contains("env, gcloud and store"), "{text}");
+        }
+    }
+}

@@ -85,7 +85,7 @@ fn build(flags: cli::flags::Flags, progress: &Progress) -> Result<ExitCode, Fail
         return Ok(if answer.found_something { ExitCode::FAILURE } else { ExitCode::SUCCESS });
     }
     // No thread exists yet: the only time at which the process can move into a user namespace.
-    let chosen = sandbox::probe(request.isolation, request.force)
+    let chosen = sandbox::probe(request.isolation, request.own_root)
         .and_then(|chosen| sandbox::enter_user_namespace(&chosen).map(|()| chosen));
     interrupt::end_at_second_signal().map_err(|error| unwatched(&error))?;
     match builder::build(&request, chosen, progress) {

@@ -79,15 +79,17 @@ pub fn build(
     sandbox: Result<Chosen, SandboxError>,
     progress: &Progress,
 ) -> Result<Summary, BuildError> {
-    let mut work = None;
+    let mut work = Vec::new();
     let result = uninterrupted(request, sandbox, progress, &mut work);
     // Not earlier: only now that the network's tasks have ended does nobody write into it any more.
-    let kept = work.and_then(|work| {
+    let mut kept = None;
+    for work in work {
         let path = work.path().to_owned();
-        let error = work.remove().err()?;
-        tracing::warn!("left behind: {error}");
-        Some(path)
-    });
+        if let Err(error) = work.remove() {
+            tracing::warn!("left behind: {error}");
+            kept = Some(path);
+        }
+    }
     result.map_err(|error| match interrupt::requested() {
         Some(signal) => {
             tracing::debug!("what the signal ended: {error}");
@@ -115,7 +117,7 @@ fn uninterrupted(
     request: &BuildRequest,
     sandbox: Result<Chosen, SandboxError>,
     progress: &Progress,
-    work: &mut Option<WorkDirectory>,
+    work: &mut Vec<WorkDirectory>,
 ) -> Result<Summary, BuildError> {
     let secrets = Secrets::new(request.secrets.clone())?;
     let local = inputs::local_context(request)?;
@@ -124,7 +126,8 @@ fn uninterrupted(
     let work_dir = std::path::absolute(&request.work_dir)
         .map_err(|error| BuildError::WorkDirectory(crate::fs::Error::new("find", &request.work_dir, error)))?;
     let created = WorkDirectory::create(&work_dir).map_err(BuildError::WorkDirectory)?;
-    let directory = work.insert(created).path().to_owned();
+    let directory = created.path().to_owned();
+    work.push(created);
     let store = BlobStore::open(directory.join("blobs"))?;
     let mut registry = Registry::new(runtime.handle().clone(), client.clone(), request.warm_images.clone());
     let agents = Agents::new(&request.ssh, directory.clone(), runtime.handle().clone())?;
@@ -186,6 +189,16 @@ fn uninterrupted(
         };
         CacheMounts::new(mounts, around)
     });
+    let trees_parent = trees_parent(&plan, &sandbox, &work_dir);
+    let trees = match &trees_parent {
+        Some(parent) => {
+            let created = WorkDirectory::create(parent).map_err(BuildError::WorkDirectory)?;
+            let trees = created.path().to_owned();
+            work.push(created);
+            trees
+        }
+        None => directory.clone(),
+    };
     let base_layers = Layers::new(registry, store.clone());
     let removals = crate::fs::Removals::default();
     let resources = Resources {
@@ -202,6 +215,7 @@ fn uninterrupted(
         sandboxes: Vec::new(),
         parallel: request.parallel.unwrap_or_else(default_parallel),
         directory: directory.clone(),
+        trees,
         ignored_paths: request.ignored_paths.clone(),
         removals: &removals,
         layers: layers.clone(),
@@ -217,7 +231,8 @@ fn uninterrupted(
         base_layers.prefetch(&plan, request.single_snapshot, &is_carried_out);
         remotes.prefetch(&plan, &is_carried_out);
         if resources.sandboxes.is_empty() {
-            open_sandboxes(&plan, &is_carried_out, &mut sandbox, &work_dir, resources, progress)
+            let place = trees_parent.as_deref().unwrap_or(&work_dir);
+            open_sandboxes(&plan, &is_carried_out, &mut sandbox, place, resources, progress)
         } else {
             Ok(Vec::new())
         }
@@ -270,7 +285,7 @@ impl Work<'_> {
         cache: Option<&StepCache<'_>>,
         open: &mut dyn FnMut(&Resources<'r>) -> Result<Sandboxes, BuildError>,
     ) -> Result<(Image, Vec<String>), BuildError> {
-        let directory = resources.directory.clone();
+        let places = (resources.directory.clone(), resources.trees.clone());
         for attempt in 1.. {
             let opened = open(&resources)?;
             resources.sandboxes.extend(opened);
@@ -279,8 +294,7 @@ impl Work<'_> {
                     if interrupt::requested().is_none() && cache.reject(&digest) =>
                 {
                     tracing::warn!("the cached layer {digest} cannot be used: {}", with_causes(cause.as_ref()));
-                    resources.directory = directory.join(format!("attempt-{}", attempt + 1));
-                    crate::fs::create_dir_all(&resources.directory).map_err(BuildError::WorkDirectory)?;
+                    begin_again(&mut resources, &places, attempt + 1)?;
                     continue;
                 }
                 (layers, _) => layers?,
@@ -296,14 +310,40 @@ impl Work<'_> {
                     if interrupt::requested().is_none()
                         && cache.is_some_and(|cache| cache.reject_unusable(&layers)) =>
                 {
-                    resources.directory = directory.join(format!("attempt-{}", attempt + 1));
-                    crate::fs::create_dir_all(&resources.directory).map_err(BuildError::WorkDirectory)?;
+                    begin_again(&mut resources, &places, attempt + 1)?;
                 }
                 Err(error) => return Err(error),
             }
         }
         Err(BuildError::Endless)
     }
+}
+
+/// Gives another attempt directories of its own, below those of the build.
+fn begin_again(
+    resources: &mut Resources<'_>,
+    (directory, trees): &(PathBuf, PathBuf),
+    attempt: u64,
+) -> Result<(), BuildError> {
+    for (place, parent) in [(&mut resources.directory, directory), (&mut resources.trees, trees)] {
+        *place = parent.join(format!("attempt-{attempt}"));
+        crate::fs::create_dir_all(&*place).map_err(BuildError::WorkDirectory)?;
+    }
+    Ok(())
+}
+
+/// The directory that stages must be made below, if that cannot be the work directory and a command may run.
+fn trees_parent(plan: &Plan, sandbox: &Result<Chosen, SandboxError>, work_dir: &Path) -> Option<PathBuf> {
+    let mut steps = layer_cache::positions(plan);
+    let chosen =
+        sandbox.as_ref().ok().filter(|_| steps.any(|(_, step)| matches!(step.action, plan::Action::Run(_))))?;
+    let place = crate::sandbox::place_for_trees(chosen, work_dir)?;
+    tracing::info!(
+        "the stages' files are in {}, for {} is on another mount than /: own-root isolation renames them",
+        place.display(),
+        work_dir.display()
+    );
+    Some(place)
 }
 
 /// All that makes the bytes of layers other ones, as keys know it.

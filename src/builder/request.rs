@@ -13,7 +13,7 @@ use crate::location::ContextLocation;
 use crate::plan::NamedContext;
 use crate::push::{Output, Reports};
 use crate::registry::ClientConfig;
-use crate::sandbox::Isolation;
+use crate::sandbox::{Isolation, OwnRootConsent};
 use crate::secret::SecretSource;
 use crate::snapshot::IgnoredPaths;
 use crate::ssh::SshSource;
@@ -93,8 +93,8 @@ pub struct BuildRequest {
     pub warm_images: Option<WarmImages>,
     /// `--isolation`: how RUN is isolated.
     pub isolation: Isolation,
-    /// `--force`: go on outside a container.
-    pub force: bool,
+    /// `--force` and `--pre-cleanup`: where own-root may run.
+    pub own_root: OwnRootConsent,
     /// `--work-dir`: where blobs, stage roots and layers are kept while the build runs.
     pub work_dir: PathBuf,
     /// `--parallel`: how many stages run at a time.

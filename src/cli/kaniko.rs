@@ -4,7 +4,6 @@
 /// The variables of kaniko's that have nothing to do here, and why.
 pub const NO_OP_VARIABLES: &[(&str, &str)] = &[
     ("KANIKO_CLEANUP", "what a build needs is always removed at its end"),
-    ("KANIKO_PRE_CLEANUP", "a stage begins with a directory of its own"),
     ("KANIKO_PRESERVE_CONTEXT", "the context is only read"),
     ("KANIKO_IGNORE_ASSERTIONS", "there are no such assertions"),
     ("KANIKO_TELEMETRY_ENDPOINT", "nothing is sent to anybody; a warning says so"),

@@ -28,6 +28,13 @@ pub struct KanikoFlags {
     #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Build")]
     pub dryrun: bool,
 
+    /// With --force: let own-root isolation work in an image that has an operating system of its own.
+    ///
+    /// Its files are out of the way while a RUN runs, and come back after it; nothing is deleted. The executor's own images need
+    /// no such permission: there it has no effect. [default: $KANIKO_PRE_CLEANUP]
+    #[arg(long, action = ArgAction::Set, help_heading = "Build")]
+    pub pre_cleanup: Option<bool>,
+
     /// Accepted so that a command line for kaniko works; it has no effect.
     ///
     /// What a RUN changed is found without reading every file, and deletions are found, too.
@@ -58,12 +65,6 @@ pub struct KanikoFlags {
     /// Files of the image never stay in this container, and those of the build are always removed at its end.
     #[arg(long, action = ArgAction::Set, help_heading = WITHOUT_EFFECT)]
     pub cleanup: Option<bool>,
-
-    /// Accepted so that a command line for kaniko works; it has no effect.
-    ///
-    /// A stage begins with a directory of its own, whatever this container holds.
-    #[arg(long, action = ArgAction::Set, help_heading = WITHOUT_EFFECT)]
-    pub pre_cleanup: Option<bool>,
 
     /// Accepted so that a command line for kaniko works; it has no effect.
     ///
@@ -133,7 +134,7 @@ pub struct IgnorePathError {
 }
 
 /// Variables of the environment that mean the same as a flag without effect: their value is checked all the same.
-const BOOLEANS_WITHOUT_EFFECT: [&str; 3] = ["KANIKO_CLEANUP", "KANIKO_PRE_CLEANUP", "KANIKO_PRESERVE_CONTEXT"];
+const BOOLEANS_WITHOUT_EFFECT: [&str; 2] = ["KANIKO_CLEANUP", "KANIKO_PRESERVE_CONTEXT"];
 
 impl KanikoFlags {
     /// Warns of each deprecated flag that was given, once, and tells what has no effect to whoever asks for details.

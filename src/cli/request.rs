@@ -16,6 +16,7 @@ use crate::cache::WarmImages;
 use crate::image::{EpochError, ImageFormat, Platform, PlatformError, Reference, ReferenceError, parse_epoch};
 use crate::location::LocationError;
 use crate::plan::{NamedContext, NamedSource};
+use crate::sandbox::OwnRootConsent;
 use crate::secret::{SecretSource, SourceError};
 use crate::ssh::{SshSource, SshSourceError};
 
@@ -189,6 +190,10 @@ pub fn request(mut flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>)
         (true, _) => return Err(RequestError::DryRunAndCall),
     };
     flags.kaniko.tell(environment)?;
+    let pre_cleanup = match flags.kaniko.pre_cleanup {
+        Some(given) => given,
+        None => boolean("KANIKO_PRE_CLEANUP", environment)?.unwrap_or(false),
+    };
     let context = context_flags::context(&flags, environment)?;
     let delivery = delivery(flags.destination, flags.outputs, flags.kaniko.tar_path_camel.take(), call, environment)?;
     let snapshot_mode = flags.kaniko.snapshot_mode_camel.unwrap_or(flags.snapshot_mode);
@@ -249,7 +254,7 @@ pub fn request(mut flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>)
         registries: client_config(flags.registries, environment)?,
         isolation: flags.isolation,
         parallel: flags.parallel.map(NonZeroUsize::get),
-        force: flags.force,
+        own_root: OwnRootConsent { outside_container: flags.force, own_system: flags.force && pre_cleanup },
         work_dir: given(flags.work_dir)
             .or_else(|| given(environment("KANIKO_DIR").map(PathBuf::from)))
             .unwrap_or_else(|| PathBuf::from(DEFAULT_WORK_DIR)),
@@ -413,7 +418,12 @@ mod tests {
         assert_eq!(request.dockerfile, "Dockerfile");
         assert_eq!(request.work_dir, PathBuf::from("/kaniko"));
         assert_eq!(request.snapshot_mode, SnapshotMode::Full);
-        assert!(!request.push && !request.force && request.check_push && !request.registries.insecure);
+        assert!(
+            !request.push
+                && request.own_root == OwnRootConsent::default()
+                && request.check_push
+                && !request.registries.insecure
+        );
         assert_eq!((request.target, request.source_date_epoch), (None, None));
     }
 

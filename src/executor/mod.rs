@@ -67,8 +67,10 @@ pub struct Resources<'a> {
     pub sandboxes: Vec<Mutex<Box<dyn Sandbox>>>,
     /// How many stages may run at a time.
     pub parallel: usize,
-    /// An empty directory on the file system that is to hold the stages; the caller removes it.
+    /// An empty directory for layers and all that is written besides; the caller removes it.
     pub directory: PathBuf,
+    /// An empty directory, the same one maybe, on the file system that is to hold the stages' root directories.
+    pub trees: PathBuf,
     /// What no layer gets.
     pub ignored_paths: IgnoredPaths,
     /// Where trees go that nobody needs any more.

@@ -255,7 +255,7 @@ impl Execution<'_> {
     /// Where a new tree may be made.
     pub(super) fn tree_path(&self) -> PathBuf {
         let number = self.trees_made.fetch_add(1, Ordering::Relaxed) + 1;
-        self.resources.directory.join(format!("root-{number}"))
+        self.resources.trees.join(format!("root-{number}"))
     }
 
     /// Where a new layer may be written.

@@ -125,7 +125,9 @@ fn no_ids(spec: &RunSpec, errno: Errno) -> Failure {
          range in /etc/subuid and /etc/subgid and install newuidmap and newgidmap"
             .to_owned()
     } else if errno == Errno::PERM {
-        "the container may not change ids; give it the capabilities SETUID and SETGID".to_owned()
+        "the container may not change ids; give it the capabilities SETUID and SETGID, and CHOWN, DAC_OVERRIDE and FOWNER \
+         for the files of other users than root (securityContext.capabilities.add), or leave them as a container has them by default"
+            .to_owned()
     } else {
         message::describe(errno.raw_os_error())
     };

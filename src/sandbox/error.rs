@@ -33,6 +33,16 @@ pub enum SandboxError {
         /// What was looked at.
         evidence: String,
     },
+    /// own-root would take the files of an operating system out of the way, which the container has for something else.
+    #[error(
+        "own-root isolation would take the files of this image ({system}) out of the way while a RUN runs, for all that runs in \
+         this container: use the executor's own image, allow user namespaces in the pod, or let it do so with --force \
+         --pre-cleanup"
+    )]
+    OwnSystem {
+        /// What it is.
+        system: String,
+    },
     /// The program was asked to stop (SIGTERM, SIGINT), or the command was, while it ran; it has been ended.
     #[error("interrupted while a command was running")]
     Interrupted,
@@ -111,8 +121,9 @@ pub enum SandboxError {
     },
     /// own-root works by renaming, which does not cross mounts.
     #[error(
-        "the work directory {work_dir} is on the mount {mount_point}, but own-root isolation needs it on the same mount \
-         as /: give a directory of the container's own file system with --work-dir"
+        "the work directory {work_dir} is on the mount {mount_point}, and so is /kaniko, or it cannot be used; but own-root \
+         isolation needs a directory on the same mount as / for the files of stages: give one of the container's own file \
+         system with --work-dir"
     )]
     OtherMount {
         /// The work directory.

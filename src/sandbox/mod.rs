@@ -25,6 +25,7 @@ mod mounts;
 mod namespace;
 mod null_device;
 mod own_root;
+mod own_system;
 mod probe;
 mod process_tree;
 mod raw;
@@ -79,6 +80,15 @@ impl fmt::Display for Isolation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_str())
     }
+}
+
+/// What own-root may do that it refuses otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OwnRootConsent {
+    /// Run where this does not look like a container (`--force`).
+    pub outside_container: bool,
+    /// Take the files of an operating system out of the way while a command runs (`--force --pre-cleanup`).
+    pub own_system: bool,
 }
 
 /// A word that is no isolation.
@@ -279,12 +289,13 @@ pub trait Sandbox: Send {
 
 /// Opens the sandbox that [`probe`] chose.
 ///
-/// `work_dir` is where this program keeps its files, `directory` a place in it that only this build uses. With own-root
-/// `work_dir` must be on the same mount as `/`, and it and the paths in `keep` stay in place while a command runs (mount
-/// points do so anyway). A run of this program that died while the root directory was swapped is undone first.
+/// `work_dir` is where this program keeps its files, `directory` a place that only this build uses. With own-root
+/// `work_dir` must be on the same mount as `/` (see [`place_for_trees`]), and it and the paths in `keep` stay in place while a
+/// command runs (mount points do so anyway). A run of this program that died while the root directory was swapped is undone first.
 ///
 /// # Errors
-/// own-root: `work_dir` is on another mount, is in use by another build, or an earlier swap cannot be undone.
+/// own-root: `work_dir` is on another mount or in use by another build, the container has an operating system of its own, or an
+/// earlier swap cannot be undone.
 pub fn open(
     chosen: &Chosen,
     work_dir: &Path,
@@ -292,9 +303,19 @@ pub fn open(
     keep: &[PathBuf],
 ) -> Result<Box<dyn Sandbox>, SandboxError> {
     Ok(match chosen.isolation {
-        Isolation::OwnRoot => Box::new(own_root::OwnRoot::open(work_dir, keep)?),
+        Isolation::OwnRoot => Box::new(own_root::OwnRoot::open(work_dir, keep, chosen.own_system)?),
         Isolation::Namespace | Isolation::Auto => Box::new(namespace::NamespaceSandbox::new(chosen, directory)?),
     })
+}
+
+/// Where the root directories of stages must be made, if not in `work_dir`: own-root renames what is in them, and renames do not
+/// cross mounts. `None` if `work_dir` will do, or nothing else would either, which [`open`] then tells.
+#[must_use]
+pub fn place_for_trees(chosen: &Chosen, work_dir: &Path) -> Option<PathBuf> {
+    match chosen.isolation {
+        Isolation::OwnRoot => own_root::place_for_trees(work_dir),
+        Isolation::Namespace | Isolation::Auto => None,
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,9 @@ use rustix::thread::{CapabilitySet, UnshareFlags};
 use super::launch::ask_init;
 use super::message::{Failure, Job, Report};
 use super::raw::Fork;
-use super::{IdMapping, Isolation, SandboxError, capability, container_check, mounts, null_device, raw};
+use super::{
+    IdMapping, Isolation, OwnRootConsent, SandboxError, capability, container_check, mounts, null_device, raw,
+};
 
 /// The isolation that works here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub struct Chosen {
     pub reason: String,
     id_mapping: Option<IdMapping>,
     processes: bool,
+    /// Of own-root: it may take an operating system's files out of the way.
+    pub(super) own_system: bool,
 }
 
 impl Chosen {
@@ -49,25 +53,25 @@ const ADVICE: &str = "change one of these in the pod: run as root (runAsUser: 0)
      isolation; or allow user namespaces (seccompProfile: Unconfined, appArmorProfile: Unconfined, and \
      user.max_user_namespaces above 0 on the node), for namespace isolation";
 
-/// Picks the isolation to use; `force` lets own-root run outside of a container.
+/// Picks the isolation to use.
 ///
 /// Must be called while the program has the ids it was started with, that is before [`super::enter_user_namespace`].
 ///
 /// # Errors
 /// Nothing works, or what was asked for does not; the error says why and what to change in the pod.
-pub fn probe(requested: Isolation, force: bool) -> Result<Chosen, SandboxError> {
+pub fn probe(requested: Isolation, consent: OwnRootConsent) -> Result<Chosen, SandboxError> {
     null_device::ensure()?;
     match requested {
         Isolation::Namespace => {
             try_namespace().map_err(|reasons| SandboxError::Unavailable { requested, reason: reasons.join("; ") })
         }
-        Isolation::OwnRoot => try_own_root(force, "as asked for"),
+        Isolation::OwnRoot => try_own_root(consent, "as asked for"),
         Isolation::Auto => {
             let reasons = match try_namespace() {
                 Ok(chosen) => return Ok(chosen),
                 Err(reasons) => reasons,
             };
-            match try_own_root(force, &format!("namespaces are not allowed here: {}", reasons.join("; "))) {
+            match try_own_root(consent, &format!("namespaces are not allowed here: {}", reasons.join("; "))) {
                 Ok(chosen) => Ok(chosen),
                 Err(error) => {
                     let mut tried: Vec<String> = reasons.iter().map(|reason| format!("namespace: {reason}")).collect();
@@ -116,13 +120,13 @@ fn namespace(mut reason: String, id_mapping: Option<IdMapping>, processes: bool)
     if !processes {
         reason.push_str("; /proc shared: the pod masks it");
     }
-    Chosen { isolation: Isolation::Namespace, reason, id_mapping, processes }
+    Chosen { isolation: Isolation::Namespace, reason, id_mapping, processes, own_system: false }
 }
 
-fn try_own_root(force: bool, reason: &str) -> Result<Chosen, SandboxError> {
+fn try_own_root(consent: OwnRootConsent, reason: &str) -> Result<Chosen, SandboxError> {
     let unavailable = |reason: String| SandboxError::Unavailable { requested: Isolation::OwnRoot, reason };
     let check = container_check();
-    if !check.is_container && !force {
+    if !check.is_container && !consent.outside_container {
         return Err(SandboxError::NotInContainer { evidence: check.evidence });
     }
     if !rustix::process::geteuid().is_root() {
@@ -147,7 +151,8 @@ fn try_own_root(force: bool, reason: &str) -> Result<Chosen, SandboxError> {
         reason.push_str(&missing.join(", "));
         reason.push_str(", so that RUN can write only what is root's, and neither USER nor chown to others work in it");
     }
-    Ok(Chosen { isolation: Isolation::OwnRoot, reason, id_mapping: None, processes: false })
+    let own_system = consent.own_system;
+    Ok(Chosen { isolation: Isolation::OwnRoot, reason, id_mapping: None, processes: false, own_system })
 }
 
 /// An error and its causes on one line.

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the test runner shows what a failed test printed")]
 
+mod agent_image;
 mod arriving;
 mod bad_input;
 mod cache;

@@ -1,9 +1,14 @@
 //! The executor in containers that lack what one takes for granted, and several builds in one container.
 
+use std::time::Duration;
+
 use crate::support::images;
 use crate::support::peers::peers;
-use crate::support::pod::{Pod, debug_image};
+use crate::support::pod::{Pod, RunningPod, debug_image};
 use crate::support::program::{Ended, Workspace, run};
+
+/// How long a pod may take that waits for nothing but the machine.
+const LIMIT: Duration = Duration::from_secs(180);
 
 const COMMON: [&str; 6] = [
     "--context=dir:///workspace",
@@ -110,7 +115,7 @@ fn root_without_capabilities_builds() {
     let builds = Builds::of(&other_user, "dropped-user");
     builds
         .run(&builds.pod().option("--cap-drop=ALL"), "user", &[])
-        .refused(1, &["cannot run as user 1000", "capabilities SETUID and SETGID"]);
+        .refused(1, &["cannot run as user 1000", "capabilities SETUID and SETGID, and CHOWN", "capabilities.add"]);
 }
 
 /// OpenShift gives a container a user of its own, in the group root.
@@ -153,6 +158,95 @@ fn a_root_that_is_read_only_needs_a_volume_to_work_in() {
     builds.gives(&builds.expected(), &builds.pod().option("--read-only").option("--volume=/work"), "volume", &work);
 }
 
+/// A device plugin lays a driver's files over the container's, read-only; a kubelet does so with tokens and a log.
+#[test]
+fn files_bound_over_the_images_are_not_in_it_and_not_touched() {
+    let workspace = Workspace::new(&format!(
+        "FROM {}\nRUN echo built > /built && touch /usr/bin/new /usr/lib/x86_64-linux-gnu/new && apt-get --version\n\
+         FROM {}\nRUN rm -rf /usr/bin/nvidia-smi /usr/lib/x86_64-linux-gnu/libcuda.so.1 || true\n\
+         COPY --from=0 /usr/bin/new /usr/bin/new\nRUN ls /usr/bin/new && chmod 0700 /usr/lib\n",
+        peers().debian(),
+        peers().debian()
+    ));
+    let builds = Builds::of(&workspace, "driver");
+    let expected = builds.expected();
+    let host = workspace.out();
+    let bound = ["libcuda.so.1", "nvidia-smi", "termination-log"].map(|name| {
+        std::fs::write(host.join(name), name).unwrap();
+        host.join(name)
+    });
+    let pod = || {
+        builds
+            .pod()
+            .mount(&bound[0], "/usr/lib/x86_64-linux-gnu/libcuda.so.1:ro")
+            .mount(&bound[1], "/usr/bin/nvidia-smi:ro")
+            .mount(&bound[2], "/dev/termination-log")
+            .option("--tmpfs=/run/secrets/kubernetes.io/serviceaccount:ro")
+    };
+    assert!(builds.gives(&expected, &pod(), "own-root", &[]).said.contains("own-root"));
+    assert!(builds.gives(&expected, &pod().without_seccomp(), "namespace", &[]).said.contains("namespace"));
+    for path in &bound {
+        assert_eq!(path.file_name().unwrap().to_str().unwrap(), std::fs::read_to_string(path).unwrap());
+    }
+}
+
+/// A command whose cache is in the work directory, and a second stage that copies and mounts.
+fn with_a_cache() -> Workspace {
+    let workspace = Workspace::new(&format!(
+        "FROM {} AS one\nRUN --mount=type=cache,target=/c echo x >> /c/f && echo $(wc -l < /c/f) lines && mkdir /new\n\
+         FROM one\nCOPY f /f\nRUN --mount=type=bind,from=one,target=/m test -d /m/new && cat /f > /g\n",
+        peers().busybox()
+    ));
+    workspace.file("f", "content\n");
+    workspace
+}
+
+/// What is large is on the volume, and stages, which own-root renames onto `/`, are beside the executor.
+#[test]
+fn a_work_directory_on_a_volume_is_enough() {
+    let workspace = with_a_cache();
+    let builds = Builds::of(&workspace, "volume");
+    let expected = builds.expected();
+    let work = tempfile::tempdir().unwrap();
+    let pod = || builds.pod().mount(work.path(), "/work");
+    let first = builds.gives(&expected, &pod(), "own-root", &["--work-dir=/work"]).said;
+    assert!(first.contains("1 lines") && first.contains("the stages' files are in /kaniko"), "{first}");
+    let again = builds.gives(&expected, &pod().option("--env=KANIKO_DIR=/work"), "again", &[]).said;
+    assert!(again.contains("2 lines"), "the cache is not on the volume: {again}");
+    let memory = builds.pod().option("--tmpfs=/work:exec");
+    builds.gives(&expected, &memory, "memory", &["--kaniko-dir=/work"]);
+    let namespace = builds.gives(&expected, &pod().without_seccomp(), "namespace", &["--work-dir=/work"]).said;
+    assert!(!namespace.contains("the stages' files are in"), "{namespace}");
+    let left: Vec<_> = std::fs::read_dir(work.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["caches"]);
+
+    // A volume of the engine's begins with what the image has there.
+    let nowhere = builds.pod().option("--volume=/work").option("--volume=/kaniko");
+    builds
+        .run(&nowhere, "nowhere", &["--work-dir=/work"])
+        .refused(1, &["/work is on the mount /work", "own-root", "--work-dir"]);
+}
+
+/// The context is on another mount than everything else: a volume, or memory.
+#[test]
+fn a_workspace_may_be_a_volume() {
+    let workspace = with_a_cache();
+    let builds = Builds::of(&workspace, "context-volume");
+    let expected = builds.expected();
+    let build = "/kaniko/executor --insecure --insecure-pull --reproducible --build-arg SOURCE_DATE_EPOCH=1 --digest-file \
+                 /workspace/digest";
+    for option in ["--volume=/workspace", "--tmpfs=/workspace"] {
+        let ended = run(peers()
+            .docker()
+            .args(["run", "--rm", "--network=host", option, "--entrypoint="])
+            .arg(format!("--volume={}:/from:ro", workspace.context().display()))
+            .args([debug_image(), "sh", "-c"])
+            .arg(format!("cp /from/* /workspace && {build} -d {}:made && cat /workspace/digest", builds.repository)))
+        .success();
+        assert!(ended.said.contains(&expected), "{option}: {}", ended.said);
+    }
+}
+
 /// A shell in the image that has one, with a context.
 fn in_a_shell(workspace: &Workspace, script: &str) -> Ended {
     run(peers()
@@ -192,36 +286,42 @@ fn a_missing_null_device_is_no_hindrance() {
     }
 }
 
-/// While one build's command runs, another build that needs no command goes its way, and one that does is refused.
+const IN_A_POD: [&str; 3] = ["--insecure", "--insecure-pull", "--no-push"];
+
+/// Another build in a container where one runs, as a sidecar's `exec` starts it.
+fn beside(first: &RunningPod, dockerfile: &str) -> Ended {
+    first.exec(&[&["/kaniko/executor"], &IN_A_POD[..], &["--dockerfile", dockerfile]].concat())
+}
+
+/// While one build's command is in place of the container's files, another build that needs no command goes its way, and one
+/// that does is told who is in the way.
 #[test]
 fn builds_at_once_do_not_disturb_each_other() {
     let workspace = Workspace::new(&format!(
-        "FROM {}\nRUN echo first is running && sleep 5 && test ! -e /other\n",
+        "FROM {}\nRUN echo first is running && until test -e /out/go; do sleep 0.1; done && test ! -e /other\n",
         peers().busybox()
     ));
     workspace.file("Dockerfile.copy", "FROM scratch\nCOPY Dockerfile /f\n");
     workspace.file("Dockerfile.run", &format!("FROM {}\nRUN echo x > /other\n", peers().busybox()));
-    let build = "/kaniko/executor --insecure --insecure-pull --no-push";
-    let script = format!(
-        "{build} & sleep 2; {build} -f Dockerfile.copy; echo copy ended with $?; \
-         {build} -f Dockerfile.run; echo second ended with $?; wait $!; echo first ended with $?"
-    );
-    let said = in_a_shell(&workspace, &script).said;
-    for end in ["copy ended with 0", "second ended with 1", "another build", "first ended with 0"] {
-        assert!(said.contains(end), "{end:?}: {said}");
-    }
+    let first = Pod::for_workspace(&workspace).start(&IN_A_POD);
+    first.wait_for("first is running", LIMIT);
+    beside(&first, "Dockerfile.copy").success();
+    beside(&first, "Dockerfile.run").refused(1, &["another build", "/kaniko"]);
+    std::fs::write(workspace.out().join("go"), "").unwrap();
+    first.wait(LIMIT).success();
 }
 
-/// Without a shell: a second executor in the same pod, as a sidecar's `exec` starts it.
+/// The first command ends only because the second runs meanwhile.
 #[test]
-fn a_second_build_with_commands_is_told_who_is_in_the_way() {
-    let workspace = Workspace::new(&format!("FROM {}\nRUN echo first is running && sleep 6\n", peers().busybox()));
-    workspace.file("Dockerfile.run", &format!("FROM {}\nRUN echo x > /other\n", peers().busybox()));
-    let pod = Pod::for_workspace(&workspace);
-    let arguments = ["--insecure", "--insecure-pull", "--no-push"];
-    let first = pod.start(&arguments);
-    first.wait_for("first is running", std::time::Duration::from_secs(60));
-    let second = first.exec(&[&["/kaniko/executor"], &arguments[..], &["-f", "Dockerfile.run"]].concat());
-    second.refused(1, &["another build", "/kaniko"]);
-    assert_eq!(first.wait(std::time::Duration::from_secs(60)).code, 0);
+fn builds_at_once_run_commands_where_namespaces_are_allowed() {
+    let cache = "--mount=type=cache,id=both,target=/c";
+    let workspace = Workspace::new(&format!(
+        "FROM {}\nRUN {cache} echo first is running && until test -e /c/go; do sleep 0.1; done\n",
+        peers().busybox()
+    ));
+    workspace.file("Dockerfile.run", &format!("FROM {}\nRUN {cache} echo x > /c/go\n", peers().busybox()));
+    let first = Pod::for_workspace(&workspace).without_seccomp().start(&IN_A_POD);
+    first.wait_for("first is running", LIMIT);
+    beside(&first, "Dockerfile.run").success();
+    first.wait(LIMIT).success();
 }

@@ -25,6 +25,7 @@ mod placed_mounts;
 mod relocate;
 mod swap;
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -36,11 +37,15 @@ use self::swap::{Place, Swapped};
 use super::message::RunSpec;
 use super::mountinfo::{self, Mount};
 use super::{
-    MountContent, Network, Outcome, Process, Sandbox, SandboxError, Script, Stream, launch, script, standard_files,
+    MountContent, Network, Outcome, Process, Sandbox, SandboxError, Script, Stream, launch, own_system, script,
+    standard_files,
 };
 use crate::diag::interrupt;
 
 const LOCK: &str = "own-root.lock";
+
+/// Where stages are made if the work directory is on another mount than `/`: the directory that the executor's images have.
+const TREES: &str = "/kaniko";
 
 /// Mounts a command has no use for and should not see; hidden where the directory above them can be moved.
 const SECRET_MOUNTS: [&str; 2] = ["/var/run/secrets", "/run/secrets"];
@@ -55,8 +60,9 @@ pub(super) struct OwnRoot {
 }
 
 impl OwnRoot {
-    /// Takes the lock, and undoes what a run of this program that died left swapped.
-    pub(super) fn open(work_dir: &Path, keep: &[PathBuf]) -> Result<Self, SandboxError> {
+    /// Takes the lock, and undoes what a run of this program that died left swapped. `may_move_system`: an operating system's files
+    /// may be taken out of the way, too.
+    pub(super) fn open(work_dir: &Path, keep: &[PathBuf], may_move_system: bool) -> Result<Self, SandboxError> {
         let work_dir = std::fs::canonicalize(work_dir).map_err(SandboxError::io("resolve", work_dir))?;
         let mounts = mountinfo::read()?;
         require_root_mount(&mounts, &work_dir)?;
@@ -67,9 +73,14 @@ impl OwnRoot {
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(SandboxError::Busy { path }),
             Err(errno) => return Err(SandboxError::errno("lock", path)(errno)),
         }
-        let mount_points: Vec<PathBuf> = mounts.into_iter().map(|mount| mount.mount_point).collect();
+        let mount_points: Vec<PathBuf> = mounts.iter().map(|mount| mount.mount_point.clone()).collect();
         if swap::recover(Path::new("/"), &work_dir, &mount_points)? {
             tracing::warn!("an earlier run ended while the root directory was swapped; it has been put back");
+        }
+        // Not earlier: what such a run left in place looks like a system.
+        let system = own_system::system(Path::new("/"));
+        if let Some(system) = system.as_ref().filter(|_| !may_move_system) {
+            return Err(SandboxError::OwnSystem { system: system.clone() });
         }
         // Commands run in the same process namespace, with the same ids and capabilities. Without this they could read
         // the memory and the environment of this program, where credentials are.
@@ -83,7 +94,14 @@ impl OwnRoot {
                 Err(error) => return Err(SandboxError::io("resolve", path)(error)),
             }
         }
-        Ok(Self { work_dir, keep: kept, _lock: lock })
+        let opened = Self { work_dir, keep: kept, _lock: lock };
+        if let Some(system) = system {
+            tracing::warn!(
+                "the files of this image ({system}) are out of the way while a RUN runs, and come back after it: {}",
+                movable(&opened.held(&mounts, &opened.work_dir, true))?.join(", ")
+            );
+        }
+        Ok(opened)
     }
 
     /// What must stay in place while `root` is entered; `all_mounts`: the secret ones too.
@@ -115,6 +133,35 @@ impl OwnRoot {
             result => result,
         }
     }
+}
+
+/// The entries of `/` that go, or whose content does, for people.
+fn movable(held: &Held) -> Result<Vec<String>, SandboxError> {
+    let entries = std::fs::read_dir("/").and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
+    let mut names: Vec<OsString> = entries.map_err(SandboxError::io("list", "/"))?;
+    names.retain(|name| !held.keeps(Path::new(name)));
+    names.sort_unstable();
+    Ok(names.iter().map(|name| format!("/{}", name.display())).collect())
+}
+
+/// A directory on the mount of `/`, if `work_dir` is on another and there is one.
+pub(super) fn place_for_trees(work_dir: &Path) -> Option<PathBuf> {
+    let mounts = mountinfo::read().ok()?;
+    let is_on_root =
+        |path: &Path| std::fs::canonicalize(path).is_ok_and(|path| require_root_mount(&mounts, &path).is_ok());
+    if is_on_root(work_dir) {
+        return None;
+    }
+    let trees = Path::new(TREES);
+    match std::fs::create_dir(trees) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => {
+            tracing::debug!("cannot create {TREES}: {error}");
+            return None;
+        }
+    }
+    is_on_root(trees).then(|| trees.to_owned())
 }
 
 fn is_busy(error: &SandboxError) -> bool {

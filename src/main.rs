@@ -1,8 +1,9 @@
 //! The program: everything that must happen before any thread exists, then the command line, then the build.
 
 use std::io::{ErrorKind, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use crabwright::builder;
 use crabwright::cli::{self, Failure, Invocation};
@@ -10,6 +11,7 @@ use crabwright::diag::interrupt;
 use crabwright::diag::progress::Progress;
 use crabwright::registry::credentials::Variables;
 use crabwright::sandbox;
+use crabwright::ssh;
 
 fn main() -> ExitCode {
     // The sandbox starts this program a second time to set up the process of a RUN: it takes over here, before anything
@@ -49,8 +51,22 @@ fn run() -> Result<ExitCode, (Failure, Progress)> {
         }
         Invocation::Print(text) => return print(&text).map(|()| ExitCode::SUCCESS).map_err(plain),
     };
+    name_agent(&flags.ssh).map_err(plain)?;
     let progress = cli::start_logging(&flags.log).map_err(|error| plain(Failure::from_error(&error)))?;
     build(*flags, &progress).map_err(|failure| (failure, progress))
+}
+
+/// The library that speaks to git servers looks for an agent in the environment alone. Where `--ssh default=SOCKET` names
+/// another one, the program begins anew with that in its environment, which a program cannot safely change for itself.
+fn name_agent(flags: &[String]) -> Result<(), Failure> {
+    let Some(socket) = ssh::unnamed_socket(flags, &|name| std::env::var_os(name)) else { return Ok(()) };
+    let mut arguments = std::env::args_os();
+    let mut again = Command::new("/proc/self/exe");
+    if let Some(name) = arguments.next() {
+        again.arg0(name);
+    }
+    let error = again.args(arguments).env(ssh::AGENT_VARIABLE, socket).exec();
+    Err(Failure::new(format!("start the program with the agent of --ssh default: {error}")))
 }
 
 /// Fetches base images; fails if there is none in the end.

@@ -22,6 +22,7 @@ use crate::remote::{
     Checkout, DownloadError, Downloaded, Downloader, GitError, GitRequest, Incoming, Lookup, SshAccess, Validator,
     Variables, checkout, http_authorization, resolve,
 };
+use crate::ssh::AGENT_VARIABLE;
 
 use super::layer_cache::positions;
 
@@ -69,7 +70,7 @@ impl Remotes {
         let fetcher = Fetcher {
             downloader: Downloader::new(RetryPolicy::default(), progress.clone())?,
             secrets,
-            ssh: SshAccess { keys, agent: true },
+            ssh: SshAccess { keys, agent: std::env::var_os(AGENT_VARIABLE).is_some_and(|socket| !socket.is_empty()) },
             progress: progress.clone(),
             directory,
             slots: Mutex::default(),

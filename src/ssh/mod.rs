@@ -26,7 +26,7 @@ use crate::diag::redact::Secret;
 use session::KeyHolder;
 
 pub use keys::KeyError;
-pub use source::{SshSource, SshSourceError};
+pub use source::{AGENT_VARIABLE, SshSource, SshSourceError, unnamed_socket};
 
 /// What the sockets are called in their directories.
 const SOCKET: &str = "agent";

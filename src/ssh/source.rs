@@ -1,10 +1,11 @@
 //! One `--ssh`: `default`, or `ID[=SOCKET|KEY[,KEY…]][,raw=true]`, as with `docker build`.
 
 use std::ffi::OsString;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::PathBuf;
 
 /// Where an agent listens unless a path is given.
-const AGENT_VARIABLE: &str = "SSH_AUTH_SOCK";
+pub const AGENT_VARIABLE: &str = "SSH_AUTH_SOCK";
 
 /// An agent's name, and the socket or the key files behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +78,19 @@ impl SshSource {
     }
 }
 
+/// The socket that the `default` agent of these flags has and the environment does not name. Flags that mean nothing count as
+/// absent: they are told of elsewhere.
+pub fn unnamed_socket(flags: &[String], environment: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let source = flags
+        .iter()
+        .filter_map(|text| SshSource::parse(text, environment).ok())
+        .find(|source| source.id == "default")?;
+    let [path] = source.paths.as_slice() else { return None };
+    let is_socket = std::fs::metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    let is_named = environment(AGENT_VARIABLE).is_some_and(|named| named == *path);
+    (is_socket && !is_named).then(|| path.clone())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,6 +116,25 @@ mod tests {
         ] {
             assert_eq!(parse(text), Ok(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn only_a_socket_that_is_not_named_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("agent");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let key = directory.path().join("key");
+        std::fs::write(&key, "").unwrap();
+        let told = |flag: String| {
+            unnamed_socket(&["a=".to_owned(), flag], &|name| (name == AGENT_VARIABLE).then(|| "/agent".into()))
+        };
+        assert_eq!(told(format!("default={}", socket.display())), Some(socket.clone()));
+        for flag in [format!("other={}", socket.display()), format!("default={}", key.display()), "default".to_owned()]
+        {
+            assert_eq!(told(flag.clone()), None, "{flag}");
+        }
+        let named = |_: &str| Some(socket.clone().into());
+        assert_eq!(unnamed_socket(&[format!("default={}", socket.display())], &named), None);
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod drop_in;
 mod early_uploads;
 mod everyday;
 mod floors;
+mod git_ssh;
 mod kaniko_contract;
 mod layers;
 mod lint;

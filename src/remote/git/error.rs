@@ -128,6 +128,12 @@ impl Transient for GitError {
     fn transient(&self) -> Option<Option<Duration>> {
         match self {
             // The library tells answers of a server by words alone; most of those that say no are of the class Http.
+            // Asking again changes nothing, and a server may count failed logins.
+            Self::Fetch { source, .. }
+                if matches!(source.code(), git2::ErrorCode::Auth | git2::ErrorCode::Certificate) =>
+            {
+                None
+            }
             Self::Fetch { source, .. } => {
                 let network = matches!(source.class(), git2::ErrorClass::Net | git2::ErrorClass::Os);
                 let busy = ["status code: 429", "status code: 50"].iter().any(|words| source.message().contains(words));
@@ -145,7 +151,7 @@ impl GitError {
         match self {
             Self::Fetch { source, .. } => match (source.code(), source.class()) {
                 (git2::ErrorCode::Auth, git2::ErrorClass::Ssh) => {
-                    Some("give the build a key for this server with --ssh default".to_owned())
+                    Some("give the build a key for this server: --ssh default=KEYFILE, or --ssh default for the agent at $SSH_AUTH_SOCK".to_owned())
                 }
                 (git2::ErrorCode::Auth, _) => Some(
                     "give the credentials as --secret id=GIT_AUTH_TOKEN (or GIT_AUTH_HEADER); GIT_AUTH_TOKEN.HOST for one host"

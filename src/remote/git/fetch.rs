@@ -19,8 +19,6 @@ const MAX_PACK: usize = 16 << 30;
 const NO_REFERENCE: &str = "refs/crabwright/none";
 /// Where a reference that is neither branch nor tag comes to lie.
 const FETCHED: &str = "refs/crabwright/fetched";
-/// How often a server may ask for credentials during one fetch before it has refused them.
-const MAX_LOGINS: usize = 8;
 
 /// Who asks, and for whom.
 pub(super) struct Access<'a> {
@@ -241,23 +239,36 @@ impl Fetcher<'_> {
         let watch = self.access.watch;
         let ssh = &self.access.request.ssh;
         let remote = self.location.remote.as_str();
-        let mut logins = 0;
+        let is_ssh = self.location.is_ssh();
+        let (mut logins, mut keys, mut agent) = (0, ssh.keys.iter(), ssh.agent);
         let mut callbacks = RemoteCallbacks::new();
         callbacks.transfer_progress(move |progress| watch.received(progress.received_bytes(), MAX_PACK));
         callbacks.sideband_progress(move |_text| watch.touch());
-        if self.location.skip_tls_verify && !self.location.is_ssh() {
+        if self.location.skip_tls_verify && !is_ssh {
             callbacks.certificate_check(|_certificate, _host| Ok(CertificateCheckStatus::CertificateOk));
         }
+        // Asked again as long as the server takes nothing of what it is given.
         callbacks.credentials(move |url, user, allowed| {
-            let refused =
-                || git2::Error::new(git2::ErrorCode::Auth, git2::ErrorClass::Net, "the server wants credentials");
             logins += 1;
-            if logins > MAX_LOGINS {
-                return Err(refused());
-            }
             let user = user.unwrap_or("git");
-            if allowed.contains(CredentialType::USERNAME) {
-                return Cred::username(user);
+            if is_ssh {
+                if allowed.contains(CredentialType::USERNAME) {
+                    return Cred::username(user);
+                }
+                if allowed.contains(CredentialType::SSH_MEMORY)
+                    && let Some(key) = keys.next()
+                {
+                    return Cred::ssh_key_from_memory(user, None, key.reveal(), None);
+                }
+                if allowed.contains(CredentialType::SSH_KEY) && std::mem::take(&mut agent) {
+                    return Cred::ssh_key_from_agent(user);
+                }
+                let said = if ssh.keys.is_empty() && !ssh.agent {
+                    format!("the server wants a key of the user {user:?}, and there is none")
+                } else {
+                    format!("the server takes no key that it was offered for the user {user:?}")
+                };
+                return Err(git2::Error::new(git2::ErrorCode::Auth, git2::ErrorClass::Ssh, said));
             }
             if allowed.contains(CredentialType::USER_PASS_PLAINTEXT)
                 && let Some(GitAuthorization::Basic { user, password }) = authorization
@@ -266,15 +277,8 @@ impl Fetcher<'_> {
             {
                 return Cred::userpass_plaintext(user, password.reveal());
             }
-            if allowed.contains(CredentialType::SSH_MEMORY)
-                && let Some(key) = ssh.keys.get(logins.saturating_sub(2))
-            {
-                return Cred::ssh_key_from_memory(user, None, key.reveal(), None);
-            }
-            if allowed.contains(CredentialType::SSH_KEY) && ssh.agent && logins == ssh.keys.len() + 2 {
-                return Cred::ssh_key_from_agent(user);
-            }
-            Err(refused())
+            let said = "the server wants credentials";
+            Err(git2::Error::new(git2::ErrorCode::Auth, git2::ErrorClass::Net, said))
         });
         callbacks
     }

@@ -10,4 +10,5 @@ pub(crate) mod peers;
 pub(crate) mod pod;
 pub(crate) mod program;
 pub(crate) mod scripted_registry;
+pub(crate) mod sshd;
 pub(crate) mod web;

@@ -26,14 +26,13 @@ pub struct Context {
 }
 
 impl Context {
-    /// Opens the context at `location`, a path or `dir://` and a path. `sub_path` names a directory within; it counts for
+    /// Opens the context at `location`, a path or `dir://` and a path, which may also be meant from `/`. `sub_path` names a directory within; it counts for
     /// every form of location.
     ///
     /// # Errors
     /// Another scheme, or no directory there.
     pub fn open(location: &str, sub_path: Option<&str>) -> Result<Self, ContextError> {
-        let path = local_path(location)?;
-        let root = PathBuf::from(path);
+        let root = directory_at(location, Path::new("/"))?;
         check_directory(&root, || ContextError::Missing { path: root.clone() })?;
         let sub_path = sub_path.filter(|sub_path| !sub_path.is_empty());
         let Some(sub_path) = sub_path else {
@@ -179,9 +178,30 @@ fn check_directory(path: &Path, missing: impl Fn() -> ContextError) -> Result<()
     }
 }
 
+/// The directory of a location. `dir://workspace` is one of the current directory or else of `top`, which is `/`: kaniko goes
+/// there before it reads a context, and its tutorial's pod relies on it.
+fn directory_at(location: &str, top: &Path) -> Result<PathBuf, ContextError> {
+    let path = PathBuf::from(local_path(location)?);
+    let from_top = top.join(&path);
+    let is_meant = location.starts_with("dir://") && !path.exists() && from_top.is_dir();
+    Ok(if is_meant { from_top } else { path })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_relative_url_may_be_meant_from_the_top() {
+        let top = tempfile::tempdir().expect("temporary directory");
+        std::fs::create_dir_all(top.path().join("no-such-work/src")).expect("directories");
+        let found = |location: &str| directory_at(location, top.path()).expect(location);
+        assert_eq!(found("dir://no-such-work"), top.path().join("no-such-work"));
+        // What the current directory has goes first, and a path is no URL.
+        for (location, expected) in [("dir://src", "src"), ("no-such-work", "no-such-work"), ("dir://gone", "gone")] {
+            assert_eq!(found(location), Path::new(expected), "{location}");
+        }
+    }
 
     #[test]
     fn a_directory_is_found_with_and_without_scheme_and_sub_path() {

@@ -48,6 +48,44 @@ fn the_pod_runs_under_podman() {
     assert!(ended.said.contains(&format!("pushed {destination}:1.0@sha256:")), "{}", ended.said);
 }
 
+/// Pods as people have them for kaniko: with a context on a volume and Docker's credentials, and with a repository. Nothing
+/// but the image's line is another one.
+#[test]
+fn pods_of_kaniko_run_with_another_image() {
+    let directory = tempfile::tempdir().unwrap();
+    let repository = Repository::new(&directory.path().join("team"), "app");
+    repository.file("Dockerfile", &dockerfile()).commit("main");
+    let git = Web::serve_git(directory.path().to_owned(), |_asked| None);
+    let kaniko = "gcr.io/kaniko-project/executor:latest";
+    for (file, tag) in [("testdata/kaniko/volume-pod.yaml", "1.0"), ("testdata/kaniko/repository-pod.yaml", "2.0")] {
+        let mut kube = Kube::new("kaniko-pod");
+        let [executor, _debug] = kube.load_images();
+        let (secret, volume) = (kube.own("credentials"), kube.own("context"));
+        kube.secret(&secret, "config.json", &docker_config());
+        kube.volume(&volume, &[("Dockerfile", &dockerfile())]);
+        let destination = format!("{}/{}", peers().registry_with_password(), kube.own("app"));
+        let text = std::fs::read_to_string(source_directory().join(file)).unwrap();
+        assert_eq!(text.matches(kaniko).count(), 1, "{file}");
+        let mut names = vec![
+            (kaniko, executor),
+            ("registry.example/team/app", destination.as_str()),
+            ("registry-credentials", secret.as_str()),
+        ];
+        let (claim, host) = (format!("claimName: {volume}"), git.host());
+        let stand_ins = [("claimName: sources", claim.as_str()), ("git.example", host.as_str())];
+        names.extend(stand_ins.into_iter().filter(|(name, _)| text.contains(name)));
+        let mut pod = manifest(file, &names);
+        // podman 4 ends with a panic where this is left out.
+        for volume in pod["spec"]["volumes"].as_array_mut().unwrap() {
+            if let Some(secret) = volume.get_mut("secret") {
+                secret["optional"] = false.into();
+            }
+        }
+        let ended = kube.play(pod).success();
+        assert!(ended.said.contains(&format!("pushed {destination}:{tag}@sha256:")), "{file}: {}", ended.said);
+    }
+}
+
 /// The pod of the Job: podman 4 knows no Jobs.
 #[test]
 fn the_job_runs_under_podman() {

@@ -190,6 +190,30 @@ fn files_bound_over_the_images_are_not_in_it_and_not_touched() {
     }
 }
 
+/// The same below directories that are links in the image, as a driver's firmware below /lib.
+#[test]
+fn files_bound_below_links_of_the_image_hide_nothing() {
+    let workspace = Workspace::new(&format!(
+        "FROM {}\nRUN test -x /bin/ls && test -e /lib/x86_64-linux-gnu/libc.so.6 && echo new > /bin/new && rm /bin/chgrp \\\n\
+         && mv /lib/os-release /lib/moved && chmod 0700 /lib/systemd\nRUN cat /usr/bin/new && test -e /usr/lib/moved\n",
+        peers().debian()
+    ));
+    let builds = Builds::of(&workspace, "firmware");
+    let expected = builds.expected();
+    let file = workspace.out().join("bound");
+    std::fs::write(&file, "bound").unwrap();
+    let pod = || {
+        builds
+            .pod()
+            .mount(&file, "/lib/firmware/nvidia/gsp.bin:ro")
+            .mount(&file, "/lib/x86_64-linux-gnu/libcuda.so.1:ro")
+            .mount(&file, "/bin/nvidia-smi:ro")
+    };
+    assert!(builds.gives(&expected, &pod(), "own-root", &[]).said.contains("own-root"));
+    builds.gives(&expected, &pod().without_seccomp(), "namespace", &[]);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "bound");
+}
+
 /// A command whose cache is in the work directory, and a second stage that copies and mounts.
 fn with_a_cache() -> Workspace {
     let workspace = Workspace::new(&format!(

@@ -15,7 +15,7 @@
 //!   whose source is on another mount of the container than its target, such as a cache directory on a volume, is a symbolic
 //!   link to the source.
 //!
-//! `held` says what stays, `swap` exchanges, `placed_mounts` does so for each mount, `journal` remembers what to undo after
+//! `held` says what stays, `swap` exchanges, `stand_ins` has links for what the image has elsewhere, `placed_mounts` does so for each mount, `journal` remembers what to undo after
 //! a crash.
 
 mod held;
@@ -23,6 +23,7 @@ mod journal;
 mod metadata;
 mod placed_mounts;
 mod relocate;
+mod stand_ins;
 mod swap;
 
 use std::ffi::OsString;

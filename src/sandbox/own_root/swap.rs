@@ -16,6 +16,7 @@ use super::journal::{Journal, Left, Phase, Start};
 use super::metadata::DirectoryMetadata;
 use super::placed_mounts::PlacedMounts;
 use super::relocate::{relocate, rename};
+use super::stand_ins::StandIns;
 use crate::sandbox::{ChangeTime, Mount, Restamp, SandboxError, in_root};
 
 const STASH: &str = "own-root.stash";
@@ -58,6 +59,7 @@ pub(super) struct Swapped {
     journal: Journal,
     stamps: HashMap<PathBuf, Stamp>,
     mounts: PlacedMounts,
+    stand_ins: StandIns,
     left: bool,
 }
 
@@ -78,7 +80,9 @@ pub(super) fn recover(base: &Path, work_dir: &Path, mounts: &[PathBuf]) -> Resul
     };
     let start = Start { images: BTreeMap::new(), ..start };
     let mounts = PlacedMounts::left_by_dead_run(base, work_dir, placements)?;
-    let mut swapped = Swapped { place, start, journal, stamps: HashMap::new(), mounts, left: true };
+    // Links that stood for files of the stage are of no more use than those.
+    let stand_ins = StandIns::default();
+    let mut swapped = Swapped { place, start, journal, stamps: HashMap::new(), mounts, stand_ins, left: true };
     swapped.undo(phase)?;
     std::fs::remove_dir_all(&leftovers).map_err(SandboxError::io("remove", leftovers))?;
     Ok(true)
@@ -107,7 +111,8 @@ impl Swapped {
         make_directory(&stash)?;
         let journal = Journal::create(&place.work_dir, &start)?;
         let mounts = PlacedMounts::new(&place.work_dir);
-        let mut swapped = Self { place, start, journal, stamps: HashMap::new(), mounts, left: false };
+        let stand_ins = StandIns::find(&place)?;
+        let mut swapped = Self { place, start, journal, stamps: HashMap::new(), mounts, stand_ins, left: false };
         let entered = swapped.exchange();
         if let Err((phase, error)) = entered {
             // The first error says what went wrong; if undoing fails too, the journal stays for the next start.
@@ -128,6 +133,7 @@ impl Swapped {
         let placing = |error| (Phase::Placed, error);
         self.journal.begin(Phase::Placed).map_err(stashing)?;
         self.place().map_err(placing)?;
+        self.stand_ins.put_up(&self.place).map_err(placing)?;
         self.dress().map_err(placing)
     }
 
@@ -230,6 +236,7 @@ impl Swapped {
 
     /// Moves the stage's entries, and what the command made beside them, into the stage's root.
     fn collect(&mut self) -> Result<Vec<Restamp>, SandboxError> {
+        self.stand_ins.take_down(&self.place)?;
         let mut restamped = Vec::new();
         for merged in self.place.held.merged() {
             let from = self.place.base.join(merged);
@@ -393,7 +400,7 @@ fn contents(place: &Place) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 /// Whether `path` below `root` is a directory, and every directory above it too: no symbolic links.
-fn is_real_directory(root: &Path, path: &Path) -> bool {
+pub(super) fn is_real_directory(root: &Path, path: &Path) -> bool {
     let mut here = root.to_path_buf();
     let is_directory = |here: &Path| here.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
     is_directory(&here)
@@ -403,7 +410,7 @@ fn is_real_directory(root: &Path, path: &Path) -> bool {
         })
 }
 
-fn list(directory: &Path) -> Result<Vec<OsString>, SandboxError> {
+pub(super) fn list(directory: &Path) -> Result<Vec<OsString>, SandboxError> {
     let names: io::Result<Vec<OsString>> =
         std::fs::read_dir(directory).and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
     let mut names = names.map_err(SandboxError::io("list", directory))?;

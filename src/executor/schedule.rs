@@ -1,11 +1,14 @@
-//! Which stage runs when: each after the one it starts from, as many at once as there are threads.
+//! Which stage runs when: each after the one it starts from, as many at once as there are places.
 //!
 //! What a stage copies from others it waits for only when it gets there, so that the runtime stage of a Dockerfile is
-//! prepared while the compiler of another works. Threads take the first stage that can begin. A stage waits only for
-//! those above it, and the topmost unfinished one has nothing to wait for, so the threads never all wait. With one thread
-//! the order is that of the file.
+//! prepared while the compiler of another works; while it waits somebody else has its place. Threads take the first stage
+//! that can begin. A stage waits only for those above it, and the topmost unfinished one has nothing to wait for, so the
+//! threads never all wait. With one thread the order is that of the file.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Threads beyond the number of places: for stages that wait.
+const WAITING: usize = 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Progress {
@@ -16,6 +19,8 @@ enum Progress {
 
 struct State<E> {
     stages: Vec<Progress>,
+    /// Numbers of places that nobody has.
+    places: Vec<usize>,
     error: Option<E>,
     /// A thread panicked: nobody may wait for its stage.
     broken: bool,
@@ -33,22 +38,36 @@ impl<E> Board<E> {
         self.lock().is_given_up()
     }
 
-    /// Whether a stage is done.
+    /// Whether `stage` is done.
     pub(super) fn is_done(&self, stage: usize) -> bool {
         self.lock().stages[stage] == Progress::Done
     }
 
-    /// Waits until `stage` is done; false if it never will be.
-    pub(super) fn wait_for(&self, stage: usize) -> bool {
+    /// Waits until `stage` is done; false if it never will be. Whoever has to wait leaves its `place`, and has another one
+    /// afterwards.
+    pub(super) fn wait_for(&self, stage: usize, place: &mut Place) -> bool {
         let mut state = self.lock();
-        while !state.is_given_up() && state.stages[stage] != Progress::Done {
+        let is_over = |state: &State<E>| state.is_given_up() || state.stages[stage] == Progress::Done;
+        if !is_over(&state) {
+            state.places.extend(place.0.take());
+            self.changed.notify_all();
+        }
+        loop {
+            if state.is_given_up() {
+                return false;
+            }
+            if is_over(&state) {
+                place.0 = place.0.or_else(|| state.places.pop());
+                if place.0.is_some() {
+                    return true;
+                }
+            }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        !state.is_given_up()
     }
 
-    /// Takes the first stage that can begin, waiting for one; `None` when there will be no more.
-    fn next(&self, bases: &[Option<usize>]) -> Option<usize> {
+    /// Takes the first stage that can begin, and a place, waiting for both; `None` when there will be no more.
+    fn next(&self, bases: &[Option<usize>]) -> Option<(usize, Place)> {
         let mut state = self.lock();
         loop {
             let is_open = |stage: &usize| state.stages[*stage] == Progress::Open;
@@ -57,9 +76,11 @@ impl<E> Board<E> {
             }
             let can_begin =
                 |stage: &usize| is_open(stage) && bases[*stage].is_none_or(|base| state.stages[base] == Progress::Done);
-            if let Some(stage) = (0..bases.len()).find(can_begin) {
+            if let Some(stage) = (0..bases.len()).find(can_begin)
+                && let Some(place) = state.places.pop()
+            {
                 state.stages[stage] = Progress::Taken;
-                return Some(stage);
+                return Some((stage, Place(Some(place))));
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -76,6 +97,17 @@ impl<E> State<E> {
     }
 }
 
+/// The right to work, one of as many as stages may run at a time. Gone only where a wait has failed.
+#[derive(Debug)]
+pub(super) struct Place(Option<usize>);
+
+impl Place {
+    /// Which one it is, from 0.
+    pub(super) fn number(&self) -> usize {
+        self.0.unwrap_or(0)
+    }
+}
+
 /// Wakes the others when a thread leaves its stage, in whatever way.
 struct Leaving<'a, E>(&'a Board<E>);
 
@@ -86,24 +118,28 @@ impl<E> Drop for Leaving<'_, E> {
     }
 }
 
-/// Calls `work` for every stage with its number and that of the thread, on up to `threads` threads, one of them the
-/// caller's. `bases[stage]` is the stage that must be done before it, one with a lower number. `failed` is called once all can
+/// Calls `work` for every stage with its number and its place, of which there are `places`; the caller's thread does its share. `bases[stage]` is the stage that must be done before it, one with a lower number. `failed` is called once all can
 /// see that an error has been returned.
 ///
 /// # Errors
 /// The first error of `work`. No stage is begun after it, and those under way are waited for.
 pub(super) fn run<E: Send>(
     bases: &[Option<usize>],
-    threads: usize,
-    work: impl Fn(usize, usize, &Board<E>) -> Result<(), E> + Sync,
+    places: usize,
+    work: impl Fn(usize, &mut Place, &Board<E>) -> Result<(), E> + Sync,
     failed: impl Fn() + Sync,
 ) -> Result<(), E> {
-    let state = State { stages: vec![Progress::Open; bases.len()], error: None, broken: false };
+    let places = places.max(1);
+    let stages = vec![Progress::Open; bases.len()];
+    // The lowest number is given first.
+    let state = State { stages, places: (0..places).rev().collect(), error: None, broken: false };
     let board = Board { state: Mutex::new(state), changed: Condvar::new() };
-    let worker = |number: usize| {
-        while let Some(stage) = board.next(bases) {
+    let worker = || {
+        while let Some((stage, mut place)) = board.next(bases) {
             let _leaving = Leaving(&board);
-            match work(stage, number, &board) {
+            let done = work(stage, &mut place, &board);
+            board.lock().places.extend(place.0);
+            match done {
                 Ok(()) => board.lock().stages[stage] = Progress::Done,
                 Err(error) => {
                     board.lock().error.get_or_insert(error);
@@ -113,16 +149,16 @@ pub(super) fn run<E: Send>(
         }
     };
     std::thread::scope(|scope| {
-        for number in 1..threads.min(bases.len()) {
+        for number in 1..places.saturating_add(WAITING).min(bases.len()) {
             let worker = &worker;
             let thread = std::thread::Builder::new().name(format!("stage-{number}"));
-            if let Err(error) = thread.spawn_scoped(scope, move || worker(number)) {
+            if let Err(error) = thread.spawn_scoped(scope, worker) {
                 // Fewer do the same.
                 tracing::debug!("cannot start a thread: {error}");
                 break;
             }
         }
-        worker(0);
+        worker();
     });
     let state = board.state.into_inner().unwrap_or_else(PoisonError::into_inner);
     state.error.map_or(Ok(()), Err)
@@ -143,8 +179,8 @@ mod tests {
         let done = run(
             &[None, None, Some(0), None],
             1,
-            |stage, thread, _| {
-                assert_eq!(thread, 0);
+            |stage, place, _| {
+                assert_eq!(place.number(), 0);
                 order.lock().unwrap().push(stage);
                 Ok::<(), ()>(())
             },
@@ -160,12 +196,36 @@ mod tests {
         let done = run(
             &[None, None, None, Some(2)],
             3,
-            |stage, _, board| {
+            |stage, place, board| {
                 if stage < 3 {
                     barrier.wait();
                 } else {
-                    assert!(board.wait_for(0) && board.wait_for(1));
+                    assert!(board.wait_for(0, place) && board.wait_for(1, place));
                 }
+                Ok::<(), ()>(())
+            },
+            || {},
+        );
+        assert_eq!(done, Ok(()));
+    }
+
+    #[test]
+    fn who_waits_is_in_nobodys_way() {
+        // The two in the middle wait for each other while the last one, begun beside the first, waits for both.
+        let (barrier, begun) = (Barrier::new(2), Barrier::new(2));
+        let done = run(
+            &[None, Some(0), Some(0), None],
+            2,
+            |stage, place, board| {
+                match stage {
+                    0 => drop(begun.wait()),
+                    3 => {
+                        begun.wait();
+                        assert!(board.wait_for(1, place) && board.wait_for(2, place));
+                    }
+                    _ => drop(barrier.wait()),
+                }
+                assert!(place.number() < 2);
                 Ok::<(), ()>(())
             },
             || {},
@@ -178,15 +238,15 @@ mod tests {
         let (begun, failures) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let barrier = Barrier::new(2);
         let result = run(
-            &[None, None, Some(0), None],
+            &[None, None, Some(0), Some(1)],
             2,
-            |stage, _, board| {
+            |stage, place, board| {
                 begun.fetch_add(1, Ordering::Relaxed);
                 barrier.wait();
                 if stage == 0 {
                     return Err(stage);
                 }
-                assert!(!board.wait_for(0) && board.is_given_up());
+                assert!(!board.wait_for(0, place) && board.is_given_up());
                 Ok(())
             },
             || _ = failures.fetch_add(1, Ordering::Relaxed),
@@ -198,7 +258,7 @@ mod tests {
         #[test]
         fn every_stage_runs_once_and_nobody_waits_for_ever(
             needs in prop::collection::vec(prop::collection::vec(any::<prop::sample::Index>(), 0..4), 1..12),
-            threads in 1_usize..5,
+            places in 1_usize..5,
         ) {
             // The first is the base, the others are waited for on the way.
             let needs: Vec<Vec<usize>> = needs
@@ -211,9 +271,9 @@ mod tests {
                 .collect();
             let bases: Vec<Option<usize>> = needs.iter().map(|needed| needed.first().copied()).collect();
             let done = Mutex::new(vec![0; needs.len()]);
-            let result = run(&bases, threads, |stage, _, board| {
+            let result = run(&bases, places, |stage, place, board| {
                 let base_done = bases[stage].is_none_or(|base| done.lock().unwrap()[base] == 1);
-                let others_done = needs[stage].iter().all(|needed| board.wait_for(*needed));
+                let others_done = needs[stage].iter().all(|needed| board.wait_for(*needed, place));
                 done.lock().unwrap()[stage] += 1;
                 if base_done && others_done { Ok(()) } else { Err(stage) }
             }, || {});

@@ -11,7 +11,7 @@ use crate::rootfs::Tree;
 use crate::snapshot;
 
 use super::copy::{CopySource, Fetched, copy};
-use super::schedule::Board;
+use super::schedule::{Board, Place};
 use super::stages::Execution;
 use super::users::{Owner, resolve_user};
 use super::{BaseLayers, BuiltLayer, ExecutorError, FetchedFiles, Need, StepError, mounts, run};
@@ -20,8 +20,8 @@ use super::{BaseLayers, BuiltLayer, ExecutorError, FetchedFiles, Need, StepError
 pub(super) struct StageRun<'e> {
     pub(super) execution: &'e Execution<'e>,
     pub(super) index: usize,
-    /// Says which of the sandboxes is this thread's.
-    thread: usize,
+    /// Says which of the sandboxes is this stage's.
+    place: &'e mut Place,
     pub(super) layers: Vec<BuiltLayer>,
     /// Present once something needed the files.
     pub(super) tree: Option<Tree>,
@@ -32,8 +32,8 @@ pub(super) struct StageRun<'e> {
 }
 
 impl<'e> StageRun<'e> {
-    pub(super) fn new(execution: &'e Execution<'e>, index: usize, thread: usize) -> Self {
-        Self { execution, index, thread, layers: Vec::new(), tree: None, unpacked: 0, announced: 0 }
+    pub(super) fn new(execution: &'e Execution<'e>, index: usize, place: &'e mut Place) -> Self {
+        Self { execution, index, place, layers: Vec::new(), tree: None, unpacked: 0, announced: 0 }
     }
 
     /// Runs the stage to its end, or until nobody wants it any more.
@@ -68,7 +68,7 @@ impl<'e> StageRun<'e> {
             if needs_tree && self.tree.is_none() && (execution.known_layers().is_none() || waits()) {
                 self.catch_up()?;
             }
-            if !step.action.needs().all(|needed| board.wait_for(needed)) {
+            if !step.action.needs().all(|needed| board.wait_for(needed, self.place)) {
                 return Ok(());
             }
             let mut line = line();
@@ -176,7 +176,7 @@ impl<'e> StageRun<'e> {
     fn command(&mut self, command: &Run, sources: &[Option<Arc<Tree>>], line: &StepLine) -> Result<(), StepError> {
         let execution = self.execution;
         let resources = execution.resources;
-        let number = self.thread.checked_rem(resources.sandboxes.len()).ok_or(StepError::NoSandbox)?;
+        let number = self.place.number().checked_rem(resources.sandboxes.len()).ok_or(StepError::NoSandbox)?;
         let mut sandbox = resources.sandboxes[number].lock().unwrap_or_else(PoisonError::into_inner);
         let prepared = mounts::prepare(execution, command, sources, sandbox.enforces_read_only(), line)?;
         // A sandbox that works on `/` itself is alone with it.

@@ -45,7 +45,7 @@ pub fn execute(plan: &Plan, resources: &Resources<'_>) -> Result<Vec<BuiltLayer>
         stop: Stop::new().map_err(ExecutorError::Stop)?,
     };
     let bases: Vec<Option<usize>> = plan.stages.iter().map(Stage::parent).collect();
-    let work = |stage, thread, board: &_| StageRun::new(&execution, stage, thread).run(board);
+    let work = |stage, place: &mut _, board: &_| StageRun::new(&execution, stage, place).run(board);
     schedule::run(&bases, resources.parallel, work, || execution.stop.ask())?;
     Ok(execution.layers(plan.target))
 }

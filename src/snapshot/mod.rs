@@ -9,6 +9,11 @@
 //! times is none, what is deleted gets a mark for the topmost path, and the directories on the way to a change are
 //! listed before it.
 //!
+//! An overlay mounted for each command would name the changed files without a walk, where namespaces are allowed. It is not
+//! used: its upper directory cannot lie on an overlay, which is where a pod without a volume works, so the walk would be
+//! needed all the same, and two ways to the same answer would have to agree in every case. The walk of 53,000 files takes
+//! 80 ms (docs/performance.md).
+//!
 //! Hard links follow from the same rule, name by name. A new name of an unchanged file is a new file, and the layer does
 //! not link it to names that stand in layers below: a layer can only link names it holds itself, and writing the others
 //! again would make it larger than BuildKit's, where copying a file up breaks its links too. New names of one file are

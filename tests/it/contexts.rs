@@ -270,6 +270,21 @@ fn repositories_are_read_as_kaniko_reads_them() {
 }
 
 #[test]
+fn a_repository_whose_transfer_breaks_is_asked_for_again() {
+    let place = Place::new();
+    let repository = Repository::new(place.path(), "app");
+    repository.file("Dockerfile", "FROM scratch\nCOPY a /\n").file("a", "A");
+    repository.commit("main");
+    let git = Web::serve_git_breaking_once(place.path().to_owned());
+    let place = Place::new();
+    let mut command = place.command(&format!("git://{}/app.git", git.host()));
+    let files = place.build(command.env("GIT_PULL_METHOD", "http"));
+    assert_eq!(files.get("a").map(String::as_str), Some("A"));
+    let packs = git.asked().into_iter().filter(|asked| asked.method == "POST").count();
+    assert!(packs > 2, "it was not asked for again: {:?}", git.asked());
+}
+
+#[test]
 fn repositories_get_kanikos_credentials() {
     let place = Place::new();
     let repository = Repository::new(place.path(), "app");

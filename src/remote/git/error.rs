@@ -137,7 +137,9 @@ impl Transient for GitError {
             Self::Fetch { source, .. } => {
                 let network = matches!(source.class(), git2::ErrorClass::Net | git2::ErrorClass::Os);
                 let busy = ["status code: 429", "status code: 50"].iter().any(|words| source.message().contains(words));
-                (network || busy).then_some(None)
+                // The connection ended in the middle of an answer, or of the pack in it.
+                let broken = source.message().contains("EOF") || source.class() == git2::ErrorClass::Indexer;
+                (network || busy || broken).then_some(None)
             }
             Self::Submodule { source, .. } => source.transient(),
             _ => None,

@@ -95,6 +95,17 @@ impl Web {
         Self::serve(move |asked, _before| allow(asked).unwrap_or_else(|| git_backend(&directory, asked)))
     }
 
+    /// Serves the bare repositories in a directory, but the connection breaks in the middle of the first pack.
+    pub(crate) fn serve_git_breaking_once(directory: PathBuf) -> Self {
+        Self::serve(move |asked, before| {
+            let answer = git_backend(&directory, asked);
+            // The first request for this path asks for the references.
+            let breaks = asked.method == "POST" && before == 1;
+            let half = answer.body.len() / 2;
+            if breaks { answer.cut_at(half) } else { answer }
+        })
+    }
+
     /// `http://host:port` and a path.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)

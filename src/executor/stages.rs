@@ -182,9 +182,8 @@ impl Execution<'_> {
         let name = self.plan.images[index].reference.to_string();
         let failed = |cause| ExecutorError::Prepare { stage: name.clone(), cause };
         if need < Need::Content {
-            let skeleton = self.with_layers(index, Need::Content, || {
-                Tree::create_skeleton(self.tree_path(), DATABASES).map_err(failed)
-            })?;
+            let skeleton =
+                self.with_layers(index, need, || Tree::create_skeleton(self.tree_path(), DATABASES).map_err(failed))?;
             let mut left_out = DATABASES.iter().map(|database| skeleton.is_left_out(Path::new(database)));
             if left_out.try_fold(false, |any, this| this.map(|this| any || this)).map_err(failed)? {
                 // Somewhere else, behind a link: that is too rare to find out before.

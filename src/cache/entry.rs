@@ -8,14 +8,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
-use crate::image::{
-    AssembleError, Blob, Descriptor, Digest, Image, ImageConfig, Manifest, Platform, RootFs, media_type, rfc3339,
-};
+use crate::image::{AssembleError, Blob, Descriptor, Digest, Image, Platform};
 
 use super::key::Key;
+use super::layer_image::{self, KeptLayer, annotation};
 use super::lineage::Lineage;
 
 /// The annotations of an entry's manifest: the keys it may be found under.
@@ -24,9 +20,6 @@ const CONTENT: &str = "dev.crabwright.cache.content";
 /// And what it was made on, and what it leads to.
 const BEFORE: &str = "dev.crabwright.cache.before";
 const AFTER: &str = "dev.crabwright.cache.after";
-
-/// The most that a manifest with its configuration may have.
-const MAX_DOCUMENT: usize = 64 << 10;
 
 /// A layer that an earlier build made, and what it is known by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,23 +92,14 @@ impl Entry {
     /// # Errors
     /// It cannot be written as JSON.
     pub fn to_image(&self, blob: Blob, platform: &Platform) -> Result<Image, AssembleError> {
-        let mut config = ImageConfig {
-            created: Some(rfc3339(self.created)),
-            rootfs: RootFs { diff_ids: vec![self.diff_id.clone()], ..RootFs::default() },
-            ..ImageConfig::default()
-        };
-        config.set_platform(platform);
-        let Image { config, config_bytes, mut manifest, blobs, .. } = Image::assemble(config, vec![blob])?;
-        manifest.config.data = Some(STANDARD.encode(&config_bytes));
         let annotations = [
             (DEFINITION, self.keys.definition.as_ref().map(ToString::to_string)),
             (CONTENT, self.keys.content.as_ref().map(ToString::to_string)),
             (BEFORE, Some(self.before.to_string())),
             (AFTER, Some(self.after.to_string())),
         ];
-        let given = annotations.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-        manifest.annotations.extend(given);
-        Image::with_manifest(config, config_bytes, manifest, blobs)
+        let given = annotations.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        KeptLayer::to_image(&self.diff_id, self.created, platform, blob, given)
     }
 
     /// Reads what stands under `key`, at the time `now` (seconds since 1970).
@@ -123,13 +107,9 @@ impl Entry {
     /// # Errors
     /// It is not an entry of that key, or too old.
     pub fn read(key: &Key, manifest: &[u8], lifetime: Duration, now: i64) -> Result<Self, Miss> {
-        let foreign = |problem: String| Miss::Foreign(problem);
-        if manifest.len() > MAX_DOCUMENT {
-            return Err(foreign(format!("its manifest has {} bytes", manifest.len())));
-        }
-        let manifest: Manifest =
-            serde_json::from_slice(manifest).map_err(|error| foreign(format!("its manifest is malformed: {error}")))?;
-        let annotation = |name: &str| manifest.annotations.get(name).map(String::as_str).unwrap_or_default();
+        let foreign = Miss::Foreign;
+        let manifest = layer_image::manifest(manifest).map_err(foreign)?;
+        let annotation = |name: &str| annotation(&manifest, name);
         let keys = Keys { definition: annotation(DEFINITION).parse().ok(), content: annotation(CONTENT).parse().ok() };
         if !keys.iter().any(|own| own == key) {
             return Err(foreign("it is not the entry of this key".to_owned()));
@@ -137,48 +117,24 @@ impl Entry {
         let lineage =
             |name: &str| annotation(name).parse().map_err(|error| foreign(format!("{name} is no lineage: {error}")));
         let (before, after) = (lineage(BEFORE)?, lineage(AFTER)?);
-        let [layer] = manifest.layers.as_slice() else {
-            return Err(foreign(format!("it has {} layers", manifest.layers.len())));
-        };
-        if !matches!(layer.media_type.as_str(), media_type::OCI_LAYER_GZIP | media_type::OCI_LAYER_ZSTD) {
-            return Err(foreign(format!("its layer has the media type {:?}", layer.media_type)));
-        }
-        let config = embedded_config(&manifest.config).map_err(foreign)?;
-        let [diff_id] = config.rootfs.diff_ids.as_slice() else {
-            return Err(foreign(format!("its configuration has {} layers", config.rootfs.diff_ids.len())));
-        };
-        let created = created(&config).ok_or_else(|| foreign("nobody knows when it was made".to_owned()))?;
+        let KeptLayer { layer, diff_id, created } = KeptLayer::read(&manifest).map_err(foreign)?;
         let age = Duration::from_secs(u64::try_from(now.saturating_sub(created)).unwrap_or_default());
         if age > lifetime {
             return Err(Miss::Expired { age });
         }
-        // Nothing but what was looked at goes on from here.
-        let layer = Descriptor::new(layer.media_type.clone(), layer.digest.clone(), layer.size);
-        Ok(Self { keys, layer, diff_id: diff_id.clone(), created, before, after })
+        Ok(Self { keys, layer, diff_id, created, before, after })
     }
-}
-
-/// The configuration in its descriptor.
-pub(super) fn embedded_config(descriptor: &Descriptor) -> Result<ImageConfig, String> {
-    let data = descriptor.data.as_deref().ok_or("its configuration is not within the manifest")?;
-    let bytes = STANDARD.decode(data).map_err(|error| format!("its configuration is malformed: {error}"))?;
-    if bytes.len() as u64 != descriptor.size || !descriptor.digest.verifies(&bytes) {
-        return Err("its configuration is not what its digest says".to_owned());
-    }
-    serde_json::from_slice(&bytes).map_err(|error| format!("its configuration is malformed: {error}"))
-}
-
-/// When an entry was made, in seconds since 1970.
-pub(super) fn created(config: &ImageConfig) -> Option<i64> {
-    let time = humantime::parse_rfc3339(config.created.as_deref()?).ok()?;
-    i64::try_from(time.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs()).ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::image::BlobSource;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
+    use crate::image::{BlobSource, Manifest, media_type};
 
     use super::super::key::{Encoder, Kind, Recipe};
+    use super::super::layer_image::MAX_DOCUMENT;
     use super::*;
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);

@@ -140,17 +140,7 @@ mod tests {
     }
 
     fn plan_of(text: &str) -> Plan {
-        let platform: crate::image::Platform = "linux/amd64".parse().unwrap();
-        let options = Options {
-            build_args: Vec::new(),
-            target: None,
-            also_built: Vec::new(),
-            contexts: Vec::new(),
-            single_snapshot: false,
-            labels: Vec::new(),
-            build_platform: platform.clone(),
-            target_platform: platform,
-        };
+        let options = Options::of_platform("linux/amd64");
         let source = Source { name: "Dockerfile".into(), text: text.into() };
         plan(&parse(source).unwrap(), &options, &mut NoImages).unwrap()
     }

@@ -15,6 +15,7 @@ pub mod recipe;
 pub mod record;
 
 mod layer_cache;
+mod layer_image;
 mod layout;
 mod store;
 mod warm;

@@ -5,21 +5,16 @@
 //! last wins. As with the layers of steps the configuration is within the manifest, so that one request says everything, and
 //! nothing is believed that cannot be checked: the manifest has to name the very id and platform that were asked for.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use crate::image::{AssembleError, Blob, Descriptor, Digest, Image, Platform, rfc3339};
 
-use crate::image::{
-    AssembleError, Blob, Descriptor, Digest, Image, ImageConfig, Manifest, Platform, RootFs, media_type, rfc3339,
-};
-
-use super::entry::{Miss, created, embedded_config};
+use super::entry::Miss;
 use super::key::Encoder;
+use super::layer_image::{self, KeptLayer, annotation};
 
 /// Comes first in every digest: caches of another format never meet.
 const VERSION: &str = "crabwright cache mount 1";
-/// What a tag starts with, before so many digits.
+/// What a tag starts with.
 const TAG: &str = "mount-";
-const TAG_DIGITS: usize = 32;
 /// The annotations of the manifest: the id, with its namespace.
 const ID: &str = "dev.crabwright.mount.id";
 /// Whose commands use it.
@@ -28,21 +23,17 @@ const PLATFORM: &str = "dev.crabwright.mount.platform";
 const SIZE: &str = "dev.crabwright.mount.size";
 /// When it was written (OCI image specification, annotations.md).
 const CREATED: &str = "org.opencontainers.image.created";
-/// The most that a manifest with its configuration may have.
-const MAX_DOCUMENT: usize = 64 << 10;
 
 /// The tag of a cache. `id` is with its namespace (`BUILDKIT_CACHE_MOUNT_NS`).
 #[must_use]
 pub fn tag(id: &str, platform: &Platform) -> String {
     let words = Encoder::new().text(VERSION).text(id).text(&platform.normalized().to_string());
-    let digest = Digest::sha256_of(words.as_bytes());
-    format!("{TAG}{}", digest.hex().get(..TAG_DIGITS).unwrap_or_default())
+    layer_image::tag(TAG, &words)
 }
 
 /// Whether a tag is that of a cache.
 pub(super) fn is_tag(tag: &str) -> bool {
-    let digits = tag.strip_prefix(TAG);
-    digits.is_some_and(|digits| digits.len() == TAG_DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    layer_image::is_tag(TAG, tag)
 }
 
 /// The content of a cache, as the build that wrote it says.
@@ -68,22 +59,13 @@ impl MountedCache {
     /// # Errors
     /// It cannot be written as JSON.
     pub fn to_image(&self, blob: Blob) -> Result<Image, AssembleError> {
-        let mut config = ImageConfig {
-            created: Some(rfc3339(self.created)),
-            rootfs: RootFs { diff_ids: vec![self.diff_id.clone()], ..RootFs::default() },
-            ..ImageConfig::default()
-        };
-        config.set_platform(&self.platform);
-        let Image { config, config_bytes, mut manifest, blobs, .. } = Image::assemble(config, vec![blob])?;
-        manifest.config.data = Some(STANDARD.encode(&config_bytes));
         let annotations = [
             (ID, self.id.clone()),
             (PLATFORM, self.platform.normalized().to_string()),
             (SIZE, self.size.to_string()),
             (CREATED, rfc3339(self.created)),
         ];
-        manifest.annotations.extend(annotations.map(|(name, value)| (name.to_owned(), value)));
-        Image::with_manifest(config, config_bytes, manifest, blobs)
+        KeptLayer::to_image(&self.diff_id, self.created, &self.platform, blob, annotations)
     }
 
     /// Reads what stands under the tag of a cache.
@@ -91,38 +73,23 @@ impl MountedCache {
     /// # Errors
     /// It is not the content of that cache.
     pub fn read(id: &str, platform: &Platform, manifest: &[u8]) -> Result<Self, Miss> {
-        let foreign = |problem: String| Miss::Foreign(problem);
-        if manifest.len() > MAX_DOCUMENT {
-            return Err(foreign(format!("its manifest has {} bytes", manifest.len())));
-        }
-        let manifest: Manifest =
-            serde_json::from_slice(manifest).map_err(|error| foreign(format!("its manifest is malformed: {error}")))?;
-        let annotation = |name: &str| manifest.annotations.get(name).map(String::as_str).unwrap_or_default();
+        let foreign = Miss::Foreign;
+        let manifest = layer_image::manifest(manifest).map_err(foreign)?;
+        let annotation = |name: &str| annotation(&manifest, name);
         if annotation(ID) != id || annotation(PLATFORM) != platform.normalized().to_string() {
             return Err(foreign("it is not the content of this cache".to_owned()));
         }
         let size = annotation(SIZE).parse().map_err(|error| foreign(format!("{SIZE} is no number: {error}")))?;
-        let [layer] = manifest.layers.as_slice() else {
-            return Err(foreign(format!("it has {} layers", manifest.layers.len())));
-        };
-        if !matches!(layer.media_type.as_str(), media_type::OCI_LAYER_GZIP | media_type::OCI_LAYER_ZSTD) {
-            return Err(foreign(format!("its layer has the media type {:?}", layer.media_type)));
-        }
-        let config = embedded_config(&manifest.config).map_err(foreign)?;
-        let [diff_id] = config.rootfs.diff_ids.as_slice() else {
-            return Err(foreign(format!("its configuration has {} layers", config.rootfs.diff_ids.len())));
-        };
-        let created = created(&config).ok_or_else(|| foreign("nobody knows when it was made".to_owned()))?;
-        // Nothing but what was looked at goes on from here.
-        let layer = Descriptor::new(layer.media_type.clone(), layer.digest.clone(), layer.size);
-        Ok(Self { id: id.to_owned(), platform: platform.clone(), layer, diff_id: diff_id.clone(), created, size })
+        let KeptLayer { layer, diff_id, created } = KeptLayer::read(&manifest).map_err(foreign)?;
+        Ok(Self { id: id.to_owned(), platform: platform.clone(), layer, diff_id, created, size })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::image::BlobSource;
+    use crate::image::{BlobSource, Manifest, media_type};
 
+    use super::super::layer_image::MAX_DOCUMENT;
     use super::*;
 
     fn platform() -> Platform {

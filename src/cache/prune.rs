@@ -15,9 +15,9 @@ use crate::image::layout::{LayoutReader, REF_NAME};
 use crate::image::{Digest, Index, Manifest, Reference};
 use crate::registry::Client;
 
-use super::entry::{created, embedded_config};
 use super::key::Key;
 use super::layer_cache::{Clock, LayerCacheError, Place};
+use super::layer_image::{created, embedded_config};
 use super::layout::{io_error, locked};
 use super::{mount, record};
 

@@ -7,21 +7,17 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
-use crate::image::{AssembleError, Digest, Image, ImageConfig, Manifest, Platform, rfc3339};
+use crate::image::{AssembleError, Digest, Image, Manifest, Platform};
 use crate::plan::Plan;
 
-use super::entry::embedded_config;
 use super::key::{Encoder, Recipe};
+use super::layer_image::{self, embedded_config};
 use super::recipe::Definitions;
 
 /// The field of the configuration that holds it.
 const FIELD: &str = "dev.crabwright.cache.steps";
-/// What a record's tag starts with, before so many digits.
+/// What a record's tag starts with.
 const TAG: &str = "last-";
-const TAG_DIGITS: usize = 32;
 /// How many ingredients of a step are named; those behind count together.
 const MOST_NAMED: usize = 1000;
 /// Bytes that all names together may have.
@@ -61,8 +57,7 @@ impl Record {
     pub fn tag(plan: &Plan, dockerfile: &str) -> String {
         let target = &plan.stages[plan.target];
         let words = Encoder::new().text(dockerfile).text(&target.name).text(&target.config.platform().to_string());
-        let digest = Digest::sha256_of(words.as_bytes());
-        format!("{TAG}{}", digest.hex().get(..TAG_DIGITS).unwrap_or_default())
+        layer_image::tag(TAG, &words)
     }
 
     /// The record as an image without layers, made at `now` (seconds since 1970).
@@ -70,14 +65,11 @@ impl Record {
     /// # Errors
     /// It cannot be written as JSON.
     pub fn to_image(&self, platform: &Platform, now: i64) -> Result<Image, AssembleError> {
-        let mut config = ImageConfig { created: Some(rfc3339(now)), ..ImageConfig::default() };
-        config.set_platform(platform);
+        let mut config = layer_image::config(platform, now);
         let steps = serde_json::to_value(&self.steps);
         let steps = steps.map_err(|source| AssembleError::Serialize { what: "cache record", source })?;
         config.extra.insert(FIELD.to_owned(), steps);
-        let Image { config, config_bytes, mut manifest, blobs, .. } = Image::assemble(config, Vec::new())?;
-        manifest.config.data = Some(STANDARD.encode(&config_bytes));
-        Image::with_manifest(config, config_bytes, manifest, blobs)
+        layer_image::assemble(config, Vec::new(), [])
     }
 
     /// Reads a record's manifest; empty where it is something else.
@@ -108,8 +100,7 @@ impl Record {
 
 /// Whether a tag is that of a record.
 pub(super) fn is_tag(tag: &str) -> bool {
-    let digits = tag.strip_prefix(TAG);
-    digits.is_some_and(|digits| digits.len() == TAG_DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    layer_image::is_tag(TAG, tag)
 }
 
 /// What is another one than in the last build.

@@ -139,6 +139,11 @@ impl BlobStore {
         reference: &Reference,
         descriptor: &Descriptor,
     ) -> Result<PathBuf, RegistryError> {
+        // Whoever reads a blob while it comes asks for it after having said so.
+        let is_awaited = self.arrivals().contains_key(&descriptor.digest);
+        if !is_awaited && let Some(path) = self.get(descriptor)? {
+            return Ok(path);
+        }
         let flight = self.flight(&descriptor.digest);
         let _landing = flight.lock().await;
         let ending = Ending { store: self, digest: &descriptor.digest, arrival: self.arrival(&descriptor.digest) };

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::dockerfile::ast::Source;
 use crate::dockerfile::parse;
-use crate::image::{BaseImage, Descriptor, Digest, Manifest, Platform};
+use crate::image::{BaseImage, Descriptor, Digest, Manifest};
 
 /// `base` has a variable, `shelly` a shell, `foreign` another architecture; everything else does not exist.
 struct Known;
@@ -39,17 +39,7 @@ impl Images for Known {
 }
 
 fn options() -> Options {
-    let platform: Platform = "linux/amd64".parse().expect("a platform");
-    Options {
-        build_args: Vec::new(),
-        target: None,
-        contexts: Vec::new(),
-        single_snapshot: false,
-        labels: Vec::new(),
-        build_platform: platform.clone(),
-        also_built: Vec::new(),
-        target_platform: platform,
-    }
+    Options::of_platform("linux/amd64")
 }
 
 fn parsed(text: &str) -> Dockerfile {

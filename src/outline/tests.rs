@@ -3,7 +3,6 @@
 use super::*;
 use crate::dockerfile::ast::Source;
 use crate::dockerfile::{Dockerfile, parse};
-use crate::image::Platform;
 use crate::plan::Options;
 
 const TEXT: &str = r#"# GO sets the version of the compiler
@@ -35,16 +34,10 @@ fn parsed() -> Dockerfile {
 }
 
 fn options(target: Option<&str>) -> Options {
-    let platform: Platform = "linux/arm64".parse().expect("a platform");
     Options {
         build_args: vec![("VERSION".into(), "7".into())],
         target: target.map(str::to_owned),
-        contexts: Vec::new(),
-        single_snapshot: false,
-        labels: Vec::new(),
-        build_platform: platform.clone(),
-        also_built: Vec::new(),
-        target_platform: platform,
+        ..Options::of_platform("linux/arm64")
     }
 }
 

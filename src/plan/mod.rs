@@ -286,6 +286,22 @@ pub struct Options {
 }
 
 impl Options {
+    /// Nothing said but the platform.
+    #[cfg(test)]
+    pub(crate) fn of_platform(platform: &str) -> Self {
+        let platform: Platform = platform.parse().expect("a platform");
+        Self {
+            build_args: Vec::new(),
+            target: None,
+            also_built: Vec::new(),
+            contexts: Vec::new(),
+            single_snapshot: false,
+            labels: Vec::new(),
+            build_platform: platform.clone(),
+            target_platform: platform,
+        }
+    }
+
     /// The value given with `--build-arg`, the last one if there are several.
     pub fn build_arg(&self, name: &str) -> Option<&str> {
         self.build_args.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())

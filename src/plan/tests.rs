@@ -41,17 +41,7 @@ fn base() -> ImageConfig {
 }
 
 fn options() -> Options {
-    let platform: Platform = "linux/amd64".parse().expect("a platform");
-    Options {
-        build_args: Vec::new(),
-        target: None,
-        contexts: Vec::new(),
-        single_snapshot: false,
-        labels: Vec::new(),
-        build_platform: platform.clone(),
-        also_built: Vec::new(),
-        target_platform: platform,
-    }
+    Options::of_platform("linux/amd64")
 }
 
 fn plan_with(text: &str, options: &Options) -> Result<Plan, PlanError> {

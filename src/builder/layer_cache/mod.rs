@@ -71,8 +71,8 @@ pub(super) struct StepCache<'a> {
     /// Everything that was found, whether it fits together or not.
     found: Vec<Vec<Option<Entry>>>,
     choice: RwLock<Choice>,
-    /// Whether the stage's layers are part of the image.
-    in_image: Vec<bool>,
+    /// The stages whose layers are part of the image.
+    in_image: BTreeSet<usize>,
     record: Record,
     last: Option<Record>,
     files: KnownFiles,
@@ -121,7 +121,7 @@ impl<'a> StepCache<'a> {
             Some(read)
         });
         let record = Record::new(plan, &definitions);
-        let in_image = stages_of_image(plan);
+        let in_image = plan.image_stages().collect();
         let warned = Arc::default();
         let mut cache = Self {
             choice: RwLock::new(Choice { entries: Vec::new(), needed: Vec::new() }),
@@ -274,7 +274,7 @@ impl<'a> StepCache<'a> {
 
     /// Whether layers of such a step are kept in the cache.
     fn is_kept(&self, position: Position, action: &Action) -> bool {
-        let in_image = self.in_image[position.stage];
+        let in_image = self.in_image.contains(&position.stage);
         match action {
             Action::Configure => false,
             Action::Run(_) => self.request.run_layers,
@@ -437,7 +437,7 @@ impl KnownLayers for StepCache<'_> {
         let entry = Entry { keys, layer: descriptor.clone(), diff_id, created, before, after };
         let blob = Blob { descriptor, source: layer.blob.source.clone() };
         let platform = self.platform(position);
-        if self.in_image[position.stage] {
+        if self.in_image.contains(&position.stage) {
             self.writer.write_with_image(entry, blob, platform);
         } else {
             self.writer.write(&entry, blob, &platform);
@@ -474,15 +474,4 @@ impl KnownLayers for StepCache<'_> {
 /// Whether another stage needs a stage.
 fn is_used(plan: &Plan, stage: usize) -> bool {
     plan.stages.iter().any(|other| other.needs().any(|needed| needed == stage))
-}
-
-/// Which stages the image's layers come from.
-fn stages_of_image(plan: &Plan) -> Vec<bool> {
-    let mut in_image = vec![false; plan.stages.len()];
-    let mut stage = Some(plan.target);
-    while let Some(number) = stage {
-        in_image[number] = true;
-        stage = plan.stages[number].parent();
-    }
-    in_image
 }

@@ -42,19 +42,9 @@ struct Build {
 }
 
 fn build(text: &str) -> Build {
-    let platform: Platform = "linux/amd64".parse().unwrap();
     Build {
         text: text.to_owned(),
-        options: Options {
-            build_args: Vec::new(),
-            target: None,
-            also_built: Vec::new(),
-            contexts: Vec::new(),
-            single_snapshot: false,
-            labels: Vec::new(),
-            build_platform: platform.clone(),
-            target_platform: platform,
-        },
+        options: Options::of_platform("linux/amd64"),
         format: LayerFormat { compression: "gzip".to_owned(), ..LayerFormat::default() },
         files: vec![("main.txt".to_owned(), Digest::sha256_of(b"main"))],
         version: Version::Commit("1".to_owned()),

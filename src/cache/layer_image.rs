@@ -1,0 +1,133 @@
+//! How a cache keeps something: as a small image with its configuration within the manifest (the descriptor's `data`, OCI image
+//! specification), so that one request says everything; and how such an image is read, believed in nothing that cannot be
+//! checked. What makes it this or that is in annotations, or in the configuration, of whoever keeps it.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::image::{
+    AssembleError, Blob, Descriptor, Digest, Image, ImageConfig, Manifest, Platform, RootFs, media_type, rfc3339,
+};
+
+use super::key::Encoder;
+
+/// The most that a manifest with its configuration may have.
+pub(super) const MAX_DOCUMENT: usize = 64 << 10;
+/// Hexadecimal digits of a tag, behind what it starts with.
+const TAG_DIGITS: usize = 32;
+
+/// A tag that starts with `kind` and goes on with a digest of `words`.
+pub(super) fn tag(kind: &str, words: &Encoder) -> String {
+    let digest = Digest::sha256_of(words.as_bytes());
+    format!("{kind}{}", digest.hex().get(..TAG_DIGITS).unwrap_or_default())
+}
+
+/// Whether a tag is one of that `kind`.
+pub(super) fn is_tag(kind: &str, tag: &str) -> bool {
+    let digits = tag.strip_prefix(kind);
+    digits.is_some_and(|digits| digits.len() == TAG_DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// The configuration of an image for `platform`, made at `created` (seconds since 1970).
+pub(super) fn config(platform: &Platform, created: i64) -> ImageConfig {
+    let mut config = ImageConfig { created: Some(rfc3339(created)), ..ImageConfig::default() };
+    config.set_platform(platform);
+    config
+}
+
+/// An image with its configuration within the manifest.
+///
+/// # Errors
+/// It cannot be written as JSON.
+pub(super) fn assemble(
+    config: ImageConfig,
+    blobs: Vec<Blob>,
+    annotations: impl IntoIterator<Item = (&'static str, String)>,
+) -> Result<Image, AssembleError> {
+    let Image { config, config_bytes, mut manifest, blobs, .. } = Image::assemble(config, blobs)?;
+    manifest.config.data = Some(STANDARD.encode(&config_bytes));
+    manifest.annotations.extend(annotations.into_iter().map(|(name, value)| (name.to_owned(), value)));
+    Image::with_manifest(config, config_bytes, manifest, blobs)
+}
+
+/// The one layer of such an image, and when it was made.
+#[derive(Debug)]
+pub(super) struct KeptLayer {
+    /// Descriptor of the compressed blob.
+    pub(super) layer: Descriptor,
+    /// Digest of the uncompressed one.
+    pub(super) diff_id: Digest,
+    /// In seconds since 1970.
+    pub(super) created: i64,
+}
+
+impl KeptLayer {
+    /// The image of a layer, at `blob`.
+    ///
+    /// # Errors
+    /// It cannot be written as JSON.
+    pub(super) fn to_image(
+        diff_id: &Digest,
+        created: i64,
+        platform: &Platform,
+        blob: Blob,
+        annotations: impl IntoIterator<Item = (&'static str, String)>,
+    ) -> Result<Image, AssembleError> {
+        let mut config = config(platform, created);
+        config.rootfs = RootFs { diff_ids: vec![diff_id.clone()], ..RootFs::default() };
+        assemble(config, vec![blob], annotations)
+    }
+
+    /// Reads the layer out of a manifest.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn read(manifest: &Manifest) -> Result<Self, String> {
+        let [layer] = manifest.layers.as_slice() else {
+            return Err(format!("it has {} layers", manifest.layers.len()));
+        };
+        if !matches!(layer.media_type.as_str(), media_type::OCI_LAYER_GZIP | media_type::OCI_LAYER_ZSTD) {
+            return Err(format!("its layer has the media type {:?}", layer.media_type));
+        }
+        let config = embedded_config(&manifest.config)?;
+        let [diff_id] = config.rootfs.diff_ids.as_slice() else {
+            return Err(format!("its configuration has {} layers", config.rootfs.diff_ids.len()));
+        };
+        let created = created(&config).ok_or("nobody knows when it was made")?;
+        // Nothing but what was looked at goes on from here.
+        let layer = Descriptor::new(layer.media_type.clone(), layer.digest.clone(), layer.size);
+        Ok(Self { layer, diff_id: diff_id.clone(), created })
+    }
+}
+
+/// The manifest that somebody wrote into a cache.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn manifest(document: &[u8]) -> Result<Manifest, String> {
+    if document.len() > MAX_DOCUMENT {
+        return Err(format!("its manifest has {} bytes", document.len()));
+    }
+    serde_json::from_slice(document).map_err(|error| format!("its manifest is malformed: {error}"))
+}
+
+/// An annotation; empty if there is none.
+pub(super) fn annotation<'m>(manifest: &'m Manifest, name: &str) -> &'m str {
+    manifest.annotations.get(name).map(String::as_str).unwrap_or_default()
+}
+
+/// The configuration in its descriptor.
+pub(super) fn embedded_config(descriptor: &Descriptor) -> Result<ImageConfig, String> {
+    let data = descriptor.data.as_deref().ok_or("its configuration is not within the manifest")?;
+    let bytes = STANDARD.decode(data).map_err(|error| format!("its configuration is malformed: {error}"))?;
+    if bytes.len() as u64 != descriptor.size || !descriptor.digest.verifies(&bytes) {
+        return Err("its configuration is not what its digest says".to_owned());
+    }
+    serde_json::from_slice(&bytes).map_err(|error| format!("its configuration is malformed: {error}"))
+}
+
+/// When an entry was made, in seconds since 1970.
+pub(super) fn created(config: &ImageConfig) -> Option<i64> {
+    let time = humantime::parse_rfc3339(config.created.as_deref()?).ok()?;
+    i64::try_from(time.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs()).ok()
+}

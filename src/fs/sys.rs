@@ -51,11 +51,22 @@ pub fn chmod_at(directory: impl AsFd, name: &OsStr, mode: u32) -> Result<()> {
 /// # Errors
 /// The kernel's answer.
 pub fn set_modified_at(directory: impl AsFd, name: &OsStr, time: Timestamp) -> Result<()> {
-    let times = Timestamps {
+    rustix::fs::utimensat(directory, name, &modified(time), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+/// Sets the modification time of an open file and leaves the access time alone.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn set_modified(file: impl AsFd, time: Timestamp) -> Result<()> {
+    rustix::fs::futimens(file, &modified(time))
+}
+
+fn modified(time: Timestamp) -> Timestamps {
+    Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec { tv_sec: time.seconds, tv_nsec: i64::from(time.nanoseconds) },
-    };
-    rustix::fs::utimensat(directory, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+    }
 }
 
 /// Whether permissions of files do not bind this thread (`CAP_DAC_OVERRIDE`). If that cannot be found out, they do.

@@ -14,7 +14,9 @@ use crate::fs::{self, FileKind, Status, sys};
 
 use super::attributes::Attributes;
 use super::error::{RootfsError, check_interrupt};
-use super::tree::{CHUNK, Tree, write_content};
+use super::file::{CHUNK, MadeFile, NewFile, write_content};
+use super::index::ContentHash;
+use super::tree::Tree;
 
 /// Bytes copied between two looks at whether the build was asked to stop.
 const PIECE: usize = 64 * 1024 * 1024;
@@ -171,18 +173,22 @@ impl Copying<'_> {
     ) -> Result<Status, RootfsError> {
         let source = sys::open_at(from, name, OFlags::RDONLY | OFlags::NONBLOCK, 0)
             .map_err(|errno| self.from.error("open", path, errno))?;
-        let target = self.to.make_empty_file(to, name).map_err(|errno| self.to.error("create", path, errno))?;
-        copy_content(source, target).map_err(|source| match check_interrupt() {
+        let new = NewFile { directory: to, name, attributes, mode: self.to.mode_on_disk(attributes) };
+        let (target, replaced) = new.create().map_err(|errno| self.to.error("create", path, errno))?;
+        copy_content(source.into(), &target).map_err(|source| match check_interrupt() {
             Err(interrupted) => interrupted,
             Ok(()) => fs::Error::new("copy", self.from.path().join(path), source).into(),
         })?;
-        self.to.dress(to, name, attributes, false).map_err(|errno| self.to.error("set attributes of", path, errno))
+        let finished = new.finish(&target);
+        let (status, missing_xattrs) = finished.map_err(|errno| self.to.error("set attributes of", path, errno))?;
+        let made = MadeFile { status, hash: ContentHash::default(), missing_xattrs, replaced };
+        Ok(self.to.note_file(attributes, made).0)
     }
 }
 
 /// Copies a file's content into an empty file: by sharing its blocks, else within the kernel, else through memory.
-fn copy_content(source: OwnedFd, target: OwnedFd) -> io::Result<()> {
-    if rustix::fs::ioctl_ficlone(&target, &source).is_ok() {
+fn copy_content(source: File, target: &File) -> io::Result<()> {
+    if rustix::fs::ioctl_ficlone(target, &source).is_ok() {
         return Ok(());
     }
     let size = Status::of(&source)?.size;
@@ -195,17 +201,17 @@ fn copy_content(source: OwnedFd, target: OwnedFd) -> io::Result<()> {
             Err(_) => at,
         };
         let hole = rustix::fs::seek(&source, SeekFrom::Hole(data)).unwrap_or(size);
-        if !copy_range(&source, &target, data, hole)? {
+        if !copy_range(&source, target, data, hole)? {
             return copy_through_memory(source, target);
         }
         at = hole;
     }
-    rustix::fs::ftruncate(&target, size)?;
+    rustix::fs::ftruncate(target, size)?;
     Ok(())
 }
 
 /// Whether the kernel could copy the range.
-fn copy_range(source: &OwnedFd, target: &OwnedFd, start: u64, end: u64) -> io::Result<bool> {
+fn copy_range(source: &File, target: &File, start: u64, end: u64) -> io::Result<bool> {
     let (mut read_at, mut write_at) = (start, start);
     while read_at < end {
         let piece = usize::try_from(end - read_at).unwrap_or(PIECE).min(PIECE);
@@ -224,10 +230,9 @@ fn copy_range(source: &OwnedFd, target: &OwnedFd, start: u64, end: u64) -> io::R
     Ok(true)
 }
 
-fn copy_through_memory(source: OwnedFd, target: OwnedFd) -> io::Result<()> {
-    let (mut source, mut target) = (File::from(source), File::from(target));
+fn copy_through_memory(mut source: File, mut target: &File) -> io::Result<()> {
     io::Seek::rewind(&mut source)?;
     io::Seek::rewind(&mut target)?;
-    write_content(&mut source, &mut target, &mut vec![0; CHUNK])?;
+    write_content(&mut source, target, &mut vec![0; CHUNK])?;
     Ok(())
 }

@@ -7,11 +7,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
@@ -23,6 +24,7 @@ use super::attributes::Attributes;
 use super::error::{MemberError, RootfsError, check_interrupt};
 use super::index::{ContentHash, Entry};
 use super::tree::Tree;
+use super::writers::{Content, Job, LARGEST, WriteError, Writers, Written};
 
 /// Members a layer may have. The largest images known have some hundred thousand.
 const MAX_MEMBERS: u64 = 10_000_000;
@@ -74,6 +76,8 @@ impl Tree {
             touched: HashSet::new(),
             absent_links: HashMap::new(),
             summary: LayerSummary::default(),
+            writers: Writers::default(),
+            failed: None,
         };
         while let Some(member) = reader.next_member().map_err(archive_error)? {
             check_interrupt()?;
@@ -81,10 +85,13 @@ impl Tree {
             if extraction.summary.members > MAX_MEMBERS {
                 return Err(RootfsError::TooManyMembers { layer: layer.to_owned(), limit: MAX_MEMBERS });
             }
-            extraction.unpack(&member, &mut reader).map_err(|source| member_error(&member.name, source))?;
+            extraction.unpack(&member, &mut reader).map_err(|source| match extraction.failed.take() {
+                Some(earlier) => member_error(earlier.as_os_str().as_bytes(), source),
+                None => member_error(&member.name, source),
+            })?;
         }
         reader.finish().map_err(archive_error)?;
-        extraction.settle().map_err(|source| member_error(b"", source))
+        extraction.settle().map_err(|(path, source)| member_error(path.as_os_str().as_bytes(), source))
     }
 }
 
@@ -94,7 +101,7 @@ struct Parent {
     asked: PathBuf,
     /// As it is, without links.
     path: PathBuf,
-    directory: OwnedFd,
+    directory: Arc<OwnedFd>,
 }
 
 pub(super) struct Extraction<'a> {
@@ -108,6 +115,10 @@ pub(super) struct Extraction<'a> {
     /// What hard links said of files that were left out, by their identity.
     pub(super) absent_links: HashMap<(u64, u64), Attributes>,
     pub(super) summary: LayerSummary,
+    /// Files of this layer that are being written. Until they are, they are in the index as absent ones.
+    writers: Writers,
+    /// The one that could not be written, where that is what an error is about.
+    failed: Option<PathBuf>,
 }
 
 impl Extraction<'_> {
@@ -116,16 +127,23 @@ impl Extraction<'_> {
         let Some(name) = path.file_name() else { return self.unpack_root(member) };
         let above = path.parent().unwrap_or(Path::new(""));
         if let Some(hidden) = name.as_bytes().strip_prefix(WHITEOUT) {
+            self.finish_files()?;
             return self.whiteout(above, name, hidden);
         }
         let Some(parent) = self.parent(above, true)? else { return Err(not_directory(above)) };
         let path = parent.path.join(name);
         self.keep_time(&parent.path);
         let directory = parent.directory.as_fd();
+        let gives_way =
+            self.tree.index.get(&path).is_some_and(Entry::is_directory) && member.kind != MemberKind::Directory;
+        if gives_way || self.writers.is_pending(&path) {
+            self.finish_files()?;
+        }
         let mut attributes = attributes_of(member);
         let layer = self.tree.layers;
         let entry = match &member.kind {
             MemberKind::HardLink(target) => {
+                self.finish_files()?;
                 return self.hard_link(target, &path, directory, name, attributes);
             }
             MemberKind::Directory => {
@@ -139,12 +157,7 @@ impl Extraction<'_> {
                 Some(entry) => entry,
                 None => {
                     self.clear_for_file(&path, directory, name)?;
-                    let (status, hash) = self
-                        .tree
-                        .make_file(directory, name, &attributes, content)
-                        .map_err(|source| MemberError::Io { verb: "write file", source })?;
-                    self.summary.bytes += status.size;
-                    Entry::new(attributes, &status, hash, layer)
+                    return self.write_file(path, &parent.directory, name, attributes, content);
                 }
             },
             MemberKind::Symlink(target) => {
@@ -180,6 +193,60 @@ impl Extraction<'_> {
             })
     }
 
+    /// Makes a regular file: a small one some time until [`Extraction::finish_files`], while others are.
+    fn write_file(
+        &mut self,
+        path: PathBuf,
+        directory: &Arc<OwnedFd>,
+        name: &OsStr,
+        attributes: Attributes,
+        content: &mut impl Read,
+    ) -> Result<(), MemberError> {
+        let write_error = |source| MemberError::Io { verb: "write file", source };
+        let layer = self.tree.layers;
+        let mut bytes = self.writers.buffer();
+        let limit = u64::try_from(LARGEST).unwrap_or(u64::MAX);
+        content.by_ref().take(limit).read_to_end(&mut bytes).map_err(write_error)?;
+        if bytes.len() == LARGEST {
+            let whole = io::Cursor::new(&bytes).chain(content);
+            let (status, hash) =
+                self.tree.make_file(directory.as_fd(), name, &attributes, whole).map_err(write_error)?;
+            self.summary.bytes += status.size;
+            self.tree.index.insert(path, Entry::new(attributes, &status, hash, layer));
+            self.writers.give_back(bytes);
+            return Ok(());
+        }
+        let (size, mode) = (u64::try_from(bytes.len()).unwrap_or(u64::MAX), self.tree.mode_on_disk(&attributes));
+        self.summary.bytes += size;
+        self.tree.index.insert(path.clone(), Entry::absent(attributes.clone(), size, ContentHash::default(), 0, layer));
+        let (directory, name) = (Arc::clone(directory), name.to_owned());
+        let job = Job { path, directory, name, attributes, mode, content: Content::Bytes(bytes) };
+        let written = self.writers.write(job).map_err(write_error)?;
+        self.note_written(written)
+    }
+
+    /// Waits for the files that are on their way: before anything is done to one of them, or depends on one.
+    fn finish_files(&mut self) -> Result<(), MemberError> {
+        let written = self.writers.wait().map_err(|source| MemberError::Io { verb: "write file", source })?;
+        self.note_written(written)
+    }
+
+    fn note_written(&mut self, written: Vec<Written>) -> Result<(), MemberError> {
+        for Written { path, attributes, made } in written {
+            match made {
+                Ok(made) => {
+                    let (status, hash) = self.tree.note_file(&attributes, made);
+                    self.tree.index.insert(path, Entry::new(attributes, &status, hash, self.tree.layers));
+                }
+                Err(WriteError::Open { source, .. } | WriteError::Write(source)) => {
+                    self.failed = Some(path);
+                    return Err(MemberError::Io { verb: "write file", source });
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// A member's directory, links followed inside the root; missing directories are made if `create`, else give `None`.
     fn parent(&mut self, asked: &Path, create: bool) -> Result<Option<Rc<Parent>>, MemberError> {
         if let Some(parent) = self.parent.as_ref().filter(|parent| parent.asked == asked) {
@@ -203,7 +270,7 @@ impl Extraction<'_> {
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let directory = self.tree.root().open_at(&path, flags).map_err(io("open directory"))?;
-        let parent = Rc::new(Parent { asked: asked.to_owned(), path, directory });
+        let parent = Rc::new(Parent { asked: asked.to_owned(), path, directory: Arc::new(directory) });
         self.parent = Some(Rc::clone(&parent));
         Ok(Some(parent))
     }
@@ -392,7 +459,14 @@ impl Extraction<'_> {
     }
 
     /// Sets the times of directories, and brings the entries up to date whose inode changed under another name.
-    fn settle(mut self) -> Result<LayerSummary, MemberError> {
+    fn settle(mut self) -> Result<LayerSummary, (PathBuf, MemberError)> {
+        let settled = self.finish_files().and_then(|()| self.set_times()).and_then(|()| self.refresh_touched());
+        settled.map_err(|error| (self.failed.take().unwrap_or_default(), error))?;
+        self.tree.index.set_complete();
+        Ok(self.summary)
+    }
+
+    fn set_times(&mut self) -> Result<(), MemberError> {
         for (path, time) in std::mem::take(&mut self.times) {
             let is_root = path.as_os_str().is_empty();
             if !is_root && self.tree.index.get(&path).is_none_or(|entry| !entry.is_directory()) {
@@ -410,14 +484,13 @@ impl Extraction<'_> {
                 entry.restamp(&status);
             }
         }
-        if !self.touched.is_empty() {
-            self.refresh_touched()?;
-        }
-        self.tree.index.set_complete();
-        Ok(self.summary)
+        Ok(())
     }
 
     fn refresh_touched(&mut self) -> Result<(), MemberError> {
+        if self.touched.is_empty() {
+            return Ok(());
+        }
         let touched: Vec<PathBuf> = self
             .tree
             .index
@@ -444,7 +517,7 @@ impl Extraction<'_> {
     }
 }
 
-pub(super) fn io<E: Into<std::io::Error>>(verb: &'static str) -> impl Fn(E) -> MemberError {
+pub(super) fn io<E: Into<io::Error>>(verb: &'static str) -> impl Fn(E) -> MemberError {
     move |source| MemberError::Io { verb, source: source.into() }
 }
 

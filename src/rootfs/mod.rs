@@ -13,17 +13,23 @@ pub mod archive;
 mod attributes;
 mod change;
 mod copy;
+mod directory;
 mod error;
 mod extract;
+mod file;
+mod file_copies;
 mod index;
 mod record;
 mod skeleton;
 mod tree;
+mod writers;
 
 pub use attributes::{Attributes, Node};
 pub use change::{Change, ChangeKind};
+pub use directory::Directory;
 pub use error::{MemberError, RootfsError};
 pub use extract::LayerSummary;
+pub use file_copies::{FileCopies, NotCopied};
 pub use index::{ContentHash, ContentHasher, Entries, Entry, Index};
 pub use tree::Tree;
 

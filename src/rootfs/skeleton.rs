@@ -22,8 +22,9 @@ use crate::fs::Status;
 use super::attributes::{Attributes, Node};
 use super::error::{MemberError, RootfsError};
 use super::extract::{Extraction, absent_is_fine, io};
+use super::file::CHUNK;
 use super::index::{ContentHash, ContentHasher, Entry};
-use super::tree::{CHUNK, Tree};
+use super::tree::Tree;
 
 /// What makes a tree a skeleton.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -17,12 +17,10 @@ use crate::fs::{self, FileKind, Root, Status, Timestamp, sys};
 use super::attributes::{Attributes, Node};
 use super::change::{Change, ChangeKind};
 use super::error::{RootfsError, check_interrupt};
-use super::index::{ContentHash, ContentHasher, Entry, Index};
+use super::file::{CHUNK, MadeFile, NewFile, held_or_recorded, make_way, set_xattrs};
+use super::index::{ContentHash, Entry, Index};
 use super::record::Records;
 use super::skeleton::Skeleton;
-
-/// Bytes read or written at a time.
-pub(super) const CHUNK: usize = 128 * 1024;
 
 /// A directory that becomes an image's root.
 #[derive(Debug)]
@@ -127,7 +125,17 @@ impl Tree {
     }
 
     fn node_at(&self, directory: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Node> {
-        let status = Status::at(directory, name)?;
+        self.node_of(directory, name, &Status::at(directory, name)?, true)
+    }
+
+    /// The node of a file whose status is known; without extended attributes unless `with_xattrs`.
+    pub(super) fn node_of(
+        &self,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+        status: &Status,
+        with_xattrs: bool,
+    ) -> rustix::io::Result<Node> {
         let link_target = match status.kind {
             FileKind::Symlink => {
                 Some(OsString::from_vec(rustix::fs::readlinkat(directory, name, Vec::new())?.into_bytes()))
@@ -135,7 +143,10 @@ impl Tree {
             _ => None,
         };
         Ok(Node {
-            attributes: self.attributes_at(directory, name, &status)?,
+            attributes: match with_xattrs {
+                true => self.attributes_at(directory, name, status)?,
+                false => self.plain_attributes(status),
+            },
             size: status.size,
             link_target,
             identity: (status.device, status.inode),
@@ -241,18 +252,20 @@ impl Tree {
         attributes: &Attributes,
         mut content: impl Read,
     ) -> io::Result<(Status, ContentHash)> {
-        let mut file = File::from(self.make_empty_file(directory, name)?);
         self.buffer.resize(CHUNK, 0);
-        let hash = write_content(&mut content, &mut file, &mut self.buffer)?;
-        // A look is cheaper than a change of owner, which nearly all files of nearly all images do not need.
-        let made = Status::of(&file)?;
-        if (made.uid, made.gid) != (attributes.uid, attributes.gid) {
-            held_or_recorded(sys::chown_at(directory, name, attributes.uid, attributes.gid))?;
+        let new = NewFile { directory, name, attributes, mode: self.mode_on_disk(attributes) };
+        let made = new.make(&mut content, &mut self.buffer)?;
+        Ok(self.note_file(attributes, made))
+    }
+
+    /// Records what the disk does not show of a file that was made.
+    pub(super) fn note_file(&mut self, attributes: &Attributes, made: MadeFile) -> (Status, ContentHash) {
+        let MadeFile { status, hash, missing_xattrs, replaced } = made;
+        if let Some(replaced) = replaced {
+            self.records.forget(&replaced);
         }
-        // The mode goes through the descriptor at hand, which is cheaper than through the name.
-        held_or_recorded(rustix::fs::fchmod(&file, Mode::from_raw_mode(self.mode_on_disk(attributes))))?;
-        drop(file);
-        Ok((self.finish_dressing(directory, name, attributes)?, hash))
+        self.records.note(attributes, &status, missing_xattrs);
+        (status, hash)
     }
 
     pub(super) fn make_empty_file(&mut self, directory: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<OwnedFd> {
@@ -399,7 +412,7 @@ impl Tree {
 
     /// The mode that a file gets: where permissions bind, its own, and what it takes to read it and to write below it. The
     /// difference is recorded.
-    fn mode_on_disk(&self, attributes: &Attributes) -> u32 {
+    pub(super) fn mode_on_disk(&self, attributes: &Attributes) -> u32 {
         match attributes.kind {
             FileKind::Directory if self.is_bound => attributes.mode | 0o700,
             FileKind::File if self.is_bound => attributes.mode | 0o400,
@@ -413,14 +426,8 @@ impl Tree {
         name: &OsStr,
         attributes: &Attributes,
     ) -> rustix::io::Result<Status> {
-        let Attributes { xattrs, mtime, .. } = attributes;
-        let mut missing = Xattrs::new();
-        for (attribute, value) in xattrs.iter().filter(|(attribute, _)| xattr::is_carried(attribute)) {
-            if !held_or_recorded(xattr::set_at(directory, name, attribute, value))? {
-                missing.insert(attribute.clone(), value.clone());
-            }
-        }
-        held_or_recorded(sys::set_modified_at(directory, name, *mtime))?;
+        let missing = set_xattrs(directory, name, &attributes.xattrs)?;
+        held_or_recorded(sys::set_modified_at(directory, name, attributes.mtime))?;
         let status = Status::at(directory, name)?;
         self.records.note(attributes, &status, missing);
         Ok(status)
@@ -435,13 +442,8 @@ impl Tree {
     ) -> rustix::io::Result<T> {
         match make(directory, name) {
             Err(Errno::EXIST) => {
-                let status = Status::at(directory, name)?;
-                if status.kind == FileKind::Directory {
-                    return Err(Errno::EXIST);
-                }
-                rustix::fs::unlinkat(directory, name, AtFlags::empty())?;
-                if status.link_count <= 1 {
-                    self.records.forget(&status);
+                if let Some(replaced) = make_way(directory, name)? {
+                    self.records.forget(&replaced);
                 }
                 make(directory, name)
             }
@@ -449,7 +451,7 @@ impl Tree {
         }
     }
 
-    fn parent_of(&self, path: &Path) -> Result<(OwnedFd, OsString), RootfsError> {
+    pub(super) fn parent_of(&self, path: &Path) -> Result<(OwnedFd, OsString), RootfsError> {
         self.root.parent(path).map_err(|errno| self.error("reach", path, self.check_way(path).err().unwrap_or(errno)))
     }
 
@@ -457,7 +459,7 @@ impl Tree {
         fs::Error::new(verb, self.shown(path), errno).into()
     }
 
-    fn shown(&self, path: &Path) -> PathBuf {
+    pub(super) fn shown(&self, path: &Path) -> PathBuf {
         self.path().join(path.strip_prefix("/").unwrap_or(path))
     }
 
@@ -550,54 +552,4 @@ fn xattrs_at(directory: BorrowedFd<'_>, name: &OsStr, kind: FileKind) -> rustix:
         FileKind::File | FileKind::Directory => xattr::read_at(directory, name),
         _ => Ok(Xattrs::new()),
     }
-}
-
-/// Whether the file system took an attribute. One it cannot hold is recorded instead; anything else is an error.
-fn held_or_recorded(answer: rustix::io::Result<()>) -> rustix::io::Result<bool> {
-    match answer {
-        Ok(()) => Ok(true),
-        Err(Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::OVERFLOW) => Ok(false),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// Copies everything `content` gives into an empty file and hashes it. Runs of zeros become holes, so that a small layer
-/// cannot fill a disk with nothing. A file that fits into `buffer`, which is not empty, is written in one piece.
-pub(super) fn write_content(content: &mut impl Read, file: &mut File, buffer: &mut [u8]) -> io::Result<ContentHash> {
-    let mut hasher = ContentHasher::new();
-    let mut size = 0_u64;
-    let mut hole = false;
-    loop {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match content.read(&mut buffer[filled..]) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let chunk = &buffer[..filled];
-        if chunk.is_empty() {
-            break;
-        }
-        hasher.update(chunk);
-        hole = filled == buffer.len() && chunk.iter().all(|byte| *byte == 0);
-        if hole {
-            rustix::fs::seek(&*file, rustix::fs::SeekFrom::Current(i64::try_from(filled).unwrap_or(i64::MAX)))?;
-        } else {
-            file.write_all(chunk)?;
-        }
-        size += u64::try_from(filled).unwrap_or(u64::MAX);
-        if filled < buffer.len() {
-            break;
-        }
-        if let Some(signal) = crate::diag::interrupt::requested() {
-            return Err(io::Error::other(format!("interrupted by signal {signal}")));
-        }
-    }
-    if hole {
-        rustix::fs::ftruncate(file, size)?;
-    }
-    Ok(hasher.finish())
 }

@@ -12,7 +12,7 @@ use crate::executor::users::Owner;
 use crate::fs::xattr::CAPABILITY;
 use crate::fs::{FileKind, Timestamp};
 use crate::plan::TextFile;
-use crate::rootfs::{Attributes, Node, RootfsError, Tree, Xattrs};
+use crate::rootfs::{Attributes, Directory, FileCopies, Node, NotCopied, RootfsError, Tree, Xattrs};
 
 use super::archive;
 use super::destination::{Destination, shown};
@@ -44,6 +44,16 @@ struct Pending {
     state: PendingState,
 }
 
+/// What is left to do to a directory when nothing is put into it any more.
+enum Last {
+    /// It gets its attributes.
+    Attributes(Attributes),
+    /// It gets its attributes but for the time, at which something was last put into it.
+    AttributesButTime(Attributes),
+    /// It gets the time, and keeps everything else.
+    Time(Timestamp),
+}
+
 #[derive(PartialEq, Eq)]
 enum PendingState {
     /// Nothing was copied into it yet.
@@ -65,6 +75,12 @@ pub(super) struct Placement<'a> {
     pending: Vec<Pending>,
     /// The destination's own directory, which may lie within a context.
     itself: Option<(u64, u64)>,
+    /// Files on their way.
+    copies: FileCopies,
+    /// Directories to be finished when all files are there, those within others first.
+    last: Vec<(PathBuf, Last)>,
+    /// The directory of the source that the walk is in. One at a time is open, however deep they lie in each other.
+    open: Option<Directory<'a>>,
 }
 
 impl<'a> Placement<'a> {
@@ -75,7 +91,19 @@ impl<'a> Placement<'a> {
         mode: Option<&'a ModeChange>,
         selection: &'a Selection,
     ) -> Self {
-        Self { finder, destination, owner, mode, selection, links: HashMap::new(), pending: Vec::new(), itself: None }
+        Self {
+            finder,
+            destination,
+            owner,
+            mode,
+            selection,
+            links: HashMap::new(),
+            pending: Vec::new(),
+            itself: None,
+            copies: FileCopies::default(),
+            last: Vec::new(),
+            open: None,
+        }
     }
 
     /// Copies a directory's contents, unpacks an archive if `unpack`, or copies a file.
@@ -129,7 +157,23 @@ impl<'a> Placement<'a> {
         self.itself = self.destination.node(Path::new(""))?.map(|root| root.identity);
         let top = Place { below: PathBuf::new(), verdict: found.verdict, marks: Marks::default() };
         self.copy_contents(&found.path, &top, path)?;
-        self.set_time(path, found.node.attributes.mtime)
+        self.last.push((path.to_owned(), Last::Time(found.node.attributes.mtime)));
+        self.finish()
+    }
+
+    /// Waits for all files, and finishes the directories then.
+    fn finish(&mut self) -> Result<(), CopyError> {
+        self.copies.wait(self.destination).or_else(|failed| self.explain_copy(failed))?;
+        for (path, last) in std::mem::take(&mut self.last) {
+            let Some(now) = self.destination.node(&path)?.map(|node| node.attributes) else { continue };
+            let attributes = match last {
+                Last::Attributes(attributes) => attributes,
+                Last::AttributesButTime(attributes) => Attributes { mtime: now.mtime, ..attributes },
+                Last::Time(mtime) => Attributes { mtime, ..now },
+            };
+            self.destination.set_attributes(&path, &attributes)?;
+        }
+        Ok(())
     }
 
     fn place_file(&mut self, found: &Found, target: &Destination, mut path: PathBuf) -> Result<(), CopyError> {
@@ -140,7 +184,14 @@ impl<'a> Placement<'a> {
                 shown(&found.asked)
             );
         }
-        self.copy_file(&found.path, &found.node, &path)
+        match found.node.attributes.kind {
+            FileKind::File => {
+                let attributes = self.attributes(&found.node);
+                let written = self.write_file(&found.path, &attributes, &path);
+                written.or_else(|error| self.explain_file(error, &path))
+            }
+            _ => self.copy_file(&found.path, &found.node, &path),
+        }
     }
 
     /// Makes the directory a file called `name` goes into; `path`, the destination, becomes the file's path.
@@ -161,8 +212,9 @@ impl<'a> Placement<'a> {
     }
 
     fn copy_contents(&mut self, from: &Path, place: &Place, to: &Path) -> Result<(), CopyError> {
-        for name in self.finder.tree().list(from)? {
+        for name in self.source_directory(from)?.names()? {
             check_interrupt()?;
+            let directory = from;
             let (from, to, below) = (from.join(&name), to.join(&name), place.below.join(&name));
             let marks = self.selection.marks(&below, place.marks);
             let selected = self.selection.takes(marks);
@@ -170,7 +222,8 @@ impl<'a> Placement<'a> {
                 continue;
             }
             let verdict = self.finder.ignore().verdict(&from, place.verdict);
-            let Some(node) = self.finder.tree().node(&from)? else { continue };
+            let with_xattrs = !self.finder.source.reset_owner;
+            let Some(node) = self.source_directory(directory)?.node(&name, with_xattrs)? else { continue };
             if !self.finder.is_seen(&from, node.attributes.kind, verdict)? || self.itself == Some(node.identity) {
                 continue;
             }
@@ -193,7 +246,9 @@ impl<'a> Placement<'a> {
         let attributes = self.attributes(node);
         let made = self.make_directory(to, &attributes)?;
         self.copy_contents(from, place, to)?;
-        if made { Ok(self.destination.set_attributes(to, &attributes)?) } else { self.set_time(to, attributes.mtime) }
+        let last = if made { Last::Attributes(attributes) } else { Last::Time(attributes.mtime) };
+        self.last.push((to.to_owned(), last));
+        Ok(())
     }
 
     /// Copies what is selected below a directory that is not.
@@ -201,14 +256,19 @@ impl<'a> Placement<'a> {
         let attributes = self.attributes(node);
         self.pending.push(Pending { to: to.to_owned(), attributes, state: PendingState::Waiting });
         self.copy_contents(from, place, to)?;
-        match self.pending.pop() {
-            // It keeps the time at which something was last put into it.
-            Some(Pending { attributes, state: PendingState::Present(true), .. }) => {
-                let now = self.destination.node(to)?.map_or(attributes.mtime, |node| node.attributes.mtime);
-                Ok(self.destination.set_attributes(to, &Attributes { mtime: now, ..attributes })?)
-            }
-            _ => Ok(()),
+        if let Some(Pending { attributes, state: PendingState::Present(true), .. }) = self.pending.pop() {
+            self.last.push((to.to_owned(), Last::AttributesButTime(attributes)));
         }
+        Ok(())
+    }
+
+    fn source_directory(&mut self, path: &Path) -> Result<&Directory<'a>, CopyError> {
+        let open = self.open.take().filter(|open| open.path() == path);
+        let directory = match open {
+            Some(open) => open,
+            None => self.finder.tree().directory(path)?,
+        };
+        Ok(self.open.insert(directory))
     }
 
     /// Makes the directories above what is about to be copied.
@@ -254,7 +314,7 @@ impl<'a> Placement<'a> {
                     self.write_file(from, &attributes, to)
                 }
             },
-            (FileKind::File, _) => self.write_file(from, &attributes, to),
+            (FileKind::File, _) => return self.start_file(from, &attributes, to),
             (FileKind::Symlink, Some(target)) => self.destination.create_symlink(to, target, &attributes),
             (FileKind::Socket, _) => {
                 tracing::warn!("socket {} not copied: no image can hold one", shown(from));
@@ -263,6 +323,20 @@ impl<'a> Placement<'a> {
             _ => self.destination.create_special(to, &attributes),
         };
         copied.or_else(|error| self.explain_file(error, to))
+    }
+
+    /// Starts to copy a file that has one name.
+    fn start_file(&mut self, from: &Path, attributes: &Attributes, to: &Path) -> Result<(), CopyError> {
+        let directory = from.parent().unwrap_or(Path::new(""));
+        let name = from.file_name().unwrap_or_default();
+        self.source_directory(directory)?;
+        let Some(open) = &self.open else { return Ok(()) };
+        let started = self.copies.start(self.destination, open, name, to, attributes);
+        started.or_else(|failed| self.explain_copy(failed))
+    }
+
+    fn explain_copy(&self, NotCopied { path, error }: NotCopied) -> Result<(), CopyError> {
+        self.explain_file(error, &path)
     }
 
     fn explain_file(&self, error: RootfsError, path: &Path) -> Result<(), CopyError> {
@@ -303,13 +377,6 @@ impl<'a> Placement<'a> {
         let Owner { uid, gid } = self.owner.unwrap_or(own);
         let xattrs = if reset { Xattrs::new() } else { capability_alone(xattrs) };
         Attributes { kind, mode, uid, gid, mtime, xattrs }
-    }
-
-    fn set_time(&mut self, path: &Path, mtime: Timestamp) -> Result<(), CopyError> {
-        if let Some(node) = self.destination.node(path)? {
-            self.destination.set_attributes(path, &Attributes { mtime, ..node.attributes })?;
-        }
-        Ok(())
     }
 }
 

@@ -1,0 +1,190 @@
+//! Making one regular file, whatever tree it goes into.
+//!
+//! It takes as few system calls as there can be, because most files of an image are small: a file that comes out with the
+//! owner and mode it is to have, as nearly all do, is made, written, given its time and looked at.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+
+use crate::fs::xattr::{self, Xattrs};
+use crate::fs::{FileKind, Status, sys};
+
+use super::attributes::Attributes;
+use super::index::{ContentHash, ContentHasher};
+
+/// Bytes read or written at a time.
+pub(super) const CHUNK: usize = 128 * 1024;
+/// Bits of a mode that a file may be made with; others do not survive a change of its owner.
+const PERMISSIONS: u32 = 0o777;
+
+/// A file to be made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NewFile<'a> {
+    /// The directory it goes into.
+    pub(super) directory: BorrowedFd<'a>,
+    /// Its name there.
+    pub(super) name: &'a OsStr,
+    /// What the image says of it.
+    pub(super) attributes: &'a Attributes,
+    /// The mode it gets on the disk.
+    pub(super) mode: u32,
+}
+
+/// A file that was made.
+#[derive(Debug)]
+pub(super) struct MadeFile {
+    /// What the disk shows of it.
+    pub(super) status: Status,
+    /// Of its content.
+    pub(super) hash: ContentHash,
+    /// Extended attributes that the file system did not take.
+    pub(super) missing_xattrs: Xattrs,
+    /// The file that was in its way, if it had no other name.
+    pub(super) replaced: Option<Status>,
+}
+
+impl NewFile<'_> {
+    /// Makes it of what `content` gives, through `buffer`, which is not empty. What is in its way is replaced, except a
+    /// directory.
+    pub(super) fn make(&self, content: &mut impl Read, buffer: &mut [u8]) -> io::Result<MadeFile> {
+        let (file, replaced) = self.create()?;
+        let hash = write_content(content, &file, buffer)?;
+        let (status, missing_xattrs) = self.finish(&file)?;
+        Ok(MadeFile { status, hash, missing_xattrs, replaced })
+    }
+
+    /// Makes it of bytes at hand.
+    pub(super) fn make_of(&self, content: &[u8]) -> io::Result<MadeFile> {
+        let (file, replaced) = self.create()?;
+        write_bytes(content, &file)?;
+        let (status, missing_xattrs) = self.finish(&file)?;
+        Ok(MadeFile { status, hash: ContentHash::of(content), missing_xattrs, replaced })
+    }
+
+    /// Makes it empty, and gives the file that was replaced if it had no other name.
+    pub(super) fn create(&self) -> rustix::io::Result<(File, Option<Status>)> {
+        let Self { directory, name, mode, .. } = *self;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let create = || sys::open_at(directory, name, flags, mode & PERMISSIONS).map(File::from);
+        match create() {
+            Err(Errno::EXIST) => {
+                let replaced = make_way(directory, name)?;
+                Ok((create()?, replaced))
+            }
+            answer => Ok((answer?, None)),
+        }
+    }
+
+    /// Gives owner, mode, attributes and time to the written file. Gives what the disk shows then, and what it did not take.
+    pub(super) fn finish(&self, file: &File) -> rustix::io::Result<(Status, Xattrs)> {
+        let Attributes { uid, gid, mtime, ref xattrs, .. } = *self.attributes;
+        held_or_recorded(sys::set_modified(file, mtime))?;
+        let status = Status::of(file)?;
+        let is_owned = (status.uid, status.gid) == (uid, gid);
+        if is_owned && status.mode == self.mode && xattrs.is_empty() {
+            return Ok((status, Xattrs::new()));
+        }
+        // An owner's change takes set-id bits and capabilities, so that it comes first. None of these moves the time.
+        if !is_owned {
+            held_or_recorded(rustix::fs::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))))?;
+        }
+        held_or_recorded(rustix::fs::fchmod(file, Mode::from_raw_mode(self.mode)))?;
+        let missing = set_xattrs(self.directory, self.name, xattrs)?;
+        Ok((Status::of(file)?, missing))
+    }
+}
+
+/// Removes the file that is in the way of a new one; a directory is an error. Gives what it was if no other name is left.
+pub(super) fn make_way(directory: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Option<Status>> {
+    let status = Status::at(directory, name)?;
+    if status.kind == FileKind::Directory {
+        return Err(Errno::EXIST);
+    }
+    rustix::fs::unlinkat(directory, name, AtFlags::empty())?;
+    Ok((status.link_count <= 1).then_some(status))
+}
+
+/// Sets extended attributes and gives those that the file system cannot hold.
+pub(super) fn set_xattrs(directory: BorrowedFd<'_>, name: &OsStr, xattrs: &Xattrs) -> rustix::io::Result<Xattrs> {
+    let mut missing = Xattrs::new();
+    for (attribute, value) in xattrs.iter().filter(|(attribute, _)| xattr::is_carried(attribute)) {
+        if !held_or_recorded(xattr::set_at(directory, name, attribute, value))? {
+            missing.insert(attribute.clone(), value.clone());
+        }
+    }
+    Ok(missing)
+}
+
+/// Whether the file system took an attribute. One it cannot hold is recorded instead; anything else is an error.
+pub(super) fn held_or_recorded(answer: rustix::io::Result<()>) -> rustix::io::Result<bool> {
+    match answer {
+        Ok(()) => Ok(true),
+        Err(Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::OVERFLOW) => Ok(false),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Copies everything `content` gives into an empty file and hashes it. Runs of zeros become holes, so that a small layer
+/// cannot fill a disk with nothing. A file that fits into `buffer`, which is not empty, is written in one piece.
+pub(super) fn write_content(content: &mut impl Read, file: &File, buffer: &mut [u8]) -> io::Result<ContentHash> {
+    let mut hasher = ContentHasher::new();
+    let mut size = 0_u64;
+    let mut hole = false;
+    loop {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match content.read(&mut buffer[filled..]) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let chunk = &buffer[..filled];
+        if chunk.is_empty() {
+            break;
+        }
+        hasher.update(chunk);
+        hole = write_chunk(chunk, filled == buffer.len(), file)?;
+        size += u64::try_from(filled).unwrap_or(u64::MAX);
+        if filled < buffer.len() {
+            break;
+        }
+        if let Some(signal) = crate::diag::interrupt::requested() {
+            return Err(io::Error::other(format!("interrupted by signal {signal}")));
+        }
+    }
+    if hole {
+        rustix::fs::ftruncate(file, size)?;
+    }
+    Ok(hasher.finish())
+}
+
+/// The same for content in memory.
+fn write_bytes(content: &[u8], file: &File) -> io::Result<()> {
+    let mut hole = false;
+    for chunk in content.chunks(CHUNK) {
+        hole = write_chunk(chunk, chunk.len() == CHUNK, file)?;
+    }
+    if hole {
+        rustix::fs::ftruncate(file, u64::try_from(content.len()).unwrap_or(u64::MAX))?;
+    }
+    Ok(())
+}
+
+/// Writes what comes next; zeros that fill the whole buffer as a hole. Says which it was.
+fn write_chunk(chunk: &[u8], is_full: bool, mut file: &File) -> io::Result<bool> {
+    let hole = is_full && chunk.iter().all(|byte| *byte == 0);
+    if hole {
+        let size = i64::try_from(chunk.len()).unwrap_or(i64::MAX);
+        rustix::fs::seek(file, rustix::fs::SeekFrom::Current(size))?;
+    } else {
+        file.write_all(chunk)?;
+    }
+    Ok(hole)
+}

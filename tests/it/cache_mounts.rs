@@ -6,11 +6,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crabwright::cache::{MountedCache, mount};
-use crabwright::image::layout::{LayoutReader, REF_NAME};
-use crabwright::image::{Blob, BlobSource, Descriptor, Digest, Manifest, Platform, media_type};
+use crabwright::image::{Blob, BlobSource, Descriptor, Digest, Platform, media_type};
 
-use crate::cache::faults::{Stage, each_fault};
-use crate::support::fake_registry::{FakeRegistry, Fault, Habits};
+use crate::support::caches::{CachePlace, STORES, Store};
+use crate::support::fake_registry::{FakeRegistry, Fault, Habits, Stage, each_fault};
 use crate::support::peers::peers;
 use crate::support::pod::Pod;
 use crate::support::program::{Ended, Workspace, run};
@@ -22,43 +21,26 @@ ARG TURN=0
 RUN --mount=type=cache,target=/c,id=packages cat /c/* 2>/dev/null; echo content-of-$TURN > /c/turn-$TURN
 ";
 
-/// The two kinds of places that caches can be in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Store {
-    Registry,
-    Directory,
-}
-
-const STORES: [Store; 2] = [Store::Registry, Store::Directory];
-
 /// A context, and a place for its caches that notes what is asked of it.
 struct Bench {
     workspace: Workspace,
     registry: FakeRegistry,
-    store: Store,
+    place: CachePlace,
 }
 
 impl Bench {
     async fn new(store: Store, dockerfile: &str) -> Self {
         let workspace = Workspace::new(&dockerfile.replace("{base}", &peers().busybox()));
-        Self { workspace, registry: FakeRegistry::start(Habits::default()).await, store }
-    }
-
-    fn directory(&self) -> PathBuf {
-        self.workspace.out().join("mounts")
-    }
-
-    /// `--cache-mounts-repo`
-    fn place(&self) -> String {
-        match self.store {
-            Store::Registry => format!("{}/mounts", self.registry.host()),
-            Store::Directory => format!("oci:{}", self.directory().display()),
-        }
+        let registry = FakeRegistry::start(Habits::default()).await;
+        let place = CachePlace::new(store, &registry, &workspace, "mounts");
+        Self { workspace, registry, place }
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.workspace.build();
-        command.args(["--no-push", "--isolation=namespace", "--cache-mounts-repo", &self.place()]).args(arguments);
+        command
+            .args(["--no-push", "--isolation=namespace", "--cache-mounts-repo", &self.place.to_string()])
+            .args(arguments);
         command
     }
 
@@ -86,41 +68,10 @@ impl Bench {
         self.registry.seen().iter().filter(|seen| seen.path.contains("/v2/mounts/")).count()
     }
 
-    /// What there is in the place, by tag.
-    fn tags(&self) -> Vec<String> {
-        match self.store {
-            Store::Registry => self.registry.tags("mounts"),
-            Store::Directory if !self.directory().exists() => Vec::new(),
-            Store::Directory => {
-                let manifests = LayoutReader::open(self.directory()).unwrap().manifests().unwrap();
-                manifests.iter().map(|descriptor| descriptor.annotations[REF_NAME].clone()).collect()
-            }
-        }
-    }
-
-    fn manifest(&self, tag: &str) -> Manifest {
-        match self.store {
-            Store::Registry => serde_json::from_slice(&self.registry.manifest("mounts", tag).unwrap()).unwrap(),
-            Store::Directory => {
-                let reader = LayoutReader::open(self.directory()).unwrap();
-                reader.manifest(&reader.find(tag).unwrap().unwrap()).unwrap()
-            }
-        }
-    }
-
     /// Whatever has a tag is there as a whole.
+    #[track_caller]
     fn assert_whole(&self) {
-        for tag in self.tags() {
-            let manifest = self.manifest(&tag);
-            for descriptor in manifest.layers.iter().chain([&manifest.config]) {
-                match self.store {
-                    Store::Registry => assert!(self.registry.has_blob("mounts", &descriptor.digest), "{tag}"),
-                    Store::Directory => {
-                        drop(LayoutReader::open(self.directory()).unwrap().verified_blob(descriptor).unwrap());
-                    }
-                }
-            }
-        }
+        self.place.assert_whole(&self.place.tags());
     }
 
     /// Puts an archive into the registry, as if the cache `packages` were that; `change` lies about it.
@@ -137,12 +88,6 @@ impl Bench {
         self.registry.put_blob("mounts", image.config_bytes);
         self.registry.put_manifest("mounts", &tag, media_type::OCI_MANIFEST, image.manifest_bytes);
     }
-}
-
-#[track_caller]
-fn says<'a>(ended: &'a Ended, words: &str) -> &'a Ended {
-    assert!(ended.said.contains(words), "{words:?} is not in\n{}", ended.said);
-    ended
 }
 
 /// How many warnings there were, besides those of requests that are tried again.
@@ -191,16 +136,16 @@ END
     for (turn, change) in pods.into_iter().enumerate() {
         let pod = change(Pod::for_workspace(&bench.workspace));
         let (place, turn_argument) =
-            (format!("--cache-mounts-repo={}", bench.place()), format!("--build-arg=TURN={turn}"));
+            (format!("--cache-mounts-repo={}", bench.place), format!("--build-arg=TURN={turn}"));
         let arguments =
             ["--context=dir:///workspace", "--insecure", "--insecure-pull", "--no-push", &place, &turn_argument];
         let ended = tokio::task::block_in_place(|| pod.run(&arguments)).success();
         let isolation = if turn % 3 == 0 { "isolation: own-root" } else { "isolation: namespace" };
-        says(&ended, isolation);
-        assert_eq!((warnings(&ended), bench.tags().len()), (0, 1), "{}", ended.said);
+        ended.says(isolation);
+        assert_eq!((warnings(&ended), bench.place.tags().len()), (0, 1), "{}", ended.said);
         let imported = usize::from(turn > 0);
-        says(&ended, &format!("mounts   {imported} imported"));
-        says(&ended, "1 exported");
+        ended.says(&format!("mounts   {imported} imported"));
+        ended.says("1 exported");
     }
 }
 
@@ -208,20 +153,20 @@ END
 async fn another_machine_goes_on_where_the_last_one_ended() {
     for store in STORES {
         let bench = Bench::new(store, GROWING).await;
-        says(&bench.build(&[]), "mounts   0 imported (0 B), 1 exported (13 B), 0 unchanged");
-        let first = bench.tags();
+        bench.build(&[]).says("mounts   0 imported (0 B), 1 exported (13 B), 0 unchanged");
+        let first = bench.place.tags();
         assert!(first.len() == 1 && first[0].starts_with("mount-") && !first[0].contains("packages"), "{first:?}");
-        let annotations = bench.manifest(&first[0]).annotations;
+        let annotations = bench.place.manifest(&first[0]).annotations;
         assert_eq!(annotations["dev.crabwright.mount.id"], "packages");
         assert_eq!(annotations["dev.crabwright.mount.size"], "13");
         assert!(annotations.contains_key("org.opencontainers.image.created"));
         let second = bench.build_elsewhere(&["--build-arg=TURN=1"]);
-        says(&second, "content-of-0");
-        says(&second, "cache mount packages: imported 13 B from");
-        says(&second, "mounts   1 imported (13 B), 1 exported (26 B), 0 unchanged");
+        second.says("content-of-0");
+        second.says("cache mount packages: imported 13 B from");
+        second.says("mounts   1 imported (13 B), 1 exported (26 B), 0 unchanged");
         let third = bench.build_elsewhere(&["--build-arg=TURN=2"]);
-        says(&third, "content-of-0\ncontent-of-1");
-        assert_eq!((bench.tags(), warnings(&third)), (first, 0), "one tag, which names the newest");
+        third.says("content-of-0\ncontent-of-1");
+        assert_eq!((bench.place.tags(), warnings(&third)), (first, 0), "one tag, which names the newest");
         bench.assert_whole();
     }
 }
@@ -233,18 +178,18 @@ async fn what_has_not_changed_is_not_written_again() {
     for store in STORES {
         let bench = Bench::new(store, reading).await;
         bench.build(&[]);
-        let manifest = bench.manifest(&bench.tags()[0]);
+        let manifest = bench.place.manifest(&bench.place.tags()[0]);
         // A machine that has the cache asks for nothing.
-        says(&bench.build(&[]), "mounts   0 imported (0 B), 0 exported (0 B), 1 unchanged");
+        bench.build(&[]).says("mounts   0 imported (0 B), 0 exported (0 B), 1 unchanged");
         assert_eq!(bench.requests(), 0);
         // Another one takes it, once for both commands.
-        says(&bench.build_elsewhere(&[]), "mounts   1 imported (2 B), 0 exported (0 B), 1 unchanged");
+        bench.build_elsewhere(&[]).says("mounts   1 imported (2 B), 0 exported (0 B), 1 unchanged");
         assert_eq!(bench.registry.count("PUT", "/v2/mounts/") + bench.registry.count("POST", "/v2/mounts/"), 0);
         if store == Store::Registry {
             assert_eq!(bench.registry.count("GET", "/v2/mounts/manifests/"), 1);
             assert_eq!(bench.registry.count("GET", "/v2/mounts/blobs/"), 1);
         }
-        assert_eq!(bench.manifest(&bench.tags()[0]), manifest);
+        assert_eq!(bench.place.manifest(&bench.place.tags()[0]), manifest);
         // The directory is there, and nothing is in it.
         for entry in std::fs::read_dir(bench.caches()).unwrap() {
             let file = entry.unwrap().path().join("file");
@@ -252,7 +197,7 @@ async fn what_has_not_changed_is_not_written_again() {
                 std::fs::remove_file(file).unwrap();
             }
         }
-        says(&bench.build(&[]), "mounts   1 imported (2 B), 0 exported (0 B), 1 unchanged");
+        bench.build(&[]).says("mounts   1 imported (2 B), 0 exported (0 B), 1 unchanged");
     }
 }
 
@@ -263,7 +208,7 @@ async fn what_was_written_as_it_was_is_not_sent_again() {
                      echo same > /c/file && touch -d '2020-01-01 00:00:00' /c/file\n";
     let bench = Bench::new(Store::Registry, rewriting).await;
     bench.build(&[]);
-    says(&bench.build_elsewhere(&[]), "mounts   1 imported (5 B), 0 exported (0 B), 1 unchanged");
+    bench.build_elsewhere(&[]).says("mounts   1 imported (5 B), 0 exported (0 B), 1 unchanged");
     assert_eq!(bench.registry.count("PUT", "/v2/mounts/"), 0);
 }
 
@@ -274,15 +219,15 @@ async fn a_large_cache_is_neither_written_nor_taken() {
     for store in STORES {
         let bench = Bench::new(store, large).await;
         let refused = bench.build(&["--cache-mounts-limit=4k"]);
-        says(&refused, "the cache /c is not exported: it has 5.0 kB, more than --cache-mounts-limit (4.0 kB)");
-        assert_eq!((warnings(&refused), bench.tags().len()), (1, 0), "{}", refused.said);
-        says(&bench.build_elsewhere(&[]), "1 exported (5.0 kB)");
+        refused.says("the cache /c is not exported: it has 5.0 kB, more than --cache-mounts-limit (4.0 kB)");
+        assert_eq!((warnings(&refused), bench.place.tags().len()), (1, 0), "{}", refused.said);
+        bench.build_elsewhere(&[]).says("1 exported (5.0 kB)");
         let refused = bench.build_elsewhere(&["--cache-mounts-limit=4999", "--no-push-cache", "--build-arg=EMPTY=yes"]);
-        says(&refused, "the cache /c is not imported from");
-        says(&refused, "it has 5.0 kB, more than --cache-mounts-limit (4.9 kB)");
+        refused.says("the cache /c is not imported from");
+        refused.says("it has 5.0 kB, more than --cache-mounts-limit (4.9 kB)");
         assert_eq!(warnings(&refused), 1, "{}", refused.said);
         assert_eq!(bench.registry.count("GET", "/v2/mounts/blobs/"), 0, "nothing is fetched for nothing");
-        says(&bench.build_elsewhere(&["--cache-mounts-limit=5000", "--no-push-cache"]), "1 imported (5.0 kB)");
+        bench.build_elsewhere(&["--cache-mounts-limit=5000", "--no-push-cache"]).says("1 imported (5.0 kB)");
     }
 }
 
@@ -292,8 +237,8 @@ async fn an_archive_that_is_too_large_is_not_written() {
     let random = "FROM {base}\nRUN --mount=type=cache,target=/c head -c 5000 /dev/urandom > /c/file\n";
     let bench = Bench::new(Store::Registry, random).await;
     let refused = bench.build(&["--cache-mounts-limit=5000"]);
-    says(&refused, "the cache /c is not exported: it has 5.");
-    assert_eq!((warnings(&refused), bench.tags().len()), (1, 0), "{}", refused.said);
+    refused.says("the cache /c is not exported: it has 5.");
+    assert_eq!((warnings(&refused), bench.place.tags().len()), (1, 0), "{}", refused.said);
 }
 
 /// Files of an image are a cache's first content, and not its second.
@@ -304,7 +249,7 @@ async fn what_is_imported_goes_before_files_of_an_image() {
                   if test $TURN = 0; then mv /c/seed /c/grown; else test \"$(ls /c)\" = grown; fi\n";
     let bench = Bench::new(Store::Registry, seeded).await;
     bench.build(&[]);
-    says(&bench.build_elsewhere(&["--build-arg=TURN=1"]), "mounts   1 imported");
+    bench.build_elsewhere(&["--build-arg=TURN=1"]).says("mounts   1 imported");
 }
 
 fn member(builder: &mut tar::Builder<Vec<u8>>, name: &str, kind: u8, link: &str, content: &[u8]) {
@@ -345,8 +290,8 @@ async fn what_is_hostile_is_refused_as_a_whole() {
     let bench = Bench::new(Store::Registry, dockerfile).await;
     let check = |name: &str, problem: &str| {
         let ended = bench.build(&["--cache-mounts-limit=1000000", "--no-push-cache"]);
-        says(&ended, "began-empty");
-        says(&ended, problem);
+        ended.says("began-empty");
+        ended.says(problem);
         assert_eq!(warnings(&ended), 1, "{name}: {}", ended.said);
         let left: Vec<_> = std::fs::read_dir(bench.caches()).unwrap().map(|entry| entry.unwrap().path()).collect();
         assert_eq!(left.len(), 2, "{name}: the cache and its lock: {left:?}");
@@ -381,7 +326,7 @@ async fn what_is_hostile_is_refused_as_a_whole() {
     bench.plant(&archive, zstd(&archive), |_| {});
     let ended = tokio::task::block_in_place(|| run(&mut bench.command(&[])));
     assert_ne!(ended.code, 0);
-    says(&ended, "cache mount packages: imported");
+    ended.says("cache mount packages: imported");
 }
 
 const READ: &[Stage] = &[
@@ -432,7 +377,12 @@ async fn faults_of_writing() {
         let built = bench.build(&[]);
         assert!(warnings(&built) <= 1 && !built.said.contains("panicked"), "{name}:\n{}", built.said);
         let is_there = built.said.contains("1 exported");
-        assert_eq!((is_there, warnings(&built) == 0), (bench.tags().len() == 1, is_there), "{name}:\n{}", built.said);
+        assert_eq!(
+            (is_there, warnings(&built) == 0),
+            (bench.place.tags().len() == 1, is_there),
+            "{name}:\n{}",
+            built.said
+        );
         bench.assert_whole();
     })
     .await;
@@ -446,7 +396,7 @@ async fn a_registry_that_is_down() {
     let mut command = bench.workspace.build();
     command.args(["--no-push", "--isolation=namespace", "--cache-mounts-repo=127.0.0.1:1/mounts"]);
     let built = run(&mut command).success();
-    says(&built, "the cache mounts in 127.0.0.1:1/mounts cannot be read: ");
+    built.says("the cache mounts in 127.0.0.1:1/mounts cannot be read: ");
     assert_eq!(warnings(&built), 1, "{}", built.said);
 }
 
@@ -458,7 +408,7 @@ async fn two_machines_at_once() {
         let others = [1, 2].map(|_| Workspace::new(&GROWING.replace("{base}", &peers().busybox())));
         let started = others.iter().enumerate().map(|(number, workspace)| {
             let mut command = workspace.build();
-            command.args(["--no-push", "--isolation=namespace", "--cache-mounts-repo", &bench.place()]);
+            command.args(["--no-push", "--isolation=namespace", "--cache-mounts-repo", &bench.place.to_string()]);
             command.arg(format!("--build-arg=TURN={number}")).stdout(Stdio::piped()).stderr(Stdio::piped());
             command.spawn().unwrap()
         });
@@ -467,9 +417,9 @@ async fn two_machines_at_once() {
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success() && !said.contains("warning:"), "{store:?}: {said}");
         }
-        assert_eq!(bench.tags().len(), 1);
+        assert_eq!(bench.place.tags().len(), 1);
         bench.assert_whole();
-        says(&bench.build(&["--build-arg=TURN=2"]), "content-of-");
+        bench.build(&["--build-arg=TURN=2"]).says("content-of-");
     }
 }
 
@@ -512,7 +462,7 @@ async fn a_build_that_is_asked_to_stop_exports_nothing() {
     let output = tokio::task::block_in_place(|| child.wait_with_output()).unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && !said.contains("warning:"), "{said}");
-    assert_eq!(bench.tags().len(), 0, "{said}");
+    assert_eq!(bench.place.tags().len(), 0, "{said}");
     assert_eq!(std::fs::read_dir(bench.caches()).unwrap().count(), 4, "two caches and their locks");
 }
 
@@ -524,8 +474,8 @@ async fn a_failing_command_exports_nothing_of_its_own() {
                    RUN --mount=type=cache,target=/spoiled touch /spoiled/y && exit 7\n";
     let bench = Bench::new(Store::Registry, failing).await;
     let ended = tokio::task::block_in_place(|| run(&mut bench.command(&[]))).refused(7, &["exit code: 7"]);
-    says(&ended, "cache mount /good: exported");
-    assert_eq!(bench.tags(), [mount::tag("/good", &Platform::host())]);
+    ended.says("cache mount /good: exported");
+    assert_eq!(bench.place.tags(), [mount::tag("/good", &Platform::host())]);
 }
 
 /// What does not run uses no cache.
@@ -535,8 +485,8 @@ async fn a_step_that_is_known_imports_nothing() {
     let layers = format!("--cache-repo={}/layers", bench.registry.host());
     bench.build(&["--cache", &layers]);
     let hit = bench.build_elsewhere(&["--cache", &layers]);
-    says(&hit, "cache    1 of 1 steps");
-    says(&hit, "mounts   0 imported (0 B), 0 exported (0 B), 0 unchanged");
+    hit.says("cache    1 of 1 steps");
+    hit.says("mounts   0 imported (0 B), 0 exported (0 B), 0 unchanged");
     assert_eq!(bench.requests(), 0);
 }
 
@@ -544,12 +494,12 @@ async fn a_step_that_is_known_imports_nothing() {
 async fn flags_say_what_is_read_and_written() {
     let bench = Bench::new(Store::Registry, GROWING).await;
     assert_eq!(bench.build(&["--no-push-cache"]).said.matches("exported 13 B").count(), 0);
-    assert_eq!(bench.tags().len(), 0);
+    assert_eq!(bench.place.tags().len(), 0);
     bench.build_elsewhere(&[]);
     let cold = bench.build_elsewhere(&["--no-cache", "--build-arg=TURN=1"]);
     assert!(!cold.said.contains("content-of-0"), "{}", cold.said);
     assert_eq!(bench.registry.count("GET", "/v2/mounts/"), 0);
-    says(&cold, "mounts   0 imported (0 B), 1 exported (13 B), 0 unchanged");
+    cold.says("mounts   0 imported (0 B), 1 exported (13 B), 0 unchanged");
     // An empty value is none, and without the flag nobody is asked.
     for flag in [&["--cache-mounts-repo="][..], &[]] {
         bench.registry.forget_requests();
@@ -569,7 +519,7 @@ async fn namespaces_are_apart() {
     bench.build_elsewhere(&["--build-arg=BUILDKIT_CACHE_MOUNT_NS=team"]);
     let host = Platform::host();
     let mut expected = [mount::tag("packages", &host), mount::tag("team/packages", &host)];
-    let mut found = bench.tags();
+    let mut found = bench.place.tags();
     expected.sort();
     found.sort();
     assert_eq!(found, expected);

@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crabwright::image::{Descriptor, media_type};
-
 use super::*;
 
 /// What can become of a cache between two builds.
@@ -16,47 +14,6 @@ struct Damage {
     shows_at_once: bool,
 }
 
-fn set_blob(bench: &Bench, digest: &Digest, content: Option<Vec<u8>>) {
-    match bench.store {
-        Store::Registry => bench.registry.damage_blob("cache", digest, content),
-        Store::Directory => {
-            let path = LayoutReader::open(bench.directory()).unwrap().blob_path(digest);
-            match content {
-                Some(content) => std::fs::write(path, content).unwrap(),
-                None if path.exists() => std::fs::remove_file(path).unwrap(),
-                None => {}
-            }
-        }
-    }
-}
-
-fn blob(bench: &Bench, digest: &Digest) -> Vec<u8> {
-    match bench.store {
-        Store::Registry => bench.registry.blob_content("cache", digest),
-        Store::Directory => std::fs::read(LayoutReader::open(bench.directory()).unwrap().blob_path(digest)).unwrap(),
-    }
-}
-
-/// Puts another manifest under a key.
-fn set_manifest(bench: &Bench, key: &str, content: &[u8]) {
-    match bench.store {
-        Store::Registry => drop(bench.registry.put_manifest("cache", key, media_type::OCI_MANIFEST, content.to_vec())),
-        Store::Directory => {
-            let descriptor = Descriptor::of(media_type::OCI_MANIFEST, content);
-            let reader = LayoutReader::open(bench.directory()).unwrap();
-            std::fs::write(reader.blob_path(&descriptor.digest), content).unwrap();
-            let mut index = reader.index().unwrap();
-            for entry in &mut index.manifests {
-                if entry.annotations[REF_NAME] == key {
-                    entry.digest = descriptor.digest.clone();
-                    entry.size = descriptor.size;
-                }
-            }
-            std::fs::write(bench.directory().join("index.json"), index.to_bytes().unwrap()).unwrap();
-        }
-    }
-}
-
 fn changed(manifest: &Manifest, change: impl FnOnce(&mut Manifest)) -> Vec<u8> {
     let mut manifest = manifest.clone();
     change(&mut manifest);
@@ -66,14 +23,14 @@ fn changed(manifest: &Manifest, change: impl FnOnce(&mut Manifest)) -> Vec<u8> {
 const DAMAGES: &[Damage] = &[
     Damage {
         name: "the layer is missing",
-        to: |bench, _, manifest| set_blob(bench, &manifest.layers[0].digest, None),
+        to: |bench, _, manifest| bench.place.damage_blob(&manifest.layers[0].digest, None),
         shows_at_once: true,
     },
     Damage {
         name: "the layer is corrupt",
         to: |bench, _, manifest| {
             let layer = &manifest.layers[0];
-            set_blob(bench, &layer.digest, Some(vec![0; layer.size as usize]));
+            bench.place.damage_blob(&layer.digest, Some(vec![0; layer.size as usize]));
         },
         shows_at_once: false,
     },
@@ -81,55 +38,57 @@ const DAMAGES: &[Damage] = &[
         name: "the layer is truncated",
         to: |bench, _, manifest| {
             let layer = &manifest.layers[0];
-            set_blob(bench, &layer.digest, Some(vec![0; layer.size as usize - 1]));
+            bench.place.damage_blob(&layer.digest, Some(vec![0; layer.size as usize - 1]));
         },
         shows_at_once: true,
     },
     Damage {
         name: "the manifest is no JSON",
-        to: |bench, key, _| set_manifest(bench, key, b"<html>not found</html>"),
+        to: |bench, key, _| bench.place.damage_manifest(key, b"<html>not found</html>"),
         shows_at_once: true,
     },
     Damage {
         name: "the manifest is truncated",
         to: |bench, key, manifest| {
             let bytes = manifest.to_bytes().unwrap();
-            set_manifest(bench, key, &bytes[..bytes.len() / 2]);
+            bench.place.damage_manifest(key, &bytes[..bytes.len() / 2]);
         },
         shows_at_once: true,
     },
     Damage {
         name: "the entry is that of another step",
         to: |bench, key, manifest| {
-            let other = bench.keys().into_iter().find(|other| bench.manifest(other).layers != manifest.layers);
-            set_manifest(bench, key, &bench.manifest(&other.unwrap()).to_bytes().unwrap());
+            let other = bench.keys().into_iter().find(|other| bench.place.manifest(other).layers != manifest.layers);
+            bench.place.damage_manifest(key, &bench.place.manifest(&other.unwrap()).to_bytes().unwrap());
         },
         shows_at_once: true,
     },
     Damage {
         name: "another image has the tag",
-        to: |bench, key, manifest| set_manifest(bench, key, &changed(manifest, |other| other.annotations.clear())),
+        to: |bench, key, manifest| {
+            bench.place.damage_manifest(key, &changed(manifest, |other| other.annotations.clear()));
+        },
         shows_at_once: true,
     },
     Damage {
         name: "the entry has no layer",
-        to: |bench, key, manifest| set_manifest(bench, key, &changed(manifest, |other| other.layers.clear())),
+        to: |bench, key, manifest| bench.place.damage_manifest(key, &changed(manifest, |other| other.layers.clear())),
         shows_at_once: true,
     },
     Damage {
         name: "the layer has a media type that nobody knows",
         to: |bench, key, manifest| {
             let other = changed(manifest, |other| other.layers[0].media_type = "application/x-tar".to_owned());
-            set_manifest(bench, key, &other);
+            bench.place.damage_manifest(key, &other);
         },
         shows_at_once: true,
     },
     Damage {
         name: "the layer is another one than the configuration says",
         to: |bench, key, manifest| {
-            let other = bench.keys().into_iter().map(|other| bench.manifest(&other));
+            let other = bench.keys().into_iter().map(|other| bench.place.manifest(&other));
             let other = other.into_iter().find(|other| other.layers != manifest.layers).unwrap().layers;
-            set_manifest(bench, key, &changed(manifest, |own| own.layers = other));
+            bench.place.damage_manifest(key, &changed(manifest, |own| own.layers = other));
         },
         shows_at_once: false,
     },
@@ -163,7 +122,7 @@ async fn whatever_is_wrong_with_an_entry_is_a_miss() {
             bench.build();
             let first = bench.image_layers()[1].clone();
             for key in bench.keys() {
-                let manifest = bench.manifest(&key);
+                let manifest = bench.place.manifest(&key);
                 if manifest.layers.first().is_some_and(|layer| layer.digest == first) {
                     to(&bench, &key, &manifest);
                 }
@@ -187,12 +146,12 @@ async fn a_layer_that_breaks_at_the_push_is_made_again() {
         let bench = Bench::with(store, READING, Habits::default()).await;
         bench.build();
         for digest in bench.layers() {
-            let content = blob(&bench, &digest).iter().map(|byte| byte ^ 1).collect();
-            set_blob(&bench, &digest, Some(content));
+            let content = bench.place.blob(&digest).iter().map(|byte| byte ^ 1).collect();
+            bench.place.damage_blob(&digest, Some(content));
         }
         let elsewhere = FakeRegistry::start(Habits::default()).await;
         let mut command = bench.workspace.build();
-        command.args(["--cache", "--cache-repo", &bench.place()]);
+        command.args(["--cache", "--cache-repo", &bench.place.to_string()]);
         command.arg(format!("--destination={}/app:1", elsewhere.host()));
         let built = Built(run(&mut command).success());
         built.says("cannot be used");
@@ -219,9 +178,9 @@ async fn entries_expire() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_that_is_no_layout_is_left_alone() {
     let bench = Bench::new(Store::Directory).await;
-    std::fs::create_dir(bench.directory()).unwrap();
-    std::fs::write(bench.directory().join("index.json"), "[]").unwrap();
+    std::fs::create_dir(bench.place.directory()).unwrap();
+    std::fs::write(bench.place.directory().join("index.json"), "[]").unwrap();
     let built = bench.build();
     built.says("cannot be read");
-    assert_eq!(std::fs::read(bench.directory().join("index.json")).unwrap(), b"[]");
+    assert_eq!(std::fs::read(bench.place.directory().join("index.json")).unwrap(), b"[]");
 }

@@ -2,26 +2,9 @@
 //! names blobs that are missing.
 
 use super::*;
-use crate::support::fake_registry::{Fault, HABITS};
+use crate::support::fake_registry::{Fault, HABITS, Stage, each_fault, side_by_side};
 
 const SMALL: &str = "FROM {base}\nRUN echo one > /one\nRUN cat /one > /two\nCOPY main.txt /main\n";
-
-fn status(status: u16) -> Fault {
-    Fault::Status(status, Vec::new(), String::new())
-}
-
-fn faults() -> Vec<Fault> {
-    let at_once = Fault::Status(429, vec![("retry-after", "0".to_owned())], String::new());
-    let refusals = [401, 403, 404, 500, 502, 503, 504].map(status);
-    refusals.into_iter().chain([at_once, Fault::Close]).collect()
-}
-
-/// Where a fault strikes the cache, and how the body of its answer may be damaged there.
-pub(crate) struct Stage {
-    pub(crate) method: &'static str,
-    pub(crate) path: &'static str,
-    pub(crate) damages: &'static [Fault],
-}
 
 const READ: &[Stage] = &[
     Stage {
@@ -55,35 +38,6 @@ fn assert_image_whole(bench: &Bench, name: &str) {
     for descriptor in image.layers.iter().chain([&image.config]) {
         assert!(bench.registry.has_blob("app", &descriptor.digest), "{name}");
     }
-}
-
-/// What fails is waited for: so the cases run beside each other.
-async fn side_by_side<F: Future<Output = ()> + Send + 'static>(cases: impl IntoIterator<Item = F>) {
-    let mut running = tokio::task::JoinSet::new();
-    // The machine has other things to do.
-    let turns = std::sync::Arc::new(tokio::sync::Semaphore::new(8));
-    for case in cases {
-        let turns = std::sync::Arc::clone(&turns);
-        running.spawn(async move {
-            let _turn = turns.acquire().await.unwrap();
-            case.await;
-        });
-    }
-    assert!(!running.join_all().await.is_empty());
-}
-
-pub(crate) async fn each_fault<F: Future<Output = ()> + Send + 'static>(
-    stages: &'static [Stage],
-    case: impl Fn(&'static Stage, Fault, String) -> F,
-) {
-    let mut cases = Vec::new();
-    for stage in stages {
-        for fault in faults().into_iter().chain(stage.damages.iter().cloned()) {
-            let name = format!("{} {} {fault:?}", stage.method, stage.path);
-            cases.push(case(stage, fault, name));
-        }
-    }
-    side_by_side(cases).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 16)]
@@ -129,7 +83,7 @@ async fn habits_of_registries() {
         let config = tempfile::tempdir().unwrap();
         let auth = format!(r#"{{"auths":{{"{}":{{"username":"robot","password":"sesame"}}}}}}"#, registry.host());
         std::fs::write(config.path().join("config.json"), auth).unwrap();
-        let bench = Bench { registry, ..Bench::with(Store::Registry, SMALL, Habits::default()).await };
+        let bench = Bench::at(Store::Registry, registry, SMALL);
         let build = || {
             bench.registry.forget_faults();
             bench.registry.forget_requests();

@@ -52,7 +52,7 @@ async fn layers_are_mounted_and_not_uploaded_twice() {
     bench.registry.forget_requests();
     let destination = format!("--destination={}/other:1", bench.registry.host());
     let mut command = bench.workspace.build();
-    command.args(["--cache", "--cache-repo", &bench.place(), &destination]);
+    command.args(["--cache", "--cache-repo", &bench.place.to_string(), &destination]);
     run(&mut command).success();
     assert_eq!(uploads("other"), (2, 2), "the base's layer and the configuration are uploaded, the rest mounted");
     assert_eq!(bench.registry.count("GET", "/blobs/"), 0);
@@ -247,7 +247,7 @@ async fn flags_say_what_is_kept() {
 async fn without_the_flag_there_is_no_cache() {
     let bench = Bench::new(Store::Registry).await;
     let mut command = bench.workspace.build();
-    command.args(["--cache-repo", &bench.place(), "--no-push"]);
+    command.args(["--cache-repo", &bench.place.to_string(), "--no-push"]);
     run(&mut command).success();
     assert_eq!(bench.registry.seen().len(), 0);
 }

@@ -1,7 +1,7 @@
 //! Layers of earlier builds: found where they may be, and nowhere else.
 
 mod damage;
-pub(crate) mod faults;
+mod faults;
 mod hits;
 mod leaks;
 mod order;
@@ -13,9 +13,9 @@ mod together;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crabwright::image::layout::{LayoutReader, REF_NAME};
 use crabwright::image::{Digest, Manifest};
 
+use crate::support::caches::{CachePlace, STORES, Store};
 use crate::support::fake_registry::{FakeRegistry, Habits};
 use crate::support::peers::peers;
 use crate::support::program::{Ended, Workspace, run};
@@ -35,20 +35,11 @@ COPY --from=build /out /result
 CMD [\"cat\", \"/result\"]
 ";
 
-/// The two kinds of places that a cache can be in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Store {
-    Registry,
-    Directory,
-}
-
-const STORES: [Store; 2] = [Store::Registry, Store::Directory];
-
 /// A context, a cache, and a registry that notes what is asked of it.
 struct Bench {
     workspace: Workspace,
     registry: FakeRegistry,
-    store: Store,
+    place: CachePlace,
 }
 
 impl Bench {
@@ -57,31 +48,24 @@ impl Bench {
     }
 
     async fn with(store: Store, dockerfile: &str, habits: Habits) -> Self {
+        Self::at(store, FakeRegistry::start(habits).await, dockerfile)
+    }
+
+    fn at(store: Store, registry: FakeRegistry, dockerfile: &str) -> Self {
         let workspace = Workspace::new(&dockerfile.replace("{base}", &peers().busybox()));
         workspace
             .file(".dockerignore", "Dockerfile\n.dockerignore\n")
             .file("req.txt", "1\n")
             .file("main.txt", "main\n")
             .file("lib/a.txt", "a\n");
-        Self { workspace, registry: FakeRegistry::start(habits).await, store }
-    }
-
-    fn directory(&self) -> PathBuf {
-        self.workspace.out().join("cache")
-    }
-
-    /// `--cache-repo`
-    fn place(&self) -> String {
-        match self.store {
-            Store::Registry => format!("{}/cache", self.registry.host()),
-            Store::Directory => format!("oci:{}", self.directory().display()),
-        }
+        let place = CachePlace::new(store, &registry, &workspace, "cache");
+        Self { workspace, registry, place }
     }
 
     /// The command line of a build of a context with this bench's cache.
     fn command_of(&self, workspace: &Workspace) -> Command {
         let mut command = workspace.build();
-        command.args(["--cache", "--cache-repo", &self.place(), "--isolation=namespace"]);
+        command.args(["--cache", "--cache-repo", &self.place.to_string(), "--isolation=namespace"]);
         command.arg(format!("--destination={}/app:1", self.registry.host()));
         command
     }
@@ -105,49 +89,22 @@ impl Bench {
 
     /// The keys of all entries, in order.
     fn keys(&self) -> Vec<String> {
-        let names: Vec<String> = match self.store {
-            Store::Registry => self.registry.tags("cache"),
-            Store::Directory => {
-                let manifests = LayoutReader::open(self.directory()).unwrap().manifests().unwrap();
-                manifests.iter().map(|descriptor| descriptor.annotations[REF_NAME].clone()).collect()
-            }
-        };
-        names.into_iter().filter(|name| name.len() == 64).collect()
-    }
-
-    /// The manifest of a key.
-    fn manifest(&self, key: &str) -> Manifest {
-        match self.store {
-            Store::Registry => serde_json::from_slice(&self.registry.manifest("cache", key).unwrap()).unwrap(),
-            Store::Directory => {
-                let reader = LayoutReader::open(self.directory()).unwrap();
-                reader.manifest(&reader.find(key).unwrap().unwrap()).unwrap()
-            }
-        }
+        self.place.tags().into_iter().filter(|name| name.len() == 64).collect()
     }
 
     /// The layers of all entries.
     fn layers(&self) -> Vec<Digest> {
         let mut layers: Vec<Digest> =
-            self.keys().iter().map(|key| self.manifest(key).layers[0].digest.clone()).collect();
+            self.keys().iter().map(|key| self.place.manifest(key).layers[0].digest.clone()).collect();
         layers.sort();
         layers.dedup();
         layers
     }
 
     /// Every entry's parts are there, and its layer is what its digest says.
+    #[track_caller]
     fn assert_entries_whole(&self) {
-        for key in self.keys() {
-            let manifest = self.manifest(&key);
-            for descriptor in manifest.layers.iter().chain([&manifest.config]) {
-                match self.store {
-                    Store::Registry => assert!(self.registry.has_blob("cache", &descriptor.digest), "{key}"),
-                    Store::Directory => {
-                        drop(LayoutReader::open(self.directory()).unwrap().verified_blob(descriptor).unwrap());
-                    }
-                }
-            }
-        }
+        self.place.assert_whole(&self.keys());
     }
 
     /// The manifest of the image that was pushed.
@@ -186,7 +143,7 @@ impl Built {
 
     #[track_caller]
     fn says(&self, text: &str) -> &Self {
-        assert!(self.said().contains(text), "{text:?} is not in\n{}", self.said());
+        self.0.says(text);
         self
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::support::program::crabwright;
 
 fn prune(bench: &Bench, arguments: &[&str]) -> Ended {
-    run(crabwright().args(["cache", "prune", "--insecure", "--cache-repo", &bench.place()]).args(arguments))
+    run(crabwright().args(["cache", "prune", "--insecure", "--cache-repo", &bench.place.to_string()]).args(arguments))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,7 +41,7 @@ async fn what_has_expired_goes_and_the_rest_stays() {
 async fn files_that_nothing_leads_to_go_unless_they_are_new() {
     let bench = Bench::new(Store::Directory).await;
     bench.build();
-    let blobs = bench.directory().join("blobs/sha256");
+    let blobs = bench.place.directory().join("blobs/sha256");
     let count = || std::fs::read_dir(&blobs).unwrap().count();
     let all = count();
     // As a writer leaves it that was killed.

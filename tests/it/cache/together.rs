@@ -15,7 +15,7 @@ async fn sixteen_builds_side_by_side() {
         let builds: Vec<_> = (0..16)
             .map(|number| {
                 let mut command = bench.workspace.build();
-                command.args(["--cache", "--cache-repo", &bench.place(), "--isolation=namespace"]);
+                command.args(["--cache", "--cache-repo", &bench.place.to_string(), "--isolation=namespace"]);
                 command.arg(format!("--destination={}/app{number}:1", bench.registry.host()));
                 command.arg(format!("--build-arg=VERSION={}", number % 4));
                 command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
@@ -47,7 +47,7 @@ async fn killed_in_the_middle() {
             std::thread::sleep(Duration::from_millis(moment * 60));
             child.kill().unwrap();
             child.wait().unwrap();
-            if store == Store::Directory && !bench.directory().join("index.json").exists() {
+            if store == Store::Directory && !bench.place.directory().join("index.json").exists() {
                 continue;
             }
             bench.assert_entries_whole();
@@ -81,24 +81,23 @@ async fn layers_of_two_builds_are_not_mixed() {
     other.build();
     // The first step's entries of one cache, the second step's of the other.
     let (first, second) = (one.image().layers[1].digest.clone(), other.image().layers[2].digest.clone());
-    let reader = LayoutReader::open(other.directory()).unwrap();
-    let mut index = LayoutReader::open(one.directory()).unwrap().index().unwrap();
+    let (layout, other_layout) = (one.place.layout(), other.place.layout());
+    let mut index = layout.index().unwrap();
     index.manifests.retain(|entry| {
-        let manifest = LayoutReader::open(one.directory()).unwrap().manifest(entry).unwrap();
+        let manifest = layout.manifest(entry).unwrap();
         manifest.layers.first().is_some_and(|layer| layer.digest == first)
     });
-    for entry in reader.index().unwrap().manifests {
-        let manifest = reader.manifest(&entry).unwrap();
+    for entry in other_layout.index().unwrap().manifests {
+        let manifest = other_layout.manifest(&entry).unwrap();
         if manifest.layers.first().is_some_and(|layer| layer.digest == second) {
             let copied = manifest.layers.iter().chain([&manifest.config]).map(|part| part.digest.clone());
             for digest in copied.chain([entry.digest.clone()]) {
-                let path = |bench: &Bench| LayoutReader::open(bench.directory()).unwrap().blob_path(&digest);
-                std::fs::copy(path(&other), path(&one)).unwrap();
+                std::fs::copy(other_layout.blob_path(&digest), layout.blob_path(&digest)).unwrap();
             }
             index.manifests.push(entry);
         }
     }
-    std::fs::write(one.directory().join("index.json"), index.to_bytes().unwrap()).unwrap();
+    std::fs::write(one.place.directory().join("index.json"), index.to_bytes().unwrap()).unwrap();
     let built = one.build();
     assert_eq!(built.carried_out(), 1, "the second command has to run again: {}", built.said());
     assert_eq!(one.image().layers[1].digest, first);

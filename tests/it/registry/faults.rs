@@ -13,14 +13,6 @@ enum Outcome {
 
 use Outcome::{Fails, Succeeds};
 
-fn status(status: u16) -> Fault {
-    Fault::Status(status, Vec::new(), String::new())
-}
-
-fn at_once() -> Fault {
-    Fault::Status(429, vec![("retry-after", "0".to_owned())], String::new())
-}
-
 /// Where a fault strikes.
 struct Stage {
     method: &'static str,
@@ -37,7 +29,8 @@ const TAG: Stage = Stage { method: "PUT", path: "/manifests/" };
 
 /// The faults that pass, and are therefore tried again, wherever they strike.
 fn passing() -> Vec<Fault> {
-    vec![at_once(), status(500), status(502), status(503), status(504), status(408), Fault::Close]
+    let statuses = [500, 502, 503, 504, 408].map(Fault::status);
+    statuses.into_iter().chain([Fault::too_many_requests(), Fault::Close]).collect()
 }
 
 #[tokio::test]
@@ -49,12 +42,12 @@ async fn faults_of_a_pull() {
     }
     let denied = Fault::Status(403, vec![], r#"{"errors":[{"code":"DENIED","message":"not yours"}]}"#.to_owned());
     for stage in [|| MANIFEST, || BLOB] {
-        table.push((stage(), status(503), u32::MAX, Fails(&["pull ", "503 Service Unavailable"])));
-        table.push((stage(), at_once(), u32::MAX, Fails(&["429 Too Many Requests"])));
+        table.push((stage(), Fault::status(503), u32::MAX, Fails(&["pull ", "503 Service Unavailable"])));
+        table.push((stage(), Fault::too_many_requests(), u32::MAX, Fails(&["429 Too Many Requests"])));
         table.push((stage(), Fault::Close, u32::MAX, Fails(&["the connection to"])));
         table.push((stage(), denied.clone(), 1, Fails(&["403", "DENIED: not yours"])));
-        table.push((stage(), status(404), 1, Fails(&["404"])));
-        table.push((stage(), status(401), 1, Fails(&["401"])));
+        table.push((stage(), Fault::status(404), 1, Fails(&["404"])));
+        table.push((stage(), Fault::status(401), 1, Fails(&["401"])));
     }
     table.push((BLOB, Fault::ResetMidBody, 2, Succeeds));
     table.push((BLOB, Fault::ShortChunkedBody, 2, Succeeds));
@@ -95,19 +88,19 @@ async fn faults_of_a_push() {
     }
     for stage in [|| OPEN, || UPLOAD, || TAG] {
         table.push((stage(), Fault::SlowBody, 1, Succeeds));
-        table.push((stage(), status(503), forever, Fails(&["503 Service Unavailable"])));
+        table.push((stage(), Fault::status(503), forever, Fails(&["503 Service Unavailable"])));
         table.push((stage(), Fault::Close, forever, Fails(&["the connection to"])));
-        table.push((stage(), status(401), forever, Fails(&["401"])));
-        table.push((stage(), status(403), forever, Fails(&["403"])));
+        table.push((stage(), Fault::status(401), forever, Fails(&["401"])));
+        table.push((stage(), Fault::status(403), forever, Fails(&["403"])));
     }
     for answer in [400, 404, 405, 501] {
-        table.push((HEAD, status(answer), forever, Succeeds));
+        table.push((HEAD, Fault::status(answer), forever, Succeeds));
     }
     table.push((OPEN, Fault::Without("location"), forever, Fails(&["answered without a Location"])));
-    table.push((OPEN, status(404), forever, Fails(&["404"])));
+    table.push((OPEN, Fault::status(404), forever, Fails(&["404"])));
     table.push((UPLOAD, Fault::BreakUpload(20), 2, Succeeds));
     table.push((UPLOAD, Fault::BreakUpload(0), 2, Succeeds));
-    table.push((UPLOAD, status(404), 1, Succeeds));
+    table.push((UPLOAD, Fault::status(404), 1, Succeeds));
     table.push((UPLOAD, Fault::Early(413), forever, Fails(&["413 Payload Too Large"])));
     let full = r#"{"errors":[{"code":"DENIED","message":"adding 47 B would exceed the quota"}]}"#;
     table.push((UPLOAD, Fault::Status(403, vec![], full.to_owned()), forever, Fails(&["exceed the quota"])));
@@ -146,10 +139,10 @@ async fn faults_of_a_token_server() {
     let forever = u32::MAX;
     let mut table: Vec<(Fault, u32, Outcome)> =
         passing().into_iter().chain([Fault::SlowBody]).map(|fault| (fault, 2, Succeeds)).collect();
-    table.push((status(503), forever, Fails(&["503 Service Unavailable"])));
+    table.push((Fault::status(503), forever, Fails(&["503 Service Unavailable"])));
     table.push((Fault::Close, forever, Fails(&["the connection to"])));
-    table.push((status(401), forever, Fails(&["401"])));
-    table.push((status(403), forever, Fails(&["403"])));
+    table.push((Fault::status(401), forever, Fails(&["401"])));
+    table.push((Fault::status(403), forever, Fails(&["403"])));
     table.push((Fault::ShortBody, forever, Fails(&["token"])));
     table.push((Fault::CorruptBody, forever, Fails(&["token"])));
     for (fault, times, outcome) in table {

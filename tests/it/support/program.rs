@@ -31,6 +31,13 @@ impl Ended {
         self
     }
 
+    /// Panics unless these words are in what was said.
+    #[track_caller]
+    pub(crate) fn says(&self, words: &str) -> &Self {
+        assert!(self.said.contains(words), "{words:?} is not in\n{}", self.said);
+        self
+    }
+
     /// Panics unless the program failed with this code and said all of these words (compared without case).
     #[track_caller]
     pub(crate) fn refused(self, code: i32, words: &[&str]) -> Self {

@@ -38,6 +38,18 @@ pub(crate) enum Fault {
     Without(&'static str),
 }
 
+impl Fault {
+    /// This status alone.
+    pub(crate) fn status(status: u16) -> Self {
+        Self::Status(status, Vec::new(), String::new())
+    }
+
+    /// Too many requests, and the next is welcome at once.
+    pub(crate) fn too_many_requests() -> Self {
+        Self::Status(429, vec![("retry-after", "0".to_owned())], String::new())
+    }
+}
+
 /// A body without a length that ends, well or badly, after `content`.
 fn cut(content: Bytes, end: Option<io::Error>) -> Body {
     let first = stream::once(async { Ok(Frame::data(content)) });

@@ -23,12 +23,14 @@ use tokio_rustls::TlsAcceptor;
 mod authentication;
 mod faults;
 mod habits;
+mod stages;
 mod uploads;
 
 pub(crate) use authentication::Authentication;
 pub(crate) use faults::Fault;
 use faults::damage;
 pub(crate) use habits::{HABITS, Habits};
+pub(crate) use stages::{Stage, each_fault, side_by_side};
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 

@@ -11,6 +11,7 @@
 
 pub mod archive;
 mod attributes;
+mod baseline;
 mod change;
 mod copy;
 mod directory;
@@ -19,6 +20,7 @@ mod extract;
 mod file;
 mod file_copies;
 mod index;
+mod make;
 mod record;
 mod skeleton;
 mod tree;

@@ -1,0 +1,96 @@
+//! The index of a tree after a layer was written or its files were moved: what the next compare starts from.
+
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use crate::fs::{FileKind, Status, Timestamp};
+
+use super::change::{Change, ChangeKind};
+use super::error::{RootfsError, check_interrupt};
+use super::index::{ContentHash, Entry};
+use super::tree::Tree;
+
+impl Tree {
+    /// Makes the changes of a written layer part of the baseline. `hashes` are those of the regular files' content.
+    ///
+    /// # Errors
+    /// A changed path cannot be looked at any more.
+    pub fn absorb(&mut self, changes: &[Change], hashes: &HashMap<PathBuf, ContentHash>) -> Result<(), RootfsError> {
+        self.layers += 1;
+        for Change { path, kind } in changes {
+            check_interrupt()?;
+            if *kind == ChangeKind::Removed {
+                self.index.remove_below(path);
+                self.index.remove(path);
+                continue;
+            }
+            let entry = self.entry(path, hashes.get(path)).map_err(|errno| self.error("look at", path, errno))?;
+            if !entry.is_directory() {
+                self.index.remove_below(path);
+            }
+            self.index.insert(path.clone(), entry);
+        }
+        self.refresh_links()?;
+        self.index.set_complete();
+        Ok(())
+    }
+
+    /// Which names are one file may have changed for names that are no change themselves: a file replaced by its equal, or
+    /// the last name left of several. What a later compare makes of them depends on the inodes being right.
+    fn refresh_links(&mut self) -> Result<(), RootfsError> {
+        let linked = self.index.iter().filter(|(_, entry)| entry.linked());
+        let moved: Vec<(PathBuf, Option<Status>)> = linked
+            .filter_map(|(path, entry)| {
+                let status = self.root().parent(path).and_then(|(directory, name)| Status::at(directory, &name)).ok();
+                (!status.is_some_and(|status| entry.is_stamped(&status))).then(|| (path.to_owned(), status))
+            })
+            .collect();
+        for (path, status) in moved {
+            if let (Some(entry), Some(status)) = (self.index.get_mut(&path), status) {
+                entry.restamp(&status);
+                // Only the compare looked at the content, perhaps of part of the tree.
+                entry.distrust();
+            }
+        }
+        check_interrupt()
+    }
+
+    fn entry(&self, path: &Path, hash: Option<&ContentHash>) -> rustix::io::Result<Entry> {
+        let (directory, name) = self.root().parent(path)?;
+        let status = Status::at(&directory, &name)?;
+        let attributes = self.attributes_at(directory.as_fd(), &name, &status)?;
+        let (content, trusted) = match (status.kind, hash) {
+            (FileKind::Symlink, _) => {
+                (ContentHash::of(rustix::fs::readlinkat(&directory, &name, Vec::new())?.to_bytes()), true)
+            }
+            (_, Some(hash)) => (*hash, true),
+            (FileKind::File, None) => (ContentHash::default(), self.is_placeholder(&status)),
+            _ => (ContentHash::default(), true),
+        };
+        let mut entry = Entry::new(attributes, &status, content, self.layers);
+        if !trusted {
+            entry.distrust();
+        }
+        Ok(entry)
+    }
+
+    /// Whether an empty file on the disk stands for something else.
+    fn is_placeholder(&self, status: &Status) -> bool {
+        self.plain_attributes(status).kind != status.kind
+    }
+
+    /// Takes a new change time for a path whose inode the build itself renamed away and back: the baseline goes along if it
+    /// has the change time `before` and the disk now shows `after`. Otherwise something else touched the file, and the next
+    /// compare looks closely.
+    pub fn restamp(&mut self, path: &Path, before: Timestamp, after: Timestamp) {
+        let status = self.root().parent(path).and_then(|(directory, name)| Status::at(directory, &name));
+        if let (Ok(status), Some(entry)) = (status, self.index.get_mut(path))
+            && entry.identity() == (status.device, status.inode)
+            && entry.changed() == before
+            && status.changed == after
+        {
+            entry.restamp(&status);
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! What is made, changed and removed in a tree.
+//!
+//! Callers name a path. Layers and copies, which make many files in one directory, hold it open and name the file in it
+//! (`make_*`). What is made gets its attributes last, and what the disk does not take of them is recorded.
+
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::fs::xattr;
+use crate::fs::{self, FileKind, Status, sys};
+
+use super::attributes::Attributes;
+use super::error::{RootfsError, check_interrupt};
+use super::file::{CHUNK, MadeFile, NewFile, held_or_recorded, make_way, set_xattrs};
+use super::index::ContentHash;
+use super::tree::{Tree, xattrs_at};
+
+impl Tree {
+    /// Makes a directory, or gives the attributes to one that is there. Its parent must exist. Files made in it later move
+    /// its time; [`Tree::set_attributes`] sets it again.
+    ///
+    /// # Errors
+    /// Something else is in the way, or the directory cannot be made.
+    pub fn create_directory(&mut self, path: &Path, attributes: &Attributes) -> Result<(), RootfsError> {
+        let (directory, name) = self.parent_of(path)?;
+        if self.absent(path).is_some() {
+            return Err(self.error("create directory", path, Errno::EXIST));
+        }
+        self.make_directory(directory.as_fd(), &name, attributes)
+            .map_err(|errno| self.error("create directory", path, errno))?;
+        Ok(())
+    }
+
+    pub(super) fn make_directory(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+        attributes: &Attributes,
+    ) -> rustix::io::Result<Status> {
+        match rustix::fs::mkdirat(directory, name, Mode::RWXU) {
+            Err(Errno::EXIST) if Status::at(directory, name)?.kind == FileKind::Directory => {}
+            answer => answer?,
+        }
+        self.dress(directory, name, attributes, true)
+    }
+
+    /// Makes a regular file with what `content` gives. A file, link or special file of that name is replaced – not
+    /// written into, so that its hard links keep their content –; a directory is an error. Gives the content's hash.
+    ///
+    /// # Errors
+    /// A directory is in the way, the content cannot be read, or the file cannot be written.
+    pub fn create_file(
+        &mut self,
+        path: &Path,
+        attributes: &Attributes,
+        content: impl Read,
+    ) -> Result<ContentHash, RootfsError> {
+        let (directory, name) = self.parent_of(path)?;
+        let (_, hash) = self.make_file(directory.as_fd(), &name, attributes, content).map_err(|source| {
+            match check_interrupt() {
+                Err(interrupted) => interrupted,
+                Ok(()) => fs::Error::new("write", self.shown(path), source).into(),
+            }
+        })?;
+        Ok(hash)
+    }
+
+    pub(super) fn make_file(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+        attributes: &Attributes,
+        mut content: impl Read,
+    ) -> io::Result<(Status, ContentHash)> {
+        self.buffer.resize(CHUNK, 0);
+        let new = NewFile { directory, name, attributes, mode: self.mode_on_disk(attributes) };
+        let made = new.make(&mut content, &mut self.buffer)?;
+        Ok(self.note_file(attributes, made))
+    }
+
+    /// Records what the disk does not show of a file that was made.
+    pub(super) fn note_file(&mut self, attributes: &Attributes, made: MadeFile) -> (Status, ContentHash) {
+        let MadeFile { status, hash, missing_xattrs, replaced } = made;
+        if let Some(replaced) = replaced {
+            self.records.forget(&replaced);
+        }
+        self.records.note(attributes, &status, missing_xattrs);
+        (status, hash)
+    }
+
+    pub(super) fn make_empty_file(&mut self, directory: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<OwnedFd> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        self.replacing(directory, name, |directory, name| sys::open_at(directory, name, flags, 0o600))
+    }
+
+    /// Makes a symbolic link that holds `target`, whatever that leads to. What it replaces is as for a file.
+    ///
+    /// # Errors
+    /// A directory is in the way, or the link cannot be made.
+    pub fn create_symlink(&mut self, path: &Path, target: &OsStr, attributes: &Attributes) -> Result<(), RootfsError> {
+        let (directory, name) = self.parent_of(path)?;
+        self.make_symlink(directory.as_fd(), &name, target, attributes)
+            .map_err(|errno| self.error("create symbolic link", path, errno))?;
+        Ok(())
+    }
+
+    pub(super) fn make_symlink(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+        target: &OsStr,
+        attributes: &Attributes,
+    ) -> rustix::io::Result<Status> {
+        self.replacing(directory, name, |directory, name| rustix::fs::symlinkat(target, directory, name))?;
+        self.dress(directory, name, attributes, false)
+    }
+
+    /// Gives the file `existing` the further name `new`. What it replaces is as for a file. A symbolic link as last
+    /// component of `existing` is itself linked.
+    ///
+    /// # Errors
+    /// `existing` is missing or a directory, a directory is in the way, or the link cannot be made.
+    pub fn create_hard_link(&mut self, existing: &Path, new: &Path) -> Result<(), RootfsError> {
+        let (from, from_name) = self.parent_of(existing)?;
+        let (to, to_name) = self.parent_of(new)?;
+        let same = match (Status::at(&from, &from_name), Status::at(&to, &to_name)) {
+            (Ok(one), Ok(two)) => (one.device, one.inode) == (two.device, two.inode),
+            (Err(errno), _) => return Err(self.error("link to", existing, errno)),
+            _ => false,
+        };
+        if same {
+            return Ok(());
+        }
+        self.make_hard_link(from.as_fd(), &from_name, to.as_fd(), &to_name)
+            .map_err(|errno| self.error("create hard link", new, errno))
+    }
+
+    pub(super) fn make_hard_link(
+        &mut self,
+        from: BorrowedFd<'_>,
+        from_name: &OsStr,
+        to: BorrowedFd<'_>,
+        to_name: &OsStr,
+    ) -> rustix::io::Result<()> {
+        self.replacing(to, to_name, |to, to_name| rustix::fs::linkat(from, from_name, to, to_name, AtFlags::empty()))
+    }
+
+    /// Makes a device node or named pipe as `attributes.kind` says. Where devices are not permitted an empty file stands for
+    /// it and the record says what it is. What it replaces is as for a file.
+    ///
+    /// # Errors
+    /// The kind is not a special file's, a directory is in the way, or the node cannot be made.
+    pub fn create_special(&mut self, path: &Path, attributes: &Attributes) -> Result<(), RootfsError> {
+        let (directory, name) = self.parent_of(path)?;
+        self.make_special(directory.as_fd(), &name, attributes)
+            .map_err(|errno| self.error("create special file", path, errno))?;
+        Ok(())
+    }
+
+    pub(super) fn make_special(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+        attributes: &Attributes,
+    ) -> rustix::io::Result<Status> {
+        let (kind, device) = match attributes.kind {
+            FileKind::CharDevice { major, minor } => (FileType::CharacterDevice, rustix::fs::makedev(major, minor)),
+            FileKind::BlockDevice { major, minor } => (FileType::BlockDevice, rustix::fs::makedev(major, minor)),
+            FileKind::Fifo => (FileType::Fifo, 0),
+            FileKind::File | FileKind::Directory | FileKind::Symlink | FileKind::Socket => return Err(Errno::INVAL),
+        };
+        let made = self.replacing(directory, name, |directory, name| {
+            rustix::fs::mknodat(directory, name, kind, Mode::RUSR | Mode::WUSR, device)
+        });
+        match made {
+            Err(Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP) => drop(self.make_empty_file(directory, name)?),
+            answer => answer?,
+        }
+        self.dress(directory, name, attributes, false)
+    }
+
+    /// Removes what is at `path`, with everything below it; a link is not followed. That nothing is there is fine.
+    ///
+    /// # Errors
+    /// Something cannot be removed.
+    pub fn remove(&mut self, path: &Path) -> Result<(), RootfsError> {
+        let removed = self.root().parent(path).and_then(|(directory, name)| fs::remove_at(directory, &name));
+        match removed {
+            Err(Errno::NOENT | Errno::NOTDIR) | Ok(()) => Ok(()),
+            Err(errno) => Err(self.error("remove", path, errno)),
+        }
+    }
+
+    /// Gives mode, owner, time and exactly these extended attributes to what is at `path`; a link is not followed. The
+    /// kind is not changed. What the file system cannot hold goes to the record.
+    ///
+    /// # Errors
+    /// Nothing is there, or an attribute was refused for another reason than that it cannot be held.
+    pub fn set_attributes(&mut self, path: &Path, attributes: &Attributes) -> Result<(), RootfsError> {
+        let set = self.root().parent(path).and_then(|(directory, name)| {
+            let status = Status::at(&directory, &name)?;
+            let kind = self.plain_attributes(&status).kind;
+            self.dress(directory.as_fd(), &name, &Attributes { kind, ..attributes.clone() }, true)
+        });
+        set.map_err(|errno| self.error("set attributes of", path, errno))?;
+        Ok(())
+    }
+
+    /// Applies attributes to a file in the order in which they survive: an owner's change takes set-id bits and capabilities,
+    /// and anything else moves no time. `existed` says that extended attributes may be there that are not wanted.
+    pub(super) fn dress(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+        attributes: &Attributes,
+        existed: bool,
+    ) -> rustix::io::Result<Status> {
+        let Attributes { uid, gid, xattrs, .. } = attributes;
+        held_or_recorded(sys::chown_at(directory, name, *uid, *gid))?;
+        if attributes.kind != FileKind::Symlink {
+            held_or_recorded(sys::chmod_at(directory, name, self.mode_on_disk(attributes)))?;
+        }
+        if existed {
+            for attribute in xattrs_at(directory, name, attributes.kind)?.keys() {
+                if !xattrs.contains_key(attribute) {
+                    held_or_recorded(xattr::remove_at(directory, name, attribute))?;
+                }
+            }
+        }
+        self.finish_dressing(directory, name, attributes)
+    }
+
+    /// The mode that a file gets: where permissions bind, its own, and what it takes to read it and to write below it. The
+    /// difference is recorded.
+    pub(super) fn mode_on_disk(&self, attributes: &Attributes) -> u32 {
+        match attributes.kind {
+            FileKind::Directory if self.is_bound => attributes.mode | 0o700,
+            FileKind::File if self.is_bound => attributes.mode | 0o400,
+            _ => attributes.mode,
+        }
+    }
+
+    fn finish_dressing(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+        attributes: &Attributes,
+    ) -> rustix::io::Result<Status> {
+        let missing = set_xattrs(directory, name, &attributes.xattrs)?;
+        held_or_recorded(sys::set_modified_at(directory, name, attributes.mtime))?;
+        let status = Status::at(directory, name)?;
+        self.records.note(attributes, &status, missing);
+        Ok(status)
+    }
+
+    /// Runs `make`, and once more after removing the file that is in its way.
+    fn replacing<T>(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &OsStr,
+        make: impl Fn(BorrowedFd<'_>, &OsStr) -> rustix::io::Result<T>,
+    ) -> rustix::io::Result<T> {
+        match make(directory, name) {
+            Err(Errno::EXIST) => {
+                if let Some(replaced) = make_way(directory, name)? {
+                    self.records.forget(&replaced);
+                }
+                make(directory, name)
+            }
+            answer => answer,
+        }
+    }
+}

@@ -62,24 +62,21 @@ const TELLING: [&str; 8] = ["signature", "sig", "token", "credential", "password
 
 /// A text of somebody's, such as an instruction, without the credentials in the URLs that stand in it.
 pub fn text(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    let mut end = 0;
-    for range in credentials(text) {
-        shown.push_str(&text[end..range.start]);
-        shown.push_str("[redacted]");
-        end = range.end;
-    }
-    shown.push_str(&text[end..]);
-    shown
+    with_credentials_as(text, |_| "[redacted]".to_owned())
 }
 
 /// The same with every byte of them covered, so that all others stay in their places.
 pub fn masked(text: &str) -> String {
+    with_credentials_as(text, |length| "*".repeat(length))
+}
+
+/// The text with what `stand_in` gives for so many bytes of a credential.
+fn with_credentials_as(text: &str, stand_in: impl Fn(usize) -> String) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut end = 0;
     for range in credentials(text) {
         shown.push_str(&text[end..range.start]);
-        shown.push_str(&"*".repeat(range.len()));
+        shown.push_str(&stand_in(range.len()));
         end = range.end;
     }
     shown.push_str(&text[end..]);

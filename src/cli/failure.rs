@@ -18,6 +18,7 @@ use crate::builder::BuildError;
 use crate::cache::LayerCacheError;
 use crate::diag::line::{LineFormat, Style};
 use crate::diag::progress::Progress;
+use crate::diag::{messages, with_causes};
 use crate::dockerfile::ast::{Source, Span};
 use crate::executor::{CopyError, ExecutorError, StepError};
 use crate::lint;
@@ -58,7 +59,7 @@ impl Failure {
     #[must_use]
     pub fn from_error(error: &(dyn Error + 'static)) -> Self {
         let mut failure = Self::new(error.to_string());
-        failure.causes = chain(error.source());
+        failure.causes = error.source().map(messages).unwrap_or_default();
         failure
     }
 
@@ -127,19 +128,6 @@ impl Failure {
         }
         progress.log(Level::ERROR, &self.message, &fields);
     }
-}
-
-/// The messages of an error and of everything below it. A message that a wrapper only repeats is left out.
-fn chain(mut error: Option<&(dyn Error + 'static)>) -> Vec<String> {
-    let mut messages: Vec<String> = Vec::new();
-    while let Some(current) = error {
-        let message = current.to_string();
-        if messages.last() != Some(&message) {
-            messages.push(message);
-        }
-        error = current.source();
-    }
-    messages
 }
 
 impl From<UsageError> for Failure {
@@ -237,7 +225,7 @@ fn dockerfile(mut errors: Vec<PlanError>) -> Failure {
     }
     let mut failure = Failure::new(format!("the Dockerfile has {} errors", errors.len()));
     for error in &errors {
-        let causes: String = chain(error.source()).iter().map(|cause| format!(": {cause}")).collect();
+        let causes = error.source().map(|cause| format!(": {}", with_causes(cause))).unwrap_or_default();
         let message = match &error.hint {
             Some(hint) => format!("{}{causes} ({hint})", error.message),
             None => format!("{}{causes}", error.message),
@@ -272,7 +260,7 @@ fn planning(error: &PlanError) -> Failure {
 fn step(text: &str, place: Place, cause: &StepError) -> Failure {
     let mut failure = match cause {
         StepError::Exit(_) | StepError::Signal(_) => Failure::new(format!("{text}: {cause}")),
-        other => Failure { causes: chain(Some(other)), ..Failure::new(format!("{text} failed")) },
+        other => Failure { causes: messages(other), ..Failure::new(format!("{text} failed")) },
     };
     let label = match cause {
         StepError::Signal(signal) => signal_name(*signal),

@@ -1,10 +1,9 @@
-//! An error and its causes on one line.
+//! An error and its causes, one by one or on one line.
 
 use std::error::Error;
 
-/// The messages of an error and of everything below it, separated by colons. A message that a wrapper only repeats is
-/// left out.
-pub fn with_causes(error: &(dyn Error + 'static)) -> String {
+/// The messages of an error and of everything below it. A message that a wrapper only repeats is left out.
+pub fn messages(error: &(dyn Error + 'static)) -> Vec<String> {
     let mut messages = vec![error.to_string()];
     let mut next = error.source();
     while let Some(cause) = next {
@@ -14,7 +13,12 @@ pub fn with_causes(error: &(dyn Error + 'static)) -> String {
         }
         next = cause.source();
     }
-    messages.join(": ")
+    messages
+}
+
+/// The same on one line, separated by colons.
+pub fn with_causes(error: &(dyn Error + 'static)) -> String {
+    messages(error).join(": ")
 }
 
 #[cfg(test)]

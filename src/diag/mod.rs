@@ -14,7 +14,7 @@ mod suggestion;
 mod summary;
 mod terminal;
 
-pub use causes::with_causes;
+pub use causes::{messages, with_causes};
 pub use step::Step;
 pub use suggestion::suggest;
 pub use summary::{CacheMountsSummary, CacheSummary, Phase, Summary};

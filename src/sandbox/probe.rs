@@ -15,6 +15,7 @@ use super::raw::Fork;
 use super::{
     IdMapping, Isolation, OwnRootConsent, SandboxError, capability, container_check, mounts, null_device, raw,
 };
+use crate::diag::with_causes;
 
 /// The isolation that works here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +104,7 @@ fn try_namespace() -> Result<Chosen, Vec<String>> {
             Ok(Report::Probed { processes }) => return Ok(namespace(how, mapping, processes)),
             Ok(Report::Failed(failure)) => failure.to_string(),
             Ok(_) => "the probe gave no answer".to_owned(),
-            Err(error) => chain(&error),
+            Err(error) => with_causes(&error),
         };
         // What is forbidden is mostly forbidden for every map.
         if !reasons.iter().any(|known| known.ends_with(&reason)) {
@@ -153,18 +154,6 @@ fn try_own_root(consent: OwnRootConsent, reason: &str) -> Result<Chosen, Sandbox
     }
     let own_system = consent.own_system;
     Ok(Chosen { isolation: Isolation::OwnRoot, reason, id_mapping: None, processes: false, own_system })
-}
-
-/// An error and its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text.push_str(": ");
-        text.push_str(&next.to_string());
-        cause = next.source();
-    }
-    text
 }
 
 /// In the child: tries the set-up of a command with these ids (`None`: those it has).

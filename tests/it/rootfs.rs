@@ -4,6 +4,7 @@ use std::io::Read;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
+use crabwright::diag::with_causes;
 use crabwright::rootfs::archive::{MemberKind, Reader};
 use crabwright::rootfs::{Attributes, FileKind, RootfsError, Timestamp, Tree};
 
@@ -86,16 +87,10 @@ impl Fixture {
     /// Applies an archive that must be refused, and gives the error with its causes.
     fn refused(&mut self, archive: &Archive) -> String {
         let error = self.tree.apply_layer("sha256:test", archive.bytes().as_slice()).expect_err("refused");
-        let mut text = error.to_string();
-        let mut cause = std::error::Error::source(&error);
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
         assert_eq!(std::fs::read_to_string(self.directory.path().join("outside")).expect("outside"), "untouched");
         let beside: Vec<_> = std::fs::read_dir(self.directory.path()).expect("list").collect();
         assert_eq!(beside.len(), 2, "nothing but the root and the file beside it");
-        text
+        with_causes(&error)
     }
 
     fn content(&self, path: &str) -> String {

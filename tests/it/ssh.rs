@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
+use crabwright::diag::with_causes;
 use crabwright::ssh::{Agents, SshSource};
 
 use crate::support::peers::peers;
@@ -52,14 +53,9 @@ impl Listening {
         // deeper than the name of a socket may be long
         let directory = self.directory.path().join("d".repeat(120));
         let agents =
-            Agents::new(&[source], directory, self.runtime.handle().clone()).map_err(|error| describe(&error))?;
-        Ok(agents.socket(flag.split('=').next().unwrap()).map_err(|error| describe(&error))?.expect("an agent"))
+            Agents::new(&[source], directory, self.runtime.handle().clone()).map_err(|error| with_causes(&error))?;
+        Ok(agents.socket(flag.split('=').next().unwrap()).map_err(|error| with_causes(&error))?.expect("an agent"))
     }
-}
-
-fn describe(error: &crabwright::ssh::SshError) -> String {
-    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
-    format!("{error}{cause}")
 }
 
 /// The programs of OpenSSH want a short name.

@@ -70,7 +70,7 @@ async fn faults_of_a_pull() {
         match (pull.await, outcome) {
             (Ok(path), Succeeds) => assert_eq!(std::fs::read(path).expect("the layer"), LAYER, "{name}"),
             (Err(error), Fails(words)) => {
-                let text = shown(&error);
+                let text = with_causes(&error);
                 assert!(words.iter().all(|word| text.contains(word)), "{name}: {text}");
                 assert!(workspace.store.get(&layer()).expect("a store").is_none(), "{name}");
             }
@@ -124,7 +124,7 @@ async fn faults_of_a_push() {
                 assert_eq!(registry.open_uploads(), 0, "{name}: uploads were left open");
             }
             (Err(error), Fails(words)) => {
-                let text = shown(&error);
+                let text = with_causes(&error);
                 assert!(words.iter().all(|word| text.contains(word)), "{name}: {text}");
                 assert!(!tagged, "{name}");
             }
@@ -154,7 +154,7 @@ async fn faults_of_a_token_server() {
         let (client, target) = (robot(&[&registry], "sesame"), reference(&registry, "app:1"));
         let pulled = client.resolve(&reference(&registry, "base:1"), &linux_amd64()).await.map(drop);
         let pushed = workspace.push(&client, &image(workspace.layer_file()), &[target]).await.map(drop);
-        let texts = [pulled.err().map(|error| shown(&error)), pushed.err().map(|error| shown(&error))];
+        let texts = [pulled.err().map(|error| with_causes(&error)), pushed.err().map(|error| with_causes(&error))];
         for text in texts {
             match (text, &outcome) {
                 (None, Succeeds) => {}

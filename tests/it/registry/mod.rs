@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crabwright::cache::BlobStore;
 use crabwright::diag::progress::Progress;
+use crabwright::diag::with_causes;
 use crabwright::http::RetryPolicy;
 use crabwright::image::layout::LayoutReader;
 use crabwright::image::{
@@ -119,18 +120,6 @@ impl Workspace {
     async fn push(&self, client: &Client, image: &Image, to: &[Reference]) -> Result<PushSummary, PushError> {
         push(&Uploads::new(client, to, &Progress::hidden(), self.store.clone())?, image, ExistingTags::Replace).await
     }
-}
-
-/// The whole chain of an error, as it is shown.
-fn shown(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 fn files_in(directory: &Path) -> usize {
@@ -271,8 +260,8 @@ async fn errors_of_a_signed_redirect_do_not_show_the_signature() {
     storage.fail("GET", "/elsewhere/", 0, u32::MAX, Fault::Close);
     let target = workspace.path().join("layer");
     let error = anonymous().fetch_blob(&reference(&registry, "base"), &layer(), &target).await.expect_err("closed");
-    assert!(!shown(&error).contains("signature") && !format!("{error:?}").contains("signature"), "{error:?}");
-    assert!(shown(&error).contains(&storage.host()), "the host that failed is named: {error}");
+    assert!(!with_causes(&error).contains("signature") && !format!("{error:?}").contains("signature"), "{error:?}");
+    assert!(with_causes(&error).contains(&storage.host()), "the host that failed is named: {error}");
 }
 
 #[tokio::test]
@@ -325,7 +314,7 @@ async fn wrong_credentials_are_named_but_never_shown() {
         let client = robot(&[&registry], "hunter2");
         let target = reference(&registry, "app:1");
         let error = workspace.push(&client, &image(workspace.layer_file()), &[target]).await.expect_err("refused");
-        let text = format!("{} {:?} {:?}", shown(&error), error, error.hint());
+        let text = format!("{} {:?} {:?}", with_causes(&error), error, error.hint());
         assert!(text.contains("401"), "{text}");
         assert!(text.contains("user \\\"robot\\\"") && text.contains("config.json"), "{text}");
         assert!(!text.contains("hunter2") && !text.contains("aHVudGVyMg"), "{text}");
@@ -409,7 +398,7 @@ async fn an_upload_that_continues_on_another_host_gets_no_credentials() {
     let target = reference(&registry, "app:1");
     // The blobs end up in the storage, which this registry does not look into.
     let error = workspace.push(&client, &image(workspace.layer_file()), &[target]).await.expect_err("no blobs");
-    assert!(shown(&error).contains("MANIFEST_BLOB_UNKNOWN"), "{}", shown(&error));
+    assert!(with_causes(&error).contains("MANIFEST_BLOB_UNKNOWN"), "{}", with_causes(&error));
     assert!(storage.has_blob("app", &layer().digest));
     assert!(storage.seen().iter().all(|seen| seen.authorization.is_none()));
 }
@@ -440,7 +429,7 @@ async fn a_tag_that_fails_says_which_were_written() {
     registry.fail("PUT", "/manifests/2", 0, 1, Fault::Status(403, Vec::new(), denied.to_owned()));
     let tags = ["app:1", "app:2"].map(|name| reference(&registry, name));
     let error = workspace.push(&anonymous(), &image(workspace.layer_file()), &tags).await.expect_err("denied");
-    let text = shown(&error);
+    let text = with_causes(&error);
     for part in ["app:2", "already written: ", "app:1", "403", "DENIED: tag is immutable"] {
         assert!(text.contains(part), "{part}: {text}");
     }
@@ -459,7 +448,7 @@ async fn a_refusal_in_the_middle_of_an_upload_is_understood() {
     let target = reference(&registry, "app:1");
     registry.fail("PUT", "/blobs/uploads/", 0, u32::MAX, Fault::Early(413));
     let error = workspace.push(&anonymous(), &image, std::slice::from_ref(&target)).await.expect_err("too large");
-    assert!(shown(&error).contains("413"), "{}", shown(&error));
+    assert!(with_causes(&error).contains("413"), "{}", with_causes(&error));
     assert!(error.hint().expect("a hint").contains("limits the size"));
     let registry = FakeRegistry::start(Habits::default()).await;
     let target = reference(&registry, "app:1");
@@ -511,7 +500,7 @@ async fn a_spool_file_of_another_size_is_not_uploaded() {
     let image = image(workspace.layer_file());
     std::fs::write(workspace.path().join("layer.spool"), b"short").expect("a shorter file");
     let error = workspace.push(&anonymous(), &image, &[reference(&registry, "app:1")]).await.expect_err("too short");
-    assert!(shown(&error).contains("the file has 5 bytes, its descriptor says 47"), "{}", shown(&error));
+    assert!(with_causes(&error).contains("the file has 5 bytes, its descriptor says 47"), "{}", with_causes(&error));
 }
 
 #[tokio::test]
@@ -528,7 +517,7 @@ async fn a_registry_that_does_not_run_is_asked_about() {
     let nobody = Reference::parse("127.0.0.1:1/app:1").expect("a reference");
     let error = anonymous().resolve(&nobody, &linux_amd64()).await.expect_err("nobody listens");
     assert!(matches!(error, RegistryError::Connect { .. }), "{error:?}");
-    assert!(shown(&error).contains("cannot connect to 127.0.0.1:1"), "{}", shown(&error));
+    assert!(with_causes(&error).contains("cannot connect to 127.0.0.1:1"), "{}", with_causes(&error));
     let hint = error.hint().expect("a hint");
     assert!(hint.contains("is the registry running") && hint.contains("--insecure-registry=127.0.0.1:1"), "{hint}");
 }

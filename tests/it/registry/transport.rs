@@ -134,7 +134,7 @@ async fn an_identity_token_is_exchanged_and_a_registry_token_is_shown_as_it_is()
     assert!(tokens.iter().all(|seen| seen.method == "POST" && seen.query.is_empty() && seen.authorization.is_none()));
     let wrong = with(r#"{"identitytoken":"other-sesame"}"#);
     let error = workspace.push(&wrong, &image, std::slice::from_ref(&target)).await.expect_err("refused");
-    let text = format!("{} {error:?} {:?}", shown(&error), error.hint());
+    let text = format!("{} {error:?} {:?}", with_causes(&error), error.hint());
     assert!(text.contains("an identity token comes from") && !text.contains("other-sesame"), "{text}");
     assert!(text.contains("scope repository:app:pull,push"), "{text}");
     let bearer = with(r#"{"registrytoken":"token-1"}"#);

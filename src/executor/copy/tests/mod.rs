@@ -10,6 +10,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 use crate::context::IgnoreMatcher;
+use crate::diag::with_causes;
 use crate::fs::{FileKind, Timestamp};
 use crate::rootfs::{Attributes, Tree};
 
@@ -68,14 +69,7 @@ impl Trees {
     }
 
     fn refused(&mut self, words: &str) -> String {
-        let error = self.try_step(&step(words)).expect_err(words);
-        let mut text = error.to_string();
-        let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(&error);
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        text
+        with_causes(&self.try_step(&step(words)).expect_err(words))
     }
 
     /// Everything in the destination, one line a path.

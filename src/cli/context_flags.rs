@@ -117,6 +117,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::typed::variables;
 
     #[test]
     fn sizes_have_units() {
@@ -155,10 +156,8 @@ mod tests {
 
     #[test]
     fn a_token_is_the_user() {
-        let login = |variables: &'static [(&str, &str)]| {
-            git_login(&|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into()))
-                .unwrap()
-                .map(|(user, password)| format!("{user}:{}", password.reveal()))
+        let login = |environment: &'static [(&str, &str)]| {
+            git_login(&variables(environment)).unwrap().map(|(user, password)| format!("{user}:{}", password.reveal()))
         };
         assert_eq!(login(&[]), None);
         assert_eq!(login(&[("GIT_USERNAME", "u"), ("GIT_PASSWORD", "p")]).as_deref(), Some("u:p"));

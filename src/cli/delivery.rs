@@ -196,24 +196,8 @@ fn without_digest(flag: &'static str, reference: Reference) -> Result<Reference,
 
 #[cfg(test)]
 mod tests {
-    use std::error::Error as _;
-
     use super::*;
-    use crate::cli::{Invocation, parse, request};
-
-    fn asked(line: &str, environment: &[(&str, &str)]) -> Result<crate::builder::BuildRequest, String> {
-        let Invocation::Build(flags) = parse(std::iter::once("crabwright").chain(line.split_whitespace())).unwrap()
-        else {
-            panic!("{line} is no build")
-        };
-        request(*flags, &|name| {
-            environment.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
-        })
-        .map_err(|error| match error.source() {
-            Some(source) => format!("{error}: {source}"),
-            None => error.to_string(),
-        })
-    }
+    use crate::cli::typed::asked;
 
     fn names(line: &str) -> (Vec<String>, bool) {
         let request = asked(line, &[]).unwrap();

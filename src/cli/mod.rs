@@ -20,6 +20,8 @@ mod prune;
 pub mod registry_flags;
 mod request;
 mod snippet;
+#[cfg(test)]
+mod typed;
 mod warmer;
 
 pub use failure::Failure;

@@ -214,12 +214,10 @@ fn sources(words: Vec<String>) -> Result<Vec<Source>, RegistryFlagError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::typed::variables;
 
     fn asked(flags: RegistryFlags, environment: &[(&str, &str)]) -> Result<ClientConfig, String> {
-        client_config(flags, &|name| {
-            environment.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
-        })
-        .map_err(|error| error.to_string())
+        client_config(flags, &variables(environment)).map_err(|error| error.to_string())
     }
 
     #[test]

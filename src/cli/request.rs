@@ -389,27 +389,10 @@ pub(super) fn variable(
 
 #[cfg(test)]
 mod tests {
-    use std::error::Error as _;
-
     use super::*;
-    use crate::cli::{Invocation, parse};
+    use crate::cli::typed::asked;
     use crate::layer::Compression;
     use crate::location::ContextLocation;
-
-    /// The request for a command line and an environment, both as one would type them.
-    fn asked(line: &str, environment: &[(&str, &str)]) -> Result<BuildRequest, String> {
-        let Invocation::Build(flags) = parse(std::iter::once("crabwright").chain(line.split_whitespace())).unwrap()
-        else {
-            panic!("{line} is no build")
-        };
-        request(*flags, &|name| {
-            environment.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
-        })
-        .map_err(|error| match error.source() {
-            Some(source) => format!("{error}: {source}"),
-            None => error.to_string(),
-        })
-    }
 
     #[test]
     fn defaults_are_kanikos() {

@@ -77,6 +77,18 @@ fn target(plan: &Plan) -> &Stage {
     &plan.stages[plan.target]
 }
 
+/// The copies of the target.
+fn copies(plan: &Plan) -> Vec<&Copy> {
+    target(plan)
+        .steps
+        .iter()
+        .filter_map(|step| match &step.action {
+            Action::Copy(copy) => Some(copy),
+            _ => None,
+        })
+        .collect()
+}
+
 fn history(plan: &Plan) -> Vec<String> {
     let entries = &target(plan).config.history;
     entries
@@ -270,14 +282,7 @@ fn named_contexts_go_before_stages_and_images() {
     .expect("a plan");
     assert_eq!((plan.stages.len(), plan.images.len()), (1, 1));
     assert_eq!(target(&plan).base, Base::Image(0));
-    let from: Vec<CopyFrom> = target(&plan)
-        .steps
-        .iter()
-        .filter_map(|step| match &step.action {
-            Action::Copy(copy) => Some(copy.from),
-            _ => None,
-        })
-        .collect();
+    let from: Vec<CopyFrom> = copies(&plan).iter().map(|copy| copy.from).collect();
     let directory = CopyFrom::Directory;
     assert_eq!(from, [directory(0), directory(1), directory(1), CopyFrom::Image(0)]);
     let plan = plan_with("FROM missing AS alpine\nRUN exit 1\nFROM alpine\nRUN b\n", &options).expect("a plan");
@@ -309,14 +314,7 @@ fn sources_on_the_network_keep_their_place_among_the_others() {
          ADD --unpack --checksum=sha256:0000000000000000000000000000000000000000000000000000000000000000 http://h/x /\n\
          ADD --keep-git-dir --checksum=abcd https://h/x.git /\n",
     );
-    let copies: Vec<&Copy> = target(&plan)
-        .steps
-        .iter()
-        .filter_map(|step| match &step.action {
-            Action::Copy(copy) => Some(copy),
-            _ => None,
-        })
-        .collect();
+    let copies = copies(&plan);
     assert_eq!(copies[0].sources, ["a", "http://h/1.tar", "git@h:x.git#v1", "b"]);
     assert_eq!(copies[0].remotes.keys().copied().collect::<Vec<_>>(), [1, 2]);
     assert!(matches!(&copies[0].remotes[&1], RemoteSource::File { unpack: false, checksum: None, .. }));
@@ -352,14 +350,7 @@ fn flags_of_a_copy() {
         "FROM base\nARG M\nCOPY --link --exclude=$M --chown=1 --parents a /\nCOPY --link --chmod=600 a /\n\
          COPY --link --chmod=$M a /\nADD --unpack=false a /\nADD --link=false --unpack a /\nADD --checksum=$M a /\n",
     );
-    let copies: Vec<&Copy> = target(&plan)
-        .steps
-        .iter()
-        .filter_map(|step| match &step.action {
-            Action::Copy(copy) => Some(copy),
-            _ => None,
-        })
-        .collect();
+    let copies = copies(&plan);
     assert_eq!(copies.iter().map(|copy| copy.link).collect::<Vec<_>>(), [true, false, true, false, false, false]);
     assert_eq!(copies.iter().map(|copy| copy.unpack).collect::<Vec<_>>(), [false, false, false, false, true, true]);
     assert_eq!((copies[0].excludes.as_slice(), copies[0].parents), (&["$M".to_owned()][..], true));

@@ -4,20 +4,18 @@ use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crabwright::diag::progress::Progress;
-use crabwright::diag::redact::Secret;
 use crabwright::http::RetryPolicy;
 use crabwright::location::HttpLocation;
-use crabwright::remote::{DownloadError, Downloaded, Downloader, Lookup, Validator, http_authorization};
+use crabwright::remote::{DownloadError, Downloaded, Downloader, Validator, http_authorization};
 
 use crate::support::git::Repository;
 use crate::support::peers::peers;
 use crate::support::pod::Pod;
 use crate::support::program::{Ended, Workspace, run};
-use crate::support::web::{Answer, Web};
+use crate::support::web::{Answer, Web, lookup};
 
 /// Downloads into a directory with few, quick attempts.
 fn fetch(url: &str, directory: &Path, secrets: &[(&str, &str)]) -> Result<Downloaded, DownloadError> {
@@ -38,12 +36,6 @@ fn fetch_checked(
     let checksum = checksum.map(|text| text.parse().unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(downloader.fetch(&location, checksum.as_ref(), authorization.as_ref(), directory))
-}
-
-fn lookup(secrets: &[(&str, &str)]) -> Lookup {
-    let secrets: BTreeMap<String, String> =
-        secrets.iter().map(|(id, value)| ((*id).to_owned(), (*value).to_owned())).collect();
-    Arc::new(move |id| secrets.get(id).cloned().map(Secret::new))
 }
 
 /// The names in a directory.

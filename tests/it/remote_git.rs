@@ -1,21 +1,19 @@
 //! Checkouts from a real git server, and from hostile repositories.
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crabwright::diag::progress::Progress;
-use crabwright::diag::redact::Secret;
+use crabwright::diag::with_causes;
 use crabwright::http::RetryPolicy;
 use crabwright::location::GitLocation;
-use crabwright::remote::{Checkout, GitError, GitRequest, Lookup, SshAccess, checkout};
+use crabwright::remote::{Checkout, GitError, GitRequest, SshAccess, checkout};
 use tempfile::TempDir;
 
 use crate::support::git::{COMMIT_TIME, Repository};
 use crate::support::program::{run, stdout};
-use crate::support::web::{Answer, Asked, Web};
+use crate::support::web::{Answer, Asked, Web, lookup};
 
 /// Repositories and a server of them.
 struct Server {
@@ -63,24 +61,11 @@ impl Server {
     }
 
     fn refused(&self, rest: &str) -> String {
-        let error = match self.check_out(rest) {
+        match self.check_out(rest) {
             Ok(files) => panic!("{rest} is accepted: {:?}", files.checkout),
-            Err(error) => error,
-        };
-        let mut text = error.to_string();
-        let mut cause = std::error::Error::source(&error);
-        while let Some(error) = cause {
-            text.push_str(&format!(": {error}"));
-            cause = error.source();
+            Err(error) => with_causes(&error),
         }
-        text
     }
-}
-
-fn lookup(secrets: &[(&str, &str)]) -> Lookup {
-    let secrets: BTreeMap<String, String> =
-        secrets.iter().map(|(id, value)| ((*id).to_owned(), (*value).to_owned())).collect();
-    Arc::new(move |id| secrets.get(id).cloned().map(Secret::new))
 }
 
 /// A checkout, there until it is dropped.

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
+use crabwright::diag::redact::Secret;
+use crabwright::remote::Lookup;
+
 /// A request as the server saw it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Asked {
@@ -222,4 +225,11 @@ fn git_backend(directory: &Path, asked: &Asked) -> Answer {
         }
     }
     answer
+}
+
+/// Secrets for servers, as a build has them by their ids.
+pub(crate) fn lookup(secrets: &[(&str, &str)]) -> Lookup {
+    let secrets: BTreeMap<String, String> =
+        secrets.iter().map(|(id, value)| ((*id).to_owned(), (*value).to_owned())).collect();
+    Arc::new(move |id| secrets.get(id).cloned().map(Secret::new))
 }

@@ -18,6 +18,8 @@
 //! `held` says what stays, `swap` exchanges, `stand_ins` has links for what the image has elsewhere, `placed_mounts` does so for each mount, `journal` remembers what to undo after
 //! a crash.
 
+#[cfg(test)]
+mod container;
 mod held;
 mod journal;
 mod metadata;

@@ -1,55 +1,33 @@
 //! Mounts over a stage in a directory that stands for a container; what a command does is done by the test.
 
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::time::{Duration, SystemTime};
 
+use super::super::container::Container;
 use super::super::held::Held;
 use super::super::swap::{Swapped, recover};
 use super::*;
 use crate::diag::redact::Secret;
 
 /// A container with a work directory that holds a stage and a cache.
-struct Container {
-    directory: tempfile::TempDir,
+fn container() -> Container {
+    let container = Container::with_directories(&[
+        "tmp",
+        "kaniko/stage/opt/full",
+        "kaniko/stage/tmp",
+        "kaniko/cache/deep",
+        "kaniko/other",
+    ]);
+    container.write_all(&["tmp/socket", "kaniko/cache/kept", "kaniko/cache/deep/kept", "kaniko/other/there"], "source");
+    container.write_all(&["kaniko/stage/opt/full/image", "kaniko/stage/opt/file", "kaniko/stage/top"], "image");
+    symlink("/opt/full", container.path("kaniko/stage/link")).unwrap();
+    container.age(&["kaniko/stage/opt", "kaniko/stage", "kaniko/cache", "kaniko", "tmp"]);
+    container
 }
 
-const OLD: Duration = Duration::from_secs(1_600_000_000);
-
 impl Container {
-    fn new() -> Self {
-        let container = Self { directory: tempfile::tempdir().unwrap() };
-        for path in ["tmp", "kaniko/stage/opt/full", "kaniko/stage/tmp", "kaniko/cache/deep", "kaniko/other"] {
-            std::fs::create_dir_all(container.path(path)).unwrap();
-        }
-        for path in ["tmp/socket", "kaniko/cache/kept", "kaniko/cache/deep/kept", "kaniko/other/there"] {
-            container.write(path, "source");
-        }
-        for path in ["kaniko/stage/opt/full/image", "kaniko/stage/opt/file", "kaniko/stage/top"] {
-            container.write(path, "image");
-        }
-        symlink("/opt/full", container.path("kaniko/stage/link")).unwrap();
-        for path in ["kaniko/stage/opt", "kaniko/stage", "kaniko/cache", "kaniko", "tmp"] {
-            let directory = File::open(container.path(path)).unwrap();
-            directory.set_modified(SystemTime::UNIX_EPOCH + OLD).unwrap();
-        }
-        container
-    }
-
-    fn path(&self, path: &str) -> PathBuf {
-        self.directory.path().join(path)
-    }
-
-    fn write(&self, path: &str, content: &str) {
-        std::fs::write(self.path(path), content).unwrap();
-    }
-
-    fn read(&self, path: &str) -> String {
-        std::fs::read_to_string(self.path(path)).unwrap()
-    }
-
     fn enter(&self) -> Swapped {
-        let held = Held::new(self.directory.path(), [self.path("kaniko")]);
-        let (base, root) = (self.directory.path().to_owned(), self.path("kaniko/stage"));
+        let held = Held::new(self.root(), [self.path("kaniko")]);
+        let (base, root) = (self.root().to_owned(), self.path("kaniko/stage"));
         Swapped::enter(Place { base, root, work_dir: self.path("kaniko"), held }).unwrap()
     }
 
@@ -59,39 +37,15 @@ impl Container {
         swapped
     }
 
-    fn recover(&self) {
-        assert!(recover(self.directory.path(), &self.path("kaniko"), &[]).unwrap());
-    }
-
     fn bind(&self, source: &str, target: &str) -> Mount {
         let content = MountContent::Bind { source: self.path(source) };
         Mount { target: target.to_owned(), content, read_only: false }
     }
+}
 
-    /// Everything with content and modification time.
-    fn listing(&self) -> Vec<String> {
-        fn walk(base: &Path, path: &Path, found: &mut Vec<String>) {
-            let mut names: Vec<_> =
-                std::fs::read_dir(base.join(path)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-            names.sort();
-            for name in names {
-                let path = path.join(name);
-                let metadata = base.join(&path).symlink_metadata().unwrap();
-                let content =
-                    if metadata.is_file() { std::fs::read_to_string(base.join(&path)).unwrap() } else { String::new() };
-                let time = metadata.modified().unwrap();
-                // The program's own directory.
-                let time = if path == Path::new("kaniko") { SystemTime::UNIX_EPOCH } else { time };
-                found.push(format!("{} {:o} {time:?} {content}", path.display(), metadata.mode()));
-                if metadata.is_dir() {
-                    walk(base, &path, found);
-                }
-            }
-        }
-        let mut found = Vec::new();
-        walk(self.directory.path(), Path::new(""), &mut found);
-        found
-    }
+/// What the next start does after a crash.
+fn undo(container: &Container) {
+    assert!(recover(container.root(), &container.path("kaniko"), &[]).unwrap());
 }
 
 fn memory(target: &str) -> Mount {
@@ -118,8 +72,8 @@ fn every_kind(container: &Container) -> Vec<Mount> {
 
 #[test]
 fn mounts_are_seen_and_leave_no_trace() {
-    let container = Container::new();
-    let before = container.listing();
+    let container = container();
+    let before = container.entries();
     let mut swapped = container.enter_with(&every_kind(&container));
     assert_eq!(container.read("opt/full/kept"), "source");
     assert!(!container.path("opt/full/image").exists());
@@ -131,7 +85,7 @@ fn mounts_are_seen_and_leave_no_trace() {
     assert_eq!(container.path("opt/file").metadata().unwrap().mode() & 0o7777, 0o400);
     assert_eq!(container.read("again/kept"), "source");
     let restamped = swapped.leave().unwrap();
-    assert_eq!(container.listing(), before);
+    assert_eq!(container.entries(), before);
     let hidden: Vec<&Path> =
         restamped.iter().map(|restamp| &*restamp.path).filter(|path| path.starts_with("opt/")).collect();
     assert_eq!(hidden, [Path::new("opt/file"), Path::new("opt/full")]);
@@ -143,7 +97,7 @@ fn mounts_are_seen_and_leave_no_trace() {
 
 #[test]
 fn what_was_hidden_at_the_top_is_restamped_once() {
-    let container = Container::new();
+    let container = container();
     let mut swapped = container.enter_with(&[secret("/top")]);
     let restamped = swapped.leave().unwrap();
     assert_eq!(restamped.iter().filter(|restamp| restamp.path == Path::new("top")).count(), 1);
@@ -151,7 +105,7 @@ fn what_was_hidden_at_the_top_is_restamped_once() {
 
 #[test]
 fn what_is_written_goes_where_it_belongs() {
-    let container = Container::new();
+    let container = container();
     let mut swapped =
         container.enter_with(&[container.bind("kaniko/cache", "/link"), memory("/new/memory"), secret("/new/secret")]);
     container.write("opt/full/made", "cached");
@@ -168,7 +122,7 @@ fn what_is_written_goes_where_it_belongs() {
 
 #[test]
 fn a_removed_or_replaced_mount_point_comes_back_empty() {
-    let container = Container::new();
+    let container = container();
     for replace in [false, true] {
         let mut swapped = container.enter_with(&[container.bind("kaniko/cache", "/opt/full"), secret("/opt/file")]);
         std::fs::remove_dir_all(container.path("opt/full")).unwrap();
@@ -188,7 +142,7 @@ fn a_removed_or_replaced_mount_point_comes_back_empty() {
 
 #[test]
 fn a_moved_mount_is_found() {
-    let container = Container::new();
+    let container = container();
     let mut swapped = container.enter_with(&[container.bind("kaniko/cache", "/opt/full"), secret("/opt/file")]);
     std::fs::rename(container.path("opt/full"), container.path("moved")).unwrap();
     std::fs::rename(container.path("opt/file"), container.path("leaked")).unwrap();
@@ -200,7 +154,7 @@ fn a_moved_mount_is_found() {
 
 #[test]
 fn a_link_in_place_of_the_directory_above_leads_nowhere() {
-    let container = Container::new();
+    let container = container();
     let mut swapped = container.enter_with(&[container.bind("kaniko/cache", "/opt/full"), secret("/opt/there")]);
     std::fs::rename(container.path("opt"), container.path("moved")).unwrap();
     symlink(container.path("kaniko/other"), container.path("opt")).unwrap();
@@ -213,26 +167,26 @@ fn a_link_in_place_of_the_directory_above_leads_nowhere() {
 
 #[test]
 fn a_crash_gives_sources_back_and_removes_secrets() {
-    let container = Container::new();
+    let container = container();
     // Forgotten, as SIGKILL would have it: nothing is dropped.
     std::mem::forget(container.enter_with(&every_kind(&container)));
     container.write("opt/full/made", "cached");
-    container.recover();
+    undo(&container);
     assert_eq!(container.read("kaniko/cache/kept"), "source");
     assert_eq!(container.read("kaniko/cache/made"), "cached");
     assert_eq!(container.read("kaniko/cache/deep/kept"), "source");
     assert_eq!(container.read("kaniko/other/there"), "source");
     assert_eq!(container.read("tmp/socket"), "source");
-    let listing = container.listing().join("\n");
-    assert!(!listing.contains("secret"), "{listing}");
-    assert!(!listing.contains("own-root"), "{listing}");
+    let entries = format!("{:?}", container.entries());
+    assert!(!entries.contains("secret"), "{entries}");
+    assert!(!entries.contains("own-root"), "{entries}");
 }
 
 /// Every point between two moves: the state that a crash leaves there is made by undoing the later moves by hand.
 #[test]
 fn a_crash_in_the_middle_of_a_mount_is_undone() {
     for (moved, hidden) in [(false, false), (false, true), (true, true)] {
-        let container = Container::new();
+        let container = container();
         std::mem::forget(container.enter_with(&[container.bind("kaniko/cache", "/opt/full")]));
         if !moved {
             std::fs::rename(container.path("opt/full"), container.path("kaniko/cache")).unwrap();
@@ -240,7 +194,7 @@ fn a_crash_in_the_middle_of_a_mount_is_undone() {
         if !hidden {
             std::fs::rename(container.path("kaniko/own-root.mounts/0.hidden"), container.path("opt/full")).unwrap();
         }
-        container.recover();
+        undo(&container);
         assert_eq!(container.read("kaniko/cache/kept"), "source", "moved: {moved}, hidden: {hidden}");
         assert_eq!(container.read("kaniko/cache/deep/kept"), "source");
         assert!(!container.path("kaniko/cache/image").exists());
@@ -250,32 +204,32 @@ fn a_crash_in_the_middle_of_a_mount_is_undone() {
 
 #[test]
 fn an_undo_that_was_cut_short_can_be_begun_again() {
-    let container = Container::new();
+    let container = container();
     let mounts = [container.bind("kaniko/cache", "/opt/full"), container.bind("kaniko/other", "/opt/full/deep")];
     std::mem::forget(container.enter_with(&mounts));
     // The inner one is back, what it hid is not.
     std::fs::rename(container.path("opt/full/deep"), container.path("kaniko/other")).unwrap();
-    container.recover();
+    undo(&container);
     assert_eq!(container.read("kaniko/other/there"), "source");
     assert_eq!(container.read("kaniko/cache/deep/kept"), "source");
 }
 
 #[test]
 fn a_place_that_cannot_be_mounted_over_is_refused_and_all_is_put_back() {
-    let container = Container::new();
-    let before = container.listing();
+    let container = container();
+    let before = container.entries();
     for target in ["/kaniko", "/kaniko/..", "/opt/file/below"] {
         let mut swapped = container.enter();
         assert!(swapped.lay(&[container.bind("kaniko/cache", "/opt/full"), memory(target)]).is_err(), "{target}");
         swapped.leave().unwrap();
-        assert_eq!(container.listing(), before);
+        assert_eq!(container.entries(), before);
     }
 }
 
 #[test]
 fn a_source_on_another_mount_is_linked() {
-    let container = Container::new();
-    let before = container.listing();
+    let container = container();
+    let before = container.entries();
     let volume = tempfile::tempdir_in("/dev/shm").unwrap();
     std::fs::write(volume.path().join("kept"), "volume").unwrap();
     let content = MountContent::Bind { source: volume.path().to_owned() };
@@ -284,8 +238,8 @@ fn a_source_on_another_mount_is_linked() {
     assert!(container.path("opt/full").is_symlink());
     assert_eq!(container.read("opt/full/kept"), "volume");
     swapped.leave().unwrap();
-    assert_eq!(container.listing(), before);
+    assert_eq!(container.entries(), before);
     std::mem::forget(container.enter_with(&[mount]));
-    container.recover();
+    undo(&container);
     assert_eq!(std::fs::read_to_string(volume.path().join("kept")).unwrap(), "volume");
 }

@@ -4,105 +4,63 @@ use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::SystemTime;
 
+use super::super::container::{Container, Entry, OLD};
 use super::*;
 
 /// A container whose `/etc/hosts`, `/var/run/docker.sock` and `/proc` stay, with a stage in its work directory.
-struct Container {
-    directory: tempfile::TempDir,
+fn container() -> Container {
+    let container = Container::with_directories(&["etc/ssl", "var/run", "proc", "root"]);
+    container.write_all(&["etc/hosts", "etc/own", "var/run/docker.sock", "proc/1", "root/.own"], "container");
+    let stage = container.stage();
+    for path in ["etc", "run", "usr/bin", "var/lib", "proc", "tmp"] {
+        std::fs::create_dir_all(stage.join(path)).unwrap();
+    }
+    symlink("/run", stage.join("var/run")).unwrap();
+    symlink("usr/bin", stage.join("bin")).unwrap();
+    for path in ["etc/hosts", "etc/passwd", "etc/gone", "usr/bin/sh", "top"] {
+        std::fs::write(stage.join(path), "image").unwrap();
+    }
+    std::fs::set_permissions(stage.join("etc"), Permissions::from_mode(0o751)).unwrap();
+    container.age(&["kaniko/stage/etc", "kaniko/stage/var", "kaniko/stage"]);
+    container
 }
 
-const OLD: Duration = Duration::from_secs(1_600_000_000);
-
 impl Container {
-    fn new() -> Self {
-        let container = Self { directory: tempfile::tempdir().unwrap() };
-        for path in ["etc/ssl", "var/run", "proc", "kaniko", "root"] {
-            std::fs::create_dir_all(container.path(path)).unwrap();
-        }
-        for path in ["etc/hosts", "etc/own", "var/run/docker.sock", "proc/1", "root/.own"] {
-            container.write(path, "container");
-        }
-        let stage = container.stage();
-        for path in ["etc", "run", "usr/bin", "var/lib", "proc", "tmp"] {
-            std::fs::create_dir_all(stage.join(path)).unwrap();
-        }
-        symlink("/run", stage.join("var/run")).unwrap();
-        symlink("usr/bin", stage.join("bin")).unwrap();
-        for path in ["etc/hosts", "etc/passwd", "etc/gone", "usr/bin/sh", "top"] {
-            std::fs::write(stage.join(path), "image").unwrap();
-        }
-        std::fs::set_permissions(stage.join("etc"), Permissions::from_mode(0o751)).unwrap();
-        for path in ["etc", "var", ""] {
-            let directory = std::fs::File::open(stage.join(path)).unwrap();
-            directory.set_modified(SystemTime::UNIX_EPOCH + OLD).unwrap();
-        }
-        container
-    }
-
-    fn path(&self, path: &str) -> PathBuf {
-        self.directory.path().join(path)
-    }
-
-    fn stage(&self) -> PathBuf {
-        self.path("kaniko/stage")
-    }
-
-    fn write(&self, path: &str, content: &str) {
-        std::fs::write(self.path(path), content).unwrap();
-    }
-
-    fn read(&self, path: &str) -> String {
-        std::fs::read_to_string(self.path(path)).unwrap()
-    }
-
     fn place(&self) -> Place {
         let stay = ["etc/hosts", "var/run/docker.sock", "proc", "kaniko"].map(|path| self.path(path));
         Place {
-            base: self.directory.path().to_owned(),
+            base: self.root().to_owned(),
             root: self.stage(),
             work_dir: self.path("kaniko"),
-            held: Held::new(self.directory.path(), stay),
+            held: Held::new(self.root(), stay),
         }
     }
 
     fn recover(&self) -> bool {
         let mounts = [self.path(""), self.path("proc"), self.path("etc/hosts")];
-        recover(self.directory.path(), &self.path("kaniko"), &mounts).unwrap()
+        recover(self.root(), &self.path("kaniko"), &mounts).unwrap()
     }
 
-    /// Every path with its content, without what belongs to the work directory.
-    fn listing(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        walk(self.directory.path(), Path::new(""), &mut found);
-        found.retain(|line| !line.starts_with("kaniko"));
-        found
+    /// Everything outside the work directory.
+    fn own_files(&self) -> Vec<Entry> {
+        self.files(|path| !path.starts_with("kaniko"))
     }
 
-    fn stage_listing(&self) -> Vec<String> {
-        let mut found = Vec::new();
-        walk(&self.stage(), Path::new(""), &mut found);
-        found
+    fn stage_files(&self) -> Vec<Entry> {
+        self.files(|path| path.starts_with("kaniko/stage"))
     }
-}
 
-fn walk(base: &Path, path: &Path, found: &mut Vec<String>) {
-    for name in list(&base.join(path)).unwrap() {
-        let path = path.join(name);
-        let full = base.join(&path);
-        let metadata = full.symlink_metadata().unwrap();
-        let mode = metadata.permissions().mode() & 0o7777;
-        let content = if metadata.is_file() { std::fs::read_to_string(&full).unwrap() } else { String::new() };
-        found.push(format!("{} {mode:o} {content}", path.display()));
-        if metadata.is_dir() {
-            walk(base, &path, found);
-        }
+    /// Whatever is wanted, without times: those of the directories that matter are looked at one by one.
+    fn files(&self, is_wanted: impl Fn(&Path) -> bool) -> Vec<Entry> {
+        let entries = self.entries().into_iter().filter(|entry| is_wanted(&entry.path));
+        entries.map(|entry| Entry { modified: None, ..entry }).collect()
     }
 }
 
 #[test]
 fn nothing_done_leaves_everything_as_it_was() {
-    let container = Container::new();
-    let (before, stage_before) = (container.listing(), container.stage_listing());
+    let container = container();
+    let (before, stage_before) = (container.own_files(), container.stage_files());
     let mut swapped = Swapped::enter(container.place()).unwrap();
     assert_eq!(container.read("etc/passwd"), "image");
     assert_eq!(container.read("etc/hosts"), "container");
@@ -111,8 +69,8 @@ fn nothing_done_leaves_everything_as_it_was() {
     assert!(!container.path("etc/own").exists());
     assert_eq!(container.path("etc").metadata().unwrap().permissions().mode() & 0o7777, 0o751);
     let restamped = swapped.leave().unwrap();
-    assert_eq!(container.listing(), before);
-    assert_eq!(container.stage_listing(), stage_before);
+    assert_eq!(container.own_files(), before);
+    assert_eq!(container.stage_files(), stage_before);
     let paths: Vec<&str> = restamped.iter().filter_map(|restamp| restamp.path.to_str()).collect();
     assert_eq!(paths, ["bin", "run", "tmp", "top", "usr", "etc/gone", "etc/passwd", "var/lib"]);
     for restamp in &restamped {
@@ -129,8 +87,8 @@ fn nothing_done_leaves_everything_as_it_was() {
 
 #[test]
 fn what_a_command_does_ends_in_the_stage() {
-    let container = Container::new();
-    let before = container.listing();
+    let container = container();
+    let before = container.own_files();
     let mut swapped = Swapped::enter(container.place()).unwrap();
     container.write("etc/new", "made");
     container.write("etc/passwd", "changed");
@@ -143,7 +101,7 @@ fn what_a_command_does_ends_in_the_stage() {
     container.write("top", "replaced");
     std::fs::set_permissions(container.path("var"), Permissions::from_mode(0o700)).unwrap();
     let restamped = swapped.leave().unwrap();
-    assert_eq!(container.listing(), before);
+    assert_eq!(container.own_files(), before);
     let stage = |path: &str| std::fs::read_to_string(container.stage().join(path)).unwrap();
     assert_eq!(stage("etc/new"), "made");
     assert_eq!(stage("etc/passwd"), "changed");
@@ -162,7 +120,7 @@ fn what_a_command_does_ends_in_the_stage() {
 
 #[test]
 fn a_directory_the_image_lacks_is_made_only_for_something_new() {
-    let container = Container::new();
+    let container = container();
     std::fs::remove_dir_all(container.stage().join("var")).unwrap();
     let mut swapped = Swapped::enter(container.place()).unwrap();
     swapped.leave().unwrap();
@@ -177,22 +135,22 @@ fn a_directory_the_image_lacks_is_made_only_for_something_new() {
 
 #[test]
 fn a_crash_is_undone_at_the_next_start() {
-    let container = Container::new();
-    let before = container.listing();
+    let container = container();
+    let before = container.own_files();
     let mut swapped = Swapped::enter(container.place()).unwrap();
     swapped.left = true;
     drop(swapped);
-    assert_ne!(container.listing(), before);
+    assert_ne!(container.own_files(), before);
     assert!(container.recover());
-    assert_eq!(container.listing(), before);
+    assert_eq!(container.own_files(), before);
     assert!(!container.path("kaniko/own-root.leftovers").exists());
     assert!(!container.recover());
 }
 
 #[test]
 fn a_crash_while_stashing_is_undone() {
-    let container = Container::new();
-    let (before, stage_before) = (container.listing(), container.stage_listing());
+    let container = container();
+    let (before, stage_before) = (container.own_files(), container.stage_files());
     let mut swapped = Swapped::enter(container.place()).unwrap();
     swapped.leave().unwrap();
     // As if it had died after two moves of a second swap.
@@ -202,14 +160,14 @@ fn a_crash_while_stashing_is_undone() {
     std::fs::rename(container.path("root"), container.path("kaniko/own-root.stash/root")).unwrap();
     std::fs::rename(container.path("etc/own"), container.path("kaniko/own-root.stash/etc/own")).unwrap();
     assert!(container.recover());
-    assert_eq!(container.listing(), before);
-    assert_eq!(container.stage_listing(), stage_before);
+    assert_eq!(container.own_files(), before);
+    assert_eq!(container.stage_files(), stage_before);
 }
 
 #[test]
 fn a_failure_on_the_way_in_is_rolled_back() {
-    let container = Container::new();
-    let (before, stage_before) = (container.listing(), container.stage_listing());
+    let container = container();
+    let (before, stage_before) = (container.own_files(), container.stage_files());
     // A file where the stash needs a directory.
     container.write("kaniko/own-root.stash", "in the way");
     assert!(Swapped::enter(container.place()).is_err());
@@ -218,14 +176,14 @@ fn a_failure_on_the_way_in_is_rolled_back() {
     container.write("kaniko/own-root.stash/etc", "in the way");
     assert!(Swapped::enter(container.place()).is_err());
     std::fs::remove_file(container.path("kaniko/own-root.stash/etc")).unwrap_or_default();
-    assert_eq!(container.listing(), before);
-    assert_eq!(container.stage_listing(), stage_before);
+    assert_eq!(container.own_files(), before);
+    assert_eq!(container.stage_files(), stage_before);
 }
 
 /// A driver's file below a directory that the image has as a link.
 #[test]
 fn files_behind_a_link_of_the_image_are_found_beside_a_mount() {
-    let container = Container::new();
+    let container = container();
     for (path, content) in [("cat", "image"), ("old", "image"), ("moved", "image"), ("tool", "image")] {
         std::fs::write(container.stage().join("usr/bin").join(path), content).unwrap();
     }
@@ -233,16 +191,16 @@ fn files_behind_a_link_of_the_image_are_found_beside_a_mount() {
     container.write("bin/driver", "container");
     let driver = container.path("bin/driver");
     let place = || {
-        let held = Held::new(container.directory.path(), [driver.clone(), container.path("kaniko")]);
+        let held = Held::new(container.root(), [driver.clone(), container.path("kaniko")]);
         Place { held, ..container.place() }
     };
-    let (before, stage_before) = (container.listing(), container.stage_listing());
+    let (before, stage_before) = (container.own_files(), container.stage_files());
     let mut untouched = Swapped::enter(place()).unwrap();
     for name in ["sh", "cat"] {
         assert_eq!(container.read(&format!("bin/{name}")), "image");
     }
     untouched.leave().unwrap();
-    assert_eq!((container.listing(), container.stage_listing()), (before.clone(), stage_before));
+    assert_eq!((container.own_files(), container.stage_files()), (before.clone(), stage_before));
 
     let mut swapped = Swapped::enter(place()).unwrap();
     container.write("bin/new", "command");
@@ -253,7 +211,7 @@ fn files_behind_a_link_of_the_image_are_found_beside_a_mount() {
     container.write("bin/tool", "replaced");
     container.write("usr/bin/direct", "command");
     swapped.leave().unwrap();
-    assert_eq!(container.listing(), before);
+    assert_eq!(container.own_files(), before);
     let stage = container.stage().join("usr/bin");
     let found: Vec<String> = list(&stage)
         .unwrap()
@@ -267,15 +225,15 @@ fn files_behind_a_link_of_the_image_are_found_beside_a_mount() {
 /// The links of a run that died go with its stage.
 #[test]
 fn links_of_a_dead_run_are_taken_away() {
-    let container = Container::new();
+    let container = container();
     std::fs::create_dir(container.path("bin")).unwrap();
     container.write("bin/driver", "container");
-    let held = Held::new(container.directory.path(), [container.path("bin/driver"), container.path("kaniko")]);
-    let before = container.listing();
+    let held = Held::new(container.root(), [container.path("bin/driver"), container.path("kaniko")]);
+    let before = container.own_files();
     let mut swapped = Swapped::enter(Place { held, ..container.place() }).unwrap();
     assert_eq!(container.read("bin/sh"), "image");
     swapped.left = true;
     drop(swapped);
-    assert!(recover(container.directory.path(), &container.path("kaniko"), &[container.path("bin/driver")]).unwrap());
-    assert_eq!(container.listing(), before);
+    assert!(recover(container.root(), &container.path("kaniko"), &[container.path("bin/driver")]).unwrap());
+    assert_eq!(container.own_files(), before);
 }

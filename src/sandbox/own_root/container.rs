@@ -1,0 +1,94 @@
+//! A directory that stands for a container, for the tests of what is done to its files.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::swap::list;
+
+/// When a directory was changed that [`Container::age`] was told of, since 1970.
+pub(super) const OLD: Duration = Duration::from_secs(1_600_000_000);
+
+/// A container whose work directory, `kaniko`, has a stage.
+pub(super) struct Container {
+    directory: tempfile::TempDir,
+}
+
+impl Container {
+    /// One with these directories.
+    pub(super) fn with_directories(paths: &[&str]) -> Self {
+        let container = Self { directory: tempfile::tempdir().unwrap() };
+        for path in paths {
+            std::fs::create_dir_all(container.path(path)).unwrap();
+        }
+        container
+    }
+
+    /// What would be `/`.
+    pub(super) fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(super) fn path(&self, path: &str) -> PathBuf {
+        self.root().join(path)
+    }
+
+    pub(super) fn stage(&self) -> PathBuf {
+        self.path("kaniko/stage")
+    }
+
+    pub(super) fn write(&self, path: &str, content: &str) {
+        std::fs::write(self.path(path), content).unwrap();
+    }
+
+    /// Writes files of the same content.
+    pub(super) fn write_all(&self, paths: &[&str], content: &str) {
+        for path in paths {
+            self.write(path, content);
+        }
+    }
+
+    pub(super) fn read(&self, path: &str) -> String {
+        std::fs::read_to_string(self.path(path)).unwrap()
+    }
+
+    /// Gives directories the time [`OLD`].
+    pub(super) fn age(&self, paths: &[&str]) {
+        for path in paths {
+            let directory = std::fs::File::open(self.path(path)).unwrap();
+            directory.set_modified(SystemTime::UNIX_EPOCH + OLD).unwrap();
+        }
+    }
+
+    /// Everything in it, directories before what is in them.
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        let mut found = Vec::new();
+        walk(self.root(), Path::new(""), &mut found);
+        found
+    }
+}
+
+/// What is at a path of a container.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Entry {
+    pub(super) path: PathBuf,
+    pub(super) mode: u32,
+    /// Not told of the program's own directory, which has the time of what the program did there last.
+    pub(super) modified: Option<SystemTime>,
+    /// Of a regular file.
+    pub(super) content: String,
+}
+
+fn walk(base: &Path, path: &Path, found: &mut Vec<Entry>) {
+    for name in list(&base.join(path)).unwrap() {
+        let path = path.join(name);
+        let full = base.join(&path);
+        let metadata = full.symlink_metadata().unwrap();
+        let modified = (path != Path::new("kaniko")).then(|| metadata.modified().unwrap());
+        let content = if metadata.is_file() { std::fs::read_to_string(&full).unwrap() } else { String::new() };
+        found.push(Entry { path: path.clone(), mode: metadata.mode(), modified, content });
+        if metadata.is_dir() {
+            walk(base, &path, found);
+        }
+    }
+}

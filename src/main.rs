@@ -7,8 +7,8 @@ use std::process::{Command, ExitCode};
 
 use crabwright::builder;
 use crabwright::cli::{self, Failure, Invocation};
-use crabwright::diag::interrupt;
 use crabwright::diag::progress::Progress;
+use crabwright::diag::{Summary, interrupt};
 use crabwright::registry::credentials::Variables;
 use crabwright::sandbox;
 use crabwright::ssh;
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode, (Failure, Progress)> {
     let plain = |failure: Failure| (failure, Progress::stderr());
+    let start_logging = |flags| cli::start_logging(flags).map_err(|error| plain(Failure::from_error(&error)));
     let flags = match cli::parse(std::env::args_os()).map_err(|error| plain(error.into()))? {
         Invocation::Build(flags) => flags,
         Invocation::Login(flags) => {
@@ -38,21 +39,21 @@ fn run() -> Result<ExitCode, (Failure, Progress)> {
             return told.map(|()| ExitCode::SUCCESS).map_err(plain);
         }
         Invocation::Push(flags, path) => {
-            let progress = cli::start_logging(&flags.log).map_err(|error| plain(Failure::from_error(&error)))?;
+            let progress = start_logging(&flags.log)?;
             return push(*flags, &path, &progress).map_err(|failure| (failure, progress));
         }
         Invocation::Prune(flags) => {
-            let progress = cli::start_logging(&flags.log).map_err(|error| plain(Failure::from_error(&error)))?;
+            let progress = start_logging(&flags.log)?;
             return prune(*flags, &progress).map(|()| ExitCode::SUCCESS).map_err(|failure| (failure, progress));
         }
         Invocation::Warm(flags, build) => {
-            let progress = cli::start_logging(&flags.log).map_err(|error| plain(Failure::from_error(&error)))?;
+            let progress = start_logging(&flags.log)?;
             return warm(*flags, *build, &progress).map_err(|failure| (failure, progress));
         }
         Invocation::Print(text) => return print(&text).map(|()| ExitCode::SUCCESS).map_err(plain),
     };
     name_agent(&flags.ssh).map_err(plain)?;
-    let progress = cli::start_logging(&flags.log).map_err(|error| plain(Failure::from_error(&error)))?;
+    let progress = start_logging(&flags.log)?;
     build(*flags, &progress).map_err(|failure| (failure, progress))
 }
 
@@ -104,34 +105,25 @@ fn build(flags: cli::flags::Flags, progress: &Progress) -> Result<ExitCode, Fail
     let chosen = sandbox::probe(request.isolation, request.own_root)
         .and_then(|chosen| sandbox::enter_user_namespace(&chosen).map(|()| chosen));
     interrupt::end_at_second_signal().map_err(|error| unwatched(&error))?;
-    match builder::build(&request, chosen, progress) {
-        Ok(summary) => {
-            progress.summary(&summary);
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(error) => Err(ended(error)),
-    }
+    ended(builder::build(&request, chosen, progress), progress)
 }
 
 /// Pushes what an earlier build wrote.
 fn push(flags: cli::flags::Flags, path: &Path, progress: &Progress) -> Result<ExitCode, Failure> {
     interrupt::install().and_then(|()| interrupt::end_at_second_signal()).map_err(|error| unwatched(&error))?;
     let request = cli::request(flags, &|name| std::env::var_os(name))?;
-    match builder::push_saved(&request, path, progress) {
-        Ok(summary) => {
+    ended(builder::push_saved(&request, path, progress), progress)
+}
+
+/// The end of a build or a push: its summary, or a failure. Whatever that says, a signal decides the exit code.
+fn ended(result: Result<Summary, builder::BuildError>, progress: &Progress) -> Result<ExitCode, Failure> {
+    match (result, interrupt::requested()) {
+        (Ok(summary), _) => {
             progress.summary(&summary);
             Ok(ExitCode::SUCCESS)
         }
-        Err(error) => Err(ended(error)),
-    }
-}
-
-/// The failure of a build or a push: whatever it says, a signal decides the exit code.
-fn ended(error: builder::BuildError) -> Failure {
-    let failure = Failure::from(error);
-    match interrupt::requested() {
-        Some(signal) => failure.interrupted_by(signal),
-        None => failure,
+        (Err(error), Some(signal)) => Err(Failure::from(error).interrupted_by(signal)),
+        (Err(error), None) => Err(error.into()),
     }
 }
 

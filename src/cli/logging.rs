@@ -121,31 +121,16 @@ impl Visit for Parts {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::sync::{Arc, Mutex};
-
     use tracing::Level;
 
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Recorded(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Recorded {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::diag::progress::Recorded;
 
     fn logged(verbosity: Verbosity, action: impl FnOnce()) -> String {
         let recorded = Recorded::default();
         let lines = Lines { progress: Progress::to(recorded.clone()) }.with_filter(filter(verbosity));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), action);
-        let bytes = recorded.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap()
+        recorded.text()
     }
 
     #[test]

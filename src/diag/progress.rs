@@ -384,12 +384,12 @@ impl fmt::Display for Seconds {
 /// A sink whose content a test can read back.
 #[cfg(test)]
 #[derive(Clone, Default)]
-pub(super) struct Recorded(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Recorded(Arc<Mutex<Vec<u8>>>);
 
 #[cfg(test)]
 impl Recorded {
     /// What was printed, with the times (`1.2s`) replaced, because they differ.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let text = String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned();
         regex::Regex::new(r"\d+\.\ds").unwrap().replace_all(&text, "0.0s").into_owned()
     }

@@ -166,20 +166,25 @@ fn last_layer(layout: &Path) -> Vec<Member> {
     std::iter::from_fn(|| reader.next_member().unwrap()).collect()
 }
 
+/// The same of the image of `workspace`, whose `FROM base` is the image of `base`.
+fn last_layer_on(base: &Workspace, workspace: &Workspace) -> Vec<Member> {
+    let (layout, out) = (base.out().join("layout"), workspace.out().join("layout"));
+    run(base.build().arg("--no-push").arg("--oci-layout-path").arg(&layout)).success();
+    let context = format!("base=oci-layout://{}", layout.display());
+    run(workspace.build().args(["--no-push", "--build-context", &context]).arg("--oci-layout-path").arg(&out))
+        .success();
+    last_layer(&out)
+}
+
 #[test]
 fn a_base_with_its_users_behind_a_link_is_unpacked_after_all() {
     let base = Workspace::new("FROM scratch\nCOPY root /\n");
     base.file("root/data/accounts", PASSWD).file("root/etc/group", "");
     std::os::unix::fs::symlink("../data/accounts", base.context().join("root/etc/passwd")).unwrap();
-    let layout = base.out().join("layout");
-    run(base.build().arg("--no-push").arg("--oci-layout-path").arg(&layout)).success();
     let workspace = Workspace::new("FROM base\nCOPY --chown=app f /f\n");
     workspace.file("f", "1");
-    let context = format!("base=oci-layout://{}", layout.display());
-    let out = workspace.out().join("layout");
-    run(workspace.build().args(["--no-push", "--build-context", &context]).arg("--oci-layout-path").arg(&out))
-        .success();
-    let owners: Vec<_> = last_layer(&out).into_iter().map(|member| (member.name, member.uid, member.gid)).collect();
+    let owners: Vec<_> =
+        last_layer_on(&base, &workspace).into_iter().map(|member| (member.name, member.uid, member.gid)).collect();
     assert_eq!(owners, [(b"f".to_vec(), 1000, 100)]);
 }
 
@@ -187,16 +192,10 @@ fn a_base_with_its_users_behind_a_link_is_unpacked_after_all() {
 fn links_alone_need_nothing_of_their_base() {
     let base = Workspace::new("FROM scratch\nCOPY f /usr/f\n");
     base.file("f", "1");
-    let layout = base.out().join("layout");
-    run(base.build().arg("--no-push").arg("--oci-layout-path").arg(&layout)).success();
     let workspace =
         Workspace::new("FROM base AS one\nCOPY --link f /usr/f\nFROM one\nENV A=b\nCOPY --link --chown=3 f /g/\n");
     workspace.file("f", "2");
-    let context = format!("base=oci-layout://{}", layout.display());
-    let out = workspace.out().join("layout");
-    run(workspace.build().args(["--no-push", "--build-context", &context]).arg("--oci-layout-path").arg(&out))
-        .success();
-    let names: Vec<_> = last_layer(&out).into_iter().map(|member| (member.name, member.uid)).collect();
+    let names: Vec<_> = last_layer_on(&base, &workspace).into_iter().map(|member| (member.name, member.uid)).collect();
     assert_eq!(names, [(b"g/".to_vec(), 3), (b"g/f".to_vec(), 3)]);
 }
 

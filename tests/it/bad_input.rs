@@ -1,5 +1,6 @@
 //! What is wrong is said: what it is, where, and what to do. Each test names the words a person needs.
 
+use crate::support::archive::Archive;
 use crate::support::peers::peers;
 use crate::support::pod::Pod;
 use crate::support::program::{Ended, Workspace, crabwright, run};
@@ -143,7 +144,7 @@ fn manifest_that_does_not_match_its_digest() {
 
 #[test]
 fn layer_that_ends_early() {
-    let layers = vec![archive(&[Entry::file("a", &"x".repeat(4096))])];
+    let layers = vec![Archive::default().file("a", &"x".repeat(4096)).bytes()];
     let base = ScriptedImage { layers, cut_layers_at: Some(1000), ..ScriptedImage::default() }.serve();
     build_dockerfile(&format!("FROM {base}\nRUN [\"/a\"]\n")).refused(1, &["sha256:", "hostile"]);
 }
@@ -152,12 +153,13 @@ fn layer_that_ends_early() {
 fn base_layer_with_a_name_outside_the_root() {
     let outside = tempfile::tempdir().unwrap();
     for name in ["../escaped", "a/../../escaped"] {
-        check_confined(vec![archive(&[Entry::file(name, "x")])], name);
+        check_confined(vec![Archive::default().file(name, "x").bytes()], name);
     }
     // an absolute name means a place below the root
     let absolute = outside.path().join("escaped").to_string_lossy().into_owned();
     let base =
-        ScriptedImage { layers: vec![archive(&[Entry::file(&absolute, "x")])], ..ScriptedImage::default() }.serve();
+        ScriptedImage { layers: vec![Archive::default().file(&absolute, "x").bytes()], ..ScriptedImage::default() }
+            .serve();
     build_dockerfile(&format!("FROM {base} AS a\nFROM scratch\nCOPY --from=a {absolute} /\n"));
     assert!(!outside.path().join("escaped").exists());
 }
@@ -168,10 +170,10 @@ fn base_layer_that_writes_through_a_symlink() {
     let target = outside.path().to_string_lossy().into_owned();
     let climbing = format!("../../../../../../../..{target}");
     for link in [&target, &climbing] {
-        let entries = [Entry::symlink("door", link), Entry::file("door/escaped", "x")];
+        let door = || Archive::default().symlink("door", link);
         // in one layer, and in the next one
-        let together = vec![archive(&entries)];
-        let apart = vec![archive(&entries[..1]), archive(&entries[1..])];
+        let together = vec![door().file("door/escaped", "x").bytes()];
+        let apart = vec![door().bytes(), Archive::default().file("door/escaped", "x").bytes()];
         for layers in [together, apart] {
             let base = ScriptedImage { layers, ..ScriptedImage::default() }.serve();
             // whether it is refused or lands below the root is the extractor's choice
@@ -232,39 +234,4 @@ fn failing_run_gives_its_exit_code_and_line() {
 fn own_root_outside_a_container() {
     let workspace = Workspace::new(&format!("FROM {}\nRUN true\n", peers().busybox()));
     build(&workspace, &["--isolation=own-root"]).refused(1, &["own-root", "container", "--force"]);
-}
-
-/// What a layer's tar holds; names are written as they are, however wrong.
-struct Entry {
-    name: String,
-    link: Option<String>,
-    content: Vec<u8>,
-}
-
-impl Entry {
-    fn file(name: &str, content: &str) -> Self {
-        Self { name: name.to_owned(), link: None, content: content.as_bytes().to_vec() }
-    }
-
-    fn symlink(name: &str, target: &str) -> Self {
-        Self { name: name.to_owned(), link: Some(target.to_owned()), content: Vec::new() }
-    }
-}
-
-fn archive(entries: &[Entry]) -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
-    for entry in entries {
-        let mut header = tar::Header::new_ustar();
-        header.as_old_mut().name[..entry.name.len()].copy_from_slice(entry.name.as_bytes());
-        header.set_mode(0o755);
-        header.set_size(entry.content.len() as u64);
-        header.set_entry_type(tar::EntryType::Regular);
-        if let Some(link) = &entry.link {
-            header.set_entry_type(tar::EntryType::Symlink);
-            header.as_old_mut().linkname[..link.len()].copy_from_slice(link.as_bytes());
-        }
-        header.set_cksum();
-        builder.append(&header, entry.content.as_slice()).unwrap();
-    }
-    builder.into_inner().unwrap()
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crabwright::cache::{MountedCache, mount};
 use crabwright::image::{Blob, BlobSource, Descriptor, Digest, Platform, media_type};
 
+use crate::support::archive::Archive;
 use crate::support::caches::{CachePlace, STORES, Store};
 use crate::support::fake_registry::{FakeRegistry, Fault, Habits, Stage, each_fault};
 use crate::support::peers::peers;
@@ -252,18 +253,6 @@ async fn what_is_imported_goes_before_files_of_an_image() {
     bench.build_elsewhere(&["--build-arg=TURN=1"]).says("mounts   1 imported");
 }
 
-fn member(builder: &mut tar::Builder<Vec<u8>>, name: &str, kind: u8, link: &str, content: &[u8]) {
-    let mut header = tar::Header::new_ustar();
-    let fields = header.as_ustar_mut().unwrap();
-    fields.name[..name.len()].copy_from_slice(name.as_bytes());
-    fields.linkname[..link.len()].copy_from_slice(link.as_bytes());
-    header.set_entry_type(tar::EntryType::new(kind));
-    header.set_mode(0o777);
-    header.set_size(content.len() as u64);
-    header.set_cksum();
-    builder.append(&header, content).unwrap();
-}
-
 fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::encode_all(bytes, 1).unwrap()
 }
@@ -272,18 +261,18 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
 /// unpacked until then is gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_hostile_is_refused_as_a_whole() {
-    type Members = fn(&mut tar::Builder<Vec<u8>>);
+    type Members = fn(Archive) -> Archive;
     let archives: &[(&str, Members)] = &[
-        ("leads out of the cache", |archive| member(archive, "../../../../escaped", b'0', "", b"x")),
-        ("leads out of the cache", |archive| member(archive, "/escaped", b'0', "", b"x")),
-        ("is in no directory of the cache", |archive| {
-            member(archive, "link", b'2', "/", b"");
-            member(archive, "link/escaped", b'0', "", b"x");
+        ("leads out of the cache", |archive| archive.file("../../../../escaped", "x")),
+        ("leads out of the cache", |archive| archive.file("/escaped", "x")),
+        ("is in no directory of the cache", |archive| archive.symlink("link", "/").file("link/escaped", "x")),
+        ("is a hard link to somewhere else", |archive| archive.hard_link("hard", "/etc/passwd")),
+        ("is a device", |archive| archive.member(b'3', "device", "", b"")),
+        ("unpacks to more than 1000000 bytes", |archive| archive.member(b'0', "bomb", "", &vec![0; 1_000_001])),
+        ("no tar header", |mut archive| {
+            archive.push_bytes(&[b'x'; 2048]);
+            archive
         }),
-        ("is a hard link to somewhere else", |archive| member(archive, "hard", b'1', "/etc/passwd", b"")),
-        ("is a device", |archive| member(archive, "device", b'3', "", b"")),
-        ("unpacks to more than 1000000 bytes", |archive| member(archive, "bomb", b'0', "", &vec![0; 1_000_001])),
-        ("no tar header", |archive| archive.get_mut().resize(4096, b'x')),
     ];
     let dockerfile =
         "FROM {base}\nRUN --mount=type=cache,target=/c,id=packages test -z \"$(ls -A /c)\" && echo began-empty\n";
@@ -298,20 +287,14 @@ async fn what_is_hostile_is_refused_as_a_whole() {
         assert!(!Path::new("/escaped").exists() && !bench.workspace.out().join("escaped").exists(), "{name}");
         std::fs::remove_dir_all(bench.caches()).unwrap();
     };
-    let honest = |members: Members| {
-        let mut archive = tar::Builder::new(Vec::new());
-        // There is something to be taken back.
-        member(&mut archive, "before/", b'5', "", b"");
-        member(&mut archive, "before/file", b'0', "", b"x");
-        members(&mut archive);
-        archive.into_inner().unwrap()
-    };
+    // There is something to be taken back.
+    let begun = || Archive::default().directory("before/", 0o777).file("before/file", "x");
     for (problem, members) in archives {
-        let archive = honest(*members);
+        let archive = members(begun()).bytes();
         bench.plant(&archive, zstd(&archive), |_| {});
         check(problem, problem);
     }
-    let archive = honest(|_| {});
+    let archive = begun().bytes();
     bench.plant(&archive, zstd(&archive), |cache| cache.diff_id = Digest::sha256_of(b"other"));
     check("another archive", "config says");
     bench.plant(&archive, zstd(&archive)[..20].to_vec(), |_| {});

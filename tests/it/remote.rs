@@ -11,6 +11,7 @@ use crabwright::http::RetryPolicy;
 use crabwright::location::HttpLocation;
 use crabwright::remote::{DownloadError, Downloaded, Downloader, Validator, http_authorization};
 
+use crate::support::archive::Archive;
 use crate::support::git::Repository;
 use crate::support::peers::peers;
 use crate::support::pod::Pod;
@@ -186,12 +187,12 @@ fn files(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 
 /// A tar of one file, `a`.
 fn archive() -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
-    let mut header = tar::Header::new_gnu();
-    header.set_size(2);
-    header.set_mode(0o644);
-    builder.append_data(&mut header, "a", &b"A\n"[..]).unwrap();
-    builder.into_inner().unwrap()
+    Archive::default()
+        .file(
+            "a", "A
+",
+        )
+        .bytes()
 }
 
 #[test]

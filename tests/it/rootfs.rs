@@ -8,62 +8,7 @@ use crabwright::diag::with_causes;
 use crabwright::rootfs::archive::{MemberKind, Reader};
 use crabwright::rootfs::{Attributes, FileKind, RootfsError, Timestamp, Tree};
 
-/// An archive put together member by member, names and fields as wrong as they may be.
-#[derive(Default)]
-pub(crate) struct Archive(Vec<u8>);
-
-impl Archive {
-    pub(crate) fn member(mut self, kind: u8, name: &str, link: &str, content: &[u8]) -> Self {
-        self.push(kind, name, link, 0o644, content);
-        self
-    }
-
-    pub(crate) fn push(&mut self, kind: u8, name: &str, link: &str, mode: u32, content: &[u8]) {
-        let mut header = tar::Header::new_ustar();
-        {
-            let fields = header.as_old_mut();
-            fields.name[..name.len()].copy_from_slice(name.as_bytes());
-            fields.linkname[..link.len()].copy_from_slice(link.as_bytes());
-        }
-        header.set_entry_type(tar::EntryType::new(kind));
-        header.set_mode(mode);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(1_600_000_000);
-        header.set_size(content.len() as u64);
-        header.set_cksum();
-        self.0.extend_from_slice(header.as_bytes());
-        self.0.extend_from_slice(content);
-        self.0.resize(self.0.len().next_multiple_of(512), 0);
-    }
-
-    pub(crate) fn file(self, name: &str, content: &str) -> Self {
-        self.member(b'0', name, "", content.as_bytes())
-    }
-
-    pub(crate) fn directory(mut self, name: &str, mode: u32) -> Self {
-        self.push(b'5', name, "", mode, b"");
-        self
-    }
-
-    pub(crate) fn symlink(self, name: &str, target: &str) -> Self {
-        self.member(b'2', name, target, b"")
-    }
-
-    pub(crate) fn hard_link(self, name: &str, target: &str) -> Self {
-        self.member(b'1', name, target, b"")
-    }
-
-    pub(crate) fn pax(self, records: &[u8]) -> Self {
-        self.member(b'x', "PaxHeaders", "", records)
-    }
-
-    pub(crate) fn bytes(&self) -> Vec<u8> {
-        let mut bytes = self.0.clone();
-        bytes.resize(bytes.len() + 1024, 0);
-        bytes
-    }
-}
+use crate::support::archive::Archive;
 
 struct Fixture {
     directory: tempfile::TempDir,
@@ -439,7 +384,7 @@ fn inside_a_namespace_of_one_id() {
     }
     device.set_mode(0o666);
     device.set_cksum();
-    archive.0.extend_from_slice(device.as_bytes());
+    archive.push_bytes(device.as_bytes());
     fixture.apply(&archive);
 
     let null = FileKind::CharDevice { major: 1, minor: 3 };

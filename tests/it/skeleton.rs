@@ -13,7 +13,7 @@ use crabwright::snapshot::{Options, compare};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use crate::rootfs::Archive;
+use crate::support::archive::Archive;
 use crate::support::program::{Workspace, run};
 
 const KEPT: &[&str] = &["etc/passwd", "etc/group"];

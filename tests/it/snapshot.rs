@@ -13,7 +13,7 @@ use crabwright::rootfs::{Attributes, Change, ChangeKind, FileKind, Tree};
 use crabwright::snapshot::{IgnoredPaths, Options, compare};
 use proptest::prelude::*;
 
-use crate::rootfs::Archive;
+use crate::support::archive::Archive;
 
 /// Everything an image says of a path, content included.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! What the tests stand on: the peers and their addresses, pods that run the executor, readers that are not ours.
 
+pub(crate) mod archive;
 pub(crate) mod caches;
 pub(crate) mod contexts;
 pub(crate) mod fake_registry;

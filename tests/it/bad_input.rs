@@ -144,7 +144,7 @@ fn manifest_that_does_not_match_its_digest() {
 
 #[test]
 fn layer_that_ends_early() {
-    let layers = vec![Archive::default().file("a", &"x".repeat(4096)).bytes()];
+    let layers = vec![Archive::default().file("a", "x".repeat(4096)).bytes()];
     let base = ScriptedImage { layers, cut_layers_at: Some(1000), ..ScriptedImage::default() }.serve();
     build_dockerfile(&format!("FROM {base}\nRUN [\"/a\"]\n")).refused(1, &["sha256:", "hostile"]);
 }

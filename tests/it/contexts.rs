@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::Stdio;
 
-use crate::support::contexts::{Archive, Place, header};
+use crate::support::archive::Archive;
+use crate::support::contexts::Place;
 use crate::support::git::Repository;
 use crate::support::program::run;
 use crate::support::web::{Answer, Web};
@@ -23,7 +24,7 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 fn archives_are_told_by_their_content_however_they_are_called() {
     for program in ["", "gzip", "zstd", "bzip2", "xz"] {
         let place = Place::new();
-        let file = place.file("context", &Archive::new().file("a", b"A").plain());
+        let file = place.file("context", &Archive::context().file("a", b"A").bytes());
         if !program.is_empty() {
             let packed = std::process::Command::new(program).arg("-c").arg(&file).output().unwrap().stdout;
             std::fs::write(&file, packed).unwrap();
@@ -38,7 +39,7 @@ fn an_archive_comes_through_a_pipe() {
     for context in ["tar://stdin", "-"] {
         let place = Place::new();
         let mut child = place.command(context).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(&Archive::new().file("dir/a", b"A").gzip()).unwrap();
+        child.stdin.take().unwrap().write_all(&Archive::context().file("dir/a", b"A").gzip()).unwrap();
         assert!(child.wait().unwrap().success());
         let files = crate::support::contexts::layer_files(&place.path().join("layout"));
         assert_eq!(others(files), pairs(&[("dir/a", "A")]));
@@ -50,7 +51,7 @@ fn an_archive_comes_through_a_pipe() {
 #[test]
 fn what_is_no_archive_is_refused_by_name() {
     let place = Place::new();
-    let cut = Archive::new().file("a", &[b'x'; 4096]).gzip();
+    let cut = Archive::context().file("a", [b'x'; 4096]).gzip();
     for (content, words) in [
         (&b"hello"[..], &["is not a tar archive"][..]),
         (b"", &["is not a tar archive"]),
@@ -71,14 +72,14 @@ fn no_member_leaves_the_context() {
     let above = format!("{up}{}", outside.display());
     let file = place.file(
         "context.tar",
-        &Archive::new()
+        &Archive::context()
             .file(&above[..above.len().min(99)], b"evil")
             .file("/absolute", b"in the context")
-            .link(tar::EntryType::Symlink, "way", "/etc")
+            .symlink("way", "/etc")
             .file("way/crabwright-was-here", b"evil")
-            .link(tar::EntryType::Symlink, "up", "../../../..")
+            .symlink("up", "../../../..")
             .file("up/tmp/crabwright-was-here", b"evil")
-            .plain(),
+            .bytes(),
     );
     let ended = run(&mut place.command(&format!("tar://{}", file.display())));
     assert_eq!(std::fs::read(&outside).unwrap(), b"untouched");
@@ -88,7 +89,7 @@ fn no_member_leaves_the_context() {
     // A link to a directory that is not in the context is a link to nothing.
     assert!(ended.code == 1 && ended.said.contains("no such file or directory"), "{}", ended.said);
 
-    let inside = place.file("inside.tar", &Archive::new().file("../../a", b"A").file("/b", b"B").plain());
+    let inside = place.file("inside.tar", &Archive::context().file("../../a", b"A").file("/b", b"B").bytes());
     let files = place.build(&mut place.command(&format!("tar://{}", inside.display())));
     assert_eq!(others(files), pairs(&[("a", "A"), ("b", "B")]));
 }
@@ -98,15 +99,7 @@ fn the_builds_own_reading_does_not_follow_links_out_of_the_context() {
     let place = Place::new();
     let secret = place.file("secret", b"hunter2 is no instruction\n");
     let outside = secret.to_str().unwrap();
-    let tar = |archive: tar::Builder<Vec<u8>>| archive.into_inner().unwrap();
-    let link = |name: &str, target: &str| {
-        let mut builder = tar::Builder::new(Vec::new());
-        let mut entry = header(name, tar::EntryType::Symlink);
-        entry.set_link_name(target).unwrap();
-        entry.set_cksum();
-        builder.append(&entry, &b""[..]).unwrap();
-        tar(builder)
-    };
+    let link = |name: &str, target: &str| Archive::default().symlink(name, target).bytes();
     let dockerfile = place.file("dockerfile.tar", &link("Dockerfile", outside));
     let ended = place.refused(&mut place.command(&format!("tar://{}", dockerfile.display())), &["no Dockerfile"]);
     assert!(!ended.said.contains("hunter2"), "{}", ended.said);
@@ -121,8 +114,8 @@ fn the_builds_own_reading_does_not_follow_links_out_of_the_context() {
 #[test]
 fn a_sub_path_is_a_directory_of_the_archive() {
     let place = Place::new();
-    let archive = Archive::new().file("app/Dockerfile", b"FROM scratch\nCOPY . /\n").file("app/a", b"A");
-    let file = place.file("context.tar", &archive.file("app/.dockerignore", b".dockerignore\n").plain());
+    let archive = Archive::context().file("app/Dockerfile", b"FROM scratch\nCOPY . /\n").file("app/a", b"A");
+    let file = place.file("context.tar", &archive.file("app/.dockerignore", b".dockerignore\n").bytes());
     let mut command = place.command(&format!("tar://{}", file.display()));
     assert_eq!(others(place.build(command.arg("--context-sub-path=app"))), pairs(&[("a", "A")]));
 }
@@ -132,7 +125,9 @@ fn bombs_are_refused_before_they_fill_the_disk() {
     // A header that promises ten GB of zeros is not even begun with.
     let place = Place::new();
     let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    let mut entry = header("zeros", tar::EntryType::Regular);
+    let mut entry = tar::Header::new_gnu();
+    entry.set_path("zeros").unwrap();
+    entry.set_mode(0o644);
     entry.set_size(10 << 30);
     entry.set_cksum();
     bomb.write_all(entry.as_bytes()).unwrap();
@@ -144,9 +139,9 @@ fn bombs_are_refused_before_they_fill_the_disk() {
     place.refused(&mut place.command(&context), &["unpacks to more than 8589934592 bytes", "--context-max-size"]);
 
     // Many small files, a sparse one that is none, and what is between the members, count as well.
-    let mut archive = Archive::new();
+    let mut archive = Archive::context();
     for number in 0..40 {
-        archive = archive.file(&format!("f{number}"), &[0; 1 << 16]);
+        archive = archive.file(&format!("f{number}"), [0; 1 << 16]);
     }
     let file = place.file("many.tar.gz", &archive.gzip());
     let context = format!("tar://{}", file.display());
@@ -156,7 +151,7 @@ fn bombs_are_refused_before_they_fill_the_disk() {
         &["more than 20 files and directories", "--context-max-entries"],
     );
     place.build(place.command(&context).arg("--context-max-entries=41"));
-    let deep = place.file("deep.tar", &Archive::new().file(&"d/".repeat(40), b"").plain());
+    let deep = place.file("deep.tar", &Archive::context().file(&"d/".repeat(40), b"").bytes());
     let context = format!("tar://{}", deep.display());
     place.refused(place.command(&context).arg("--context-max-entries=30"), &["more than 30 files"]);
 }
@@ -164,7 +159,7 @@ fn bombs_are_refused_before_they_fill_the_disk() {
 #[test]
 fn very_many_entries_are_unpacked() {
     let place = Place::new();
-    let mut archive = Archive::new().file(".dockerignore", b"many\n");
+    let mut archive = Archive::context().file(".dockerignore", b"many\n");
     for number in 0..20_000 {
         archive = archive.file(&format!("many/{}/{number}", number % 100), b"x");
     }
@@ -176,7 +171,7 @@ fn very_many_entries_are_unpacked() {
 #[test]
 fn a_transfer_goes_on_where_it_broke() {
     let content: Vec<u8> = (0..300_000_u32).flat_map(|number| number.to_le_bytes()).collect();
-    let whole = Archive::new().file("big", &content).gzip();
+    let whole = Archive::context().file("big", &content).gzip();
     let web = Web::serve(move |asked, before| match (asked.path.as_str(), asked.headers.get("range")) {
         ("/dead.tar.gz", _) => Answer::ok(whole.clone()).cut_at(100_000),
         ("/plain.tar.gz", _) => Answer::ok(whole.clone()).cut_at(if before == 0 { 100_000 } else { whole.len() }),
@@ -215,7 +210,7 @@ fn a_transfer_goes_on_where_it_broke() {
 fn urls_say_what_is_wrong_and_show_no_credentials() {
     let web = Web::serve(|asked, _before| match asked.path.as_str() {
         "/secret.tar" if asked.headers.get("authorization").is_some_and(|value| value == "Bearer hunter2") => {
-            Answer::ok(Archive::new().file("a", b"A").plain())
+            Answer::ok(Archive::context().file("a", b"A").bytes())
         }
         "/secret.tar" => Answer::status(401),
         _ => Answer::status(404),

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use crate::support::contexts::{Archive, Place};
+use crate::support::archive::Archive;
+use crate::support::contexts::Place;
 use crate::support::peers::peers;
 use crate::support::program::stdout;
 use crate::support::web::{Answer, Web};
@@ -16,7 +17,7 @@ fn bucket(name: &str) -> String {
 }
 
 fn archive() -> Vec<u8> {
-    Archive::new().file("a", b"A").gzip()
+    Archive::context().file("a", b"A").gzip()
 }
 
 fn expected(place: &Place, command: &mut Command) {
@@ -96,7 +97,7 @@ fn a_bucket_elsewhere_is_told_so() {
 #[test]
 fn an_object_goes_on_where_it_broke() {
     let content: Vec<u8> = (0..300_000_u32).flat_map(|number| number.to_le_bytes()).collect();
-    let whole = Archive::new().file("a", b"A").file("big", &content).gzip();
+    let whole = Archive::context().file("a", b"A").file("big", &content).gzip();
     let web = Web::serve(move |asked, before| {
         let answer = |body: &[u8]| Answer::ok(body).header("Last-Modified", "Sun, 06 Nov 1994 08:49:37 GMT");
         match asked.headers.get("range") {

@@ -1,10 +1,17 @@
-//! Archives as hostile as a test wants them.
+//! Archives as a test wants them, honest or hostile.
+
+use std::io::Write as _;
 
 /// An archive put together member by member, names and fields as wrong as they may be.
 #[derive(Default)]
 pub(crate) struct Archive(Vec<u8>);
 
 impl Archive {
+    /// A build's context, with a Dockerfile that copies everything.
+    pub(crate) fn context() -> Self {
+        Self::default().file("Dockerfile", "FROM scratch\nCOPY . /\n")
+    }
+
     /// A member of mode 0644; `kind` as in its header.
     pub(crate) fn member(mut self, kind: u8, name: &str, link: &str, content: &[u8]) -> Self {
         self.push(kind, name, link, 0o644, content);
@@ -35,8 +42,8 @@ impl Archive {
         self.0.resize(self.0.len().next_multiple_of(512), 0);
     }
 
-    pub(crate) fn file(self, name: &str, content: &str) -> Self {
-        self.member(b'0', name, "", content.as_bytes())
+    pub(crate) fn file(self, name: &str, content: impl AsRef<[u8]>) -> Self {
+        self.member(b'0', name, "", content.as_ref())
     }
 
     pub(crate) fn directory(mut self, name: &str, mode: u32) -> Self {
@@ -62,5 +69,11 @@ impl Archive {
         let mut bytes = self.0.clone();
         bytes.resize(bytes.len() + 1024, 0);
         bytes
+    }
+
+    pub(crate) fn gzip(&self) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(&self.bytes()).unwrap();
+        encoder.finish().unwrap()
     }
 }

@@ -1,66 +1,13 @@
-//! Archives that are contexts, and builds of them on this machine.
+//! Builds on this machine of contexts that are elsewhere.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-
 use std::process::Command;
 
 use tempfile::TempDir;
 
 use super::program::{Ended, crabwright, run};
-
-/// An archive being made.
-pub(crate) struct Archive {
-    builder: tar::Builder<Vec<u8>>,
-}
-
-impl Archive {
-    /// With a Dockerfile that copies everything.
-    pub(crate) fn new() -> Self {
-        Self { builder: tar::Builder::new(Vec::new()) }.file("Dockerfile", b"FROM scratch\nCOPY . /\n")
-    }
-
-    /// A file under any name, also one that no honest archive has.
-    pub(crate) fn file(mut self, name: &str, content: &[u8]) -> Self {
-        let mut header = header(name, tar::EntryType::Regular);
-        header.set_size(content.len() as u64);
-        header.set_cksum();
-        self.builder.append(&header, content).unwrap();
-        self
-    }
-
-    /// A link of either kind.
-    pub(crate) fn link(mut self, kind: tar::EntryType, name: &str, target: &str) -> Self {
-        let mut header = header(name, kind);
-        header.as_old_mut().linkname[..target.len()].copy_from_slice(target.as_bytes());
-        header.set_cksum();
-        self.builder.append(&header, &b""[..]).unwrap();
-        self
-    }
-
-    pub(crate) fn plain(self) -> Vec<u8> {
-        self.builder.into_inner().unwrap()
-    }
-
-    pub(crate) fn gzip(self) -> Vec<u8> {
-        let plain = self.plain();
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        std::io::Write::write_all(&mut encoder, &plain).unwrap();
-        encoder.finish().unwrap()
-    }
-}
-
-/// A header whose name is not looked at.
-pub(crate) fn header(name: &str, kind: tar::EntryType) -> tar::Header {
-    let mut header = tar::Header::new_gnu();
-    header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
-    header.set_entry_type(kind);
-    header.set_mode(0o644);
-    header.set_size(0);
-    header.set_cksum();
-    header
-}
 
 /// A place for a build without a context of its own.
 pub(crate) struct Place {

@@ -2,14 +2,18 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, RawDir, SeekFrom, Timespec, Timestamps, UTIME_OMIT, Uid};
 use rustix::io::{Errno, Result};
 
 use super::{FileKind, Status, Timestamp};
+
+/// Bytes of names that the kernel gives at a time.
+const NAMES: usize = 16 * 1024;
 
 /// Opens `name` in `directory`, never through a symbolic link, closed on exec.
 ///
@@ -81,7 +85,11 @@ pub fn overrides_permissions() -> bool {
 /// The kernel's answer.
 pub fn names(directory: impl AsFd) -> Result<Vec<std::ffi::OsString>> {
     let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(directory)? {
+    // Whoever listed it before left it at its end.
+    rustix::fs::seek(&directory, SeekFrom::Start(0))?;
+    let mut buffer = [MaybeUninit::uninit(); NAMES];
+    let mut entries = RawDir::new(&directory, &mut buffer);
+    while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {

@@ -36,7 +36,7 @@ impl Tree {
         let root = Path::new("");
         let from = self.open_directory(root)?;
         let to = copy.open_directory(root)?;
-        let mut copying = Copying { from: self, to: &mut copy, links: HashMap::new() };
+        let mut copying = Copying::new(self, &mut copy);
         copying.children(from.as_fd(), to.as_fd(), root)?;
         let refresh = copying.links;
         let status = Status::of(&from).map_err(|errno| self.error("look at", root, errno))?;
@@ -85,9 +85,16 @@ struct Copying<'a> {
     to: &'a mut Tree,
     /// The names of each file with several, by the source's inode.
     links: HashMap<(u64, u64), Vec<Copied>>,
+    /// Whether files can share their blocks, as far as that is known.
+    may_share: bool,
+    buffer: Vec<u8>,
 }
 
-impl Copying<'_> {
+impl<'a> Copying<'a> {
+    fn new(from: &'a Tree, to: &'a mut Tree) -> Self {
+        Self { from, to, links: HashMap::new(), may_share: true, buffer: vec![0; CHUNK] }
+    }
+
     fn children(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &Path) -> Result<(), RootfsError> {
         check_interrupt()?;
         for name in sys::names(from).map_err(|errno| self.from.error("list", path, errno))? {
@@ -122,7 +129,7 @@ impl Copying<'_> {
         let made = match attributes.kind {
             FileKind::Directory => return self.directory(from, to, name, path, &attributes, unchanged),
             FileKind::Socket => return Ok(()),
-            FileKind::File => self.file(from, to, name, path, &attributes)?,
+            FileKind::File => self.file(from, to, name, path, &attributes, status.size)?,
             FileKind::Symlink => {
                 let target = rustix::fs::readlinkat(from, name, Vec::new())
                     .map_err(|errno| self.from.error("read link", path, errno))?;
@@ -170,12 +177,13 @@ impl Copying<'_> {
         name: &OsStr,
         path: &Path,
         attributes: &Attributes,
+        size: u64,
     ) -> Result<Status, RootfsError> {
         let source = sys::open_at(from, name, OFlags::RDONLY | OFlags::NONBLOCK, 0)
             .map_err(|errno| self.from.error("open", path, errno))?;
         let new = NewFile { directory: to, name, attributes, mode: self.to.mode_on_disk(attributes) };
         let (target, replaced) = new.create().map_err(|errno| self.to.error("create", path, errno))?;
-        copy_content(source.into(), &target).map_err(|source| match check_interrupt() {
+        self.content(source.into(), &target, size).map_err(|source| match check_interrupt() {
             Err(interrupted) => interrupted,
             Ok(()) => fs::Error::new("copy", self.from.path().join(path), source).into(),
         })?;
@@ -184,14 +192,27 @@ impl Copying<'_> {
         let made = MadeFile { status, hash: ContentHash::default(), missing_xattrs, replaced };
         Ok(self.to.note_file(attributes, made).0)
     }
+
+    /// Copies a file's content into an empty file: by sharing its blocks where the file system can.
+    fn content(&mut self, mut source: File, target: &File, size: u64) -> io::Result<()> {
+        if self.may_share {
+            match rustix::fs::ioctl_ficlone(target, &source) {
+                Ok(()) => return Ok(()),
+                // Neither do the other files then.
+                Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::NOTTY | Errno::NOSYS) => self.may_share = false,
+                Err(_) => {}
+            }
+        }
+        // Asking for holes costs more than reading a small file.
+        if size <= self.buffer.len() as u64 {
+            return write_content(&mut source, target, &mut self.buffer).map(drop);
+        }
+        copy_content(source, target, size, &mut self.buffer)
+    }
 }
 
-/// Copies a file's content into an empty file: by sharing its blocks, else within the kernel, else through memory.
-fn copy_content(source: File, target: &File) -> io::Result<()> {
-    if rustix::fs::ioctl_ficlone(target, &source).is_ok() {
-        return Ok(());
-    }
-    let size = Status::of(&source)?.size;
+/// Copies `size` bytes into an empty file within the kernel, else through memory.
+fn copy_content(source: File, target: &File, size: u64, buffer: &mut [u8]) -> io::Result<()> {
     let mut at = 0;
     while at < size {
         // Holes stay holes. A file system that cannot tell where they are says that all is data.
@@ -202,7 +223,7 @@ fn copy_content(source: File, target: &File) -> io::Result<()> {
         };
         let hole = rustix::fs::seek(&source, SeekFrom::Hole(data)).unwrap_or(size);
         if !copy_range(&source, target, data, hole)? {
-            return copy_through_memory(source, target);
+            return copy_through_memory(source, target, buffer);
         }
         at = hole;
     }
@@ -230,9 +251,9 @@ fn copy_range(source: &File, target: &File, start: u64, end: u64) -> io::Result<
     Ok(true)
 }
 
-fn copy_through_memory(mut source: File, mut target: &File) -> io::Result<()> {
+fn copy_through_memory(mut source: File, mut target: &File, buffer: &mut [u8]) -> io::Result<()> {
     io::Seek::rewind(&mut source)?;
     io::Seek::rewind(&mut target)?;
-    write_content(&mut source, target, &mut vec![0; CHUNK])?;
+    write_content(&mut source, target, buffer)?;
     Ok(())
 }

@@ -7,6 +7,9 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+/// Bytes of stack of a stage's thread, of which no more is used than directories lie in each other: what walks a tree goes as
+/// deep as it is.
+const STACK: usize = 64 << 20;
 /// Threads beyond the number of places: for stages that wait.
 const WAITING: usize = 16;
 
@@ -151,7 +154,7 @@ pub(super) fn run<E: Send>(
     std::thread::scope(|scope| {
         for number in 1..places.saturating_add(WAITING).min(bases.len()) {
             let worker = &worker;
-            let thread = std::thread::Builder::new().name(format!("stage-{number}"));
+            let thread = std::thread::Builder::new().name(format!("stage-{number}")).stack_size(STACK);
             if let Err(error) = thread.spawn_scoped(scope, worker) {
                 // Fewer do the same.
                 tracing::debug!("cannot start a thread: {error}");

@@ -199,6 +199,79 @@ fn one_kind_replaces_another() {
     assert_eq!(fixture.content("l"), "l");
 }
 
+/// Small files are made by several threads: what comes next in the archive finds them all the same.
+#[test]
+fn members_depend_on_files_that_are_still_being_written() {
+    let mut archive = Archive::default();
+    for number in 0..300 {
+        let (file, link) = (format!("d{}/file-{number}", number % 7), format!("link-{number}"));
+        archive = archive.file(&file, format!("first {number}"));
+        archive = match number % 5 {
+            0 => archive.file(&file, format!("second {number}")),
+            1 => archive.hard_link(&link, &file),
+            2 => archive.directory(&file, 0o755).file(&format!("{file}/below"), "third"),
+            3 => archive.directory(&file, 0o755).file(&file, format!("fourth {number}")),
+            _ => archive.symlink(&file, "elsewhere"),
+        };
+    }
+    let mut fixture = Fixture::new();
+    fixture.apply(&archive);
+    for number in 0..300 {
+        let file = format!("d{}/file-{number}", number % 7);
+        match number % 5 {
+            0 => assert_eq!(fixture.content(&file), format!("second {number}")),
+            1 => assert_eq!(fixture.content(&format!("link-{number}")), format!("first {number}")),
+            2 => assert_eq!(fixture.content(&format!("{file}/below")), "third"),
+            3 => assert_eq!(fixture.content(&file), format!("fourth {number}")),
+            _ => assert_eq!(fixture.tree.node(Path::new(&file)).unwrap().unwrap().attributes.kind, FileKind::Symlink),
+        }
+    }
+    let below_a_file = Archive::default().file("d0/new", "x").file("d0/new/below", "x");
+    assert!(
+        fixture.refused(&below_a_file).starts_with("cannot unpack \"d0/new/below\": \"d0/new\" is not a directory")
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_the_one_that_is_named() {
+    let long = format!("dir/{}", "n".repeat(300));
+    let mut archive = Archive::default().file("dir/first", "1");
+    archive = archive.pax(&record("path", &long)).file("short", "2");
+    for number in 0..100 {
+        archive = archive.file(&format!("dir/later-{number}"), "3");
+    }
+    let text = Fixture::new().refused(&archive);
+    assert!(text.starts_with(&format!("cannot unpack {long:?}: cannot write file: ")), "{text}");
+}
+
+/// One record of an extended header, which counts its own digits.
+fn record(name: &str, value: &str) -> Vec<u8> {
+    let rest = format!(" {name}={value}\n");
+    let digits = (1..).find(|digits| (rest.len() + digits).to_string().len() == *digits).expect("a length");
+    format!("{}{rest}", rest.len() + digits).into_bytes()
+}
+
+#[test]
+fn files_of_every_size_are_what_the_archive_says() {
+    let mut fixture = Fixture::new();
+    let sizes = [0, 1, 131_071, 131_072, 131_073, 524_287, 524_288, 524_289, 2_000_000];
+    let content = |size: usize, zeros: bool| -> Vec<u8> {
+        (0..size).map(|at| if zeros { 0 } else { u8::try_from(at % 251).unwrap_or_default() }).collect()
+    };
+    let mut archive = Archive::default();
+    for size in sizes {
+        archive =
+            archive.file(&format!("n{size}"), content(size, false)).file(&format!("z{size}"), content(size, true));
+    }
+    fixture.apply(&archive);
+    for (size, zeros) in sizes.into_iter().flat_map(|size| [(size, false), (size, true)]) {
+        let path = fixture.directory.path().join("root").join(format!("{}{size}", if zeros { "z" } else { "n" }));
+        assert!(std::fs::read(&path).expect("file") == content(size, zeros), "{}", path.display());
+        let blocks = std::fs::metadata(&path).expect("metadata").blocks();
+        assert!(!zeros || size < 131_072 || blocks * 512 < size as u64, "{} has {blocks} blocks", path.display());
+    }
+}
+
 #[test]
 fn a_replaced_name_does_not_change_its_hard_links() {
     let mut fixture = Fixture::new();

@@ -40,6 +40,43 @@ fn a_directory_brings_its_contents_and_its_time() {
     }
 }
 
+/// Small files are copied by several threads, and directories get their times when all files are there.
+#[test]
+fn many_files_and_deep_directories_come_as_they_are() {
+    // A thread of a test has less of a stack than one of a build.
+    let copies = std::thread::Builder::new().stack_size(64 << 20).spawn(copy_many_files_and_deep_directories);
+    copies.unwrap().join().unwrap();
+}
+
+fn copy_many_files_and_deep_directories() {
+    // Deeper than a process may have open files.
+    let deep = vec!["d"; 1500].join("/");
+    let mut trees = trees().source(|tree| {
+        for directory in 0..20 {
+            self::directory(tree, &format!("many{directory}"), 0o750);
+            for number in 0..30 {
+                file(tree, &format!("many{directory}/{number}"), &format!("{directory}.{number}"));
+            }
+            let time = attributes(FileKind::Directory, 0o750, 0);
+            tree.set_attributes(Path::new(&format!("many{directory}")), &time).unwrap();
+        }
+        std::fs::create_dir_all(tree.path().join(&deep)).unwrap();
+        file(tree, &format!("{deep}/file"), "deep");
+    });
+    trees.step(". /all/");
+    for directory in 0..20 {
+        assert_eq!(trees.mtime(&format!("all/many{directory}")), THEN);
+        for number in 0..30 {
+            assert_eq!(content(&trees, &format!("all/many{directory}/{number}")), format!("{directory}.{number}"));
+        }
+    }
+    assert_eq!(content(&trees, &format!("all/{deep}/file")), "deep");
+}
+
+fn content(trees: &Trees, path: &str) -> String {
+    std::fs::read_to_string(trees.destination.path().join(path)).expect(path)
+}
+
 #[test]
 fn the_top_of_the_source_is_as_far_up_as_a_path_leads() {
     let mut trees = trees().source(usual);

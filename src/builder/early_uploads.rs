@@ -5,7 +5,9 @@ use tokio::runtime::Handle;
 use crate::cache::BlobStore;
 use crate::diag::interrupt;
 use crate::diag::progress::Progress;
-use crate::executor::{BuiltLayer, LayerObserver};
+use crate::executor::{BaseLayers, BuiltLayer, LayerObserver};
+use crate::image::Blob;
+use crate::plan::{Base, Plan};
 use crate::push::{PushError, Uploads};
 use crate::registry::Client;
 
@@ -31,6 +33,24 @@ impl<'a> EarlyUploads<'a> {
         }
         let uploads = Uploads::new(client, &request.destinations, progress, store.clone())?;
         Ok(Some(Self { uploads, runtime }))
+    }
+
+    /// Begins to bring the layers of the base to repositories of the registry that it comes from: most registries take them over
+    /// without a byte being sent, and nobody has to keep their files then.
+    pub(super) fn take_over(&self, plan: &Plan, layers: &dyn BaseLayers) {
+        let Some(image) = plan.image_stages().find_map(|stage| match plan.stages[stage].base {
+            Base::Image(image) => Some(&plan.images[image]),
+            _ => None,
+        }) else {
+            return;
+        };
+        if !self.uploads.are_all_in(&image.reference) {
+            return;
+        }
+        for (number, layer) in image.layers.iter().enumerate() {
+            let blob = Blob { descriptor: layer.descriptor.clone(), source: layers.source(image, number) };
+            self.uploads.begin(self.runtime, &blob);
+        }
     }
 
     /// Ends what is under way because the build failed, and gives the error that says what is left in registries.

@@ -1,5 +1,6 @@
 //! The plan's images and the executor's base layers, out of registries and layouts.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use crate::cache::{BlobStore, WarmImages};
 use crate::diag::with_causes;
 use crate::executor::{self, BaseLayers, Need, Position};
 use crate::fs::Arrival;
-use crate::image::{BaseImage, BlobSource};
+use crate::image::{BaseImage, BlobSource, Digest};
 use crate::plan::{Base, CopyFrom, ImageError, ImageRequest, Images, Plan};
 use crate::registry::Client;
 
@@ -53,20 +54,35 @@ impl Layers {
 
     /// Starts fetching every layer that the plan is going to unpack, in the order in which it will ask for them. A fetch
     /// that fails here is tried again, and reported, when its layer is asked for.
-    pub(super) fn prefetch(&self, plan: &Plan, single_snapshot: bool, is_carried_out: &dyn Fn(Position) -> bool) {
+    /// `keeping` says who wants the layers afterwards.
+    pub(super) fn prefetch(
+        &self,
+        plan: &Plan,
+        single_snapshot: bool,
+        is_carried_out: &dyn Fn(Position) -> bool,
+        keeping: Keeping,
+    ) {
         let permits = Arc::new(tokio::sync::Semaphore::new(PARALLEL_FETCHES));
-        for image in unpacked_images(plan, single_snapshot, is_carried_out) {
-            let image = &plan.images[image];
-            if image.reference.layout_directory().is_some() {
+        let unpacked = unpacked_images(plan, single_snapshot, is_carried_out);
+        if keeping != Keeping::All {
+            let once = read_once(plan, &unpacked);
+            self.store.expect_one_reader(once, keeping == Keeping::Uploaded);
+        }
+        let mut images: Vec<usize> = Vec::new();
+        for image in unpacked {
+            if images.contains(&image) || plan.images[image].reference.layout_directory().is_some() {
                 continue;
             }
+            images.push(image);
+            let image = &plan.images[image];
             for layer in &image.layers {
                 let (client, store) = (self.registry.client.clone(), self.store.clone());
                 let (reference, descriptor) = (image.reference.clone(), layer.descriptor.clone());
                 let permits = Arc::clone(&permits);
+                let arrival = store.arrival(&descriptor.digest);
                 self.registry.runtime.spawn(async move {
                     let Ok(_permit) = permits.acquire().await else { return };
-                    if let Err(error) = store.ensure(&client, &reference, &descriptor).await {
+                    if let Err(error) = store.fetch_arriving(&client, &reference, &descriptor, &arrival).await {
                         tracing::debug!("prefetch {} of {reference}: {error}", descriptor.digest);
                     }
                 });
@@ -122,9 +138,11 @@ impl BaseLayers for Layers {
         }
         let arrival = self.store.arrival(&descriptor.digest);
         let (client, store) = (self.registry.client.clone(), self.store.clone());
-        let (reference, descriptor) = (image.reference.clone(), descriptor.clone());
+        let (reference, descriptor, arriving) = (image.reference.clone(), descriptor.clone(), Arc::clone(&arrival));
         // Whoever reads is told how that ends.
-        self.registry.runtime.spawn(async move { store.ensure(&client, &reference, &descriptor).await });
+        self.registry
+            .runtime
+            .spawn(async move { store.fetch_arriving(&client, &reference, &descriptor, &arriving).await });
         Ok(arrival)
     }
 
@@ -200,27 +218,46 @@ impl Images for Answers {
     }
 }
 
-/// The images whose files some step needs that is carried out, first needed first.
+/// Who wants the layers of base images when they have been unpacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keeping {
+    /// Nobody.
+    None,
+    /// Repositories that cannot take them over from others.
+    Uploaded,
+    /// An output on this machine.
+    All,
+}
+
+/// The layers that are unpacked a single time, if all goes well.
+fn read_once<'p>(plan: &'p Plan, unpacked: &[usize]) -> impl Iterator<Item = &'p Digest> {
+    let mut readers: BTreeMap<&Digest, usize> = BTreeMap::new();
+    for image in unpacked {
+        for layer in &plan.images[*image].layers {
+            *readers.entry(&layer.descriptor.digest).or_default() += 1;
+        }
+    }
+    readers.into_iter().filter(|(_, readers)| *readers == 1).map(|(digest, _)| digest)
+}
+
+/// The images whose files some step needs that is carried out, first needed first; each as often as it is unpacked.
 fn unpacked_images(plan: &Plan, single_snapshot: bool, is_carried_out: &dyn Fn(Position) -> bool) -> Vec<usize> {
     let mut images = Vec::new();
-    let mut add = |image: usize| {
-        if !images.contains(&image) {
-            images.push(image);
-        }
-    };
+    let mut read_by_steps = BTreeSet::new();
     let needs = executor::needs(plan, single_snapshot, is_carried_out);
     for (index, (stage, need)) in plan.stages.iter().zip(needs).enumerate() {
         if need > Need::Nothing
             && let Base::Image(image) = stage.base
         {
-            add(image);
+            images.push(image);
         }
         for (number, step) in stage.steps.iter().enumerate() {
             for from in step.action.origins() {
                 if let CopyFrom::Image(image) = from
                     && is_carried_out(Position { stage: index, step: number })
+                    && read_by_steps.insert(image)
                 {
-                    add(image);
+                    images.push(image);
                 }
             }
         }

@@ -48,7 +48,7 @@ use crate::ssh::Agents;
 
 use cache_mounts::CacheMounts;
 use early_uploads::EarlyUploads;
-use images::{Layers, Registry, Remembering};
+use images::{Keeping, Layers, Registry, Remembering};
 use layer_cache::{StepCache, Surroundings};
 use outputs::Outputs;
 use remotes::Remotes;
@@ -228,7 +228,10 @@ fn uninterrupted(
     let mut sandbox = Some(sandbox);
     let mut open = |resources: &Resources<'_>| {
         let is_carried_out = |position| cache.as_ref().is_none_or(|cache| cache.is_carried_out(position));
-        base_layers.prefetch(&plan, request.single_snapshot, &is_carried_out);
+        base_layers.prefetch(&plan, request.single_snapshot, &is_carried_out, keeping(request));
+        if let Some(uploads) = &uploads {
+            uploads.take_over(&plan, &base_layers);
+        }
         remotes.prefetch(&plan, &is_carried_out);
         if resources.sandboxes.is_empty() {
             let place = trees_parent.as_deref().unwrap_or(&work_dir);
@@ -316,6 +319,15 @@ impl Work<'_> {
             }
         }
         Err(BuildError::Endless)
+    }
+}
+
+/// Who wants the layers of base images when they have been unpacked.
+fn keeping(request: &BuildRequest) -> Keeping {
+    match (request.outputs.is_empty(), request.push) {
+        (false, _) => Keeping::All,
+        (true, true) => Keeping::Uploaded,
+        (true, false) => Keeping::None,
     }
 }
 

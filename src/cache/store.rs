@@ -55,6 +55,8 @@ struct Inner {
     flights: Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     /// Blobs that somebody may read while they come.
     arrivals: Mutex<BTreeMap<Digest, Arc<Arrival>>>,
+    /// Blobs that one reader wants while they come, and uploads; those that no upload wants are `true`.
+    read_once: Mutex<BTreeMap<Digest, bool>>,
     /// Blobs that lie elsewhere.
     lent: Mutex<BTreeMap<Digest, Lent>>,
 }
@@ -80,6 +82,7 @@ impl BlobStore {
                 directory,
                 flights: Mutex::default(),
                 arrivals: Mutex::default(),
+                read_once: Mutex::default(),
                 lent: Mutex::default(),
             }),
         })
@@ -139,17 +142,39 @@ impl BlobStore {
         reference: &Reference,
         descriptor: &Descriptor,
     ) -> Result<PathBuf, RegistryError> {
-        // Whoever reads a blob while it comes asks for it after having said so.
-        let is_awaited = self.arrivals().contains_key(&descriptor.digest);
-        if !is_awaited && let Some(path) = self.get(descriptor)? {
-            return Ok(path);
+        loop {
+            // Whoever reads a blob while it comes asks for it after having said so.
+            let is_awaited = self.arrivals().contains_key(&descriptor.digest);
+            if !is_awaited && let Some(path) = self.get(descriptor)? {
+                return Ok(path);
+            }
+            let arrival = self.arrival(&descriptor.digest);
+            self.fetch_arriving(client, reference, descriptor, &arrival).await?;
+            // It was let go of before it was wanted once more.
+            self.read_once().remove(&descriptor.digest);
         }
+    }
+
+    /// Sees to it that `arrival`, which is of this blob, ends. The file need not be there then.
+    ///
+    /// # Errors
+    /// As for [`BlobStore::ensure`].
+    pub async fn fetch_arriving(
+        &self,
+        client: &Client,
+        reference: &Reference,
+        descriptor: &Descriptor,
+        arrival: &Arc<Arrival>,
+    ) -> Result<(), RegistryError> {
         let flight = self.flight(&descriptor.digest);
         let _landing = flight.lock().await;
-        let ending = Ending { store: self, digest: &descriptor.digest, arrival: self.arrival(&descriptor.digest) };
+        if arrival.is_over() {
+            return Ok(());
+        }
+        let ending = Ending { store: self, digest: &descriptor.digest, arrival: Arc::clone(arrival) };
         let landed = self.land(client, reference, descriptor, &ending.arrival).await;
         ending.tell(&landed);
-        landed
+        landed.map(drop)
     }
 
     async fn land(
@@ -177,7 +202,17 @@ impl BlobStore {
     /// What can be read of the blob before it is complete; whoever asks sees to it that somebody fetches it
     /// ([`BlobStore::ensure`]).
     pub fn arrival(&self, digest: &Digest) -> Arc<Arrival> {
-        Arc::clone(self.arrivals().entry(digest.clone()).or_default())
+        let arrival = Arc::clone(self.arrivals().entry(digest.clone()).or_default());
+        if self.read_once().get(digest) == Some(&true) {
+            arrival.let_go();
+        }
+        arrival
+    }
+
+    /// One reader wants these blobs while they come, and nobody else does but uploads, of which there are none unless
+    /// `uploaded`.
+    pub fn expect_one_reader<'a>(&self, blobs: impl IntoIterator<Item = &'a Digest>, uploaded: bool) {
+        self.read_once().extend(blobs.into_iter().map(|digest| (digest.clone(), !uploaded)));
     }
 
     /// The files of several blobs, in their order; fetched side by side.
@@ -225,6 +260,10 @@ impl BlobStore {
         self.inner.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn read_once(&self) -> MutexGuard<'_, BTreeMap<Digest, bool>> {
+        self.inner.read_once.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lent(&self) -> MutexGuard<'_, BTreeMap<Digest, Lent>> {
         self.inner.lent.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -267,5 +306,12 @@ impl LocalBlobs for BlobStore {
         descriptor: &Descriptor,
     ) -> Result<PathBuf, RegistryError> {
         Self::ensure(self, client, reference, descriptor).await
+    }
+
+    fn not_needed(&self, digest: &Digest) {
+        let is_read_once = self.read_once().get_mut(digest).map(|no_upload| *no_upload = true).is_some();
+        if is_read_once && let Some(arrival) = self.arrivals().get(digest) {
+            arrival.let_go();
+        }
     }
 }

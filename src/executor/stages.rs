@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::context::Context;
 use crate::diag::{Phase, with_causes};
-use crate::fs::{ArrivingFile, ReadAt};
+use crate::fs::{Arrived, ArrivingFile, ReadAt};
 use crate::image::LayerDescriptor;
 use crate::layer;
 use crate::plan::{Base, CopyFrom, Plan, Stage};
@@ -231,19 +231,23 @@ impl Execution<'_> {
             let unpacking = progress.phase(Phase::Unpack);
             let unpacked = unpack_layer(tree, &content, &name, layer, need);
             drop(unpacking);
-            // What is wrong with the download explains what is wrong with its content.
             let waiting = progress.phase(Phase::Pull);
-            let file = base_layers.file(image, number).map_err(not_fetched)?;
+            let arrived = arriving.wait();
+            // What is wrong with the download explains what is wrong with its content.
+            let file = match arrived {
+                Arrived::LetGo => None,
+                Arrived::Kept | Arrived::Broken => Some(base_layers.file(image, number).map_err(not_fetched)?),
+            };
             drop(waiting);
             match unpacked {
                 Ok(()) => {}
-                Err(error) if arriving.was_whole() => return Err(error),
+                Err(error) if arrived != Arrived::Broken => return Err(error),
                 Err(error) => {
                     tracing::debug!("once more, with the layer that came in the end: {}", with_causes(&error));
                     return Ok(false);
                 }
             }
-            if !is_outside {
+            if let Some(file) = file.filter(|_| !is_outside) {
                 progress.disk_use(&file, layer.descriptor.size);
             }
         }

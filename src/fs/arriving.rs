@@ -2,11 +2,21 @@
 //!
 //! A reader waits for what has not come yet. The end of the file is told to it only when the writer has found the whole
 //! right, and an error when the writer has given up, or has begun anew after some of the content was there to be read.
+//!
+//! Where it is known that nobody but this reader wants the content, what has been read gives its blocks back
+//! ([`Arrival::let_go`]): neither disk nor memory holds more of a large file than what lies between writer and reader.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::FallocateFlags;
+
+/// Bytes behind what was read last that stay readable: a reader that guessed where something begins goes back as far.
+const STAYING: u64 = 64 << 20;
+/// Bytes that give their blocks back at a time.
+const GIVEN_BACK: u64 = 8 << 20;
 
 /// Content that is read from anywhere, by several threads at once.
 pub trait ReadAt: Send + Sync {
@@ -39,6 +49,25 @@ struct State {
     discarded: u32,
     /// Whether the file is complete and right, once that is known.
     outcome: Option<Result<(), String>>,
+    /// Whether what has been read may give its blocks back.
+    let_go: bool,
+    /// Whether it was decided that the file stays.
+    is_kept: bool,
+    /// Bytes that have been read.
+    read: u64,
+    /// Bytes that have given their blocks back: nothing is to be read of them.
+    gone: u64,
+}
+
+/// How an arrival ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrived {
+    /// The file is there.
+    Kept,
+    /// All of it was there to be read, and some of it no longer is.
+    LetGo,
+    /// It did not come, or not as it ought to be.
+    Broken,
 }
 
 impl Arrival {
@@ -55,6 +84,7 @@ impl Arrival {
             state.discarded += 1;
             state.available = 0;
         }
+        (state.read, state.gone) = (0, 0);
         state.file = Some(Arc::new(file));
         self.changed.notify_all();
     }
@@ -69,6 +99,25 @@ impl Arrival {
     pub fn end(&self, outcome: Result<(), String>) {
         self.lock().outcome.get_or_insert(outcome);
         self.changed.notify_all();
+    }
+
+    /// Nobody wants the file but the one who reads it now.
+    pub fn let_go(&self) {
+        let mut state = self.lock();
+        state.let_go = !state.is_kept && state.outcome.is_none();
+    }
+
+    /// Whether the file is whole; then it stays so.
+    pub fn keep(&self) -> bool {
+        let mut state = self.lock();
+        state.is_kept = state.gone == 0;
+        state.let_go &= !state.is_kept;
+        state.is_kept
+    }
+
+    /// Whether it is known how it ended.
+    pub fn is_over(&self) -> bool {
+        self.lock().outcome.is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -90,10 +139,37 @@ impl ArrivingFile {
         Self { arrival, discarded }
     }
 
-    /// Whether what was read is the whole and right content, for all that is known by now.
-    pub fn was_whole(&self) -> bool {
-        let state = self.arrival.lock();
-        state.discarded == self.discarded && state.outcome == Some(Ok(()))
+    /// Waits for the end, and says whether what was read is the whole and right content.
+    pub fn wait(&self) -> Arrived {
+        let mut state = self.arrival.lock();
+        loop {
+            match &state.outcome {
+                Some(Ok(())) if state.discarded == self.discarded && state.gone > 0 => return Arrived::LetGo,
+                Some(Ok(())) if state.discarded == self.discarded => return Arrived::Kept,
+                Some(_) => return Arrived::Broken,
+                None => state = self.arrival.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}
+
+impl State {
+    /// Something was read up to `end`.
+    fn has_read(&mut self, end: u64) {
+        self.read = self.read.max(end);
+        let Some(file) = self.file.as_ref().filter(|_| self.let_go) else { return };
+        let size = self.read.saturating_sub(self.gone.saturating_add(STAYING)) / GIVEN_BACK * GIVEN_BACK;
+        if size == 0 {
+            return;
+        }
+        match rustix::fs::fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, self.gone, size) {
+            Ok(()) => self.gone += size,
+            // The file system cannot, or the file is not ours to change: it stays.
+            Err(errno) => {
+                tracing::debug!("a download keeps what has been read of it: {errno}");
+                self.let_go = false;
+            }
+        }
     }
 }
 
@@ -104,11 +180,15 @@ impl ReadAt for ArrivingFile {
             if state.discarded != self.discarded {
                 return Err(io::Error::other("the download was begun anew"));
             }
+            if offset < state.gone {
+                return Err(io::Error::other("it was read before, and is no longer there"));
+            }
             if let Some(file) = state.file.clone().filter(|_| offset < state.available) {
                 let here = usize::try_from(state.available - offset).unwrap_or(usize::MAX).min(buffer.len());
                 drop(state);
                 let read = FileExt::read_at(&*file, &mut buffer[..here], offset)?;
                 if read > 0 || buffer.is_empty() {
+                    self.arrival.lock().has_read(offset.saturating_add(u64::try_from(read).unwrap_or(u64::MAX)));
                     return Ok(read);
                 }
                 // It was thrown away a moment ago.
@@ -191,5 +271,54 @@ mod tests {
         arrival.end(Ok(()));
         assert_eq!(early.read_at(&mut [0; 9], 5).unwrap_err().to_string(), "the download was begun anew");
         assert_eq!(read_all(&ArrivingFile::new(arrival)).unwrap(), b"second");
+    }
+
+    /// Blocks of 512 bytes.
+    fn blocks(file: &File) -> u64 {
+        std::os::unix::fs::MetadataExt::blocks(&file.metadata().unwrap())
+    }
+
+    /// Reads a byte of each piece.
+    fn skim(reader: &ArrivingFile, end: u64) {
+        for offset in (0..end).step_by(1 << 20) {
+            assert_eq!(reader.read_at(&mut [0], offset).unwrap(), 1);
+        }
+    }
+
+    #[test]
+    fn what_was_read_gives_its_blocks_back_when_nobody_else_wants_it() {
+        let size = STAYING + 4 * GIVEN_BACK;
+        let arrival = Arc::new(Arrival::default());
+        let mut file = begun(&arrival);
+        file.write_all(&vec![1; usize::try_from(size).unwrap()]).unwrap();
+        arrival.reach(size);
+        let whole = blocks(&file);
+        let reader = ArrivingFile::new(Arc::clone(&arrival));
+        skim(&reader, size - GIVEN_BACK);
+        assert_eq!(blocks(&file), whole, "somebody may want it");
+        arrival.let_go();
+        assert_eq!(reader.read_at(&mut [0], size - GIVEN_BACK - 1).unwrap(), 1);
+        assert!(blocks(&file) < whole, "{} of {whole}", blocks(&file));
+        assert_eq!(reader.read_at(&mut [0], 0).unwrap_err().to_string(), "it was read before, and is no longer there");
+        assert_eq!(reader.read_at(&mut [0], size - STAYING - GIVEN_BACK).unwrap(), 1, "a reader may go back");
+        assert!(!arrival.keep());
+        arrival.end(Ok(()));
+        assert_eq!(reader.wait(), Arrived::LetGo);
+    }
+
+    #[test]
+    fn a_file_that_is_kept_stays_whole() {
+        let size = STAYING + 2 * GIVEN_BACK;
+        let arrival = Arc::new(Arrival::default());
+        let file = begun(&arrival);
+        file.set_len(size).unwrap();
+        arrival.reach(size);
+        let reader = ArrivingFile::new(Arc::clone(&arrival));
+        assert!(arrival.keep());
+        arrival.let_go();
+        skim(&reader, size);
+        assert_eq!(reader.read_at(&mut [0], 0).unwrap(), 1);
+        arrival.end(Ok(()));
+        assert_eq!(reader.wait(), Arrived::Kept);
     }
 }

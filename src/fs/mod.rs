@@ -15,7 +15,7 @@ mod status;
 pub mod sys;
 pub mod xattr;
 
-pub use arriving::{Arrival, ArrivingFile, ReadAt};
+pub use arriving::{Arrival, Arrived, ArrivingFile, ReadAt};
 pub use error::Error;
 pub use files::{
     create, create_dir_all, metadata, open, read, read_to_string, remove_file, rename, symlink_metadata, write,

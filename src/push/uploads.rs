@@ -70,6 +70,11 @@ impl<S: LocalBlobs + Send + 'static> Uploads<S> {
         })))
     }
 
+    /// Whether all repositories are of the registry that `reference` is of.
+    pub fn are_all_in(&self, reference: &Reference) -> bool {
+        self.0.repositories.iter().all(|repository| repository.registry == reference.registry)
+    }
+
     /// Begins to bring a blob to all repositories, and returns at once.
     pub fn begin(&self, runtime: &Handle, blob: &Blob) {
         if self.0.repositories.is_empty() || blob.descriptor.is_foreign() {
@@ -136,6 +141,9 @@ impl<S: LocalBlobs + Send + 'static> Uploads<S> {
                 locked(&self.0.uploaded).push((repository.clone(), blob.descriptor.digest.clone()));
             }
             brought.push((blob.descriptor.size, placed));
+        }
+        if brought.iter().all(|(_, placed)| *placed != Placed::Uploaded) {
+            self.0.store.not_needed(&blob.descriptor.digest);
         }
         *slot = Some(brought.clone());
         Ok(brought)

@@ -37,6 +37,7 @@ impl Client {
     }
 
     /// The same for readers who do not wait: what has come is read through `arrival`. It is for the caller to tell it of the end.
+    /// `destination` does not appear where the reader has let go of some of it.
     ///
     /// # Errors
     /// As for [`Client::fetch_blob`].
@@ -237,7 +238,7 @@ impl<'a> PartialFile<'a> {
         name.push(format!(".partial.{}.{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed)));
         let path = PathBuf::from(name);
         let file = tokio::fs::File::create(&path).await.map_err(|source| error("create", &path, source))?;
-        arrival.begin(std::fs::File::open(&path).map_err(|source| error("open", &path, source))?);
+        arrival.begin(open_both_ways(&path).map_err(|source| error("open", &path, source))?);
         Ok(Self {
             arrival,
             told: 0,
@@ -265,7 +266,7 @@ impl<'a> PartialFile<'a> {
     async fn restart(&mut self) -> Result<(), RegistryError> {
         if self.received() > 0 {
             // First, so that a reader does not take the shorter file for the end.
-            self.arrival.begin(std::fs::File::open(&self.path).map_err(self.error("open"))?);
+            self.arrival.begin(open_both_ways(&self.path).map_err(self.error("open"))?);
             self.told = 0;
             self.file.rewind().await.map_err(self.error("rewind"))?;
             self.file.get_mut().set_len(0).await.map_err(self.error("truncate"))?;
@@ -298,12 +299,21 @@ impl<'a> PartialFile<'a> {
         self.hasher.clone().finish()
     }
 
+    /// The content is whole and right: it gets its name, unless its reader has let some of it go.
     async fn keep(&mut self) -> Result<(), RegistryError> {
         self.tell().await?;
+        if !self.arrival.keep() {
+            return Ok(());
+        }
         tokio::fs::rename(&self.path, &self.destination).await.map_err(self.error("rename"))?;
         self.kept = true;
         Ok(())
     }
+}
+
+/// For who reads what comes, and may give up what has been read.
+fn open_both_ways(path: &Path) -> std::io::Result<std::fs::File> {
+    std::fs::File::options().read(true).write(true).open(path)
 }
 
 impl Drop for PartialFile<'_> {

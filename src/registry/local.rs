@@ -4,7 +4,7 @@ use std::future::Future;
 use std::path::PathBuf;
 
 use super::{Client, RegistryError};
-use crate::image::{Descriptor, Reference};
+use crate::image::{Descriptor, Digest, Reference};
 
 /// Something that has blobs as local files, and fetches those it does not have.
 pub trait LocalBlobs: Sync {
@@ -15,4 +15,7 @@ pub trait LocalBlobs: Sync {
         reference: &Reference,
         descriptor: &Descriptor,
     ) -> impl Future<Output = Result<PathBuf, RegistryError>> + Send;
+
+    /// No upload needs the blob's file: all repositories it was to go to have it.
+    fn not_needed(&self, digest: &Digest);
 }

@@ -85,3 +85,42 @@ async fn a_layer_that_is_never_right_is_an_error_of_its_download() {
     ended.refused(1, &["fetch layer", &layer, "digest"]);
     assert_eq!(digest, None);
 }
+
+/// A large layer of a base that nobody wants when it has been read is never on the disk as a whole, and whoever wants it has
+/// it.
+#[tokio::test]
+async fn a_layer_is_kept_for_those_who_want_it_and_no_one_else() {
+    for no_mount in [false, true] {
+        let registry = FakeRegistry::start(Habits { no_mount, ..Habits::default() }).await;
+        let workspace = Workspace::new("FROM scratch\nCOPY large /large\n");
+        let mut noise = vec![0; 100 << 20];
+        std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom").unwrap(), &mut noise).unwrap();
+        std::fs::write(workspace.context().join("large"), noise).unwrap();
+        let mut command = workspace.build();
+        command.arg(format!("--destination={}/base:1", registry.host()));
+        run_beside(command).await.success();
+
+        let archive = format!("--tar-path={}", workspace.out().join("archive.tar").display());
+        let to = |name: &str| format!("--destination={}/{name}:1", registry.host());
+        let mut digests = Vec::new();
+        // Mounting may take longer than reading: what is kept then is for nobody to say.
+        for (arguments, is_kept) in [
+            (vec!["--no-push".to_owned()], Some(false)),
+            (vec!["--no-push".to_owned(), archive, to("archived")], Some(true)),
+            (vec![to("pushed")], no_mount.then_some(true)),
+        ] {
+            let workspace = Workspace::new(&format!("FROM {}/base:1\nCOPY Dockerfile /\n", registry.host()));
+            let mut command = workspace.build();
+            command.arg("--reproducible").args(&arguments);
+            let ended = run_beside(command).await.success();
+            let line = |start: &str| ended.said.lines().find(|line| line.starts_with(start)).unwrap().to_owned();
+            let on_disk = line("disk ").contains(" 10") && line("disk ").contains(" MB at most");
+            if let Some(is_kept) = is_kept {
+                assert_eq!(on_disk, is_kept, "{arguments:?}: {}", ended.said);
+            }
+            digests.push(line("digest "));
+        }
+        assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+        registry.assert_whole("a layer that was not kept");
+    }
+}

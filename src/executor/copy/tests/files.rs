@@ -55,7 +55,7 @@ fn copy_many_files_and_deep_directories() {
         for directory in 0..20 {
             self::directory(tree, &format!("many{directory}"), 0o750);
             for number in 0..30 {
-                file(tree, &format!("many{directory}/{number}"), &format!("{directory}.{number}"));
+                file(tree, &format!("many{directory}/{number}"), format!("{directory}.{number}"));
             }
             let time = attributes(FileKind::Directory, 0o750, 0);
             tree.set_attributes(Path::new(&format!("many{directory}")), &time).unwrap();

@@ -97,7 +97,7 @@ pub fn call(request: &BuildRequest, progress: &Progress) -> Result<Answer, Build
         Call::Plan => {
             let file = parsed.map_err(BuildError::Dockerfile)?;
             let (runtime, client) = super::connect(&request.registries, progress)?;
-            let mut registry = Registry::new(runtime.handle().clone(), client, request.warm_images.clone());
+            let mut registry = Registry::new(runtime.handle().clone(), client, request.warm_images.clone(), None);
             let plan = super::plan(&file, &options, &context, &mut registry, progress)?;
             Ok(Answer { text: plan_text(&plan, &file, request), found_something: false })
         }
@@ -180,7 +180,7 @@ fn check(
         return Ok((report, obstacles(file, options, &mut NoRegistry)));
     }
     let (runtime, client) = super::connect(&request.registries, progress)?;
-    let mut registry = Registry::new(runtime.handle().clone(), client, request.warm_images.clone());
+    let mut registry = Registry::new(runtime.handle().clone(), client, request.warm_images.clone(), None);
     let mut images = Remembering::new(&mut registry);
     let errors = obstacles(file, options, &mut images);
     let report = lint::check(file, options, Extent::File, Some(ignore), Some(&mut images))?;

@@ -16,6 +16,11 @@ const MAX_DOCKERFILE: u64 = 16 << 20;
 /// The name that means standard input.
 pub(super) const STANDARD_INPUT: &str = "-";
 
+/// What the Dockerfile is called, wherever it lies.
+pub(super) fn name(request: &BuildRequest) -> &str {
+    Path::new(&request.dockerfile).file_name().and_then(|name| name.to_str()).unwrap_or_default()
+}
+
 /// Reads the Dockerfile, and sets the ignore file that goes with it. `fetch` gives one that is behind a URL as a file here.
 pub(super) fn read(
     request: &BuildRequest,

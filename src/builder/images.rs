@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 
 use crate::cache::{BlobStore, WarmImages};
@@ -12,8 +13,9 @@ use crate::executor::{self, BaseLayers, Need, Position};
 use crate::fs::Arrival;
 use crate::image::{BaseImage, BlobSource, Digest};
 use crate::plan::{Base, CopyFrom, ImageError, ImageRequest, Images, Plan};
-use crate::registry::Client;
+use crate::registry::{Client, RegistryError};
 
+use super::known_bases::KnownBases;
 use super::layouts;
 
 /// How many blobs are fetched at once.
@@ -25,13 +27,29 @@ pub(super) struct Registry {
     runtime: Handle,
     client: Client,
     warm: Option<WarmImages>,
+    bases: Option<KnownBases>,
 }
 
 impl Registry {
-    /// Images that `warm` has and that are asked for by their digests cost no request.
-    pub(super) fn new(runtime: Handle, client: Client, warm: Option<WarmImages>) -> Self {
-        Self { runtime, client, warm }
+    /// Images that `warm` has and that are asked for by their digests cost no request; of others no configuration is fetched
+    /// that is among `bases`.
+    pub(super) fn new(runtime: Handle, client: Client, warm: Option<WarmImages>, bases: Option<KnownBases>) -> Self {
+        Self { runtime, client, warm, bases }
     }
+}
+
+/// The image from a registry; its configuration is not fetched if it is among `bases`.
+async fn remote_image(
+    client: &Client,
+    request: &ImageRequest,
+    bases: Option<KnownBases>,
+) -> Result<BaseImage, RegistryError> {
+    let Some(bases) = bases else { return client.resolve(&request.reference, &request.platform).await };
+    let known = move |digest| -> BoxFuture<'static, Option<Vec<u8>>> {
+        let bases = bases.clone();
+        Box::pin(async move { bases.configuration(&digest).await })
+    };
+    client.resolve_with(&request.reference, &request.platform, &known).await
 }
 
 /// The image from the directory of warm ones, if it is asked for by the digest that it has there.
@@ -93,10 +111,16 @@ impl Layers {
 
 impl Images for Registry {
     fn resolve(&mut self, requests: &[ImageRequest]) -> Vec<Result<BaseImage, ImageError>> {
+        if let Some(bases) = &self.bases
+            && requests.iter().any(|request| request.reference.layout_directory().is_none())
+        {
+            bases.begin(&self.runtime);
+        }
         let fetches: Vec<_> = requests
             .iter()
             .map(|request| {
                 let (client, request, warm) = (self.client.clone(), request.clone(), self.warm.clone());
+                let bases = self.bases.clone();
                 self.runtime.spawn(async move {
                     if let Some(image) = warm.and_then(|warm| warm_image(&warm, &request)) {
                         return Ok(image);
@@ -105,7 +129,7 @@ impl Images for Registry {
                         Some(directory) => {
                             layouts::resolve(&request.reference, directory, &request.platform).map_err(ImageError::from)
                         }
-                        None => client.resolve(&request.reference, &request.platform).await.map_err(ImageError::from),
+                        None => remote_image(&client, &request, bases).await.map_err(ImageError::from),
                     }
                 })
             })

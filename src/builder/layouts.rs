@@ -63,8 +63,8 @@ pub(super) fn resolve(
             continue;
         }
         let manifest: Manifest = parse(&bytes, reference, &descriptor)?;
-        let config = reader.read_document(&manifest.config).map_err(unreadable)?;
-        let config: ImageConfig = parse(&config, reference, &manifest.config)?;
+        let config_bytes = reader.read_document(&manifest.config).map_err(unreadable)?;
+        let config: ImageConfig = parse(&config_bytes, reference, &manifest.config)?;
         if manifest.layers.len() != config.rootfs.diff_ids.len() {
             return Err(missing("is not an image: manifest and config differ in their layers".to_owned()));
         }
@@ -72,7 +72,8 @@ pub(super) fn resolve(
         let layers = pairs
             .map(|(descriptor, diff_id)| LayerDescriptor { descriptor: descriptor.clone(), diff_id: diff_id.clone() })
             .collect();
-        return Ok(BaseImage { reference: reference.clone(), digest: descriptor.digest, manifest, config, layers });
+        let digest = descriptor.digest;
+        return Ok(BaseImage { reference: reference.clone(), digest, manifest, config, config_bytes, layers });
     }
     Err(missing(format!("indexes lie more than {MAX_INDEX_DEPTH} deep in each other")))
 }

@@ -10,6 +10,7 @@ mod early_uploads;
 mod error;
 mod images;
 mod inputs;
+mod known_bases;
 mod layer_cache;
 mod layouts;
 mod outputs;
@@ -49,6 +50,7 @@ use crate::ssh::Agents;
 use cache_mounts::CacheMounts;
 use early_uploads::EarlyUploads;
 use images::{Keeping, Layers, Registry, Remembering};
+use known_bases::KnownBases;
 use layer_cache::{StepCache, Surroundings};
 use outputs::Outputs;
 use remotes::Remotes;
@@ -129,7 +131,6 @@ fn uninterrupted(
     let directory = created.path().to_owned();
     work.push(created);
     let store = BlobStore::open(directory.join("blobs"))?;
-    let mut registry = Registry::new(runtime.handle().clone(), client.clone(), request.warm_images.clone());
     let agents = Agents::new(&request.ssh, directory.clone(), runtime.handle().clone())?;
     let logins = server_logins(&secrets, inputs::git_login(request))?;
     let keys = agents.keys("default")?;
@@ -143,6 +144,9 @@ fn uninterrupted(
     let file = dockerfile::parse(source, &options).map_err(BuildError::Dockerfile)?;
     let named_contexts = inputs::named_contexts(request, &remotes, &directory)?;
 
+    let bases = KnownBases::new(request, &options, &client);
+    let mut registry =
+        Registry::new(runtime.handle().clone(), client.clone(), request.warm_images.clone(), bases.clone());
     let plan = plan(&file, &options, &context, &mut registry, progress)?;
     lend_warm_layers(request, &plan, &store);
     if request.print_plan {
@@ -159,7 +163,7 @@ fn uninterrupted(
     let uploads = EarlyUploads::new(request, runtime.handle(), &client, &store, progress)?;
     let clamp_mtime = epoch.filter(|_| request.reproducible);
     let layers = LayerOptions { clamp_mtime, ..request.layers.clone() };
-    let cache = request.cache.as_ref().map(|cache| {
+    let cache = request.cache.as_ref().zip(bases.as_ref()).map(|(cache, bases)| {
         let around = Surroundings {
             plan: &plan,
             context: &context,
@@ -169,7 +173,8 @@ fn uninterrupted(
             client: &client,
             store: &store,
             work_directory: &work_dir,
-            dockerfile: Path::new(&request.dockerfile).file_name().and_then(|name| name.to_str()).unwrap_or_default(),
+            bases,
+            dockerfile: dockerfile::name(request),
             destinations: if request.push { &request.destinations } else { &[] },
             format: layer_format(&layers, &request.ignored_paths),
             now: now(),

@@ -1,8 +1,8 @@
 //! Deleting what nobody will take from a cache any more.
 //!
-//! Only what this program wrote is looked at: tags that are keys, records of builds, and caches of commands. In a repository manifests are
-//! deleted; their layers go when the registry next collects its garbage. In a directory the layers go too, but for those so
-//! young that a build may be about to name them.
+//! Only what this program wrote is looked at: tags that are keys, what is known of last builds, and caches of commands. In a
+//! repository manifests are deleted; their layers go when the registry next collects its garbage. In a directory the layers go
+//! too, but for those so young that a build may be about to name them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -19,7 +19,7 @@ use super::key::Key;
 use super::layer_cache::{Clock, LayerCacheError, Place};
 use super::layer_image::{created, embedded_config};
 use super::layout::{io_error, locked};
-use super::{mount, record};
+use super::{bases, mount, record};
 
 /// How many entries are looked at or deleted at once.
 const CONCURRENT: usize = 8;
@@ -143,7 +143,7 @@ fn remove_unreferenced(directory: &Path, reader: &LayoutReader, index: &Index) -
 
 /// Whether a name is one that this program gives.
 fn is_ours(name: &str) -> bool {
-    name.parse::<Key>().is_ok() || record::is_tag(name) || mount::is_tag(name)
+    name.parse::<Key>().is_ok() || record::is_tag(name) || bases::is_tag(name) || mount::is_tag(name)
 }
 
 fn time_of(manifest: &[u8]) -> i64 {
@@ -183,6 +183,7 @@ mod tests {
     #[test]
     fn only_names_of_our_own_are_looked_at() {
         assert!(is_ours(&"a".repeat(64)) && is_ours(&format!("last-{}", "0".repeat(32))));
+        assert!(is_ours(&bases::BaseConfigurations::tag("Dockerfile", None, &Platform::host())));
         assert!(is_ours(&mount::tag("/root/.cache", &Platform::host())));
         assert!(!is_ours("latest") && !is_ours("1.0") && !is_ours("last-week"));
     }

@@ -44,6 +44,8 @@ pub struct BaseImage {
     pub manifest: Manifest,
     /// The config.
     pub config: ImageConfig,
+    /// The config's bytes as they came, for written anew it need not have the same digest.
+    pub config_bytes: Vec<u8>,
     /// The layers, the lowest first.
     pub layers: Vec<LayerDescriptor>,
 }

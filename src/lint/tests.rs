@@ -31,6 +31,7 @@ impl Images for Known {
                     digest: Digest::sha256_of(b""),
                     manifest: Manifest::oci(Descriptor::of("application/json", b"{}"), Vec::new()),
                     config,
+                    config_bytes: Vec::new(),
                     layers: Vec::new(),
                 })
             })

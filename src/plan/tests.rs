@@ -26,6 +26,7 @@ impl Images for Known {
                         Vec::new(),
                     ),
                     config: config.clone(),
+                    config_bytes: Vec::new(),
                     layers: Vec::<LayerDescriptor>::new(),
                 })
             })

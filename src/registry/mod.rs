@@ -27,5 +27,6 @@ pub use credentials::Keychain;
 pub use error::{Refusal, RegistryError, RemoteError};
 pub use local::LocalBlobs;
 pub use mirrors::{MirrorError, Mirrors};
+pub use pull::KnownConfigs;
 pub use traffic::Traffic;
 pub use upload::{Mount, UploadSession};

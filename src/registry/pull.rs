@@ -1,5 +1,6 @@
-//! Reading names: to manifests and configs, each held against its digest.
+//! Reading names: to manifests and configs, each held against its digest. A config that is at hand is not fetched.
 
+use futures_util::future::BoxFuture;
 use reqwest::Method;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 
@@ -27,6 +28,9 @@ pub(super) struct Document {
     content_type: String,
 }
 
+/// Gives a config by its digest, where it is at hand. It need not be right.
+pub type KnownConfigs = dyn Fn(Digest) -> BoxFuture<'static, Option<Vec<u8>>> + Send + Sync;
+
 /// What an answer to `manifests/…` turned out to be.
 enum Named {
     Manifest(Box<Manifest>),
@@ -43,19 +47,37 @@ impl Client {
     /// The registry cannot be reached or refuses, there is no image for the platform, what comes is not an image, or it is
     /// not what its digest says.
     pub async fn resolve(&self, reference: &Reference, platform: &Platform) -> Result<BaseImage, RegistryError> {
+        self.resolve_with(reference, platform, &|_| Box::pin(async { None })).await
+    }
+
+    /// The same where the config may be at hand: what `known` gives is used if it is the one that the manifest names.
+    ///
+    /// # Errors
+    /// As without.
+    pub async fn resolve_with(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        known: &KnownConfigs,
+    ) -> Result<BaseImage, RegistryError> {
         let places = self.places(reference);
         for place in &places.first {
-            match self.resolve_at(place, platform).await {
+            match self.resolve_at(place, platform, known).await {
                 // It came from a mirror, but that is not its name.
                 Ok(image) => return Ok(BaseImage { reference: reference.clone(), ..image }),
                 Err(error) => self.try_next_place(place, error)?,
             }
         }
-        let image = self.resolve_at(&places.last, platform).await?;
+        let image = self.resolve_at(&places.last, platform, known).await?;
         Ok(BaseImage { reference: reference.clone(), ..image })
     }
 
-    async fn resolve_at(&self, reference: &Reference, platform: &Platform) -> Result<BaseImage, RegistryError> {
+    async fn resolve_at(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        known: &KnownConfigs,
+    ) -> Result<BaseImage, RegistryError> {
         let mut current = reference.clone();
         let mut size = None;
         for _ in 0..MAX_INDEX_DEPTH {
@@ -71,41 +93,16 @@ impl Client {
                     size = Some(chosen.size);
                 }
                 Named::Manifest(manifest) => {
-                    return self.base_image(reference, digest, *manifest, platform).await;
+                    let at_hand = known(manifest.config.digest.clone()).await;
+                    let config_bytes = match at_hand.filter(|bytes| is_config(&manifest.config, bytes)) {
+                        Some(bytes) => bytes,
+                        None => self.config_document(reference, &manifest.config).await?,
+                    };
+                    return base_image(reference, digest, *manifest, config_bytes, platform);
                 }
             }
         }
         Err(not_an_image(reference, format!("indexes lie more than {MAX_INDEX_DEPTH} deep in each other")))
-    }
-
-    async fn base_image(
-        &self,
-        reference: &Reference,
-        digest: Digest,
-        manifest: Manifest,
-        platform: &Platform,
-    ) -> Result<BaseImage, RegistryError> {
-        let bytes = self.config_document(reference, &manifest.config).await?;
-        let config: ImageConfig = serde_json::from_slice(&bytes)
-            .map_err(|error| not_an_image(reference, format!("its config is malformed: {error}")))?;
-        let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
-        if layers != diff_ids {
-            return Err(not_an_image(
-                reference,
-                format!(
-                    "its manifest has {layers} layers, its config (media type {:?}) {diff_ids}",
-                    manifest.config.media_type
-                ),
-            ));
-        }
-        if !platform.matches(&config.platform()) {
-            tracing::debug!("{reference} is an image for {}, not for {platform}", config.platform());
-        }
-        let pairs = manifest.layers.iter().zip(&config.rootfs.diff_ids);
-        let layers = pairs
-            .map(|(descriptor, diff_id)| LayerDescriptor { descriptor: descriptor.clone(), diff_id: diff_id.clone() })
-            .collect();
-        Ok(BaseImage { reference: reference.clone(), digest, manifest, config, layers })
     }
 
     /// The manifest or index at `reference`, verified where its digest is known; `size` where an index told it.
@@ -139,6 +136,45 @@ impl Client {
         })
         .await
     }
+}
+
+/// Whether these bytes are the config that a manifest names.
+fn is_config(config: &Descriptor, bytes: &[u8]) -> bool {
+    let is_right = bytes.len() as u64 == config.size && config.digest.verifies(bytes);
+    if !is_right {
+        tracing::debug!("what is at hand as the config {} is something else: it is fetched", config.digest);
+    }
+    is_right
+}
+
+/// The image of a manifest and its config, both verified.
+fn base_image(
+    reference: &Reference,
+    digest: Digest,
+    manifest: Manifest,
+    config_bytes: Vec<u8>,
+    platform: &Platform,
+) -> Result<BaseImage, RegistryError> {
+    let config: ImageConfig = serde_json::from_slice(&config_bytes)
+        .map_err(|error| not_an_image(reference, format!("its config is malformed: {error}")))?;
+    let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
+    if layers != diff_ids {
+        return Err(not_an_image(
+            reference,
+            format!(
+                "its manifest has {layers} layers, its config (media type {:?}) {diff_ids}",
+                manifest.config.media_type
+            ),
+        ));
+    }
+    if !platform.matches(&config.platform()) {
+        tracing::debug!("{reference} is an image for {}, not for {platform}", config.platform());
+    }
+    let pairs = manifest.layers.iter().zip(&config.rootfs.diff_ids);
+    let layers = pairs
+        .map(|(descriptor, diff_id)| LayerDescriptor { descriptor: descriptor.clone(), diff_id: diff_id.clone() })
+        .collect();
+    Ok(BaseImage { reference: reference.clone(), digest, manifest, config, config_bytes, layers })
 }
 
 pub(super) async fn get_document(

@@ -17,7 +17,8 @@ use tokio::runtime::Handle;
 use crate::cache::lineage::coherent;
 use crate::cache::recipe::{content, definitions};
 use crate::cache::{
-    BlobStore, Clock, Definitions, Entry, Files, Inputs, Key, Keys, LayerCache, LayerFormat, Lineage, Miss, Record,
+    BaseConfigurations, BlobStore, Clock, Definitions, Entry, Files, Inputs, Key, Keys, LayerCache, LayerFormat,
+    Lineage, Miss, Record,
 };
 use crate::context::Context;
 use crate::diag::{interrupt, with_causes};
@@ -27,6 +28,7 @@ use crate::image::{Blob, BlobSource, Digest, Platform, Reference};
 use crate::plan::{Action, Plan, Step};
 use crate::registry::Client;
 
+use super::known_bases::KnownBases;
 use super::remotes::Remotes;
 use super::request::CacheRequest;
 use inputs::Reader;
@@ -54,6 +56,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) work_directory: &'a Path,
     /// The name of the Dockerfile.
     pub(super) dockerfile: &'a str,
+    /// What the cache has of the last build's base images.
+    pub(super) bases: &'a KnownBases,
     pub(super) destinations: &'a [Reference],
     pub(super) format: LayerFormat,
     /// Now, in seconds since 1970.
@@ -364,16 +368,28 @@ impl<'a> StepCache<'a> {
     /// Waits until everything is written. `pushed`: the image is where it was to go. After a signal nothing more is written.
     pub(super) fn finish(&self, pushed: bool) {
         self.writer.release(pushed);
-        let is_new = self.carried_out.load(Ordering::Relaxed) > 0;
         let is_kept = self.request.write && !self.outdated.load(Ordering::Relaxed);
-        if pushed && is_new && is_kept && interrupt::requested().is_none() {
-            let plan = self.around.plan;
-            match self.record.to_image(&plan.stages[plan.target].config.platform(), self.around.now) {
-                Ok(image) => self.writer.write_image(image, vec![Record::tag(plan, self.around.dockerfile)]),
+        if pushed && is_kept && interrupt::requested().is_none() {
+            self.write_records();
+        }
+        self.writer.finish();
+    }
+
+    /// Writes what the next build wants to know of this one and does not find in the cache.
+    fn write_records(&self) {
+        let Surroundings { plan, bases, dockerfile, now, runtime, .. } = self.around;
+        let platform = plan.stages[plan.target].config.platform();
+        let is_new = self.carried_out.load(Ordering::Relaxed) > 0;
+        let record = is_new.then(|| (Record::tag(plan, dockerfile), self.record.to_image(&platform, now)));
+        let used = BaseConfigurations::new(&plan.images);
+        let is_missing = !used.is_empty() && runtime.block_on(bases.read()).map_or(is_new, |kept| !used.are_in(kept));
+        let used = is_missing.then(|| (bases.tag().to_owned(), used.to_image(&platform, now)));
+        for (tag, image) in record.into_iter().chain(used) {
+            match image {
+                Ok(image) => self.writer.write_image(image, vec![tag]),
                 Err(error) => tracing::debug!("{}", with_causes(&error)),
             }
         }
-        self.writer.finish();
     }
 }
 

@@ -20,6 +20,7 @@ impl Images for Anything {
                 digest: Digest::sha256_of(name.as_bytes()),
                 manifest: Manifest::oci(Descriptor::of(media_type::OCI_CONFIG, b"{}"), Vec::new()),
                 config,
+                config_bytes: Vec::new(),
                 layers: vec![LayerDescriptor {
                     descriptor: Descriptor::of(media_type::OCI_LAYER_GZIP, name.as_bytes()),
                     diff_id: Digest::sha256_of(name.as_bytes()),

@@ -1,5 +1,6 @@
 //! Layers of earlier builds: found where they may be, and nowhere else.
 
+mod base_configurations;
 mod damage;
 mod faults;
 mod hits;

@@ -2,6 +2,7 @@
 
 mod faults;
 mod habits;
+mod known_configs;
 mod protocols;
 mod transport;
 

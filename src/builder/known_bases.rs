@@ -1,0 +1,83 @@
+//! The configurations of base images that the cache has from the last build. They are read beside the images' manifests: where
+//! those are what they were, an unchanged build asks for no blob.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
+
+use crate::cache::{BaseConfigurations, Clock, LayerCache};
+use crate::image::Digest;
+use crate::plan;
+use crate::registry::Client;
+
+use super::request::BuildRequest;
+use super::{dockerfile, now};
+
+/// How long reading them may take: whoever waits for them can ask the image's registry instead. Where the cache is out of reach,
+/// the look-ups of steps wait long enough.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Configurations that are read once; cheap to clone.
+#[derive(Clone)]
+pub(super) struct KnownBases(Arc<Reading>);
+
+struct Reading {
+    /// `None`: it may not be read.
+    cache: Option<LayerCache>,
+    tag: String,
+    configurations: OnceCell<Option<BaseConfigurations>>,
+}
+
+impl KnownBases {
+    /// Those of the last build of what `request` asks for; `None` without a cache. Nothing is read yet.
+    pub(super) fn new(request: &BuildRequest, options: &plan::Options, client: &Client) -> Option<Self> {
+        let cache = request.cache.as_ref()?;
+        let clock = Clock { lifetime: cache.lifetime, now: now() };
+        let tag =
+            BaseConfigurations::tag(dockerfile::name(request), options.target.as_deref(), &options.target_platform);
+        let cache = cache.read.then(|| LayerCache::new(client.clone(), cache.place.clone(), clock));
+        Some(Self(Arc::new(Reading { cache, tag, configurations: OnceCell::new() })))
+    }
+
+    /// Begins to read.
+    pub(super) fn begin(&self, runtime: &Handle) {
+        let reader = self.clone();
+        runtime.spawn(async move {
+            reader.read().await;
+        });
+    }
+
+    /// Where those of this build belong.
+    pub(super) fn tag(&self) -> &str {
+        &self.0.tag
+    }
+
+    /// What there is. `None`: it may not or cannot be read. That is not worth a warning, because entries are looked for in the
+    /// same place.
+    pub(super) async fn read(&self) -> Option<&BaseConfigurations> {
+        self.0.configurations.get_or_init(|| self.0.read()).await.as_ref()
+    }
+
+    /// The configuration with that digest; to be verified.
+    pub(super) async fn configuration(&self, digest: &Digest) -> Option<Vec<u8>> {
+        Some(self.read().await?.get(digest)?.to_vec())
+    }
+}
+
+impl Reading {
+    async fn read(&self) -> Option<BaseConfigurations> {
+        match tokio::time::timeout(LIMIT, self.cache.as_ref()?.manifest(&self.tag)).await {
+            Ok(Ok(manifest)) => Some(manifest.map(|bytes| BaseConfigurations::read(&bytes)).unwrap_or_default()),
+            Ok(Err(error)) => {
+                tracing::debug!("cache: configurations of base images cannot be read: {error}");
+                None
+            }
+            Err(_elapsed) => {
+                tracing::debug!("cache: configurations of base images did not come within {} s", LIMIT.as_secs());
+                None
+            }
+        }
+    }
+}

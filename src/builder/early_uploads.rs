@@ -1,4 +1,7 @@
-//! The image's layers on their way to its repositories while the build goes on.
+//! The image's layers on their way to its repositories while the build goes on, large ones while they are being written.
+
+use std::path::Path;
+use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
@@ -6,12 +9,16 @@ use crate::cache::BlobStore;
 use crate::diag::interrupt;
 use crate::diag::progress::Progress;
 use crate::executor::{BaseLayers, BuiltLayer, LayerObserver};
+use crate::fs::Arrival;
 use crate::image::Blob;
 use crate::plan::{Base, Plan};
 use crate::push::{PushError, Uploads};
 use crate::registry::Client;
 
 use super::{BuildError, BuildRequest};
+
+/// Bytes of a layer that is not waited for: smaller ones take no time worth saving, and may be in the repository already.
+const LARGE_LAYER: u64 = 32 << 20;
 
 /// The uploads of a build that pushes.
 pub(super) struct EarlyUploads<'a> {
@@ -67,6 +74,10 @@ impl<'a> EarlyUploads<'a> {
 }
 
 impl LayerObserver for EarlyUploads<'_> {
+    fn coming(&self, file: &Path, arrival: &Arc<Arrival>) {
+        self.uploads.follow(self.runtime, file, arrival, LARGE_LAYER);
+    }
+
     fn ready(&self, layer: &BuiltLayer) {
         self.uploads.begin(self.runtime, &layer.blob);
     }

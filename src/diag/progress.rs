@@ -317,6 +317,11 @@ impl Transfer {
         }
     }
 
+    /// So many bytes have gone over the wire in all.
+    pub fn reach(&self, bytes: u64) {
+        self.add(bytes.saturating_sub(self.moved.load(Ordering::Relaxed)));
+    }
+
     /// Prints the transfer's line: bytes and time.
     pub fn done(self) {
         let moved = self.moved.load(Ordering::Relaxed);

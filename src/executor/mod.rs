@@ -17,7 +17,7 @@ mod stage;
 mod stages;
 pub mod users;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use crate::context::{Context, ContextError};
@@ -104,6 +104,10 @@ pub trait BaseLayers: Sync {
 
 /// Is told of the layers of the image that is being built, as soon as it is known that the image has them.
 pub trait LayerObserver: Sync {
+    /// A layer is being written to `file`, and can be read while it is. Should it turn out whole, it is
+    /// [ready](LayerObserver::ready) a while later. Not to be waited in.
+    fn coming(&self, file: &Path, arrival: &Arc<Arrival>);
+
     /// The layer can be had from now on. Layers of the base are among those that are told, and one may be told twice. Not to
     /// be waited in: the stage goes on when this returns.
     fn ready(&self, layer: &BuiltLayer);

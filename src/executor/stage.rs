@@ -14,7 +14,7 @@ use super::copy::{CopySource, Fetched, copy};
 use super::schedule::{Board, Place};
 use super::stages::Execution;
 use super::users::{Owner, resolve_user};
-use super::{BaseLayers, BuiltLayer, ExecutorError, FetchedFiles, Need, StepError, mounts, run};
+use super::{BaseLayers, BuiltLayer, ExecutorError, FetchedFiles, LayerObserver, Need, StepError, mounts, run};
 
 /// A stage under way.
 pub(super) struct StageRun<'e> {
@@ -113,12 +113,19 @@ impl<'e> StageRun<'e> {
     /// Tells of the layers that are there by now, if they are the image's. Not before a step has made one: those of the base
     /// should not be in the way of their own fetching, and a build that only configures has nothing to go on with.
     fn announce(&mut self) {
-        let execution = self.execution;
-        let Some(observer) = execution.resources.layer_observer else { return };
-        if self.unpacked > 0 && execution.plan.image_stages().any(|stage| stage == self.index) {
+        if self.unpacked > 0
+            && let Some(observer) = self.observer()
+        {
             self.layers[self.announced..].iter().for_each(|layer| observer.ready(layer));
             self.announced = self.layers.len();
         }
+    }
+
+    /// Whom the stage's layers are told to: nobody unless they are the image's.
+    fn observer(&self) -> Option<&'e dyn LayerObserver> {
+        let execution = self.execution;
+        let observer = execution.resources.layer_observer?;
+        execution.plan.image_stages().any(|stage| stage == self.index).then_some(observer)
     }
 
     /// Runs a step. What a `deferred` one changed becomes part of a later step's layer.
@@ -223,7 +230,12 @@ impl<'e> StageRun<'e> {
         drop(phase);
         let _phase = resources.progress.phase(Phase::Layer);
         let path = self.execution.layer_path();
-        let layer = layer::write(tree, &changes, &path, &resources.layers).map_err(StepError::Layer)?;
+        let arrival = Arc::default();
+        if let Some(observer) = self.observer() {
+            observer.coming(&path, &arrival);
+        }
+        let layer = layer::write_arriving(tree, &changes, &path, &resources.layers, &arrival);
+        let layer = layer.map_err(StepError::Layer)?;
         tree.absorb(&changes, &layer.hashes).map_err(StepError::Rootfs)?;
         resources.progress.disk_use(tree.path(), tree.index().content_size());
         resources.progress.disk_use(&layer.path, layer.descriptor.size);

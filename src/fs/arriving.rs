@@ -1,4 +1,4 @@
-//! A file that is read while it is still being written: a download, by whoever unpacks it meanwhile.
+//! A file that is read while it is still being written: a download by whoever unpacks it meanwhile, a layer by its upload.
 //!
 //! A reader waits for what has not come yet. The end of the file is told to it only when the writer has found the whole
 //! right, and an error when the writer has given up, or has begun anew after some of the content was there to be read.

@@ -16,4 +16,4 @@ mod write;
 
 pub use error::{DiffIdMismatch, LayerError};
 pub use read::{VerifyingReader, media_type_of, read_ahead, reader};
-pub use write::{Compression, Layer, LayerOptions, compress, write, write_tar};
+pub use write::{Compression, Layer, LayerOptions, compress, write, write_arriving, write_tar};

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::fs::{self, FileKind, Status, Timestamp, sys};
+use crate::fs::{self, Arrival, FileKind, Status, Timestamp, sys};
 use crate::image::{Descriptor, Digest, HashingWriter, media_type};
 use crate::rootfs::{Change, ChangeKind, ContentHash, ContentHasher, Tree};
 
@@ -92,7 +92,21 @@ pub struct Layer {
 /// A changed file cannot be read or changes while it is read, the spool file cannot be written, or the build was asked to
 /// stop. The spool file is left as it is then.
 pub fn write(tree: &Tree, changes: &[Change], spool: &Path, options: &LayerOptions) -> Result<Layer, LayerError> {
-    let ((diff_id, hashes), descriptor) = spooled(spool, options, |blocks| {
+    write_arriving(tree, changes, spool, options, &Arrival::default())
+}
+
+/// The same for readers who do not wait: what has been written is read through `arrival`, which is told of the end.
+///
+/// # Errors
+/// Those of [`write()`].
+pub fn write_arriving(
+    tree: &Tree,
+    changes: &[Change],
+    spool: &Path,
+    options: &LayerOptions,
+    arrival: &Arrival,
+) -> Result<Layer, LayerError> {
+    let ((diff_id, hashes), descriptor) = spooled(spool, options, arrival, |blocks| {
         let mut writing = Writing::new(tree, options, HashingWriter::new(blocks));
         for change in changes {
             writing.change(change)?;
@@ -110,7 +124,7 @@ pub fn write(tree: &Tree, changes: &[Change], spool: &Path, options: &LayerOptio
 /// The tar cannot be read, the spool file cannot be written, or the build was asked to stop.
 pub fn compress(mut tar: impl Read, spool: &Path, options: &LayerOptions) -> Result<Descriptor, LayerError> {
     let unreadable = |source| LayerError::Read { media_type: media_type::OCI_LAYER.to_owned(), source };
-    let ((), descriptor) = spooled(spool, options, |blocks| {
+    let ((), descriptor) = spooled(spool, options, &Arrival::default(), |blocks| {
         let mut buffer = vec![0; CHUNK];
         loop {
             if let Some(signal) = crate::diag::interrupt::requested() {
@@ -127,15 +141,19 @@ pub fn compress(mut tar: impl Read, spool: &Path, options: &LayerOptions) -> Res
     Ok(descriptor)
 }
 
-/// Compresses what `fill` writes to a new file.
+/// Compresses what `fill` writes to a new file, which is read through `arrival`.
 fn spooled<T>(
     spool: &Path,
     options: &LayerOptions,
+    arrival: &Arrival,
     fill: impl FnOnce(&mut Blocks) -> Result<T, LayerError>,
 ) -> Result<(T, Descriptor), LayerError> {
     let compression = options.compression;
     let level = options.level.unwrap_or_else(|| compression.default_level());
-    let mut blob = HashingWriter::new(BufWriter::with_capacity(CHUNK, fs::create(spool)?));
+    let _ending = Ending(arrival);
+    let file = Spool { file: fs::create(spool)?, size: 0, arrival };
+    arrival.begin(fs::open(spool)?);
+    let mut blob = HashingWriter::new(BufWriter::with_capacity(CHUNK, file));
     let filled =
         compress::compress(compression, level, options.threads, &mut blob, fill).map_err(|error| match error {
             // Compressing itself does not fail; what does is the writing behind it.
@@ -144,7 +162,38 @@ fn spooled<T>(
         })?;
     let (mut file, digest, size) = blob.finish();
     file.flush().map_err(|source| fs::Error::new("write layer to", spool, source))?;
+    arrival.end(Ok(()));
     Ok((filled, Descriptor::new(compression.media_type(), digest, size)))
+}
+
+/// The file of a blob, whose readers are told how far it is.
+struct Spool<'a> {
+    file: File,
+    size: u64,
+    arrival: &'a Arrival,
+}
+
+impl Write for Spool<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.size += written as u64;
+        self.arrival.reach(self.size);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Whatever goes wrong, nobody waits for more than there will be.
+struct Ending<'a>(&'a Arrival);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        // Says nothing new if the end was a good one.
+        self.0.end(Err("the layer was given up".to_owned()));
+    }
 }
 
 /// Writes the changes of a tree to `out` as a tar that is not compressed.
@@ -325,4 +374,63 @@ impl<'a, W: Write> Writing<'a, W> {
 /// The tar goes to the compressor, so that is what a failing write is about.
 fn written(result: io::Result<()>) -> Result<(), LayerError> {
     result.map_err(|source| LayerError::Compress { source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::fs::{Arrived, ArrivingFile, ReadAt as _};
+
+    /// Bytes that stay as many when they are compressed: xorshift.
+    fn noise(bytes: usize) -> Vec<u8> {
+        let next = |last: &u64| {
+            let mixed = last ^ (last << 13);
+            let mixed = mixed ^ (mixed >> 7);
+            Some(mixed ^ (mixed << 17))
+        };
+        std::iter::successors(Some(1), next).flat_map(u64::to_le_bytes).take(bytes).collect()
+    }
+
+    #[test]
+    fn a_layer_is_read_before_it_is_complete() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = directory.path().join("layer");
+        let arrival = Arc::new(Arrival::default());
+        let reader = ArrivingFile::new(Arc::clone(&arrival));
+        let mut buffer = vec![0; 64 << 10];
+        let ((), descriptor) = spooled(&spool, &LayerOptions::default(), &arrival, |blocks| {
+            written(blocks.write_all(&noise(3 << 20)))?;
+            // Waits for the content, which is the end of this test if none comes.
+            assert!(reader.read_at(&mut buffer, 0).unwrap() > 0);
+            assert!(!arrival.is_over());
+            written(blocks.write_all(b"the rest"))
+        })
+        .unwrap();
+        assert_eq!(reader.wait(), Arrived::Kept);
+        let mut all = Vec::new();
+        loop {
+            match reader.read_at(&mut buffer, all.len() as u64).unwrap() {
+                0 => break,
+                read => all.extend_from_slice(&buffer[..read]),
+            }
+        }
+        assert_eq!((Digest::sha256_of(&all), all.len() as u64), (descriptor.digest, descriptor.size));
+    }
+
+    #[test]
+    fn a_layer_that_is_given_up_has_no_waiting_readers() {
+        let directory = tempfile::tempdir().unwrap();
+        for spool in [directory.path().join("layer"), directory.path().join("missing/layer")] {
+            let arrival = Arc::new(Arrival::default());
+            let reader = ArrivingFile::new(Arc::clone(&arrival));
+            let failed: Result<((), _), _> = spooled(&spool, &LayerOptions::default(), &arrival, |blocks| {
+                written(blocks.write_all(b"some"))?;
+                Err(LayerError::Interrupted { signal: 15 })
+            });
+            failed.unwrap_err();
+            assert_eq!(reader.read_at(&mut [0; 9], 0).unwrap_err().to_string(), "the layer was given up");
+        }
+    }
 }

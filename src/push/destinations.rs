@@ -43,9 +43,7 @@ pub async fn push<S: LocalBlobs + Send + 'static>(
     existing: ExistingTags,
 ) -> Result<PushSummary, PushError> {
     let pushed = push_all(uploads, image, existing).await;
-    if pushed.is_err() {
-        uploads.client().abandon_uploads().await;
-    }
+    uploads.give_up().await;
     pushed
 }
 

@@ -8,6 +8,7 @@ mod output;
 mod outputs;
 mod reports;
 mod send;
+mod streams;
 mod uploads;
 
 pub use destinations::{ExistingTags, PushSummary, check_destinations, push};

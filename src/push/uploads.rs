@@ -1,11 +1,13 @@
 //! Blobs on their way to the repositories of an image, some of them while the image is still being built: a layer is uploaded
-//! while the commands of later steps run, and the push itself is left with what came last.
+//! while the commands of later steps run, a large one even while it is being written, and the push itself is left with what
+//! came last.
 //!
 //! Each blob is looked after once for all repositories, in their order, so that a registry can take it over from the
 //! repository that has it already. A blob that was begun early and could not be brought is tried again by the push, which
 //! reports what is wrong with it. Nothing here writes a tag.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
@@ -13,8 +15,10 @@ use tokio::task::JoinHandle;
 
 use super::PushError;
 use super::destinations::{check_tags, repositories};
+use super::streams::{Stream, Streams};
 use crate::diag::progress::{Bytes, Progress};
 use crate::diag::with_causes;
+use crate::fs::Arrival;
 use crate::image::{Blob, BlobSource, Digest, Reference};
 use crate::registry::{Client, LocalBlobs, Mount, RegistryError};
 
@@ -49,6 +53,7 @@ struct Inner<S> {
     /// What went over the wire, for the message of a push that was interrupted.
     uploaded: Mutex<Vec<(Reference, Digest)>>,
     begun: Mutex<Vec<JoinHandle<()>>>,
+    streams: Streams,
 }
 
 impl<S: LocalBlobs + Send + 'static> Uploads<S> {
@@ -67,6 +72,7 @@ impl<S: LocalBlobs + Send + 'static> Uploads<S> {
             blobs: Mutex::default(),
             uploaded: Mutex::default(),
             begun: Mutex::default(),
+            streams: Streams::default(),
         })))
     }
 
@@ -89,20 +95,26 @@ impl<S: LocalBlobs + Send + 'static> Uploads<S> {
         locked(&self.0.begun).push(task);
     }
 
-    /// Ends what was begun, for nobody will push the image, and tells the registries so.
+    /// Begins to bring the blob that is being written to `file` to the first repository, once it has more than `large` bytes, and
+    /// returns at once. The other repositories wait until it is complete, as they would anyway. What has been sent counts when
+    /// the blob of that file is [begun](Self::begin) or pushed, which must not be before the arrival has ended.
+    pub fn follow(&self, runtime: &Handle, file: &Path, arrival: &Arc<Arrival>, large: u64) {
+        if let Some(repository) = self.0.repositories.first() {
+            self.0.streams.start(runtime, &self.0.client, repository, file, arrival, large);
+        }
+    }
+
+    /// Ends what was begun and nobody waits for any more, and tells the registries so.
     pub async fn give_up(&self) {
         let begun = std::mem::take(&mut *locked(&self.0.begun));
         for task in &begun {
             task.abort();
         }
         for task in begun {
-            // It was aborted, or had ended.
-            if let Err(error) = task.await
-                && error.is_panic()
-            {
-                tracing::warn!("an upload failed unexpectedly: {error}");
-            }
+            ended(task).await;
         }
+        // After those that wait for a stream, which would go another way when it ends.
+        self.0.streams.give_up().await;
         self.0.client.abandon_uploads().await;
     }
 
@@ -130,12 +142,18 @@ impl<S: LocalBlobs + Send + 'static> Uploads<S> {
         if let Some(brought) = &*slot {
             return Ok(brought.clone());
         }
+        let mut stream = match &blob.source {
+            BlobSource::File(path) => self.0.streams.take(path),
+            BlobSource::Bytes(_) | BlobSource::Registry(_) => None,
+        };
         let mut brought = Brought::new();
         for (number, repository) in self.0.repositories.iter().enumerate() {
             let filled = &self.0.repositories[..number];
-            let placed = self.place(blob, repository, filled).await.map_err(|error| match error.interrupted() {
-                Some(signal) => self.interrupted(signal, &[]),
-                None => PushError::Blob { repository: Box::new(repository.clone()), source: Box::new(error) },
+            let placed = self.place(blob, repository, filled, stream.take()).await.map_err(|error| {
+                match error.interrupted() {
+                    Some(signal) => self.interrupted(signal, &[]),
+                    None => PushError::Blob { repository: Box::new(repository.clone()), source: Box::new(error) },
+                }
             })?;
             if placed == Placed::Uploaded {
                 locked(&self.0.uploaded).push((repository.clone(), blob.descriptor.digest.clone()));
@@ -149,8 +167,14 @@ impl<S: LocalBlobs + Send + 'static> Uploads<S> {
         Ok(brought)
     }
 
-    /// Brings a blob to `repository`; those of `filled` have it.
-    async fn place(&self, blob: &Blob, repository: &Reference, filled: &[Reference]) -> Result<Placed, RegistryError> {
+    /// Brings a blob to `repository`, where the `stream` of it leads, if there is one; those of `filled` have it.
+    async fn place(
+        &self,
+        blob: &Blob,
+        repository: &Reference,
+        filled: &[Reference],
+        stream: Option<Stream>,
+    ) -> Result<Placed, RegistryError> {
         let Inner { client, progress, store, .. } = &*self.0;
         let descriptor = &blob.descriptor;
         let digest = &descriptor.digest;
@@ -160,6 +184,11 @@ impl<S: LocalBlobs + Send + 'static> Uploads<S> {
         if client.blob_exists(repository, descriptor).await? {
             progress.transfer(label, None).skipped(&format!("{size} exists"));
             return Ok(Placed::Existing);
+        }
+        if let Some(stream) = stream
+            && stream.finish(client, repository, descriptor, &label).await?
+        {
+            return Ok(Placed::Uploaded);
         }
         let mut session = None;
         for source in mount_sources(blob, repository, filled) {
@@ -203,6 +232,15 @@ fn mount_sources<'b>(
         .filter(|source| source.registry == repository.registry && source.repository != repository.repository)
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Waits for the end of a task that may have been aborted.
+pub(super) async fn ended(task: JoinHandle<()>) {
+    if let Err(error) = task.await
+        && error.is_panic()
+    {
+        tracing::warn!("an upload failed unexpectedly: {error}");
+    }
+}
+
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

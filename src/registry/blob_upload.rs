@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RANGE};
+use reqwest::header::{CONTENT_RANGE, HeaderMap, HeaderName, HeaderValue, RANGE};
 use reqwest::{Method, Response};
 
 use super::authentication::Access;
@@ -18,7 +18,7 @@ use super::body::{FilePayload, Payload};
 use super::client::{Client, Purpose};
 use super::error::RegistryError;
 use super::transport::{Endpoint, Request};
-use super::upload::{UploadSession, open_session};
+use super::upload::{UploadSession, octets, open_session};
 use crate::diag::progress::Transfer;
 use crate::http::Transient as _;
 use crate::image::{BlobSource, Descriptor, Reference};
@@ -37,7 +37,7 @@ static CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-len
 pub(super) struct RequestLimit(AtomicU64);
 
 impl RequestLimit {
-    fn get(&self) -> Option<u64> {
+    pub(super) fn get(&self) -> Option<u64> {
         Some(self.0.load(Ordering::Relaxed)).filter(|limit| *limit > 0)
     }
 
@@ -64,10 +64,10 @@ const TIME_TO_ABANDON: Duration = Duration::from_secs(2);
 /// An upload that nobody goes on with, and that the registry still waits for.
 #[derive(Debug)]
 pub(super) struct Unfinished {
-    session: UploadSession,
-    endpoint: Arc<Endpoint>,
-    access: Access,
-    operation: String,
+    pub(super) session: UploadSession,
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) access: Access,
+    pub(super) operation: String,
 }
 
 /// Takes note of the session when an upload ends in any other way than with its blob.
@@ -309,7 +309,7 @@ impl Upload<'_> {
             return Ok(None);
         }
         let Some(offset) = confirmed(&response) else { return Ok(None) };
-        Ok(Some((self.continued(session, &response)?, offset)))
+        Ok(Some((session.continued(&response, self.endpoint, self.operation)?, offset)))
     }
 
     async fn send_piece(
@@ -340,24 +340,12 @@ impl Upload<'_> {
         }
         standing.offset = reached;
         standing.breaks = 0;
-        self.continued(session, &response)
+        session.continued(&response, self.endpoint, self.operation)
     }
 
     /// The request that ends an upload, with the bytes that are still missing.
     async fn finish(&self, session: UploadSession, payload: Payload<'_>) -> Result<(), RegistryError> {
-        let mut url = session.location;
-        url.query_pairs_mut().append_pair("digest", &self.descriptor.digest.to_string());
-        let (access, operation) = (self.access, self.operation);
-        let request = Request { method: Method::PUT, url, headers: octets(), payload, access, operation };
-        self.endpoint.expect(&request, &[200, 201, 204]).await.map(drop)
-    }
-
-    /// Where the session goes on: registries keep its state in the URL.
-    fn continued(&self, session: &UploadSession, response: &Response) -> Result<UploadSession, RegistryError> {
-        if !response.headers().contains_key(LOCATION) {
-            return Ok(session.clone());
-        }
-        Ok(UploadSession { location: self.endpoint.location(response, self.operation)? })
+        session.finish(&self.descriptor.digest, payload, self.endpoint, self.access, self.operation).await
     }
 
     fn payload<'b>(&'b self, offset: u64, length: u64, transfer: &'b Transfer) -> Result<Payload<'b>, RegistryError> {
@@ -388,16 +376,12 @@ impl Upload<'_> {
     }
 }
 
-fn octets() -> HeaderMap {
-    HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))])
-}
-
 fn number(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.trim().parse().ok()
 }
 
 /// The bytes that `Range: 0-41` confirms: 42. An upload without a byte is told as `0-0`.
-fn confirmed(response: &Response) -> Option<u64> {
+pub(super) fn confirmed(response: &Response) -> Option<u64> {
     let range = response.headers().get(RANGE)?.to_str().ok()?;
     let (start, end) = range.trim_start_matches("bytes=").split_once('-')?;
     if start.trim().parse::<u64>().ok()? != 0 {

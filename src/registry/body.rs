@@ -1,11 +1,11 @@
-//! Request bodies: nothing, bytes, or a file that is streamed in bounded pieces.
+//! Request bodies: nothing, bytes, a file that is streamed in bounded pieces, or one that is still being written.
 
 use std::future::Future;
 use std::io::{self, Seek as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -15,17 +15,37 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 
 use super::error::RegistryError;
+use super::traffic::Meter;
 use crate::diag::progress::Transfer;
+use crate::fs::{Arrival, ArrivingFile, ReadAt as _};
 
 /// Size of a piece, and how many wait between the file and the connection.
 const PIECE: usize = 256 << 10;
 const PIECES: usize = 4;
+
+/// How long a response may take after the last byte of the request; registries that move an upload to an object store
+/// answer late.
+pub(super) const RESPONSE_LIMIT: Duration = Duration::from_secs(300);
+/// The same for a file that is sent while it grows, where there is another way. Silence of who writes it counts, too: servers do
+/// not wait longer either.
+const ARRIVING_LIMIT: Duration = Duration::from_secs(60);
 
 /// What a request carries.
 pub(super) enum Payload<'a> {
     None,
     Bytes(Bytes),
     File(FilePayload<'a>),
+    Arriving(ArrivingPayload<'a>),
+}
+
+impl Payload<'_> {
+    /// How long nothing may move before the request is given up.
+    pub(super) fn patience(&self) -> Duration {
+        match self {
+            Self::None | Self::Bytes(_) | Self::File(_) => RESPONSE_LIMIT,
+            Self::Arriving(_) => ARRIVING_LIMIT,
+        }
+    }
 }
 
 /// A file, or a part of one, to be uploaded; opened anew for each attempt.
@@ -56,13 +76,80 @@ impl FilePayload<'_> {
         file.seek(io::SeekFrom::Start(self.offset)).map_err(error("read"))?;
         let (sender, receiver) = mpsc::channel(PIECES);
         tokio::spawn(read_pieces(tokio::fs::File::from_std(file), self.path.to_owned(), self.length, sender));
-        let body = StreamedBody {
-            receiver,
-            remaining: self.length,
-            transfer: self.transfer.clone(),
-            activity: activity.clone(),
-        };
-        Ok(reqwest::Body::wrap(body))
+        let (transfer, activity) = (self.transfer.clone(), activity.clone());
+        let went_out = Box::new(move |bytes| {
+            transfer.add(bytes);
+            activity.touch();
+        });
+        Ok(reqwest::Body::wrap(StreamedBody { receiver, remaining: Some(self.length), went_out }))
+    }
+}
+
+/// A file that is sent while it is being written, to its end; from its beginning for each attempt.
+pub(super) struct ArrivingPayload<'a> {
+    pub(super) arrival: &'a Arc<Arrival>,
+    pub(super) state: &'a Arc<StreamState>,
+}
+
+impl ArrivingPayload<'_> {
+    /// A body that ends when the file is complete, or nothing more is to come. It never breaks off by itself: there are registries
+    /// that do not let go of an upload whose last request they have not answered.
+    pub(super) fn open(&self, activity: &Activity, meter: &Arc<Meter>) -> reqwest::Body {
+        let content = ArrivingFile::new(Arc::clone(self.arrival));
+        let (sender, receiver) = mpsc::channel(PIECES);
+        let state = Arc::clone(self.state);
+        tokio::task::spawn_blocking(move || read_arriving(&content, &state, &sender));
+        self.state.sent.store(0, Ordering::Relaxed);
+        let (state, activity, meter) = (Arc::clone(self.state), activity.clone(), Arc::clone(meter));
+        let went_out = Box::new(move |bytes| {
+            state.sent.fetch_add(bytes, Ordering::Relaxed);
+            meter.sent(bytes);
+            activity.touch();
+        });
+        reqwest::Body::wrap(StreamedBody { receiver, remaining: None, went_out })
+    }
+}
+
+/// Waits for content in a thread of its own, so that the writer never waits for the connection.
+fn read_arriving(content: &ArrivingFile, state: &StreamState, sender: &mpsc::Sender<io::Result<Bytes>>) {
+    let mut offset = 0;
+    while !state.stopped.load(Ordering::Relaxed) {
+        let mut piece = BytesMut::zeroed(PIECE);
+        match content.read_at(&mut piece, offset) {
+            Ok(0) => return,
+            Ok(read) => {
+                offset += read as u64;
+                piece.truncate(read);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => {
+                tracing::debug!("nothing more is sent: {error}");
+                return;
+            }
+        }
+        // The receiver is gone when the request has failed; nobody needs the rest then.
+        if sender.blocking_send(Ok(piece.freeze())).is_err() {
+            return;
+        }
+    }
+}
+
+/// What a stream and who waits for it tell each other.
+#[derive(Debug, Default)]
+pub struct StreamState {
+    sent: AtomicU64,
+    stopped: AtomicBool,
+}
+
+impl StreamState {
+    /// Bytes that have gone out.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Nobody wants the rest.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
     }
 }
 
@@ -91,9 +178,10 @@ async fn read_pieces(mut file: tokio::fs::File, path: PathBuf, size: u64, sender
 
 struct StreamedBody {
     receiver: mpsc::Receiver<io::Result<Bytes>>,
-    remaining: u64,
-    transfer: Transfer,
-    activity: Activity,
+    /// Bytes that are still to come, where that is known.
+    remaining: Option<u64>,
+    /// Is told of bytes that go out.
+    went_out: Box<dyn Fn(u64) + Send + Sync>,
 }
 
 impl Body for StreamedBody {
@@ -107,20 +195,19 @@ impl Body for StreamedBody {
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error))),
             Poll::Ready(Some(Ok(piece))) => {
                 let bytes = piece.len() as u64;
-                self.remaining = self.remaining.saturating_sub(bytes);
-                self.transfer.add(bytes);
-                self.activity.touch();
+                self.remaining = self.remaining.map(|remaining| remaining.saturating_sub(bytes));
+                (self.went_out)(bytes);
                 Poll::Ready(Some(Ok(Frame::data(piece))))
             }
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.remaining)
+        self.remaining.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.remaining == 0
+        self.remaining == Some(0)
     }
 }
 

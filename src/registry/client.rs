@@ -222,6 +222,11 @@ impl Client {
         self.inner.transfers.acquire().await.ok()
     }
 
+    /// The same for a transfer that is left alone where it would have to wait.
+    pub(super) fn free_transfer_slot(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        self.inner.transfers.try_acquire().ok()
+    }
+
     /// Uploads that were given up and that their registries wait for.
     pub(super) fn unfinished(&self) -> MutexGuard<'_, Vec<Unfinished>> {
         locked(&self.inner.unfinished)

@@ -6,6 +6,7 @@
 //! where an upload continues on another host, and into no message.
 
 mod authentication;
+mod blob_stream;
 mod blob_upload;
 mod body;
 mod challenge;
@@ -22,6 +23,8 @@ mod transport;
 mod trust;
 mod upload;
 
+pub use blob_stream::StreamedBlob;
+pub use body::StreamState;
 pub use client::{Client, ClientConfig};
 pub use credentials::Keychain;
 pub use error::{Refusal, RegistryError, RemoteError};

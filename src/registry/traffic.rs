@@ -27,6 +27,11 @@ impl Meter {
         self.sent.fetch_add(sent, Ordering::Relaxed);
     }
 
+    /// Bytes of a request whose length was not known when it began.
+    pub(super) fn sent(&self, bytes: u64) {
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     pub(super) fn answer(&self, received: u64) {
         self.received.fetch_add(received, Ordering::Relaxed);
     }

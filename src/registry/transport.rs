@@ -9,15 +9,12 @@ use reqwest::{Method, Response, StatusCode, Url};
 
 use super::authentication::{Access, Authenticator, Sent};
 use super::blob_upload::RequestLimit;
-use super::body::{Activity, Payload};
+use super::body::{Activity, Payload, RESPONSE_LIMIT};
 use super::error::{Refusal, RegistryError, RemoteError};
 use super::traffic::Meter;
 use crate::diag::redact;
 use crate::http::{HttpClients, host_of, is_link_local, is_loopback, retry_after};
 
-/// How long a response may take after the last byte of the request; registries that move an upload to an object store
-/// answer late.
-const RESPONSE_LIMIT: Duration = Duration::from_secs(300);
 /// How long a response may be silent between two pieces of its body.
 const BODY_LIMIT: Duration = Duration::from_secs(60);
 const MAX_REDIRECTS: usize = 10;
@@ -179,7 +176,7 @@ impl Endpoint {
         }
         let activity = Activity::new();
         self.origin.meter.request(match &request.payload {
-            Payload::None => 0,
+            Payload::None | Payload::Arriving(_) => 0,
             Payload::Bytes(bytes) => bytes.len() as u64,
             Payload::File(file) => file.length,
         });
@@ -194,9 +191,10 @@ impl Endpoint {
             Payload::File(file) => {
                 builder = builder.header(CONTENT_LENGTH, HeaderValue::from(file.length)).body(file.open(&activity)?);
             }
+            Payload::Arriving(file) => builder = builder.body(file.open(&activity, &self.origin.meter)),
         }
         let response = activity
-            .limit(RESPONSE_LIMIT, builder.send())
+            .limit(request.payload.patience(), builder.send())
             .await
             .map_err(|idle| RegistryError::Stalled {
                 operation: request.operation.to_owned(),

@@ -1,8 +1,8 @@
 //! Writing, but for the blobs' bytes: is a blob there, can it be mounted, may we push; and manifests, which come last.
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Method, Url};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::{Method, Response, Url};
 
 use super::authentication::Access;
 use super::body::Payload;
@@ -20,6 +20,34 @@ pub struct UploadSession {
 }
 
 impl UploadSession {
+    /// Where the session goes on after an answer: registries keep its state in the URL.
+    pub(super) fn continued(
+        &self,
+        response: &Response,
+        endpoint: &Endpoint,
+        operation: &str,
+    ) -> Result<Self, RegistryError> {
+        if !response.headers().contains_key(LOCATION) {
+            return Ok(self.clone());
+        }
+        Ok(Self { location: endpoint.location(response, operation)? })
+    }
+
+    /// The request that ends the upload, with the bytes that are still missing.
+    pub(super) async fn finish(
+        self,
+        digest: &Digest,
+        payload: Payload<'_>,
+        endpoint: &Endpoint,
+        access: &Access,
+        operation: &str,
+    ) -> Result<(), RegistryError> {
+        let mut url = self.location;
+        url.query_pairs_mut().append_pair("digest", &digest.to_string());
+        let request = Request { method: Method::PUT, url, headers: octets(), payload, access, operation };
+        endpoint.expect(&request, &[200, 201, 204]).await.map(drop)
+    }
+
     /// Ends an upload that nothing more is sent to. Registries give unused uploads up by themselves, and not all know how to be
     /// asked: a failure is none.
     pub(super) async fn abandon(self, endpoint: &Endpoint, access: &Access, operation: &str) {
@@ -169,6 +197,11 @@ impl Client {
 
 fn post<'a>(url: Url, access: &'a Access, operation: &'a str) -> Request<'a> {
     Request { method: Method::POST, url, headers: HeaderMap::new(), payload: Payload::None, access, operation }
+}
+
+/// The headers of a part of a blob.
+pub(super) fn octets() -> HeaderMap {
+    HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))])
 }
 
 /// Opens an upload; also gives the headers of the answer, which may name limits.

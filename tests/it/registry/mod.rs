@@ -4,6 +4,7 @@ mod faults;
 mod habits;
 mod known_configs;
 mod protocols;
+mod streams;
 mod transport;
 
 use std::path::Path;

@@ -14,7 +14,7 @@ use super::*;
 use crate::support::program::run;
 
 /// TLS with a certificate of its own for 127.0.0.1, and these protocols (ALPN names), the preferred first.
-fn tls(directory: &Path, protocols: &[&str]) -> TlsAcceptor {
+pub(super) fn tls(directory: &Path, protocols: &[&str]) -> TlsAcceptor {
     let line = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=self -addext subjectAltName=IP:127.0.0.1 -keyout key -out pem";
     run(Command::new("openssl").args(line.split(' ')).current_dir(directory)).success();
     let chain = vec![CertificateDer::from_pem_file(directory.join("pem")).expect("a certificate")];

@@ -275,7 +275,11 @@ impl FakeRegistry {
             self.keep_part(&seen, &content);
             return Err(io::Error::other("scripted"));
         }
-        let content = body.collect().await.map(|all| all.to_bytes()).unwrap_or_default();
+        // What broke off has not arrived, and is not answered by anybody.
+        let content = body.collect().await.map_err(io::Error::other)?.to_bytes();
+        if self.state().habits.request_limit.is_some_and(|limit| content.len() as u64 > limit) {
+            return Ok(respond(413, &[], "<html>413 Request Entity Too Large</html>").map(full));
+        }
         if let Some(Fault::Status(status, headers, text)) = &fault {
             let mut response = Response::builder().status(*status);
             for (name, value) in headers {

@@ -259,14 +259,18 @@ impl Extraction<'_> {
         } else {
             self.tree.find(asked, true).map_err(io("resolve"))?
         };
-        let mut ancestors: Vec<&Path> = path.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
-        while let Some(ancestor) = ancestors.pop() {
-            match known(self.tree, ancestor) {
-                Some(FileKind::Directory) => {}
-                Some(_) if create => return Err(not_directory(ancestor)),
-                None if create => self.implied_directory(ancestor)?,
+        let mut missing = Vec::new();
+        for above in path.ancestors().filter(|path| !path.as_os_str().is_empty()) {
+            match known(self.tree, above) {
+                // What is above a directory of the index is one, too.
+                Some(FileKind::Directory) => break,
+                Some(_) if create => return Err(not_directory(above)),
+                None if create => missing.push(above),
                 _ => return Ok(None),
             }
+        }
+        for directory in missing.into_iter().rev() {
+            self.implied_directory(directory)?;
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let directory = self.tree.root().open_at(&path, flags).map_err(io("open directory"))?;

@@ -283,12 +283,15 @@ impl<'a> Comparison<'a> {
 
 /// The changes in order, with the directories on the way to them.
 fn with_parents(mut found: BTreeMap<PathBuf, ChangeKind>) -> Vec<Change> {
-    let parents: BTreeSet<PathBuf> = found
-        .keys()
-        .flat_map(|path| path.ancestors().skip(1))
-        .filter(|path| !path.as_os_str().is_empty() && !found.contains_key(*path))
-        .map(Path::to_owned)
-        .collect();
+    let mut parents = BTreeSet::new();
+    for path in found.keys() {
+        for above in path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
+            // Those above it come with it, so that deep directories cost no more than others.
+            if found.contains_key(above) || !parents.insert(above.to_owned()) {
+                break;
+            }
+        }
+    }
     found.extend(parents.into_iter().map(|path| (path, ChangeKind::Parent)));
     found.into_iter().map(|(path, kind)| Change { path, kind }).collect()
 }

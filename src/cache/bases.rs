@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::image::{AssembleError, BaseImage, Digest, Image, Manifest, Platform};
+use crate::image::{AssembleError, BaseImage, Digest, Image, Platform};
 
 use super::key::Encoder;
-use super::layer_image::{self, embedded_config};
+use super::layer_image;
 
 /// The field of the configuration that holds them, by their digests. They are text, as all JSON is.
 const FIELD: &str = "dev.crabwright.cache.bases";
@@ -61,21 +61,12 @@ impl BaseConfigurations {
     /// # Errors
     /// It cannot be written as JSON.
     pub fn to_image(&self, platform: &Platform, now: i64) -> Result<Image, AssembleError> {
-        let mut config = layer_image::config(platform, now);
-        let configurations = serde_json::to_value(&self.0);
-        let configurations =
-            configurations.map_err(|source| AssembleError::Serialize { what: "base configurations", source })?;
-        config.extra.insert(FIELD.to_owned(), configurations);
-        layer_image::assemble(config, Vec::new(), [])
+        layer_image::of_value(FIELD, &self.0, "base configurations", platform, now)
     }
 
     /// Reads the manifest of such an image; empty where it is something else.
     pub fn read(manifest: &[u8]) -> Self {
-        let manifest = serde_json::from_slice::<Manifest>(manifest).ok();
-        let config = manifest.and_then(|manifest| embedded_config(&manifest.config).ok());
-        let configurations = config.and_then(|mut config| config.extra.remove(FIELD));
-        let configurations = configurations.and_then(|value| serde_json::from_value(value).ok());
-        Self(configurations.map(bounded).unwrap_or_default())
+        Self(layer_image::value(FIELD, manifest).map(bounded).unwrap_or_default())
     }
 }
 
@@ -102,7 +93,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::image::{Descriptor, ImageConfig, Reference, media_type};
+    use crate::image::{Descriptor, ImageConfig, Manifest, Reference, media_type};
 
     fn platform() -> Platform {
         "linux/amd64".parse().unwrap()

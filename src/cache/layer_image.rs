@@ -4,6 +4,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::image::{
     AssembleError, Blob, Descriptor, Digest, Image, ImageConfig, Manifest, Platform, RootFs, media_type, rfc3339,
@@ -98,6 +100,31 @@ impl KeptLayer {
         let layer = Descriptor::new(layer.media_type.clone(), layer.digest.clone(), layer.size);
         Ok(Self { layer, diff_id: diff_id.clone(), created })
     }
+}
+
+/// An image without layers whose configuration has `value` as the further field `field`, made at `created`. `what` names it in
+/// errors.
+///
+/// # Errors
+/// It cannot be written as JSON.
+pub(super) fn of_value(
+    field: &str,
+    value: &impl Serialize,
+    what: &'static str,
+    platform: &Platform,
+    created: i64,
+) -> Result<Image, AssembleError> {
+    let mut config = config(platform, created);
+    let value = serde_json::to_value(value).map_err(|source| AssembleError::Serialize { what, source })?;
+    config.extra.insert(field.to_owned(), value);
+    assemble(config, Vec::new(), [])
+}
+
+/// Reads the `field` out of the manifest of such an image; `None` where it is something else.
+pub(super) fn value<T: DeserializeOwned>(field: &str, manifest: &[u8]) -> Option<T> {
+    let manifest: Manifest = serde_json::from_slice(manifest).ok()?;
+    let mut config = embedded_config(&manifest.config).ok()?;
+    serde_json::from_value(config.extra.remove(field)?).ok()
 }
 
 /// The manifest that somebody wrote into a cache.

@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::image::{AssembleError, Digest, Image, Manifest, Platform};
+use crate::image::{AssembleError, Digest, Image, Platform};
 use crate::plan::Plan;
 
 use super::key::{Encoder, Recipe};
-use super::layer_image::{self, embedded_config};
+use super::layer_image;
 use super::recipe::Definitions;
 
 /// The field of the configuration that holds it.
@@ -65,19 +65,12 @@ impl Record {
     /// # Errors
     /// It cannot be written as JSON.
     pub fn to_image(&self, platform: &Platform, now: i64) -> Result<Image, AssembleError> {
-        let mut config = layer_image::config(platform, now);
-        let steps = serde_json::to_value(&self.steps);
-        let steps = steps.map_err(|source| AssembleError::Serialize { what: "cache record", source })?;
-        config.extra.insert(FIELD.to_owned(), steps);
-        layer_image::assemble(config, Vec::new(), [])
+        layer_image::of_value(FIELD, &self.steps, "cache record", platform, now)
     }
 
     /// Reads a record's manifest; empty where it is something else.
     pub fn read(manifest: &[u8]) -> Self {
-        let manifest = serde_json::from_slice::<Manifest>(manifest).ok();
-        let config = manifest.and_then(|manifest| embedded_config(&manifest.config).ok());
-        let steps = config.and_then(|mut config| config.extra.remove(FIELD));
-        Self { steps: steps.and_then(|steps| serde_json::from_value(steps).ok()).unwrap_or_default() }
+        Self { steps: layer_image::value(FIELD, manifest).unwrap_or_default() }
     }
 
     /// What is another one in this record than in the last build's, by the number of a step among those of its stage that

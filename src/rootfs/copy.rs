@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{OFlags, SeekFrom};
@@ -46,11 +46,6 @@ impl Tree {
         copy.stamp_links(&refresh)?;
         copy.index.set_complete();
         Ok(copy)
-    }
-
-    fn open_directory(&self, path: &Path) -> Result<OwnedFd, RootfsError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        self.root().open_at(path, flags).map_err(|errno| self.error("open directory", path, errno))
     }
 
     /// The entries of files with several names were stamped before the last name was made.

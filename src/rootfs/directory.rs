@@ -28,9 +28,13 @@ impl Tree {
     /// # Errors
     /// It is not a directory or cannot be opened.
     pub fn directory(&self, path: &Path) -> Result<Directory<'_>, RootfsError> {
-        let opened = self.root().open_at(path, OFlags::RDONLY | OFlags::DIRECTORY);
-        let descriptor = opened.map_err(|errno| self.error("open directory", path, errno))?;
-        Ok(Directory { tree: self, path: path.to_owned(), descriptor: Arc::new(descriptor) })
+        let descriptor = Arc::new(self.open_directory(path)?);
+        Ok(Directory { tree: self, path: path.to_owned(), descriptor })
+    }
+
+    pub(super) fn open_directory(&self, path: &Path) -> Result<OwnedFd, RootfsError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        self.root().open_at(path, flags).map_err(|errno| self.error("open directory", path, errno))
     }
 }
 

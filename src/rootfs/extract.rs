@@ -134,9 +134,7 @@ impl Extraction<'_> {
         let path = parent.path.join(name);
         self.keep_time(&parent.path);
         let directory = parent.directory.as_fd();
-        let gives_way =
-            self.tree.index.get(&path).is_some_and(Entry::is_directory) && member.kind != MemberKind::Directory;
-        if gives_way || self.writers.is_pending(&path) {
+        if self.writers.is_pending(&path) {
             self.finish_files()?;
         }
         let mut attributes = attributes_of(member);
@@ -322,6 +320,8 @@ impl Extraction<'_> {
     ) -> Result<(), MemberError> {
         match self.tree.index.get(path) {
             Some(entry) if entry.is_directory() => {
+                // Some of them may be on their way into it.
+                self.finish_files()?;
                 absent_is_fine(fs::remove_at(directory, name)).map_err(io("replace"))?;
                 self.forget(path);
             }

@@ -70,14 +70,7 @@ impl NewFile<'_> {
     pub(super) fn create(&self) -> rustix::io::Result<(File, Option<Status>)> {
         let Self { directory, name, mode, .. } = *self;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        let create = || sys::open_at(directory, name, flags, mode & PERMISSIONS).map(File::from);
-        match create() {
-            Err(Errno::EXIST) => {
-                let replaced = make_way(directory, name)?;
-                Ok((create()?, replaced))
-            }
-            answer => Ok((answer?, None)),
-        }
+        replacing(directory, name, || sys::open_at(directory, name, flags, mode & PERMISSIONS).map(File::from))
     }
 
     /// Gives owner, mode, attributes and time to the written file. Gives what the disk shows then, and what it did not take.
@@ -99,14 +92,24 @@ impl NewFile<'_> {
     }
 }
 
-/// Removes the file that is in the way of a new one; a directory is an error. Gives what it was if no other name is left.
-pub(super) fn make_way(directory: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<Option<Status>> {
-    let status = Status::at(directory, name)?;
-    if status.kind == FileKind::Directory {
-        return Err(Errno::EXIST);
+/// Runs `make`, and once more after removing the file that is in its way; a directory is an error. Also gives what that file was
+/// if no other name of it is left.
+pub(super) fn replacing<T>(
+    directory: BorrowedFd<'_>,
+    name: &OsStr,
+    make: impl Fn() -> rustix::io::Result<T>,
+) -> rustix::io::Result<(T, Option<Status>)> {
+    match make() {
+        Err(Errno::EXIST) => {
+            let status = Status::at(directory, name)?;
+            if status.kind == FileKind::Directory {
+                return Err(Errno::EXIST);
+            }
+            rustix::fs::unlinkat(directory, name, AtFlags::empty())?;
+            Ok((make()?, (status.link_count <= 1).then_some(status)))
+        }
+        answer => Ok((answer?, None)),
     }
-    rustix::fs::unlinkat(directory, name, AtFlags::empty())?;
-    Ok((status.link_count <= 1).then_some(status))
 }
 
 /// Sets extended attributes and gives those that the file system cannot hold.

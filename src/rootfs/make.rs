@@ -16,7 +16,7 @@ use crate::fs::{self, FileKind, Status, sys};
 
 use super::attributes::Attributes;
 use super::error::{RootfsError, check_interrupt};
-use super::file::{CHUNK, MadeFile, NewFile, held_or_recorded, make_way, set_xattrs};
+use super::file::{CHUNK, MadeFile, NewFile, held_or_recorded, replacing, set_xattrs};
 use super::index::ContentHash;
 use super::tree::{Tree, xattrs_at};
 
@@ -265,14 +265,10 @@ impl Tree {
         name: &OsStr,
         make: impl Fn(BorrowedFd<'_>, &OsStr) -> rustix::io::Result<T>,
     ) -> rustix::io::Result<T> {
-        match make(directory, name) {
-            Err(Errno::EXIST) => {
-                if let Some(replaced) = make_way(directory, name)? {
-                    self.records.forget(&replaced);
-                }
-                make(directory, name)
-            }
-            answer => answer,
+        let (made, replaced) = replacing(directory, name, || make(directory, name))?;
+        if let Some(replaced) = replaced {
+            self.records.forget(&replaced);
         }
+        Ok(made)
     }
 }

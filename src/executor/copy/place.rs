@@ -165,11 +165,17 @@ impl<'a> Placement<'a> {
     fn finish(&mut self) -> Result<(), CopyError> {
         self.copies.wait(self.destination).or_else(|failed| self.explain_copy(failed))?;
         for (path, last) in std::mem::take(&mut self.last) {
-            let Some(now) = self.destination.node(&path)?.map(|node| node.attributes) else { continue };
+            let now = || Ok::<_, RootfsError>(self.destination.node(&path)?.map(|node| node.attributes));
             let attributes = match last {
                 Last::Attributes(attributes) => attributes,
-                Last::AttributesButTime(attributes) => Attributes { mtime: now.mtime, ..attributes },
-                Last::Time(mtime) => Attributes { mtime, ..now },
+                Last::AttributesButTime(attributes) => {
+                    let mtime = now()?.map_or(attributes.mtime, |now| now.mtime);
+                    Attributes { mtime, ..attributes }
+                }
+                Last::Time(mtime) => match now()? {
+                    Some(now) => Attributes { mtime, ..now },
+                    None => continue,
+                },
             };
             self.destination.set_attributes(&path, &attributes)?;
         }
@@ -263,12 +269,7 @@ impl<'a> Placement<'a> {
     }
 
     fn source_directory(&mut self, path: &Path) -> Result<&Directory<'a>, CopyError> {
-        let open = self.open.take().filter(|open| open.path() == path);
-        let directory = match open {
-            Some(open) => open,
-            None => self.finder.tree().directory(path)?,
-        };
-        Ok(self.open.insert(directory))
+        opened(&mut self.open, self.finder.tree(), path)
     }
 
     /// Makes the directories above what is about to be copied.
@@ -329,9 +330,8 @@ impl<'a> Placement<'a> {
     fn start_file(&mut self, from: &Path, attributes: &Attributes, to: &Path) -> Result<(), CopyError> {
         let directory = from.parent().unwrap_or(Path::new(""));
         let name = from.file_name().unwrap_or_default();
-        self.source_directory(directory)?;
-        let Some(open) = &self.open else { return Ok(()) };
-        let started = self.copies.start(self.destination, open, name, to, attributes);
+        let directory = opened(&mut self.open, self.finder.tree(), directory)?;
+        let started = self.copies.start(self.destination, directory, name, to, attributes);
         started.or_else(|failed| self.explain_copy(failed))
     }
 
@@ -378,6 +378,19 @@ impl<'a> Placement<'a> {
         let xattrs = if reset { Xattrs::new() } else { capability_alone(xattrs) };
         Attributes { kind, mode, uid, gid, mtime, xattrs }
     }
+}
+
+/// The directory at `path`: the `open` one, or the one that takes its place.
+fn opened<'o, 't>(
+    open: &'o mut Option<Directory<'t>>,
+    tree: &'t Tree,
+    path: &Path,
+) -> Result<&'o Directory<'t>, CopyError> {
+    let directory = match open.take().filter(|open| open.path() == path) {
+        Some(directory) => directory,
+        None => tree.directory(path)?,
+    };
+    Ok(open.insert(directory))
 }
 
 /// Of all extended attributes BuildKit's layers hold file capabilities alone.

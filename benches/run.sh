@@ -8,7 +8,9 @@
 # Everything is kept in a file system made for it meanwhile: an ext4 with a journal, as nodes have, in a sparse file below
 # BENCH_DIRECTORY (/var/tmp if not set), where it takes 12 GB at most. docker gets an engine of its own there, so that all
 # work on the same disk. BENCH_TMPFS=1 makes it a tmpfs instead: no disk at all. BENCH_PEERS names the other builders: "buildah docker", or
-# empty for none. BENCH_PAUSE is the rest in seconds before each build (2).
+# empty for none. BENCH_BEFORE names another crabwright binary, such as the last release: it is measured as one more peer. In each
+# round every builder has its turn, so that what the machine does meanwhile meets them all. BENCH_PAUSE is the rest in seconds
+# before each build (2).
 set -euo pipefail
 
 here=$(dirname "$(realpath "$0")")
@@ -22,6 +24,11 @@ state=${CRABWRIGHT_TEST_STATE:-/var/tmp/crabwright-peers}
 registry=$(sed -n 's/^CRABWRIGHT_TEST_REGISTRY=//p' "$state/env")
 debian=$(sed -n 's/^CRABWRIGHT_TEST_DEBIAN=//p' "$state/env")
 read -ra peers <<<"${BENCH_PEERS-buildah docker}"
+before=
+if [ -n "${BENCH_BEFORE-}" ]; then
+    before=$(realpath "$BENCH_BEFORE")
+    [ -x "$before" ] || { echo "bench: BENCH_BEFORE=$BENCH_BEFORE is not a program" >&2; exit 1; }
+fi
 for peer in "${peers[@]}"; do
     command -v "$peer" >/dev/null || { echo "bench: no $peer: install it, or leave it out of BENCH_PEERS" >&2; exit 1; }
 done
@@ -66,8 +73,17 @@ case " ${peers[*]} " in *" docker "*)
 esac
 
 with_crabwright() {
-    /usr/bin/time -f %M -o "$work/peak" "$binary" --context "dir://$work/$1" --dockerfile "$work/$1/Dockerfile" \
-        --isolation namespace --work-dir "$work/crabwright" --destination "$registry/bench/$1-crabwright:$2" \
+    built_by crabwright "$binary" "$@"
+}
+
+with_before() {
+    built_by before "$before" "$@"
+}
+
+# built_by NAME PROGRAM SCENARIO ROUND
+built_by() {
+    /usr/bin/time -f %M -o "$work/peak-$1" "$2" --context "dir://$work/$3" --dockerfile "$work/$3/Dockerfile" \
+        --isolation namespace --work-dir "$work/$1" --destination "$registry/bench/$3-$1:$4" \
         --insecure --insecure-pull
 }
 
@@ -98,31 +114,37 @@ clean() {
     esac >/dev/null 2>&1 || true
 }
 
-# The median of the wall times. Every round pushes something new: each build's times differ.
-seconds() {
-    local builder=$1 scenario=$2 round start times=()
-    for round in $(seq "$rounds"); do
-        sleep "${BENCH_PAUSE:-2}"
-        start=$(date +%s.%N)
-        "with_$builder" "$scenario" "$round" >"$work/log" 2>&1 || {
-            cat "$work/log" >&2
-            echo "bench: $builder failed" >&2
-            exit 1
-        }
-        times+=("$(echo "$(date +%s.%N) - $start" | bc)")
-        clean "$builder" "$scenario" "$round"
-    done
-    printf '%s\n' "${times[@]}" | sort -n | sed -n "$(((rounds + 1) / 2))p"
+# One build; how long it took is added to BUILDER.times. Every round pushes something new: each build's times differ.
+measure() {
+    local builder=$1 scenario=$2 round=$3 start
+    sleep "${BENCH_PAUSE:-2}"
+    start=$(date +%s.%N)
+    "with_$builder" "$scenario" "$round" >"$work/log" 2>&1 || {
+        cat "$work/log" >&2
+        echo "bench: $builder failed" >&2
+        exit 1
+    }
+    echo "$(date +%s.%N) - $start" | bc >>"$work/$builder.times"
+    clean "$builder" "$scenario" "$round"
 }
 
+median() {
+    sort -n "$work/$1.times" | sed -n "$(((rounds + 1) / 2))p"
+}
+
+[ -z "$before" ] || peers=(before "${peers[@]}")
 printf '%-9s %12s %10s' scenario crabwright peak
 for peer in "${peers[@]}"; do printf ' %22s' "$peer"; done
 echo
 for scenario in "${scenarios[@]}"; do
-    ours=$(seconds crabwright "$scenario")
-    printf '%-9s %10.2f s %7d MB' "$scenario" "$ours" "$(($(cat "$work/peak") / 1024))"
+    rm -f "$work"/*.times
+    for round in $(seq "$rounds"); do
+        for builder in crabwright "${peers[@]}"; do measure "$builder" "$scenario" "$round"; done
+    done
+    ours=$(median crabwright)
+    printf '%-9s %10.2f s %7d MB' "$scenario" "$ours" "$(($(cat "$work/peak-crabwright") / 1024))"
     for peer in "${peers[@]}"; do
-        theirs=$(seconds "$peer" "$scenario")
+        theirs=$(median "$peer")
         printf ' %10.2f s (%6.2fx)' "$theirs" "$(echo "scale=4; $theirs / $ours" | bc)"
     done
     echo

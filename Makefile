@@ -6,6 +6,7 @@
 # make growth  how a build's cost grows with its commands, a layer's size, the files of its context (25 GB of disk)
 # make instructions    what finding changes costs, counted under callgrind
 # make fuzz    arbitrary input to all that reads files of others, FUZZ_SECONDS each (nightly Rust; installs cargo-fuzz)
+# make deny    licences, sources, versions and advisories of all crates (installs cargo-deny)
 # make fmt, make lint, make clean-peers
 
 # PROFILE=dev makes `image` and `demo` quick to build and slow to run
@@ -25,7 +26,7 @@ FUZZ_SECONDS ?= 600
 # Targets in fuzz/Cargo.toml
 FUZZ_TARGETS ?= dockerfile expand extract ignore mount
 
-.PHONY: all build demo image image-debug executor-tree shell-tree test peers bench growth instructions fuzz fmt lint clean-peers
+.PHONY: all build demo image image-debug executor-tree shell-tree test peers bench growth instructions fuzz deny fmt lint clean-peers
 all: build
 
 build:
@@ -106,6 +107,9 @@ fuzz:
 	    $(CARGO) +nightly fuzz run --sanitizer none --target-dir target/fuzz $$name target/fuzz/corpus/$$name fuzz/corpus/$$name \
 	        -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=20 $$words || exit 1; \
 	done
+
+deny:
+	tests/deny
 
 fmt:
 	$(CARGO) fmt

@@ -41,6 +41,7 @@ mod signals;
 mod skeleton;
 mod snapshot;
 mod ssh;
+mod supply_chain;
 mod support;
 mod surroundings;
 mod warmer;

@@ -5,7 +5,8 @@
 # make bench   the scenarios side by side with Debian's buildah and docker's classic builder; the parts on their own
 # make growth  how a build's cost grows with its commands, a layer's size, the files of its context (25 GB of disk)
 # make instructions    what finding changes costs, counted under callgrind
-# make fuzz    arbitrary input to all that reads files of others, FUZZ_SECONDS each (nightly Rust; installs cargo-fuzz)
+# make fuzz    arbitrary input to all that reads bytes of others, FUZZ_SECONDS for each target (nightly Rust)
+# make fuzz-smoke    the same in a minute for all of them together, as CI does it
 # make deny    licences, sources, versions and advisories of all crates (installs cargo-deny)
 # make fmt, make lint, make clean-peers
 
@@ -23,10 +24,12 @@ BUSYBOX ?= $(firstword $(wildcard /bin/busybox /usr/bin/busybox))
 EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 1700000000)
 
 FUZZ_SECONDS ?= 600
-# Targets in fuzz/Cargo.toml
-FUZZ_TARGETS ?= dockerfile expand extract ignore mount
+# The targets to run, of src/fuzzing.rs; all of them without a name.
+FUZZ_TARGETS ?=
+# Two at a time, they take a minute on two processors.
+SMOKE_SECONDS ?= 5
 
-.PHONY: all build demo image image-debug executor-tree shell-tree test peers bench growth instructions fuzz deny fmt lint clean-peers
+.PHONY: all build demo image image-debug executor-tree shell-tree test peers bench growth instructions fuzz fuzz-smoke deny fmt lint clean-peers
 all: build
 
 build:
@@ -97,16 +100,11 @@ instructions:
 	benches/instructions.sh $$($(CARGO) build --locked --release --bench growth --message-format json \
 	    | sed -n 's/.*"executable":"\([^"]*growth[^"]*\)".*/\1/p')
 
-# Without a sanitizer: what is fuzzed has no unsafe code. What is found on the way stays in target/fuzz; fuzz/corpus has the
-# seeds, which are written by hand.
 fuzz:
-	$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install cargo-fuzz --locked
-	for name in $(FUZZ_TARGETS); do \
-	    mkdir -p target/fuzz/corpus/$$name; \
-	    words=; if [ -e fuzz/$$name.dict ]; then words=-dict=fuzz/$$name.dict; fi; \
-	    $(CARGO) +nightly fuzz run --sanitizer none --target-dir target/fuzz $$name target/fuzz/corpus/$$name fuzz/corpus/$$name \
-	        -- -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=20 $$words || exit 1; \
-	done
+	fuzz/run $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
+fuzz-smoke:
+	fuzz/run $(SMOKE_SECONDS)
 
 deny:
 	tests/deny

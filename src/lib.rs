@@ -15,6 +15,8 @@ pub mod diag;
 pub mod dockerfile;
 pub mod executor;
 pub mod fs;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod http;
 pub mod image;
 pub mod layer;

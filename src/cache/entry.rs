@@ -15,8 +15,8 @@ use super::layer_image::{self, KeptLayer, annotation};
 use super::lineage::Lineage;
 
 /// The annotations of an entry's manifest: the keys it may be found under.
-const DEFINITION: &str = "dev.crabwright.cache.definition";
-const CONTENT: &str = "dev.crabwright.cache.content";
+pub(super) const DEFINITION: &str = "dev.crabwright.cache.definition";
+pub(super) const CONTENT: &str = "dev.crabwright.cache.content";
 /// And what it was made on, and what it leads to.
 const BEFORE: &str = "dev.crabwright.cache.before";
 const AFTER: &str = "dev.crabwright.cache.after";

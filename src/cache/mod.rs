@@ -9,6 +9,8 @@
 
 mod bases;
 pub mod entry;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod key;
 pub mod lineage;
 pub mod mount;

@@ -5,6 +5,8 @@
 //! [`Context::fetched`] looks at nothing outside of theirs.
 
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod ignore;
 mod location;
 pub mod pattern;

@@ -13,6 +13,8 @@ mod error;
 pub mod expand;
 pub mod expose;
 mod flags;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod go;
 mod healthcheck;
 mod heredoc;

@@ -8,6 +8,8 @@
 pub mod caches;
 pub mod copy;
 mod directories;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod known;
 mod mounts;
 mod need;

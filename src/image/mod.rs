@@ -9,6 +9,8 @@ pub mod blob;
 pub mod config;
 pub mod descriptor;
 pub mod digest;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod layout;
 pub mod manifest;
 pub mod media_type;

@@ -9,6 +9,8 @@
 mod ahead;
 mod compress;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod members;
 mod read;
 mod tar;

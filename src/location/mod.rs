@@ -5,6 +5,8 @@
 
 mod bucket;
 mod context;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod git;
 mod http;
 

@@ -14,6 +14,8 @@ mod client;
 pub mod credentials;
 mod download;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod local;
 mod mirrors;
 mod pull;

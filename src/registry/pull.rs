@@ -25,14 +25,14 @@ pub(super) const MANIFEST_TYPES: &[&str] =
 /// A manifest or index as it came.
 pub(super) struct Document {
     pub(super) bytes: Vec<u8>,
-    content_type: String,
+    pub(super) content_type: String,
 }
 
 /// Gives a config by its digest, where it is at hand. It need not be right.
 pub type KnownConfigs = dyn Fn(Digest) -> BoxFuture<'static, Option<Vec<u8>>> + Send + Sync;
 
 /// What an answer to `manifests/…` turned out to be.
-enum Named {
+pub(super) enum Named {
     Manifest(Box<Manifest>),
     Index(Box<Index>),
 }
@@ -148,7 +148,7 @@ fn is_config(config: &Descriptor, bytes: &[u8]) -> bool {
 }
 
 /// The image of a manifest and its config, both verified.
-fn base_image(
+pub(super) fn base_image(
     reference: &Reference,
     digest: Digest,
     manifest: Manifest,
@@ -245,7 +245,7 @@ fn not_an_image(reference: &Reference, problem: String) -> RegistryError {
 }
 
 /// What a document is, by its own word first: registries get the header wrong, and a digest covers only the body.
-fn parse_named(reference: &Reference, document: &Document) -> Result<Named, RegistryError> {
+pub(super) fn parse_named(reference: &Reference, document: &Document) -> Result<Named, RegistryError> {
     #[derive(serde::Deserialize)]
     struct Probe {
         #[serde(rename = "schemaVersion", default)]
@@ -282,7 +282,11 @@ fn parse_named(reference: &Reference, document: &Document) -> Result<Named, Regi
 }
 
 /// The image of an index that fits best: the very platform before older variants, then the first.
-fn choose<'a>(reference: &Reference, index: &'a Index, wanted: &Platform) -> Result<&'a Descriptor, RegistryError> {
+pub(super) fn choose<'a>(
+    reference: &Reference,
+    index: &'a Index,
+    wanted: &Platform,
+) -> Result<&'a Descriptor, RegistryError> {
     let images = index.manifests.iter().filter(|descriptor| {
         descriptor.media_type.is_empty()
             || media_type::is_manifest(&descriptor.media_type)

@@ -138,7 +138,7 @@ fn get<'a>(url: Url, access: &'a Access, operation: &'a str) -> Request<'a> {
 }
 
 /// The target of the `next` link (RFC 8288), as distribution writes it: `</v2/…>; rel="next"`.
-fn next_page(header: &str) -> Option<String> {
+pub(super) fn next_page(header: &str) -> Option<String> {
     header.split(',').find_map(|link| {
         let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
         let is_next = parameters.split(';').any(|parameter| {

@@ -6,6 +6,8 @@
 
 mod bucket;
 mod credentials;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod git;
 mod http;
 mod http_stream;

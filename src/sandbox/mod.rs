@@ -15,6 +15,8 @@ mod capability;
 mod command;
 mod container;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod in_root;
 mod init;
 mod launch;

@@ -9,6 +9,8 @@ mod azure_identity;
 mod docker_config;
 mod environment;
 mod exchange;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod google;
 mod google_sources;
 mod program;

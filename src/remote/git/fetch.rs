@@ -83,7 +83,7 @@ fn check(location: &GitLocation, found: &str) -> Result<(), GitError> {
 
 /// An empty repository whose settings are its own alone. The library reads those of the user and the machine when it opens one,
 /// and only lets go of them afterwards: the calls that would keep it from looking are not thread-safe (and `unsafe` for it).
-fn create(place: &Path) -> Result<Repository, git2::Error> {
+pub(super) fn create(place: &Path) -> Result<Repository, git2::Error> {
     let mut options = RepositoryInitOptions::new();
     options.bare(true).no_reinit(true).mkpath(true).external_template(false).initial_head("main");
     let repository = Repository::init_opts(place, &options)?;

@@ -10,6 +10,8 @@
 mod error;
 mod fetch;
 mod files;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod repository;
 mod submodules;
 

@@ -114,17 +114,17 @@ impl<'a> Submodules<'a> {
 }
 
 #[derive(Default)]
-struct Setting {
-    url: Option<String>,
+pub(super) struct Setting {
+    pub(super) url: Option<String>,
     /// `update = none`
     skipped: bool,
 }
 
-fn contains_include(content: &[u8]) -> bool {
+pub(super) fn contains_include(content: &[u8]) -> bool {
     String::from_utf8_lossy(content).to_ascii_lowercase().contains("[include")
 }
 
-fn setting_for(settings: &Path, path: &Path) -> Result<Option<Setting>, git2::Error> {
+pub(super) fn setting_for(settings: &Path, path: &Path) -> Result<Option<Setting>, git2::Error> {
     let config = Config::open(settings)?;
     let mut names = Vec::new();
     config.entries(Some("submodule\\..*\\.path"))?.for_each(|entry| {
@@ -147,7 +147,7 @@ fn without_suffix(url: &str) -> Option<String> {
 }
 
 /// A URL as `.gitmodules` has it: one that starts with `./` or `../` is relative to the repository it stands in.
-fn resolve(parent: &str, url: &str) -> Result<String, String> {
+pub(super) fn resolve(parent: &str, url: &str) -> Result<String, String> {
     if !url.starts_with("./") && !url.starts_with("../") {
         return Ok(url.to_owned());
     }

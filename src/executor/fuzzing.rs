@@ -1,0 +1,33 @@
+//! Fuzz targets: archives of caches and contexts, and an image's accounts.
+
+use super::caches::archive;
+use super::copy::{Limits, unpack_context};
+use super::users;
+use crate::fuzzing::{Scratch, parts};
+use crate::rootfs::Tree;
+
+const LIMITS: Limits = Limits { entries: 200, bytes: 4 << 20 };
+
+/// Unpacks arbitrary bytes as the archive of a cache.
+pub(crate) fn cache_archive(input: &[u8]) {
+    Scratch::new().work_in("cache", |directory| drop(archive::unpack(directory, input, LIMITS)));
+}
+
+/// Unpacks arbitrary bytes, plain or compressed in any way, as the archive of a build context.
+pub(crate) fn context_archive(input: &[u8]) {
+    Scratch::new().work_in("context", |directory| {
+        let mut tree = Tree::create(directory).expect("tree");
+        drop(unpack_context(input, &mut tree, LIMITS, "fuzzed"));
+    });
+}
+
+/// Looks a user up in arbitrary `/etc/passwd` and `/etc/group`: three parts with zero bytes between them.
+pub(crate) fn accounts(input: &[u8]) {
+    let [user, passwd, group] = parts(input);
+    let Ok(user) = std::str::from_utf8(user) else { return };
+    let scratch = Scratch::new();
+    let tree = Tree::create(scratch.path().join("root")).expect("tree");
+    scratch.file("root/etc/passwd", passwd);
+    scratch.file("root/etc/group", group);
+    drop(users::resolve_user(&tree, user));
+}

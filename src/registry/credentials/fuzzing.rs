@@ -1,0 +1,15 @@
+//! Fuzz target: Docker's `config.json`.
+
+use super::docker_config::DockerConfigs;
+use crate::fuzzing::{Scratch, parts};
+
+/// A name of a registry and, behind a zero byte, any `config.json`: it is read and the registry's entry looked up, or it is
+/// refused.
+pub(crate) fn docker_config(input: &[u8]) {
+    let [registry, config] = parts(input);
+    let Ok(registry) = std::str::from_utf8(registry) else { return };
+    let scratch = Scratch::new();
+    let Ok(configs) = DockerConfigs::load(vec![scratch.file("config.json", config)]) else { return };
+    drop(configs.entry(registry, "team/app"));
+    drop(configs.explain_absence(registry));
+}

@@ -1,0 +1,3 @@
+//! Fuzz targets: git's.
+
+pub(crate) use super::git::fuzzing::{gitmodules, pack};

@@ -1,0 +1,18 @@
+//! Fuzz targets: mountinfo, and what a supervisor reports.
+
+use std::path::Path;
+
+use super::message::Report;
+
+/// Any mountinfo is read; every path has a mount where `/` has one.
+pub(crate) fn mountinfo(input: &[u8]) {
+    let mounts = super::mountinfo::parse(input);
+    if mounts.iter().any(|mount| mount.mount_point == Path::new("/")) {
+        assert!(super::mountinfo::mount_of(&mounts, Path::new("/proc/self")).is_some());
+    }
+}
+
+/// Any line of the socket is a report, or is none.
+pub(crate) fn report(input: &[u8]) {
+    drop(serde_json::from_slice::<Report>(input));
+}

@@ -264,7 +264,7 @@ impl LayoutReader {
     pub fn verified_blob(&self, descriptor: &Descriptor) -> Result<PathBuf, LayoutError> {
         let path = self.blob_path(&descriptor.digest);
         let file = File::open(&path).map_err(io_error("open", &path))?;
-        let mut reader = HashingReader::verifying(file.take(descriptor.size + 1), &descriptor.digest);
+        let mut reader = HashingReader::verifying(file.take(descriptor.size.saturating_add(1)), &descriptor.digest);
         io::copy(&mut reader, &mut io::sink()).map_err(io_error("read", &path))?;
         let (_, found, size) = reader.finish();
         check_content(&self.directory, descriptor, &found, size)?;
@@ -285,7 +285,7 @@ impl LayoutReader {
             });
         }
         let file = File::open(&path).map_err(io_error("open", &path))?;
-        let mut reader = HashingReader::verifying(file.take(descriptor.size + 1), &descriptor.digest);
+        let mut reader = HashingReader::verifying(file.take(descriptor.size.saturating_add(1)), &descriptor.digest);
         let mut bytes = Vec::new();
         reader.read_to_end(&mut bytes).map_err(io_error("read", &path))?;
         let (_, found, size) = reader.finish();

@@ -146,7 +146,15 @@ pub(super) fn enter(mapping: &IdMapping) -> Result<(), Failure> {
         }
         Writer::Own => None,
     };
-    raw::unshare(UnshareFlags::NEWUSER).map_err(Failure::step("unshare the user namespace"))?;
+    if let Err(errno) = raw::unshare(UnshareFlags::NEWUSER) {
+        if let Some((mut child, channel)) = helper {
+            // It ends for want of a job. Left alone it would stay a zombie, in sight of every command, where the program is
+            // the first process of its container.
+            drop(channel);
+            child.wait().map_err(Failure::io("wait for the process that maps ids"))?;
+        }
+        return Err(Failure::step("unshare the user namespace")(errno));
+    }
     match helper {
         None => {
             // user_namespaces(7): a process may map its own group only after it gave up setgroups.

@@ -195,3 +195,12 @@ fn a_missing_program_is_named() {
         assert!(ended.said.contains("/no/such/program: no such file or directory"), "{}", ended.said);
     }
 }
+
+/// Neither those of the command nor the program's own are in sight after their end.
+#[test]
+fn a_process_whose_parent_has_ended_is_reaped_while_the_command_runs() {
+    holds_in_every_pod(
+        "RUN (sleep 0.1 & sleep 0.2 & true) && sleep 1 && grep -h -e ^Name -e ^State /proc/[0-9]*/status && \\\n\
+             ! grep -q '^State:.*zombie' /proc/[0-9]*/status\n",
+    );
+}

@@ -487,8 +487,11 @@ fn refuse_offline_steps(plan: &Plan, isolation: &str) -> Result<(), BuildError> 
     let offline = steps.filter(|step| matches!(&step.action, plan::Action::Run(run) if run.offline));
     let errors: Vec<PlanError> = offline
         .map(|step| {
-            let message = format!("RUN --network=none is not possible with {isolation} isolation");
-            PlanError::impossible(step, message, "allow user namespaces in the pod (seccompProfile: Unconfined)")
+            let message = format!(
+                "RUN --network=none is not possible with {isolation} isolation in a pod that may not install seccomp filters"
+            );
+            let help = "allow the system call seccomp in the pod's profile, or user namespaces (seccompProfile: Unconfined)";
+            PlanError::impossible(step, message, help)
         })
         .collect();
     if errors.is_empty() { Ok(()) } else { Err(BuildError::Dockerfile(errors)) }

@@ -11,7 +11,7 @@ use rustix::process::{Gid, Signal, Uid};
 use rustix::thread::UnshareFlags;
 
 use super::message::{self, Failure, NamespaceSpec, Report, RunSpec};
-use super::{Network, capability, mounts, raw, user_namespace};
+use super::{Network, capability, mounts, raw, socket_filter, user_namespace};
 
 /// Becomes the command of `spec`; comes back only with the reason why not.
 pub(super) fn become_command(spec: &RunSpec, channel: &UnixStream) -> Failure {
@@ -29,7 +29,7 @@ type Execution = (CString, Vec<CString>, Vec<CString>);
 fn prepare(spec: &RunSpec, channel: &UnixStream) -> Result<Execution, Failure> {
     die_with_supervisor()?;
     if let Some(namespace) = &spec.namespace {
-        enter_namespaces(namespace, channel)?;
+        enter_namespaces(namespace, spec.network, channel)?;
     }
     rustix::process::setsid().map_err(Failure::step("start a session"))?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
@@ -42,6 +42,10 @@ fn prepare(spec: &RunSpec, channel: &UnixStream) -> Result<Execution, Failure> {
         capability::limit_bounding_set(capability::CONTAINER_DEFAULT)
             .map_err(Failure::step("limit the capabilities of the command"))?;
         rustix::thread::clear_ambient_capability_set().map_err(Failure::step("clear the ambient capabilities"))?;
+    }
+    if spec.namespace.is_none() && spec.network == Network::None {
+        // While there may be a capability for it.
+        socket_filter::install().map_err(Failure::step("keep the command from the network"))?;
     }
     take_ids(spec)?;
     if spec.namespace.is_some() {
@@ -63,9 +67,9 @@ fn die_with_supervisor() -> Result<(), Failure> {
         .map_err(Failure::step("ask for a signal at the parent's death"))
 }
 
-fn enter_namespaces(namespace: &NamespaceSpec, channel: &UnixStream) -> Result<(), Failure> {
+fn enter_namespaces(namespace: &NamespaceSpec, network: Network, channel: &UnixStream) -> Result<(), Failure> {
     let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC;
-    if namespace.network == Network::None {
+    if network == Network::None {
         flags |= UnshareFlags::NEWNET;
     }
     raw::unshare(flags).map_err(Failure::step("unshare the namespaces of the command"))?;
@@ -73,7 +77,7 @@ fn enter_namespaces(namespace: &NamespaceSpec, channel: &UnixStream) -> Result<(
         // The log line is lost when the first process is gone, and so is everybody who could read it.
         message::send(channel, &Report::Note(text)).unwrap_or_default();
     };
-    if namespace.network == Network::None
+    if network == Network::None
         && let Err(errno) = loopback()
     {
         note(format!("the loopback device stays down: {errno}"));

@@ -77,16 +77,6 @@ pub enum SandboxError {
         /// Why not, and what to change.
         reason: String,
     },
-    /// Something this mechanism cannot give.
-    #[error("{feature} is not possible with {isolation} isolation{hint}")]
-    Unsupported {
-        /// What was wanted, such as `RUN --network=none`.
-        feature: &'static str,
-        /// Which mechanism.
-        isolation: &'static str,
-        /// What would help, starting with `: ` (may be empty).
-        hint: &'static str,
-    },
     /// A step of the set-up in the child failed.
     #[error("cannot set up the sandbox: {step}")]
     Setup {

@@ -32,6 +32,7 @@ pub(super) struct RunSpec {
     pub(super) environment: Vec<(String, String)>,
     pub(super) working_directory: String,
     pub(super) user: Ids,
+    pub(super) network: Network,
     /// `None`: own-root, the command runs in `/` as it is.
     pub(super) namespace: Option<NamespaceSpec>,
 }
@@ -45,7 +46,6 @@ pub(super) struct NamespaceSpec {
     pub(super) processes: bool,
     /// Host name to set.
     pub(super) hostname: String,
-    pub(super) network: Network,
     /// Where `/proc`, `/dev` and `/sys` of the root really are, symbolic links resolved.
     pub(super) proc_target: PathBuf,
     pub(super) dev_target: PathBuf,

@@ -33,6 +33,7 @@ mod process_tree;
 mod raw;
 mod run_mounts;
 mod script;
+mod socket_filter;
 mod standard_files;
 mod stop;
 mod stubs;
@@ -128,7 +129,7 @@ pub enum Network {
     /// The network of the container this program runs in.
     #[default]
     Shared,
-    /// Only a loopback device.
+    /// Only a loopback device; where no network namespace is to be had, no sockets but unix ones.
     None,
 }
 
@@ -285,7 +286,7 @@ pub trait Sandbox: Send {
     /// Whether [`Mount::read_only`] is more than a wish. Where it is not, a caller gives a copy of what must not change.
     fn enforces_read_only(&self) -> bool;
 
-    /// Whether [`Network::None`] can be had, so that a build can be refused before it runs anything.
+    /// Whether [`Network::None`] works here, so that a build can be refused before it runs anything.
     fn supports_offline(&self) -> bool;
 }
 

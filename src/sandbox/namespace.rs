@@ -95,11 +95,11 @@ impl Sandbox for NamespaceSandbox {
             environment: process.environment.clone(),
             working_directory: process.working_directory.clone(),
             user: process.user.clone(),
+            network: process.network,
             namespace: Some(NamespaceSpec {
                 root: root.clone(),
                 processes: self.processes,
                 hostname: hostname.to_owned(),
-                network: process.network,
                 proc_target,
                 dev_target,
                 sys_target,

@@ -2,7 +2,7 @@
 //!
 //! All of them are made in the second process of this program, which has one thread; that is what makes them sound.
 
-#![expect(unsafe_code, reason = "fork, execve, unshare and signal masks have no safe wrapper")]
+#![expect(unsafe_code, reason = "fork, execve, unshare, signal masks and seccomp have no safe wrapper")]
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -102,6 +102,23 @@ pub(super) fn set_read_only_recursively(target: &Path) -> rustix::io::Result<()>
             size_of::<MountAttributes>(),
         )
     };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+/// Whether this kernel filters calls by seccomp, and the filters over this process let it install another.
+pub(super) fn can_filter_calls() -> bool {
+    let action = libc::SECCOMP_RET_ERRNO;
+    // SAFETY: the kernel reads one number from the place it is given.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0_u32, &raw const action) };
+    result == 0
+}
+
+/// Lays a seccomp filter over this thread and all that it starts. EACCES: that takes CAP_SYS_ADMIN or no_new_privs.
+pub(super) fn install_filter(program: &[libc::sock_filter]) -> rustix::io::Result<()> {
+    let length = u16::try_from(program.len()).map_err(|_| rustix::io::Errno::INVAL)?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the structure names that many instructions, which the kernel copies and does not write to.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0_u32, &raw const program) };
     if result == 0 { Ok(()) } else { Err(last_errno()) }
 }
 

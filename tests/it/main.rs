@@ -27,6 +27,7 @@ mod lint;
 mod main_job;
 mod memory;
 mod mounts;
+mod offline;
 mod pipelines;
 mod registry;
 mod registry_flags;

@@ -164,11 +164,3 @@ fn a_mount_point_of_the_pod_cannot_be_mounted_over_in_own_root() {
         .run(&[&ARGUMENTS[..], &["--no-push"]].concat())
         .refused(1, &["cannot mount over /out", "the container has a mount there"]);
 }
-
-#[test]
-fn a_run_without_network_is_refused_before_anything_runs_in_own_root() {
-    let workspace = workspace("RUN echo has-'run'\nRUN --network=none true\n");
-    let ended = OWN_ROOT(Pod::for_workspace(&workspace)).run(&[&ARGUMENTS[..], &["--no-push"]].concat());
-    let ended = ended.refused(1, &["Dockerfile:3", "--network=none", "seccompProfile"]);
-    assert!(!ended.said.contains("has-run"), "{}", ended.said);
-}

@@ -40,7 +40,7 @@ use self::swap::{Place, Swapped};
 use super::message::RunSpec;
 use super::mountinfo::{self, Mount};
 use super::{
-    MountContent, Network, Outcome, Process, Sandbox, SandboxError, Script, Stream, launch, own_system, script,
+    MountContent, Outcome, Process, Sandbox, SandboxError, Script, Stream, launch, own_system, script, socket_filter,
     standard_files,
 };
 use crate::diag::interrupt;
@@ -210,13 +210,6 @@ impl Sandbox for OwnRoot {
         process: &Process,
         output: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Outcome, SandboxError> {
-        if process.network == Network::None {
-            return Err(SandboxError::Unsupported {
-                feature: "RUN --network=none",
-                isolation: self.name(),
-                hint: ": it needs a pod that allows user namespaces (seccompProfile: Unconfined)",
-            });
-        }
         let root = std::fs::canonicalize(root).map_err(SandboxError::io("resolve", root))?;
         standard_files::create_lasting_directories(&root)?;
         // Whatever happens to this process while the directory is swapped outlives it.
@@ -231,6 +224,7 @@ impl Sandbox for OwnRoot {
                     environment: process.environment.clone(),
                     working_directory: process.working_directory.clone(),
                     user: process.user.clone(),
+                    network: process.network,
                     namespace: None,
                 },
                 process.stop.as_ref(),
@@ -262,6 +256,6 @@ impl Sandbox for OwnRoot {
     }
 
     fn supports_offline(&self) -> bool {
-        false
+        socket_filter::is_possible()
     }
 }

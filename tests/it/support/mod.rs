@@ -10,6 +10,7 @@ pub(crate) mod kube;
 pub(crate) mod leaks;
 pub(crate) mod peers;
 pub(crate) mod pod;
+pub(crate) mod probe;
 pub(crate) mod program;
 pub(crate) mod scripted_registry;
 pub(crate) mod sshd;

@@ -473,12 +473,23 @@ fn open_sandboxes(
         if !sandbox.supports_offline() {
             refuse_offline_steps(plan, sandbox.name())?;
         }
+        if sandboxes.is_empty() && !sandbox.sets_host_name() && has_host_name(plan) {
+            progress.line(format_args!(
+                "WARNING: {} isolation cannot set a host name: that of BUILDKIT_SANDBOX_HOSTNAME stands in /etc/hosts only",
+                sandbox.name()
+            ));
+        }
         let alone = !sandbox.is_concurrent();
         sandboxes.push(Mutex::new(sandbox));
         if alone || sandboxes.len() >= resources.parallel.min(plan.stages.len()) {
             return Ok(sandboxes);
         }
     }
+}
+
+fn has_host_name(plan: &Plan) -> bool {
+    let mut steps = plan.stages.iter().flat_map(|stage| &stage.steps);
+    steps.any(|step| matches!(&step.action, plan::Action::Run(run) if run.host_name.is_some()))
 }
 
 /// What a sandbox cannot give is told before anything runs.

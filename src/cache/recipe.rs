@@ -239,10 +239,13 @@ fn describe(recipe: &mut Recipe, action: &Action, versions: &BTreeMap<usize, Ver
 }
 
 fn describe_run(recipe: &mut Recipe, run: &Run) {
-    let Run { arguments, environment, proxies, working_directory, user, script, offline, mounts } = run;
+    let Run { arguments, environment, proxies, working_directory, user, script, offline, host_name, mounts } = run;
     let words = Encoder::new().text("run").texts(arguments.iter()).text(working_directory).text(user).flag(*offline);
     let words = script.iter().fold(words.flag(script.is_some()), encode_text_file);
     recipe.add("the instruction", &mounts.iter().fold(words.number(mounts.len() as u64), encode_mount));
+    if let Some(name) = host_name {
+        recipe.add("the host name", &Encoder::new().text(name));
+    }
     for (name, value) in environment.iter().filter(|(name, _)| !proxies.contains(&name.as_str())) {
         recipe.add(format!("variable {name}"), &Encoder::new().text(value));
     }

@@ -39,6 +39,7 @@ pub(super) fn run(
         environment,
         working_directory: command.working_directory.clone(),
         user: Ids { uid: user.uid, gid: user.gid, groups: user.groups },
+        hostname: command.host_name.clone().unwrap_or_default(),
         network: if command.offline { Network::None } else { Network::Shared },
         script: command.script.as_ref().map(|text| Script { name: text.name.clone(), content: text.content.clone() }),
         mounts: prepared.mounts.clone(),

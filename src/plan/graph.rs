@@ -18,7 +18,9 @@ use crate::image::{BaseImage, Platform, Reference};
 use super::contexts::{self, NamedSource};
 use super::environment::{Environment, platform_arguments};
 use super::stage::State;
-use super::{Base, CopyFrom, ImageError, ImageRequest, Images, Options, Plan, PlanError, Stage, Step, epoch, refuse};
+use super::{
+    Base, CopyFrom, ImageError, ImageRequest, Images, Options, Plan, PlanError, Stage, Step, epoch, host_name, refuse,
+};
 use origins::origins;
 
 /// What a `FROM` line means.
@@ -81,6 +83,7 @@ impl<'a> Planner<'a> {
         let (globals, wrong) = global_arguments(dockerfile, options, &target_name);
         let globals_known = wrong.is_empty() && !partial;
         errors.extend(wrong);
+        errors.extend(host_name::check(options).err());
         let source_date_epoch = epoch::source_date_epoch(dockerfile, options, &globals).unwrap_or_else(|error| {
             errors.push(error);
             None

@@ -10,6 +10,7 @@ mod epoch;
 mod graph;
 mod heredoc;
 mod history;
+mod host_name;
 mod mount;
 mod refuse;
 mod remote;
@@ -193,6 +194,8 @@ pub struct Run {
     pub script: Option<TextFile>,
     /// `--network=none`: nothing but a loopback device.
     pub offline: bool,
+    /// The host name of the build argument `BUILDKIT_SANDBOX_HOSTNAME`.
+    pub host_name: Option<String>,
     /// `--mount`, in order.
     pub mounts: Vec<Mount>,
 }

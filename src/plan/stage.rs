@@ -8,6 +8,7 @@ use crate::image::{Empty, HealthConfig, ImageConfig, Platform};
 
 use super::environment::{DEFAULT_PATH, Environment, PROXY_VARIABLES, proxy_variables};
 use super::graph::expand_in;
+use super::host_name;
 use super::{
     Action, Copy, CopyFrom, Options, PlanError, Run, TextFile, Workdir, heredoc, history, history_entry, mount, refuse,
     remote,
@@ -301,6 +302,7 @@ impl State {
             user: self.config.config.user.clone(),
             script: None,
             offline: false,
+            host_name: host_name::host_name(options).map(str::to_owned),
             mounts: Vec::new(),
         }
     }

@@ -144,7 +144,8 @@ pub struct Process {
     pub working_directory: String,
     /// Whom to run as.
     pub user: Ids,
-    /// Host name, where the sandbox has one of its own; empty: [`HOSTNAME`].
+    /// Host name, where the sandbox has one of its own, and a name in `/etc/hosts`; empty: [`HOSTNAME`], which own-root does
+    /// without.
     pub hostname: String,
     /// Lines for `/etc/hosts` beyond the usual ones: host name and address (`--add-host`).
     pub extra_hosts: Vec<(String, String)>,
@@ -288,6 +289,9 @@ pub trait Sandbox: Send {
 
     /// Whether [`Network::None`] works here, so that a build can be refused before it runs anything.
     fn supports_offline(&self) -> bool;
+
+    /// Whether commands see [`Process::hostname`] as their host name, and not only in `/etc/hosts`.
+    fn sets_host_name(&self) -> bool;
 }
 
 /// Opens the sandbox that [`probe`] chose.

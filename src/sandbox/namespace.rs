@@ -131,6 +131,10 @@ impl Sandbox for NamespaceSandbox {
     fn supports_offline(&self) -> bool {
         true
     }
+
+    fn sets_host_name(&self) -> bool {
+        true
+    }
 }
 
 impl NamespaceSandbox {

@@ -204,3 +204,41 @@ fn a_process_whose_parent_has_ended_is_reaped_while_the_command_runs() {
              ! grep -q '^State:.*zombie' /proc/[0-9]*/status\n",
     );
 }
+
+const HOST_NAME: &str = "--build-arg=BUILDKIT_SANDBOX_HOSTNAME=builder.example";
+
+#[test]
+fn the_build_gives_commands_a_host_name() {
+    let hosts = "RUN grep -qw builder.example /etc/hosts\n";
+    let workspace = workspace(&format!("{hosts}RUN test \"$(hostname)\" = builder.example\n"));
+    Pod::for_workspace(&workspace)
+        .without_seccomp()
+        .run(&[&ARGUMENTS[..], &["--no-push", HOST_NAME]].concat())
+        .success();
+}
+
+#[test]
+fn own_root_writes_the_host_name_to_the_pods_hosts_for_the_time_of_a_command() {
+    let workspace = workspace(
+        "RUN grep -qw builder.example /etc/hosts && ! grep -q buildkitsandbox /etc/hosts\n\
+         RUN test \"$(grep -cw builder.example /etc/hosts)\" = 1 && grep -qw other.example /etc/hosts && touch /made\n",
+    );
+    let destination = format!("{}:1", peers().repository("host-name"));
+    let pod = Pod::for_workspace(&workspace).option("--add-host=other.example:10.1.1.1");
+    let pod = pod.start(&[&ARGUMENTS[..], &["--destination", &destination, HOST_NAME]].concat());
+    let ended = pod.wait(Duration::from_secs(60)).success();
+    assert_eq!(images::last_layer(&destination), ["made"]);
+    let hosts = pod.hosts();
+    assert!(hosts.contains("other.example") && !hosts.contains("builder.example"), "{hosts}");
+    assert_eq!(ended.said.matches("WARNING: own-root isolation cannot set a host name").count(), 1, "{}", ended.said);
+}
+
+#[test]
+fn what_can_be_no_host_name_is_refused() {
+    let workspace = workspace("RUN true\n");
+    for name in ["with space", "a\nb", &"x".repeat(65)] {
+        let mut command = workspace.build();
+        command.args(["--no-push", &format!("--build-arg=BUILDKIT_SANDBOX_HOSTNAME={name}")]);
+        run(&mut command).refused(1, &["BUILDKIT_SANDBOX_HOSTNAME cannot be", "host name has letters"]);
+    }
+}

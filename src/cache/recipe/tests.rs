@@ -201,6 +201,8 @@ fn arguments_count_where_they_are_declared() {
     // An ENV of the name is what the command sees.
     let hidden = "FROM base\nARG VERSION=1\nENV VERSION=7\nRUN make";
     assert_eq!(build(hidden).with_argument("VERSION", "2").key(), key(hidden));
+    // Commands see it, whether it is declared or not.
+    assert_ne!(build(text).with_argument("BUILDKIT_SANDBOX_HOSTNAME", "name").key(), one.key());
     // Declared, it is a variable like any other.
     for name in ["SOURCE_DATE_EPOCH", "BUILDKIT_INLINE_CACHE"] {
         let declared = format!("FROM base\nARG {name}=1\nRUN make");

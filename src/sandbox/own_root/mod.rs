@@ -21,6 +21,7 @@
 #[cfg(test)]
 mod container;
 mod held;
+mod hosts;
 mod journal;
 mod metadata;
 mod placed_mounts;
@@ -36,6 +37,7 @@ use rustix::fs::FlockOperation;
 use rustix::process::DumpableBehavior;
 
 use self::held::Held;
+use self::hosts::Hosts;
 use self::swap::{Place, Swapped};
 use super::message::RunSpec;
 use super::mountinfo::{self, Mount};
@@ -214,8 +216,13 @@ impl Sandbox for OwnRoot {
         standard_files::create_lasting_directories(&root)?;
         // Whatever happens to this process while the directory is swapped outlives it.
         let _hold = interrupt::hold();
-        let mounts = process.mounts.iter().map(with_real_source).collect::<Result<Vec<_>, _>>()?;
+        let hosts = Hosts::of(process)?;
+        let mut mounts: Vec<_> = hosts.iter().filter_map(Hosts::mount).collect();
+        for mount in &process.mounts {
+            mounts.push(with_real_source(mount)?);
+        }
         let mut swapped = self.enter(&root)?;
+        hosts.iter().for_each(Hosts::write);
         let laid = swapped.lay(&mounts);
         let run = || {
             launch::run(
@@ -257,5 +264,9 @@ impl Sandbox for OwnRoot {
 
     fn supports_offline(&self) -> bool {
         socket_filter::is_possible()
+    }
+
+    fn sets_host_name(&self) -> bool {
+        false
     }
 }

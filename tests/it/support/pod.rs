@@ -109,6 +109,12 @@ impl RunningPod {
         lines.lines().filter_map(|line| line.get(2..)).map(str::to_owned).collect()
     }
 
+    /// What its `/etc/hosts` says, after its end too.
+    pub(crate) fn hosts(&self) -> String {
+        let path = stdout(peers().docker().args(["inspect", "--format", "{{.HostsPath}}", &self.id]));
+        std::fs::read_to_string(path).unwrap()
+    }
+
     /// Sends a signal to its first process, as Kubernetes does.
     pub(crate) fn signal(&self, name: &str) {
         run(peers().docker().args(["kill", "--signal", name, &self.id])).success();

@@ -146,6 +146,13 @@ pub enum SandboxError {
     },
 }
 
+impl From<crate::fs::Error> for SandboxError {
+    fn from(error: crate::fs::Error) -> Self {
+        let crate::fs::Error::Io { verb, path, source } = error;
+        Self::Io { verb, path, source }
+    }
+}
+
 impl SandboxError {
     pub(super) fn io(verb: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();

@@ -1,6 +1,7 @@
 //! Where a path of the image really lies: symbolic links followed as if the root directory were `/`.
 //!
-//! Nothing else runs in the root while this is asked, so a plain walk cannot be raced.
+//! The answer is a plan and no promise. Nothing else runs in the root while this is asked; but what will be laid over it may
+//! be shared with a command that runs now, and so every later step of the way is taken by descriptor.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -17,12 +18,28 @@ const MOST_LINKS: usize = 40;
 /// # Errors
 /// ELOOP, ENOTDIR when a file stands where a directory is needed, or what readlink says.
 pub(super) fn resolve(root: &Path, path: &Path) -> io::Result<PathBuf> {
-    resolve_seen(root, path, &|here| Some(here.to_owned()))
+    resolve_seen(root, path, &|here| match here.symlink_metadata() {
+        Ok(metadata) if metadata.is_symlink() => std::fs::read_link(here).map(Seen::Link),
+        Ok(metadata) => Ok(if metadata.is_dir() { Seen::Directory } else { Seen::File }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Seen::Nothing),
+        Err(error) => Err(error),
+    })
 }
 
-/// [`resolve`] in a root over which other files will be laid: `seen` says where the file really is that an outside path
-/// will show; `None` when there is nothing yet.
-pub(super) fn resolve_seen(root: &Path, path: &Path, seen: &dyn Fn(&Path) -> Option<PathBuf>) -> io::Result<PathBuf> {
+/// What a command will see at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// What it is can be known only when it has been mounted; or there is nothing.
+    Nothing,
+    Directory,
+    /// A symbolic link with this target.
+    Link(PathBuf),
+    /// Anything else.
+    File,
+}
+
+/// [`resolve`] in a root over which other files will be laid: `look` says what an outside path will show.
+pub(super) fn resolve_seen(root: &Path, path: &Path, look: &dyn Fn(&Path) -> io::Result<Seen>) -> io::Result<PathBuf> {
     let mut pending: VecDeque<OsString> = components(path);
     let mut inside: Vec<OsString> = Vec::new();
     let mut links = 0;
@@ -31,17 +48,12 @@ pub(super) fn resolve_seen(root: &Path, path: &Path, seen: &dyn Fn(&Path) -> Opt
             inside.pop();
             continue;
         }
-        let Some(here) = seen(&outside(root, &inside).join(&name)) else {
-            inside.push(name);
-            continue;
-        };
-        match here.symlink_metadata() {
-            Ok(metadata) if metadata.is_symlink() => {
+        match look(&outside(root, &inside).join(&name))? {
+            Seen::Link(target) => {
                 links += 1;
                 if links > MOST_LINKS {
                     return Err(rustix::io::Errno::LOOP.into());
                 }
-                let target = std::fs::read_link(&here)?;
                 if target.is_absolute() {
                     inside.clear();
                 }
@@ -49,12 +61,8 @@ pub(super) fn resolve_seen(root: &Path, path: &Path, seen: &dyn Fn(&Path) -> Opt
                     pending.push_front(component);
                 }
             }
-            Ok(metadata) if !metadata.is_dir() && !pending.is_empty() => {
-                return Err(rustix::io::Errno::NOTDIR.into());
-            }
-            Ok(_) => inside.push(name),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => inside.push(name),
-            Err(error) => return Err(error),
+            Seen::File if !pending.is_empty() => return Err(rustix::io::Errno::NOTDIR.into()),
+            Seen::Nothing | Seen::Directory | Seen::File => inside.push(name),
         }
     }
     Ok(outside(root, &inside))

@@ -66,6 +66,8 @@ pub(super) struct MountSpec {
     pub(super) target: PathBuf,
     /// What the mount point must be.
     pub(super) is_directory: bool,
+    /// It lies in something that is mounted before it, so that it can be made only then.
+    pub(super) is_later: bool,
     pub(super) shown: Shown,
     pub(super) read_only: bool,
 }

@@ -19,10 +19,13 @@ use super::{Script, raw, run_mounts, script};
 
 const HARMLESS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
-/// Parts of a fresh `/proc` that a container must not see: files, then directories (runc's maskedPaths).
-const MASKED_FILES: [&str; 6] = ["kcore", "keys", "latency_stats", "timer_list", "timer_stats", "sched_debug"];
+/// Parts of `/proc` that a container must not see: files, then directories (maskedPaths of containerd and Docker).
+const MASKED_FILES: [&str; 7] =
+    ["interrupts", "kcore", "keys", "latency_stats", "timer_list", "timer_stats", "sched_debug"];
 const MASKED_DIRECTORIES: [&str; 3] = ["acpi", "asound", "scsi"];
-/// And those it must not change (runc's readonlyPaths).
+/// And of `/sys`.
+const MASKED_IN_SYS: [&str; 2] = ["firmware", "devices/virtual/powercap"];
+/// Parts of a fresh `/proc` that it must not change (readonlyPaths).
 const READ_ONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
 
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -41,6 +44,9 @@ pub(super) fn set_up(spec: &NamespaceSpec, note: &mut dyn FnMut(String)) -> Resu
     // pivot_root wants a mount point.
     mount_bind_recursive(&spec.root, &spec.root)
         .map_err(Failure::step(format!("bind mount {}", spec.root.display())))?;
+    // Where there is no user namespace, a command may make device nodes, and the image may have some; to use them would
+    // be to reach the machine. Those of `/dev` are mounts of their own.
+    restrict(&spec.root, MountFlags::NODEV).map_err(Failure::step("keep the command from devices"))?;
     mount_proc(spec, note)?;
     mount_dev(&spec.dev_target, note)?;
     if let Some(script) = &spec.script {
@@ -50,37 +56,49 @@ pub(super) fn set_up(spec: &NamespaceSpec, note: &mut dyn FnMut(String)) -> Resu
     for (source, target) in &spec.read_only_files {
         bind_read_only(source, target).map_err(Failure::step(format!("bind mount {}", target.display())))?;
     }
-    run_mounts::lay(&spec.mounts, &spec.scratch, note)?;
+    run_mounts::lay(&spec.mounts, &spec.root, &spec.scratch, note)?;
     change_root(&spec.root, note)
 }
 
 fn mount_proc(spec: &NamespaceSpec, note: &mut dyn FnMut(String)) -> Result<(), Failure> {
     let target = &spec.proc_target;
-    if !spec.processes {
-        return mount_bind_recursive("/proc", target).map_err(Failure::step("bind mount /proc"));
-    }
-    mount("proc", target, "proc", HARMLESS, None).map_err(Failure::step("mount a fresh /proc"))?;
-    let mut tell = |name: &str, result: rustix::io::Result<()>| match result {
-        // Which of them exist depends on the kernel.
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(errno) => note(format!("/proc/{name} stays as it is: {errno}")),
-    };
-    for name in READ_ONLY {
-        let path = target.join(name);
-        tell(name, mount_bind_recursive(&path, &path).and_then(|()| remount_read_only(&path)));
+    if spec.processes {
+        mount("proc", target, "proc", HARMLESS, None).map_err(Failure::step("mount a fresh /proc"))?;
+        for name in READ_ONLY {
+            let path = target.join(name);
+            let bound = mount_bind_recursive(&path, &path).and_then(|()| remount(&path, MountFlags::RDONLY));
+            tell(&path, bound, note);
+        }
+    } else {
+        mount_bind_recursive("/proc", target).map_err(Failure::step("bind mount /proc"))?;
     }
     for name in MASKED_FILES {
-        tell(name, mount_bind("/dev/null", target.join(name)));
+        let path = target.join(name);
+        tell(&path, mount_bind("/dev/null", &path), note);
     }
-    for name in MASKED_DIRECTORIES {
-        tell(name, mount("tmpfs", target.join(name), "tmpfs", HARMLESS | MountFlags::RDONLY, None));
-    }
+    mask_directories(target, &MASKED_DIRECTORIES, note);
     Ok(())
 }
 
+fn mask_directories(above: &Path, names: &[&str], note: &mut dyn FnMut(String)) {
+    for name in names {
+        let path = above.join(name);
+        tell(&path, mount("tmpfs", &path, "tmpfs", HARMLESS | MountFlags::RDONLY, None), note);
+    }
+}
+
+fn tell(path: &Path, result: rustix::io::Result<()>, note: &mut dyn FnMut(String)) {
+    match result {
+        // Which of them exist depends on the kernel.
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => note(format!("{} stays as it is: {errno}", path.display())),
+    }
+}
+
 fn mount_dev(target: &Path, note: &mut dyn FnMut(String)) -> Result<(), Failure> {
-    mount("tmpfs", target, "tmpfs", MountFlags::NOSUID | MountFlags::STRICTATIME, Some(c"mode=755,size=65536k"))
-        .map_err(Failure::step("mount /dev"))?;
+    // What a command makes there is no device either: the nodes below are mounts of their own.
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::STRICTATIME;
+    mount("tmpfs", target, "tmpfs", flags, Some(c"mode=755,size=65536k")).map_err(Failure::step("mount /dev"))?;
     // Nodes are bound, not made: in a user namespace mknod is refused.
     for name in DEVICES {
         let (source, node) = (Path::new("/dev").join(name), target.join(name));
@@ -132,31 +150,40 @@ fn mount_sys(target: &Path, note: &mut dyn FnMut(String)) -> Result<(), Failure>
         // A fresh sysfs has an empty directory where the control groups are.
         let control_groups = target.join("fs/cgroup");
         let bound = mount_bind_recursive("/sys/fs/cgroup", &control_groups)
-            .and_then(|()| raw::set_read_only_recursively(&control_groups));
+            .and_then(|()| restrict(&control_groups, MountFlags::RDONLY));
         if let Err(errno) = bound {
             note(format!("/sys/fs/cgroup stays as it is: {errno}"));
         }
+        mask_directories(target, &MASKED_IN_SYS, note);
         return Ok(());
     };
     if let Err(bind_errno) = mount_bind_recursive("/sys", target) {
         note(format!("/sys is empty: a fresh one gives {errno}, a bind of the container's {bind_errno}"));
         return mount("tmpfs", target, "tmpfs", flags, None).map_err(Failure::step("mount an empty /sys"));
     }
-    if let Err(errno) = raw::set_read_only_recursively(target).or_else(|_| remount_read_only(target)) {
+    if let Err(errno) = restrict(target, MountFlags::RDONLY) {
         note(format!("/sys cannot be made read-only: {errno}"));
     }
+    mask_directories(target, &MASKED_IN_SYS, note);
     Ok(())
 }
 
 fn bind_read_only(source: &Path, target: &Path) -> rustix::io::Result<()> {
     mount_bind(source, target)?;
-    raw::set_read_only_recursively(target).or_else(|_| remount_read_only(target))
+    restrict(target, MountFlags::RDONLY)
+}
+
+/// Makes the mount at `target`, and those below it, read-only, without devices, or both.
+pub(super) fn restrict(target: &Path, flags: MountFlags) -> rustix::io::Result<()> {
+    let (read_only, no_devices) = (flags.contains(MountFlags::RDONLY), flags.contains(MountFlags::NODEV));
+    raw::restrict_mounts(target, read_only, no_devices).or_else(|_| remount(target, flags))
 }
 
 /// The way of kernels before 5.12. Flags that the container locked must be given again.
-pub(super) fn remount_read_only(target: &Path) -> rustix::io::Result<()> {
+fn remount(target: &Path, flags: MountFlags) -> rustix::io::Result<()> {
     let now = rustix::fs::statvfs(target)?.f_flag;
     let kept = [
+        (StatVfsMountFlags::RDONLY, MountFlags::RDONLY),
         (StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
         (StatVfsMountFlags::NODEV, MountFlags::NODEV),
         (StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
@@ -167,7 +194,7 @@ pub(super) fn remount_read_only(target: &Path) -> rustix::io::Result<()> {
     let flags = kept
         .iter()
         .filter(|(have, _)| now.contains(*have))
-        .fold(MountFlags::BIND | MountFlags::RDONLY, |flags, (_, keep)| flags | *keep);
+        .fold(MountFlags::BIND | flags, |flags, (_, keep)| flags | *keep);
     mount_remount(target, flags, c"")
 }
 
@@ -202,7 +229,8 @@ pub(super) fn try_mounts() -> Result<(), Failure> {
     for directory in [&source, &target] {
         std::fs::create_dir(directory).map_err(Failure::io("create a directory in a tmpfs"))?;
     }
-    mount_bind(&source, &target).map_err(Failure::step("bind mount a directory"))
+    mount_bind(&source, &target).map_err(Failure::step("bind mount a directory"))?;
+    restrict(&target, MountFlags::NODEV).map_err(Failure::step("keep a mount from devices"))
 }
 
 /// Whether procfs can be mounted; called in a new process namespace after [`try_mounts`].

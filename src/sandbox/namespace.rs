@@ -84,7 +84,7 @@ impl Sandbox for NamespaceSandbox {
             }
         }
         let occupied = [dev_target.clone(), proc_target.clone(), sys_target.clone()];
-        let mut mount_points = MountPoints::new(&root, occupied);
+        let mut mount_points = MountPoints::new(&root, occupied)?;
         let mounts: Result<Vec<_>, _> =
             process.mounts.iter().map(|mount| mount_points.lay(mount, &mut stubs)).collect();
         let mounts = mounts?;

@@ -75,8 +75,8 @@ pub(super) fn execve(program: &CStr, arguments: &[CString], environment: &[CStri
     last_errno()
 }
 
-/// `mount_setattr(2)`: makes a mount and all below it read-only (Linux 5.12).
-pub(super) fn set_read_only_recursively(target: &Path) -> rustix::io::Result<()> {
+/// `mount_setattr(2)`: makes a mount and all below it read-only, without devices, or both (Linux 5.12).
+pub(super) fn restrict_mounts(target: &Path, read_only: bool, no_devices: bool) -> rustix::io::Result<()> {
     use std::os::unix::ffi::OsStrExt;
 
     #[repr(C)]
@@ -87,10 +87,12 @@ pub(super) fn set_read_only_recursively(target: &Path) -> rustix::io::Result<()>
         user_namespace: u64,
     }
     const READ_ONLY: u64 = 1;
+    const NO_DEVICES: u64 = 4;
     const RECURSIVE: libc::c_uint = 0x8000;
 
     let path = CString::new(target.as_os_str().as_bytes()).map_err(|_| rustix::io::Errno::INVAL)?;
-    let attributes = MountAttributes { set: READ_ONLY, clear: 0, propagation: 0, user_namespace: 0 };
+    let set = if read_only { READ_ONLY } else { 0 } | if no_devices { NO_DEVICES } else { 0 };
+    let attributes = MountAttributes { set, clear: 0, propagation: 0, user_namespace: 0 };
     // SAFETY: the path ends with NUL and the structure has the layout and the size that the kernel is told.
     let result = unsafe {
         libc::syscall(

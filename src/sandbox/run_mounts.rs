@@ -1,60 +1,81 @@
 //! The mounts of `RUN --mount`, laid over the root in the child's own mount namespace.
 //!
-//! A bind keeps the flags of its source (a cache may hold programs, also set-user-id ones, as with BuildKit); memory is
-//! nosuid and nodev; a file of a secret is on a tmpfs that is nosuid, nodev and noexec, and nowhere else.
+//! A bind keeps the flags of its source (a cache may hold programs, also set-user-id ones, as with BuildKit) but for device
+//! nodes, which are none there; memory is nosuid and nodev; a file of a secret is on a tmpfs that is nosuid, nodev and noexec,
+//! and nowhere else.
+//!
+//! A mount point can lie in a cache that another command changes at this moment. So it is opened below the root, which no
+//! link leads out of, and what is mounted comes onto the open directory or file, whatever has its name by then.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs::{File, Permissions};
 use std::io::Write;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, unmount};
 use rustix::process::{Gid, Uid};
 
 use super::message::{Failure, FileContent, MountSpec, Shown};
-use super::{mounts, raw};
+use super::mounts;
+use crate::fs::{Root, sys};
 
-/// Lays `specs` in their order. `scratch` is an empty directory outside the root.
-pub(super) fn lay(specs: &[MountSpec], scratch: &Path, note: &mut dyn FnMut(String)) -> Result<(), Failure> {
+/// Lays `specs` over `root`, in their order. `scratch` is an empty directory outside the root.
+pub(super) fn lay(
+    specs: &[MountSpec],
+    root: &Path,
+    scratch: &Path,
+    note: &mut dyn FnMut(String),
+) -> Result<(), Failure> {
+    if specs.is_empty() {
+        return Ok(());
+    }
     let has_files = specs.iter().any(|spec| matches!(spec.shown, Shown::File { .. }));
     if has_files {
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         mount("tmpfs", scratch, "tmpfs", flags, Some(c"mode=700"))
             .map_err(Failure::step("mount a tmpfs for the files of RUN --mount"))?;
     }
+    let root =
+        Root::open(root).map_err(|error| Failure::io(format!("open {}", root.display()))(error.kind().into()))?;
     // What lies in memory stays writable until the mount points in it are made.
     let mut read_only_memory = Vec::new();
     for (number, spec) in specs.iter().enumerate() {
-        let cannot = format!("mount over {}", spec.target.display());
-        create_mount_point(spec).map_err(Failure::io(cannot.clone()))?;
+        let cannot = || format!("mount over {}", spec.target.display());
+        let inside = spec.target.strip_prefix(root.path()).unwrap_or(&spec.target);
+        if spec.is_later {
+            make_mount_point(&root, inside, spec.is_directory).map_err(Failure::step(cannot()))?;
+        }
+        let point = open(&root, inside).map_err(Failure::step(cannot()))?;
         match &spec.shown {
-            Shown::Bind { source } => bind(source, spec, &cannot)?,
+            Shown::Bind { source } => {
+                let source = open_source(source).map_err(Failure::step(cannot()))?;
+                bind(&root, &source, &point, inside, spec.read_only).map_err(Failure::step(cannot()))?;
+            }
             Shown::Memory { size } => {
                 let size = size.map(|size| format!(",size={size}")).unwrap_or_default();
-                let data = CString::new(format!("mode=1777{size}"))
-                    .map_err(|_| Failure::step(cannot.clone())(Errno::INVAL))?;
-                mount("tmpfs", &spec.target, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(data.as_c_str()))
-                    .map_err(Failure::step(cannot))?;
+                let data =
+                    CString::new(format!("mode=1777{size}")).map_err(|_| Failure::step(cannot())(Errno::INVAL))?;
+                let flags = MountFlags::NOSUID | MountFlags::NODEV;
+                mount("tmpfs", path_of(&point), "tmpfs", flags, Some(data.as_c_str()))
+                    .map_err(Failure::step(cannot()))?;
                 if spec.read_only {
-                    let opened = rustix::fs::open(&spec.target, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-                    read_only_memory.push(opened.map_err(Failure::step(format!("open {}", spec.target.display())))?);
+                    read_only_memory.push(open(&root, inside).map_err(Failure::step(cannot()))?);
                 }
             }
             Shown::File { content, mode, uid, gid } => {
                 let source = scratch.join(number.to_string());
-                write_file(&source, content, *mode, (*uid, *gid), note).map_err(Failure::io(cannot.clone()))?;
-                bind(&source, spec, &cannot)?;
+                write_file(&source, content, *mode, (*uid, *gid), note).map_err(Failure::io(cannot()))?;
+                let source = open_source(&source).map_err(Failure::step(cannot()))?;
+                bind(&root, &source, &point, inside, spec.read_only).map_err(Failure::step(cannot()))?;
             }
         }
     }
     for opened in read_only_memory {
-        // By descriptor: a later mount may hide the path.
-        let path = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
-        mounts::remount_read_only(&path).map_err(Failure::step("make a tmpfs read-only"))?;
+        mounts::restrict(&path_of(&opened), MountFlags::RDONLY).map_err(Failure::step("make a tmpfs read-only"))?;
     }
     if has_files {
         // The binds keep it.
@@ -63,35 +84,58 @@ pub(super) fn lay(specs: &[MountSpec], scratch: &Path, note: &mut dyn FnMut(Stri
     Ok(())
 }
 
-/// Below what was mounted just now (`/dev`, memory) the first process could create nothing.
-fn create_mount_point(spec: &MountSpec) -> std::io::Result<()> {
-    if spec.target.symlink_metadata().is_ok() {
-        return Ok(());
-    }
-    let (directory, file) = if spec.is_directory {
-        (Some(spec.target.as_path()), None)
-    } else {
-        (spec.target.parent(), Some(&spec.target))
-    };
-    if let Some(directory) = directory {
-        std::fs::create_dir_all(directory)?;
-    }
-    file.map_or(Ok(()), |file| File::create_new(file).map(drop))
+/// A path to what is open, whatever its own path leads to by now.
+fn path_of(opened: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()))
 }
 
-fn bind(source: &Path, spec: &MountSpec, cannot: &str) -> Result<(), Failure> {
-    let bound = match mount_bind(source, &spec.target) {
-        // In a user namespace what is mounted below the source cannot be left out.
-        Err(Errno::INVAL) => mount_bind_recursive(source, &spec.target),
-        result => result,
-    };
-    bound.map_err(Failure::step(cannot))?;
-    if spec.read_only {
-        raw::set_read_only_recursively(&spec.target)
-            .or_else(|_| mounts::remount_read_only(&spec.target))
-            .map_err(Failure::step(format!("make {} read-only", spec.target.display())))?;
+fn open(root: &Root, path: &Path) -> rustix::io::Result<OwnedFd> {
+    root.open_at(path, OFlags::PATH | OFlags::NOFOLLOW)
+}
+
+fn open_source(path: &Path) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Below what was mounted just now (`/dev`, memory) the first process could create nothing. No link is followed there.
+fn make_mount_point(root: &Root, path: &Path, is_directory: bool) -> rustix::io::Result<()> {
+    let mut names: Vec<&OsStr> = path.iter().collect();
+    let file = if is_directory { None } else { names.pop() };
+    let into = |directory: &OwnedFd, name: &OsStr| sys::open_at(directory, name, OFlags::PATH | OFlags::DIRECTORY, 0);
+    let mut directory = root.open_at(Path::new("."), OFlags::PATH | OFlags::DIRECTORY)?;
+    for name in names {
+        directory = match into(&directory, name) {
+            Err(Errno::NOENT) => {
+                rustix::fs::mkdirat(&directory, name, Mode::from_raw_mode(0o755))?;
+                into(&directory, name)?
+            }
+            answer => answer?,
+        };
     }
-    Ok(())
+    let Some(name) = file else { return Ok(()) };
+    match sys::open_at(&directory, name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, 0o644) {
+        Ok(_) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Shows `source` at `point`, which was opened at `path`.
+fn bind(root: &Root, source: &OwnedFd, point: &OwnedFd, path: &Path, read_only: bool) -> rustix::io::Result<()> {
+    let (from, to) = (path_of(source), path_of(point));
+    match mount_bind(&from, &to) {
+        // In a user namespace what is mounted below the source cannot be left out.
+        Err(Errno::INVAL) => mount_bind_recursive(&from, &to)?,
+        result => result?,
+    }
+    // The open mount point is what lies under the mount now; only its path leads to the mount itself.
+    let shown = open(root, path)?;
+    let identity = |opened: &OwnedFd| rustix::fs::fstat(opened.as_fd()).map(|found| (found.st_dev, found.st_ino));
+    if identity(&shown)? != identity(source)? {
+        // Another command has exchanged a directory on the way.
+        return Err(Errno::AGAIN);
+    }
+    let flags = if read_only { MountFlags::RDONLY | MountFlags::NODEV } else { MountFlags::NODEV };
+    mounts::restrict(&path_of(&shown), flags)
 }
 
 fn write_file(

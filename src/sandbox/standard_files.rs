@@ -9,8 +9,9 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::stubs::{StubKind, Stubs};
+use super::stubs::{Lifetime, StubKind, Stubs};
 use super::{SandboxError, in_root};
+use crate::fs::Root;
 
 /// Directories that every container has, and that stay in the image.
 const LASTING: [&str; 3] = ["/dev", "/proc", "/sys"];
@@ -59,13 +60,15 @@ pub(super) fn file(root: &Path, path: &str, stubs: &mut Stubs) -> Result<Option<
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(SandboxError::io("look at", place)(error)),
     }
-    stubs.create(&place, StubKind::File)?;
+    let inside = place.strip_prefix(root).unwrap_or(&place);
+    stubs.create(&Root::open(root)?, inside, StubKind::File, Lifetime::Command)?;
     Ok(Some(place))
 }
 
 /// The text of `/etc/hosts`: the loopback names, those given, and what the container's own file has beyond.
 pub(super) fn hosts(own: &str, hostname: &str, extra: &[(String, String)]) -> String {
-    let mut text = format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    let names = format!("localhost {hostname}");
+    let mut text = format!("127.0.0.1\t{}\n::1\tlocalhost ip6-localhost ip6-loopback\n", names.trim_end());
     for (name, address) in extra {
         // Writing to a string cannot fail.
         writeln!(text, "{address}\t{name}").unwrap_or_default();

@@ -1,16 +1,20 @@
 //! Mount points that an image lacks: created for one command, and gone afterwards without a trace.
 //!
-//! The command may have moved the directories above them, or put symbolic links in their place. So the directory each
-//! one was made in is kept open, and no path is walked a second time.
+//! Two commands can be at work there while this happens: that of another stage, in a cache that both have, and afterwards
+//! the command itself, which may have moved the directories above or put symbolic links in their place. So every step goes
+//! from an open directory to a name in it, never through a link; and the directory a stub was made in is kept open, so that
+//! no path is walked a second time.
 
-use std::fs::{DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt;
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, Timespec, Timestamps, UTIME_OMIT};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 
 use super::SandboxError;
+use crate::fs::{Root, sys};
 
 /// What is mounted on a stub decides what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +23,16 @@ pub(super) enum StubKind {
     Directory,
     /// An empty file.
     File,
+}
+
+/// How long a stub is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lifetime {
+    /// As long as the command.
+    Command,
+    /// It stays, as with BuildKit: in what several commands share it may be the mount point of another one by now, whose
+    /// mount would go with it.
+    Lasting,
 }
 
 /// Mount points that were created for one command; removed when dropped at the latest.
@@ -31,32 +45,74 @@ pub(super) struct Stubs {
 #[derive(Debug)]
 struct Stub {
     parent: File,
-    /// As it was when it was made: its last component is the name in `parent`.
-    place: PathBuf,
+    name: OsString,
     kind: StubKind,
+    /// As it was when it was made, for messages.
+    place: PathBuf,
 }
 
 impl Stubs {
-    /// Creates `place` and the directories above it that are missing. No component of it may be a symbolic link.
-    pub(super) fn create(&mut self, place: &Path, kind: StubKind) -> Result<(), SandboxError> {
-        let Some(parent) = place.parent() else { return Ok(()) };
-        if parent.symlink_metadata().is_err() {
-            self.create(parent, StubKind::Directory)?;
+    /// Creates `path` below `root` and the directories above it that are missing. No component of it may be a symbolic link.
+    pub(super) fn create(
+        &mut self,
+        root: &Root,
+        path: &Path,
+        kind: StubKind,
+        lifetime: Lifetime,
+    ) -> Result<(), SandboxError> {
+        let mut names: Vec<&OsStr> = path.iter().collect();
+        let Some(last) = names.pop() else { return Ok(()) };
+        let mut place = root.path().to_owned();
+        let mut directory =
+            open_directory(root, OsStr::new(".")).map_err(SandboxError::errno("open", place.clone()))?;
+        for name in names {
+            let next = match open_directory(&directory, name) {
+                Err(Errno::NOENT) => {
+                    self.make((&directory, &place), name, StubKind::Directory, lifetime)?;
+                    open_directory(&directory, name)
+                }
+                answer => answer,
+            };
+            place.push(name);
+            directory = next.map_err(SandboxError::errno("open", place.clone()))?;
         }
-        let parent_file = File::open(parent).map_err(SandboxError::io("open", parent))?;
-        let before = modification_time(&parent_file).map_err(SandboxError::errno("look at", parent))?;
+        self.make((&directory, &place), last, kind, lifetime)
+    }
+
+    /// Makes one; another command may have made the same meanwhile.
+    fn make(
+        &mut self,
+        (parent, path): (&File, &Path),
+        name: &OsStr,
+        kind: StubKind,
+        lifetime: Lifetime,
+    ) -> Result<(), SandboxError> {
+        let place = path.join(name);
+        let before = modification_time(parent).map_err(SandboxError::errno("look at", path))?;
         let made = match kind {
-            StubKind::Directory => DirBuilder::new().mode(0o755).create(place),
-            StubKind::File => File::create_new(place).map(drop),
+            StubKind::Directory => rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755)),
+            StubKind::File => {
+                sys::open_at(parent, name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, 0o644).map(drop)
+            }
         };
-        made.map_err(SandboxError::io("create", place))?;
+        match made {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Ok(()),
+            Err(errno) => return Err(SandboxError::errno("create", place)(errno)),
+        }
         if kind == StubKind::Directory {
             // Whatever the umask is: it stays in the image when the command puts something into it.
-            rustix::fs::chmod(place, Mode::from_raw_mode(0o755))
-                .map_err(SandboxError::errno("set the mode of", place))?;
+            open_directory(parent, name)
+                .map_err(std::io::Error::from)
+                .and_then(|made| made.set_permissions(Permissions::from_mode(0o755)))
+                .map_err(SandboxError::io("set the mode of", place.as_path()))?;
         }
-        set_modification_time(&parent_file, before).map_err(SandboxError::errno("set the time of", parent))?;
-        self.created.push(Stub { parent: parent_file, place: place.to_owned(), kind });
+        if lifetime == Lifetime::Lasting {
+            return Ok(());
+        }
+        set_modification_time(parent, before).map_err(SandboxError::errno("set the time of", path))?;
+        let parent = parent.try_clone().map_err(SandboxError::io("open", path))?;
+        self.created.push(Stub { parent, name: name.to_owned(), kind, place });
         Ok(())
     }
 
@@ -69,9 +125,13 @@ impl Stubs {
     }
 }
 
+fn open_directory(directory: impl std::os::fd::AsFd, name: &OsStr) -> rustix::io::Result<File> {
+    sys::open_at(directory, name, OFlags::RDONLY | OFlags::DIRECTORY, 0).map(File::from)
+}
+
 impl Stub {
     fn remove(&self) -> rustix::io::Result<()> {
-        let Some(name) = self.place.file_name() else { return Ok(()) };
+        let name = self.name.as_os_str();
         let before = modification_time(&self.parent)?;
         let removed = match self.kind {
             StubKind::Directory => rustix::fs::unlinkat(&self.parent, name, AtFlags::REMOVEDIR),
@@ -119,6 +179,43 @@ pub(super) fn set_modification_time(directory: &File, time: Timespec) -> rustix:
 mod tests {
     use super::*;
 
+    fn opened(path: &Path) -> Root {
+        Root::open(path).unwrap()
+    }
+
+    /// What another command does in a directory that both share, at any time: CVE-2024-23651's class.
+    #[test]
+    fn a_directory_that_turns_into_a_link_leads_nowhere() {
+        let (root, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (real, link) = (root.path().join("a"), root.path().join("b"));
+        std::fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), &link).unwrap();
+        let ended = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                    let exchange = rustix::fs::RenameFlags::EXCHANGE;
+                    rustix::fs::renameat_with(rustix::fs::CWD, &real, rustix::fs::CWD, &link, exchange).unwrap();
+                }
+            });
+            for number in 0..2000 {
+                let mut stubs = Stubs::default();
+                let path = PathBuf::from(format!("a/{number}/deep"));
+                match stubs.create(&opened(root.path()), &path, StubKind::Directory, Lifetime::Lasting) {
+                    Ok(()) => {}
+                    Err(SandboxError::Io { source, .. }) => {
+                        assert!(matches!(source.raw_os_error(), Some(libc::ELOOP | libc::ENOTDIR)), "{source}");
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+        let real = if real.is_symlink() { link } else { real };
+        assert_ne!(std::fs::read_dir(real).unwrap().count(), 0);
+    }
+
     #[test]
     fn a_link_in_place_of_the_directory_above_leads_nowhere() {
         let root = tempfile::tempdir().unwrap();
@@ -129,7 +226,7 @@ mod tests {
             std::fs::write(elsewhere.path().join("file"), "").unwrap();
             let kind = if name == "file" { StubKind::File } else { StubKind::Directory };
             let mut stubs = Stubs::default();
-            stubs.create(&root.path().join("a").join(name), kind).unwrap();
+            stubs.create(&opened(root.path()), &Path::new("a").join(name), kind, Lifetime::Command).unwrap();
             std::fs::rename(root.path().join("a"), root.path().join("moved")).unwrap();
             std::os::unix::fs::symlink(elsewhere.path(), root.path().join("a")).unwrap();
             stubs.remove().unwrap();
@@ -144,8 +241,9 @@ mod tests {
     fn what_the_command_made_of_them_stays() {
         let root = tempfile::tempdir().unwrap();
         let mut stubs = Stubs::default();
-        stubs.create(&root.path().join("new/deep"), StubKind::Directory).unwrap();
-        stubs.create(&root.path().join("file"), StubKind::File).unwrap();
+        let opened = opened(root.path());
+        stubs.create(&opened, Path::new("new/deep"), StubKind::Directory, Lifetime::Command).unwrap();
+        stubs.create(&opened, Path::new("file"), StubKind::File, Lifetime::Command).unwrap();
         std::fs::write(root.path().join("new/made"), "").unwrap();
         std::fs::write(root.path().join("file"), "x").unwrap();
         stubs.remove().unwrap();

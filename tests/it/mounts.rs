@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::support::images;
 use crate::support::peers::peers;
 use crate::support::pod::Pod;
+use crate::support::probe::add_probe;
 use crate::support::program::Workspace;
 
 /// A pod option or several, on top of the default pod.
@@ -50,7 +51,7 @@ fn mounts_are_laid_in_their_order() {
              test \"$(stat -c %a /real/inside/context/memory)\" = 1777 && echo kept > /real/kept && \\\n\
              echo lost > /real/inside/context/lost\n\
          RUN test \"$(cat /file /real/inside/image)\" = \"$(echo image; echo image)\" && test -L /way && test ! -e /real/kept\n\
-         RUN --mount=type=cache,target=/way test \"$(ls /real)\" = kept\n",
+         RUN --mount=type=cache,target=/way test -e /real/kept && ! test -s /real/text && ! test -e /real/lost\n",
     );
     workspace.file("text", "context\n");
     holds_in(&[OWN_ROOT, NAMESPACE, ONE_ID], &workspace);
@@ -163,4 +164,62 @@ fn a_mount_point_of_the_pod_cannot_be_mounted_over_in_own_root() {
     OWN_ROOT(Pod::for_workspace(&workspace))
         .run(&[&ARGUMENTS[..], &["--no-push"]].concat())
         .refused(1, &["cannot mount over /out", "the container has a mount there"]);
+}
+
+/// CVE-2024-23651's class: a command exchanges a directory of a cache for a link to what only the executor sees, while another
+/// one, which has the cache too, gets mounts in that directory.
+#[test]
+fn a_cache_that_another_command_changes_leads_no_mount_outside() {
+    const MOUNTS: usize = 60;
+    let base = peers().busybox();
+    let mount =
+        |number| format!("RUN --mount=type=cache,id=race,target=/c --mount=type=tmpfs,target=/c/a/n{number} true\n");
+    // A build ends with the first mount point that is not there at that moment, as it should; hence several.
+    let workspace = Workspace::new(&format!(
+        "FROM {base} AS exchanges\n\
+         COPY probe /\n\
+         RUN --mount=type=cache,id=race,target=/c mkdir -p /c/a && ln -sfn /out/outside /c/b && /probe exchange /c/a /c/b 9000\n\
+         FROM {base} AS mounts\n\
+         RUN --mount=type=cache,id=race,target=/c while ! test -L /c/b && ! test -L /c/a; do sleep 0.05; done\n\
+         {}\
+         FROM scratch\n\
+         COPY --from=exchanges /probe /\n\
+         COPY --from=mounts /bin/busybox /\n",
+        (0..MOUNTS).map(mount).collect::<String>(),
+    ));
+    add_probe(&workspace);
+    let outside = workspace.out().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    for _ in 0..4 {
+        let ended = NAMESPACE(Pod::for_workspace(&workspace)).run(&[
+            "--context=dir:///workspace",
+            "--insecure-pull",
+            "--no-push",
+            "--parallel=2",
+        ]);
+        ended.says("isolation: namespace").says("target=/c/a/n0");
+        let made: Vec<_> = std::fs::read_dir(&outside).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(made.is_empty(), "{made:?} came to be outside:\n{}", ended.said);
+    }
+}
+
+/// The first command's end must not take away what another one's mount stands on.
+#[test]
+fn a_mount_in_a_shared_cache_outlives_another_commands_end() {
+    let base = peers().busybox();
+    let mounts = "--mount=type=cache,id=outer,target=/c --mount=type=cache,id=inner,target=/c/inner";
+    let workspace = Workspace::new(&format!(
+        "FROM {base} AS first\n\
+         RUN {mounts} while ! test -e /c/second; do sleep 0.05; done; touch /c/first\n\
+         RUN --mount=type=cache,id=outer,target=/c touch /c/first-ended\n\
+         FROM {base} AS second\n\
+         RUN {mounts} touch /c/second /c/inner/kept && while ! test -e /c/first-ended; do sleep 0.05; done; \\\n\
+             test -e /c/inner/kept\n\
+         FROM scratch\n\
+         COPY --from=first /bin/busybox /one\n\
+         COPY --from=second /bin/busybox /two\n",
+    ));
+    NAMESPACE(Pod::for_workspace(&workspace))
+        .run(&["--context=dir:///workspace", "--insecure-pull", "--no-push", "--parallel=2"])
+        .success();
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::support::images;
 use crate::support::peers::peers;
 use crate::support::pod::Pod;
+use crate::support::probe::add_probe;
 use crate::support::program::{Workspace, run};
 
 /// A pod option or several, on top of the default pod.
@@ -17,6 +18,9 @@ const PODS: [(&str, Change); 3] = [
     ("namespace", Pod::without_seccomp),
     ("namespace", |pod| pod.without_seccomp().user(1000)),
 ];
+
+/// What lets a pod mount without a user namespace.
+const PRIVILEGED: Change = |pod| pod.without_seccomp().option("--cap-add=SYS_ADMIN");
 
 const ARGUMENTS: [&str; 3] = ["--context=dir:///workspace", "--insecure", "--insecure-pull"];
 
@@ -43,9 +47,18 @@ ARG B=2
 RUN test "$A$B" = 12 && test "$(pwd)" = / && test "$(umask)" = 0022 && test "$(id -u)" = 0
 RUN test -z "$DOCKER_CONFIG$SSL_CERT_DIR$USER"
 RUN test "$(cat | wc -c)" = 0 && ! test -t 1
-RUN test "$(ulimit -c)" != x && echo out > /dev/stdout && echo error > /dev/stderr
+RUN echo out > /dev/stdout && echo error > /dev/stderr
 "#,
     );
+}
+
+#[test]
+fn the_limits_are_the_pods() {
+    let workspace = workspace("RUN test \"$(ulimit -n)\" = 4321 && test \"$(ulimit -c)\" = 7\n");
+    for (_, change) in PODS {
+        let pod = Pod::for_workspace(&workspace).option("--ulimit=nofile=4321:4321").option("--ulimit=core=3584:3584");
+        change(pod).run(&[&ARGUMENTS[..], &["--no-push"]].concat()).success();
+    }
 }
 
 #[test]
@@ -76,7 +89,7 @@ fn standard_devices_and_file_systems_are_there() {
 fn no_process_outlives_its_run() {
     holds_in_every_pod(
         "RUN setsid sleep 31337004 & (sleep 31337005 &) ; nohup sleep 31337006 > /dev/null & echo started\n\
-         RUN ! grep -l 3133700 /proc/[0-9]*/cmdline | grep -v -e self -e \"/$$/\" | grep -q sleep\n\
+         RUN for line in /proc/[0-9]*/cmdline; do if tr '\\0' ' ' < $line | grep 'sleep 3133700[456]'; then exit 1; fi; done\n\
          RUN for command in /proc/[0-9]*/comm; do if grep -qx sleep $command; then exit 1; fi; done\n",
     );
 }
@@ -240,5 +253,31 @@ fn what_can_be_no_host_name_is_refused() {
         let mut command = workspace.build();
         command.args(["--no-push", &format!("--build-arg=BUILDKIT_SANDBOX_HOSTNAME={name}")]);
         run(&mut command).refused(1, &["BUILDKIT_SANDBOX_HOSTNAME cannot be", "host name has letters"]);
+    }
+}
+
+/// Without a user namespace a command may make device nodes: they come into the layer, and lead to no device of the node.
+#[test]
+fn a_privileged_pods_command_makes_device_nodes_and_opens_none_but_its_own() {
+    let workspace = workspace(
+        "COPY probe /\n\
+         RUN --mount=type=cache,target=/cache mknod /zero c 1 5 && mknod /dev/zero-too c 1 5 && mknod /cache/zero c 1 5 && \\\n\
+             test -c /zero && for path in /zero /dev/zero-too /cache/zero; do if /probe open $path; then exit 1; fi; done\n\
+         RUN ls -l /zero | grep '^c.* 1, *5 ' && ! /probe open /zero\n\
+         RUN for name in null zero full random urandom; do /probe open /dev/$name || exit 1; done; test -c /dev/ptmx\n",
+    );
+    add_probe(&workspace);
+    let ended = PRIVILEGED(Pod::for_workspace(&workspace)).run(&[&ARGUMENTS[..], &["--no-push"]].concat());
+    ended.success().says("root with CAP_SYS_ADMIN");
+}
+
+#[test]
+fn what_a_container_runtime_hides_of_the_machine_is_hidden() {
+    let workspace = workspace(
+        "RUN test -z \"$(cat /proc/interrupts)\" && test -z \"$(ls /sys/firmware)\" && test -z \"$(cat /proc/keys)\"\n",
+    );
+    for change in [Pod::without_seccomp as Change, PRIVILEGED] {
+        let ended = change(Pod::for_workspace(&workspace)).run(&[&ARGUMENTS[..], &["--no-push"]].concat());
+        ended.success().says("isolation: namespace");
     }
 }

@@ -15,6 +15,7 @@ use crate::support::program::{Ended, Workspace, run};
 use crate::support::web::{Answer, Web};
 
 const TERMINATED: i32 = 143;
+const NOTHING_LEFT: &str = "nothing of this build is left";
 
 /// A RUN that starts a process in the background, says so, and sleeps.
 fn sleeping(marker: u32) -> Workspace {
@@ -85,7 +86,7 @@ fn a_signal_that_comes_twice_at_once_is_one() {
     let mut timeout = Command::new("timeout");
     timeout.args(["--preserve-status", "5"]).arg(build.get_program()).args(build.get_args());
     timeout.args(["--isolation=namespace", "--no-push"]);
-    run(&mut timeout).refused(TERMINATED, &["SIGTERM", "left", "now-sleeping"]);
+    run(&mut timeout).refused(TERMINATED, &["SIGTERM", NOTHING_LEFT, "now-sleeping"]);
     assert_eq!(std::fs::read_dir(workspace.out().join("work")).unwrap().count(), 0);
     assert_eq!(processes_with(&marker.to_string()), Vec::<String>::new());
 }
@@ -150,7 +151,7 @@ fn terminate_pod_during_run(marker: u32, change: fn(Pod) -> Pod) {
     pod.wait_for("now-sleeping", Duration::from_secs(60));
     pod.signal("TERM");
     let ended = pod.wait(Duration::from_secs(10));
-    ended.refused(TERMINATED, &["SIGTERM", "left"]);
+    ended.refused(TERMINATED, &["SIGTERM", NOTHING_LEFT]);
     assert!(!images::exists(&destination));
     assert_eq!(processes_with(&marker.to_string()), Vec::<String>::new());
 }
@@ -163,7 +164,7 @@ fn terminated_during_a_run_on_this_machine() {
     let mut command = workspace.build();
     command.args(["--isolation=namespace", "--no-push"]);
     let ended = terminate_when(command, || processes_with(&marker.to_string()).len() >= 2);
-    ended.refused(TERMINATED, &["SIGTERM", "left"]);
+    ended.refused(TERMINATED, &["SIGTERM", NOTHING_LEFT]);
     assert_eq!(processes_with(&marker.to_string()), Vec::<String>::new());
 }
 
@@ -180,7 +181,7 @@ fn terminated_during_a_push() {
     let mut command = workspace.build();
     command.arg(format!("--destination={through_gate}:1"));
     let ended = terminate_when(command, || gate.sent.load(Ordering::Relaxed) >= gate.limit);
-    ended.refused(TERMINATED, &["SIGTERM", "left"]);
+    ended.refused(TERMINATED, &["SIGTERM", NOTHING_LEFT]);
     assert!(!images::exists(&format!("{repository}:1")), "a tag was written for half an image");
 }
 

@@ -21,8 +21,9 @@ use serde::{Deserialize, Serialize};
 use super::journal::Journal;
 use super::metadata::DirectoryMetadata;
 use super::swap::{Place, change_time};
+use crate::fs::Root;
 use crate::sandbox::mountinfo::{self, Mount as MountInfo};
-use crate::sandbox::stubs::{StubKind, Stubs, modification_time, set_modification_time};
+use crate::sandbox::stubs::{Lifetime, StubKind, Stubs, modification_time, set_modification_time};
 use crate::sandbox::{ChangeTime, Mount, MountContent, Restamp, SandboxError, in_root};
 
 const DIRECTORY: &str = "own-root.mounts";
@@ -143,7 +144,8 @@ impl PlacedMounts {
         }
         let Some(parent) = target.parent() else { return Err(refuse("it is the root directory")) };
         if parent.symlink_metadata().is_err() {
-            self.stubs.create(parent, StubKind::Directory)?;
+            let inside = parent.strip_prefix(&place.base).unwrap_or(parent);
+            self.stubs.create(&Root::open(&place.base)?, inside, StubKind::Directory, Lifetime::Command)?;
         }
         let parent = Some(File::open(parent).map_err(SandboxError::io("open", parent))?);
         let placement = Placement { hidden: self.directory.join(format!("{number}.hidden")), target, way };

@@ -470,9 +470,7 @@ fn open_sandboxes(
     loop {
         let sandbox =
             crate::sandbox::open(&chosen, work_dir, &resources.directory, &[]).map_err(BuildError::NoSandbox)?;
-        if !sandbox.supports_offline() {
-            refuse_offline_steps(plan, sandbox.name())?;
-        }
+        refuse_impossible_steps(plan, sandbox.as_ref())?;
         if sandboxes.is_empty() && !sandbox.sets_host_name() && has_host_name(plan) {
             progress.line(format_args!(
                 "WARNING: {} isolation cannot set a host name: that of BUILDKIT_SANDBOX_HOSTNAME stands in /etc/hosts only",
@@ -493,18 +491,30 @@ fn has_host_name(plan: &Plan) -> bool {
 }
 
 /// What a sandbox cannot give is told before anything runs.
-fn refuse_offline_steps(plan: &Plan, isolation: &str) -> Result<(), BuildError> {
-    let steps = plan.stages.iter().flat_map(|stage| &stage.steps);
-    let offline = steps.filter(|step| matches!(&step.action, plan::Action::Run(run) if run.offline));
-    let errors: Vec<PlanError> = offline
-        .map(|step| {
+fn refuse_impossible_steps(plan: &Plan, sandbox: &dyn Sandbox) -> Result<(), BuildError> {
+    let (isolation, mut errors) = (sandbox.name(), Vec::new());
+    let offline = sandbox.supports_offline();
+    for step in plan.stages.iter().flat_map(|stage| &stage.steps) {
+        let plan::Action::Run(run) = &step.action else { continue };
+        if run.offline && !offline {
             let message = format!(
                 "RUN --network=none is not possible with {isolation} isolation in a pod that may not install seccomp filters"
             );
-            let help = "allow the system call seccomp in the pod's profile, or user namespaces (seccompProfile: Unconfined)";
-            PlanError::impossible(step, message, help)
-        })
-        .collect();
+            let help =
+                "allow the system call seccomp in the pod's profile, or user namespaces (seccompProfile: Unconfined)";
+            errors.push(PlanError::impossible(step, message, help));
+        }
+        for mount in &run.mounts {
+            let is_memory = matches!(mount.source, plan::MountSource::Memory { .. });
+            let Some(target) = &mount.target else { continue };
+            if let Some(reason) = sandbox.obstacle(target, is_memory) {
+                let message = format!("cannot mount over {target} with {isolation} isolation: {reason}");
+                let help =
+                    "mount it elsewhere, here or in the pod, or allow user namespaces (seccompProfile: Unconfined)";
+                errors.push(PlanError::impossible(step, message, help));
+            }
+        }
+    }
     if errors.is_empty() { Ok(()) } else { Err(BuildError::Dockerfile(errors)) }
 }
 

@@ -259,7 +259,7 @@ fn planning(error: &PlanError) -> Failure {
 /// A failing command ends the build with its own exit code.
 fn step(text: &str, place: Place, cause: &StepError) -> Failure {
     let mut failure = match cause {
-        StepError::Exit(_) | StepError::Signal(_) => Failure::new(format!("{text}: {cause}")),
+        StepError::Exit(_) | StepError::Busy { .. } | StepError::Signal(_) => Failure::new(format!("{text}: {cause}")),
         other => Failure { causes: messages(other), ..Failure::new(format!("{text} failed")) },
     };
     let label = match cause {
@@ -268,12 +268,20 @@ fn step(text: &str, place: Place, cause: &StepError) -> Failure {
     };
     failure.exit_code = match cause {
         StepError::Signal(_) => COMMAND_SIGNALED,
-        StepError::Exit(code) | StepError::Sandbox(SandboxError::Program { exit_code: code, .. }) => {
-            u8::try_from(*code).unwrap_or(FAILED)
-        }
+        StepError::Exit(code)
+        | StepError::Busy { code, .. }
+        | StepError::Sandbox(SandboxError::Program { exit_code: code, .. }) => u8::try_from(*code).unwrap_or(FAILED),
         _ => FAILED,
     };
     failure.snippets.push(at(place, label));
+    if let StepError::Busy { mounts, .. } = cause {
+        let mounts: Vec<String> = mounts.iter().map(|path| path.display().to_string()).collect();
+        failure.hints.push(format!(
+            "the pod has a mount at {}, which a command can neither remove nor rename with own-root isolation: mount it \
+             elsewhere, below /kaniko for example, or allow user namespaces in the pod (seccompProfile: Unconfined)",
+            mounts.join(", ")
+        ));
+    }
     if matches!(cause, StepError::Signal(signal_hook::consts::SIGKILL)) {
         failure.hints.push("SIGKILL is often the kernel's, for want of memory: check the container's limit".to_owned());
     }

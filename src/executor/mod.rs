@@ -237,6 +237,14 @@ pub enum StepError {
     /// The command ended with a code other than 0.
     #[error("the command did not complete successfully: exit code: {0}")]
     Exit(i32),
+    /// The same, of a command that wanted to remove, replace or rename what cannot be, because the pod has mounts there.
+    #[error("the command did not complete successfully: exit code: {code}")]
+    Busy {
+        /// The exit code.
+        code: i32,
+        /// The mount points.
+        mounts: Vec<PathBuf>,
+    },
     /// The command was ended by a signal.
     #[error("the command was ended by signal {0}")]
     Signal(i32),

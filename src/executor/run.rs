@@ -51,7 +51,16 @@ pub(super) fn run(
         tree.restamp(&moved.path, timestamp(moved.before), timestamp(moved.after));
     }
     match outcome.status {
-        Status::Exited(0) => Ok(()),
+        Status::Exited(0) => {
+            for mount in &outcome.busy {
+                tracing::warn!(
+                    "the command could not remove or rename {}, where the pod has a mount: what the image has there stays in it",
+                    mount.display()
+                );
+            }
+            Ok(())
+        }
+        Status::Exited(code) if !outcome.busy.is_empty() => Err(StepError::Busy { code, mounts: outcome.busy }),
         Status::Exited(code) => Err(StepError::Exit(code)),
         Status::Signaled(signal) => Err(StepError::Signal(signal)),
     }

@@ -259,6 +259,9 @@ pub struct Outcome {
     pub status: Status,
     /// Files that look changed but are not.
     pub restamped: Vec<Restamp>,
+    /// Mount points of the pod among the image's files that the command could not remove, replace or rename, as far as its
+    /// output tells.
+    pub busy: Vec<PathBuf>,
 }
 
 /// Runs one command at a time in a root directory and gives the directory back as the command left it.
@@ -292,6 +295,10 @@ pub trait Sandbox: Send {
 
     /// Whether commands see [`Process::hostname`] as their host name, and not only in `/etc/hosts`.
     fn sets_host_name(&self) -> bool;
+
+    /// Why nothing can be mounted at this path of a stage, as far as that can be told before. `is_memory`:
+    /// [`MountContent::Memory`].
+    fn obstacle(&self, target: &str, is_memory: bool) -> Option<&'static str>;
 }
 
 /// Opens the sandbox that [`probe`] chose.

@@ -113,7 +113,7 @@ impl Sandbox for NamespaceSandbox {
         let removed = stubs.remove();
         let status = result.map_err(|error| self.name_mode(error))?;
         removed?;
-        Ok(Outcome { status, restamped: Vec::new() })
+        Ok(Outcome { status, restamped: Vec::new(), busy: Vec::new() })
     }
 
     fn name(&self) -> &'static str {
@@ -134,6 +134,10 @@ impl Sandbox for NamespaceSandbox {
 
     fn sets_host_name(&self) -> bool {
         true
+    }
+
+    fn obstacle(&self, _target: &str, _is_memory: bool) -> Option<&'static str> {
+        None
     }
 }
 

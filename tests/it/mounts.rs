@@ -160,10 +160,16 @@ fn a_killed_build_loses_no_cache_and_leaves_no_secret() {
 
 #[test]
 fn a_mount_point_of_the_pod_cannot_be_mounted_over_in_own_root() {
-    let workspace = workspace("RUN --mount=type=tmpfs,target=/out true\n");
-    OWN_ROOT(Pod::for_workspace(&workspace))
-        .run(&[&ARGUMENTS[..], &["--no-push"]].concat())
-        .refused(1, &["cannot mount over /out", "the container has a mount there"]);
+    for (mount, reason) in [
+        ("type=tmpfs,target=/out", "the container has a mount there"),
+        ("type=cache,target=/dev/shm", "the container has a mount there"),
+        ("type=tmpfs,target=/dev", "the container has mounts below it"),
+    ] {
+        let workspace = workspace(&format!("RUN echo has-'run'\nRUN --mount={mount} true\n"));
+        let ended = OWN_ROOT(Pod::for_workspace(&workspace)).run(&[&ARGUMENTS[..], &["--no-push"]].concat());
+        let ended = ended.refused(1, &["Dockerfile:3", "cannot mount over", reason, "mount it elsewhere"]);
+        assert!(!ended.said.contains("has-run"), "{}", ended.said);
+    }
 }
 
 /// CVE-2024-23651's class: a command exchanges a directory of a cache for a link to what only the executor sees, while another
@@ -222,4 +228,35 @@ fn a_mount_in_a_shared_cache_outlives_another_commands_end() {
     NAMESPACE(Pod::for_workspace(&workspace))
         .run(&["--context=dir:///workspace", "--insecure-pull", "--no-push", "--parallel=2"])
         .success();
+}
+
+#[test]
+fn memory_over_the_pods_own_is_empty_and_gone_again_in_own_root() {
+    let workspace = workspace(
+        "RUN echo first > /dev/shm/first && mkdir /dev/shm/directory && chmod 700 /dev/shm\n\
+         RUN --mount=type=tmpfs,target=/dev/shm test -z \"$(ls /dev/shm)\" && test \"$(stat -c %a /dev/shm)\" = 1777 && \\\n\
+             echo second > /dev/shm/first && mkdir -p /dev/shm/a/b /dev/shm/directory\n\
+         RUN test \"$(cat /dev/shm/first)\" = first && test \"$(ls -A /dev/shm)\" = \"$(printf 'directory\\nfirst')\" && \\\n\
+             test \"$(stat -c %a /dev/shm)\" = 700 && rm -r /dev/shm/*\n\
+         RUN --mount=type=tmpfs,target=/dev/shm test -z \"$(ls -A /dev/shm)\" && touch /dev/shm/third /dev/shm/.hidden\n\
+         RUN --mount=type=tmpfs,target=/dev/shm test -z \"$(ls -A /dev/shm)\" && touch /dev/shm/third && exit 7\n",
+    );
+    let pod = OWN_ROOT(Pod::for_workspace(&workspace)).start(&[&ARGUMENTS[..], &["--no-push"]].concat());
+    pod.wait(Duration::from_secs(60)).refused(7, &["exit code: 7", "Dockerfile:8"]);
+}
+
+/// In a namespace the same commands see the image's files alone.
+#[test]
+fn a_mount_point_of_the_pod_that_a_command_removes_is_named_in_own_root() {
+    let workspace = workspace("RUN mkdir -p /out /tmp/x && rm -rf /tmp\nRUN rm -rf /out && rm /bin/busybox\n");
+    holds_in(&[NAMESPACE], &workspace);
+    let ended = OWN_ROOT(Pod::for_workspace(&workspace)).run(&[&ARGUMENTS[..], &["--no-push"]].concat());
+    ended.refused(1, &["the pod has a mount at /out", "mount it elsewhere", "Dockerfile:3"]);
+}
+
+#[test]
+fn a_mount_point_that_a_command_could_not_remove_is_told_where_it_does_not_mind() {
+    let workspace = workspace("RUN rm -rf /out/none /out || true\n");
+    let ended = OWN_ROOT(Pod::for_workspace(&workspace)).run(&[&ARGUMENTS[..], &["--no-push"]].concat());
+    ended.success().says("could not remove or rename /out");
 }

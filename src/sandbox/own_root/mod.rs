@@ -18,6 +18,8 @@
 //! `held` says what stays, `swap` exchanges, `stand_ins` has links for what the image has elsewhere, `placed_mounts` does so for each mount, `journal` remembers what to undo after
 //! a crash.
 
+mod busy;
+mod cleared;
 #[cfg(test)]
 mod container;
 mod held;
@@ -36,6 +38,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FlockOperation;
 use rustix::process::DumpableBehavior;
 
+use self::busy::BusyMounts;
 use self::held::Held;
 use self::hosts::Hosts;
 use self::swap::{Place, Swapped};
@@ -60,6 +63,8 @@ const SECRET_MOUNTS: [&str; 2] = ["/var/run/secrets", "/run/secrets"];
 pub(super) struct OwnRoot {
     work_dir: PathBuf,
     keep: Vec<PathBuf>,
+    /// Those of the start.
+    mounts: Vec<Mount>,
     /// Locked as long as it is open.
     _lock: File,
 }
@@ -99,11 +104,11 @@ impl OwnRoot {
                 Err(error) => return Err(SandboxError::io("resolve", path)(error)),
             }
         }
-        let opened = Self { work_dir, keep: kept, _lock: lock };
+        let opened = Self { work_dir, keep: kept, mounts, _lock: lock };
         if let Some(system) = system {
             tracing::warn!(
                 "the files of this image ({system}) are out of the way while a RUN runs, and come back after it: {}",
-                movable(&opened.held(&mounts, &opened.work_dir, true))?.join(", ")
+                movable(&opened.held(&opened.mounts, &opened.work_dir, true))?.join(", ")
             );
         }
         Ok(opened)
@@ -224,6 +229,7 @@ impl Sandbox for OwnRoot {
         let mut swapped = self.enter(&root)?;
         hosts.iter().for_each(Hosts::write);
         let laid = swapped.lay(&mounts);
+        let mut busy = BusyMounts::among(&self.mounts);
         let run = || {
             launch::run(
                 RunSpec {
@@ -235,13 +241,16 @@ impl Sandbox for OwnRoot {
                     namespace: None,
                 },
                 process.stop.as_ref(),
-                output,
+                &mut |stream, bytes| {
+                    busy.read(stream, bytes);
+                    output(stream, bytes);
+                },
             )
         };
         let result = laid.and_then(|()| with_script(process.script.as_ref(), run));
         let left = swapped.leave().map_err(|error| SandboxError::Leave { source: Box::new(error) });
         match (result, left) {
-            (Ok(status), Ok(restamped)) => Ok(Outcome { status, restamped }),
+            (Ok(status), Ok(restamped)) => Ok(Outcome { status, restamped, busy: busy.found() }),
             (_, Err(error)) => Err(error),
             (Err(SandboxError::Ids { uid, gid, reason, .. }), Ok(_)) => {
                 Err(SandboxError::Ids { uid, gid, isolation: "own-root", reason })
@@ -268,5 +277,9 @@ impl Sandbox for OwnRoot {
 
     fn sets_host_name(&self) -> bool {
         false
+    }
+
+    fn obstacle(&self, target: &str, is_memory: bool) -> Option<&'static str> {
+        placed_mounts::obstacle(&self.mounts, Path::new(target), is_memory)
     }
 }

@@ -4,6 +4,8 @@
 //! so that every mount comes from somewhere and goes back there. That makes the undo of a crash simple: a source that is
 //! where it came from is back already, and what waits for its place has not got it back yet.
 //!
+//! Where the pod itself has a mount nothing can be put in place; `cleared` makes room in one.
+//!
 //! The command may have moved or removed anything. So the directory above a target and the mount itself are kept open: the
 //! first is where to work, whatever its path leads to now, the second finds a mount that was moved.
 
@@ -18,6 +20,7 @@ use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 use serde::{Deserialize, Serialize};
 
+use super::cleared::{self, Cleared};
 use super::journal::Journal;
 use super::metadata::DirectoryMetadata;
 use super::swap::{Place, change_time};
@@ -48,6 +51,8 @@ enum Way {
     },
     /// A symbolic link, because a rename would cross mounts or the source is in place elsewhere already.
     Link { to: PathBuf },
+    /// The pod's own mount point, without what is in it.
+    Clear(Cleared),
 }
 
 /// A mount in place, or half so.
@@ -122,7 +127,10 @@ impl PlacedMounts {
         }
         let is_mount_point = |path: &Path| points.iter().any(|point| point.mount_point == path);
         if is_mount_point(&target) {
-            return Err(refuse("the container has a mount there"));
+            if let Some(reason) = obstacle(points, &target, matches!(mount.content, MountContent::Memory { .. })) {
+                return Err(refuse(reason));
+            }
+            return self.clear(journal, number, target);
         }
         let mut stays = place.held.stay().map(|path| place.base.join(path));
         if stays.any(|path| path.starts_with(&target) && !is_mount_point(&path)) {
@@ -154,6 +162,16 @@ impl PlacedMounts {
         self.placed.last_mut().map_or(Ok(()), |placed| placed.put(exists))
     }
 
+    /// Makes room in a mount of the pod.
+    fn clear(&mut self, journal: &mut Journal, number: usize, target: PathBuf) -> Result<(), SandboxError> {
+        let cleared = Cleared::look(&target)?;
+        let hidden = self.directory.join(format!("{number}.hidden"));
+        let placement = Placement { target, hidden, way: Way::Clear(cleared) };
+        journal.mount(&placement)?;
+        self.placed.push(Placed { placement, parent: None, opened: None, stamps: None });
+        self.placed.last_mut().map_or(Ok(()), |placed| placed.put(false))
+    }
+
     /// How what is at `origin` can come to a target; `is_near`: a rename can bring it there.
     fn way(&self, origin: PathBuf, is_near: impl Fn(&Path) -> bool) -> Result<Way, SandboxError> {
         // The same cache may be wanted in two places.
@@ -162,7 +180,7 @@ impl PlacedMounts {
                 let rest = origin.strip_prefix(moved).ok()?;
                 Some(placed.placement.target.join(rest).components().collect())
             }
-            Way::Link { .. } => None,
+            Way::Link { .. } | Way::Clear(_) => None,
         });
         if let Some(to) = moved {
             return Ok(Way::Link { to });
@@ -200,6 +218,14 @@ impl PlacedMounts {
             Err(error) => return Err(SandboxError::io("remove", self.directory.as_path())(error)),
         }
         Ok(restamped)
+    }
+}
+
+/// Why nothing can be mounted at `target`, which is a mount point of the pod.
+pub(super) fn obstacle(points: &[MountInfo], target: &Path, is_memory: bool) -> Option<&'static str> {
+    match is_memory {
+        true => cleared::obstacle(points, target),
+        false => points.iter().any(|point| point.mount_point == target).then_some("the container has a mount there"),
     }
 }
 
@@ -247,6 +273,7 @@ impl Placed {
                 tracing::info!("{} is a symbolic link to {} while the command runs", target.display(), to.display());
                 std::os::unix::fs::symlink(to, target).map_err(SandboxError::io("create", target.as_path()))?;
             }
+            Way::Clear(cleared) => cleared.clear(target)?,
         }
         if let (Some(parent), Some(time)) = (&self.parent, time) {
             set_modification_time(parent, time)
@@ -257,6 +284,9 @@ impl Placed {
 
     fn take_away(&mut self) -> Result<Option<Restamp>, SandboxError> {
         let Placement { target, hidden, way } = &self.placement;
+        if let Way::Clear(cleared) = way {
+            return cleared.restore(target).map(|()| None);
+        }
         let parent = self.parent.as_ref().zip(target.file_name());
         let time = parent.map(|(parent, _)| modification_time(parent)).transpose();
         let time = time.map_err(SandboxError::errno("look at the directory of", target.as_path()))?;
@@ -271,6 +301,7 @@ impl Placed {
                 rustix::fs::readlinkat(parent, name, Vec::new())
                     .is_ok_and(|link| link.as_bytes() == to.as_os_str().as_encoded_bytes())
             }),
+            Way::Clear(_) => false,
         };
         let mut restamp = None;
         if let Some((parent, name)) = parent {

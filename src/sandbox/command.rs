@@ -11,7 +11,7 @@ use rustix::process::{Gid, Signal, Uid};
 use rustix::thread::UnshareFlags;
 
 use super::message::{self, Failure, NamespaceSpec, Report, RunSpec};
-use super::{Network, capability, mounts, raw, socket_filter, user_namespace};
+use super::{Network, capability, kernel_filter, mounts, raw, seccomp, socket_filter, user_namespace};
 
 /// Becomes the command of `spec`; comes back only with the reason why not.
 pub(super) fn become_command(spec: &RunSpec, channel: &UnixStream) -> Failure {
@@ -39,6 +39,12 @@ fn prepare(spec: &RunSpec, channel: &UnixStream) -> Result<Execution, Failure> {
         errno: errno.raw_os_error(),
     })?;
     if spec.namespace.is_some() {
+        // While there are the capabilities for it.
+        if seccomp::is_possible() {
+            kernel_filter::install().map_err(Failure::step("limit the system calls of the command"))?;
+        } else {
+            note(channel, "system calls are not filtered: seccomp is not to be had here".to_owned());
+        }
         capability::limit_bounding_set(capability::CONTAINER_DEFAULT)
             .map_err(Failure::step("limit the capabilities of the command"))?;
         rustix::thread::clear_ambient_capability_set().map_err(Failure::step("clear the ambient capabilities"))?;
@@ -73,10 +79,7 @@ fn enter_namespaces(namespace: &NamespaceSpec, network: Network, channel: &UnixS
         flags |= UnshareFlags::NEWNET;
     }
     raw::unshare(flags).map_err(Failure::step("unshare the namespaces of the command"))?;
-    let mut note = |text: String| {
-        // The log line is lost when the first process is gone, and so is everybody who could read it.
-        message::send(channel, &Report::Note(text)).unwrap_or_default();
-    };
+    let mut note = |text| note(channel, text);
     if network == Network::None
         && let Err(errno) = loopback()
     {
@@ -86,6 +89,11 @@ fn enter_namespaces(namespace: &NamespaceSpec, network: Network, channel: &UnixS
         note(format!("the host name stays as it is: {errno}"));
     }
     mounts::set_up(namespace, &mut note)
+}
+
+fn note(channel: &UnixStream, text: String) {
+    // The log line is lost when the first process is gone, and so is everybody who could read it.
+    message::send(channel, &Report::Note(text)).unwrap_or_default();
 }
 
 fn loopback() -> rustix::io::Result<()> {

@@ -281,3 +281,19 @@ fn what_a_container_runtime_hides_of_the_machine_is_hidden() {
         ended.success().says("isolation: namespace");
     }
 }
+
+/// What a container runtime's profile refuses, in pods without any.
+#[test]
+fn a_command_gets_no_user_namespace_and_no_keyring() {
+    let workspace = workspace(
+        "COPY probe /\n\
+         RUN /probe namespace 2> /said || grep 'Operation not permitted' /said && ! /probe namespace\n\
+         RUN /probe keyring 2> /said || grep 'Operation not permitted' /said && ! /probe keyring\n\
+         USER 12\n\
+         RUN ! /probe namespace && ! /probe keyring && /probe threads\n",
+    );
+    add_probe(&workspace);
+    for change in [Pod::without_seccomp as Change, PRIVILEGED] {
+        change(Pod::for_workspace(&workspace)).run(&[&ARGUMENTS[..], &["--no-push"]].concat()).success();
+    }
+}

@@ -45,7 +45,7 @@ use self::swap::{Place, Swapped};
 use super::message::RunSpec;
 use super::mountinfo::{self, Mount};
 use super::{
-    MountContent, Outcome, Process, Sandbox, SandboxError, Script, Stream, launch, own_system, script, socket_filter,
+    MountContent, Outcome, Process, Sandbox, SandboxError, Script, Stream, launch, own_system, script, seccomp,
     standard_files,
 };
 use crate::diag::interrupt;
@@ -272,7 +272,7 @@ impl Sandbox for OwnRoot {
     }
 
     fn supports_offline(&self) -> bool {
-        socket_filter::is_possible()
+        seccomp::is_possible()
     }
 
     fn sets_host_name(&self) -> bool {

@@ -216,9 +216,10 @@ fn a_mount_in_a_shared_cache_outlives_another_commands_end() {
     let mounts = "--mount=type=cache,id=outer,target=/c --mount=type=cache,id=inner,target=/c/inner";
     let workspace = Workspace::new(&format!(
         "FROM {base} AS first\n\
-         RUN {mounts} while ! test -e /c/second; do sleep 0.05; done; touch /c/first\n\
+         RUN {mounts} touch /c/begun && while ! test -e /c/second; do sleep 0.05; done\n\
          RUN --mount=type=cache,id=outer,target=/c touch /c/first-ended\n\
          FROM {base} AS second\n\
+         RUN --mount=type=cache,id=outer,target=/c while ! test -e /c/begun; do sleep 0.05; done\n\
          RUN {mounts} touch /c/second /c/inner/kept && while ! test -e /c/first-ended; do sleep 0.05; done; \\\n\
              test -e /c/inner/kept\n\
          FROM scratch\n\

@@ -29,6 +29,7 @@ mod memory;
 mod mounts;
 mod offline;
 mod pipelines;
+mod promises;
 mod registry;
 mod registry_flags;
 mod registry_peers;

@@ -112,16 +112,14 @@ impl Read for StandardInput {
 }
 
 /// What the server of a context that is a repository is told of who asks, as kaniko's variables say: the id of a secret, and what
-/// that would hold. The server's other repositories, such as submodules, are for the same user.
+/// that would hold. The server's other repositories, such as submodules, are for the same user, over the same scheme and port.
 pub(super) fn git_login(request: &BuildRequest) -> Option<(String, Secret<String>)> {
     let (ContextLocation::Git(location), Some((user, password))) = (&request.context, &request.git_login) else {
         return None;
     };
-    if location.is_ssh() {
-        return None;
-    }
+    let scheme = location.remote.split_once("://").map(|(scheme, _)| scheme).filter(|_| !location.is_ssh())?;
     let header = format!("basic {}", STANDARD.encode(format!("{user}:{}", password.reveal())));
-    Some((format!("GIT_AUTH_HEADER.{}", location.host()), Secret::new(header)))
+    Some((format!("GIT_AUTH_HEADER.{scheme}://{}", location.host()), Secret::new(header)))
 }
 
 /// The contexts of `--build-context` that are files: a local directory has its own `.dockerignore`.

@@ -29,6 +29,16 @@ pub enum Place {
     Directory(PathBuf),
 }
 
+impl Place {
+    /// The repository, where it is one.
+    pub fn repository(&self) -> Option<&Reference> {
+        match self {
+            Self::Repository(repository) => Some(repository),
+            Self::Directory(_) => None,
+        }
+    }
+}
+
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -67,12 +67,10 @@ pub fn prune_request(
     if flags.cache_repo.is_empty() {
         return Err(CacheFlagError::NoRepository.into());
     }
-    Ok(PruneRequest {
-        place: place(CACHE_REPO, flags.cache_repo)?,
-        lifetime: flags.cache_ttl,
-        keep: flags.keep,
-        registries: client_config(flags.registries, environment)?,
-    })
+    let place = place(CACHE_REPO, flags.cache_repo)?;
+    let mut registries = client_config(flags.registries, environment)?;
+    registries.named_registries.extend(place.repository().map(|name| name.registry.clone()));
+    Ok(PruneRequest { place, lifetime: flags.cache_ttl, keep: flags.keep, registries })
 }
 
 /// What was done, for the user.

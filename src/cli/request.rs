@@ -12,7 +12,7 @@ use super::flags::{self, Flags, NotBoolean};
 use super::kaniko_flags::IgnorePathError;
 use super::registry_flags::{RegistryFlagError, client_config};
 use crate::builder::{BuildRequest, Call, SnapshotMode};
-use crate::cache::WarmImages;
+use crate::cache::{Place, WarmImages};
 use crate::image::{EpochError, ImageFormat, Platform, PlatformError, Reference, ReferenceError, parse_epoch};
 use crate::location::LocationError;
 use crate::plan::{NamedContext, NamedSource};
@@ -210,17 +210,20 @@ pub fn request(mut flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>)
     let cache_mounts = flags.cache_mounts.request(!flags.no_cache, !flags.caching.no_push_cache)?;
     let caching = &flags.caching;
     let warm_images = caching.cache.then(|| WarmImages::new(&caching.cache_dir, caching.cache_ttl));
+    let cache =
+        cache_request(flags.caching, flags.no_cache, flags.layers.single_snapshot, &delivery.names, delivery.push)?;
+    let caches = [cache.as_ref().map(|cache| &cache.place), cache_mounts.as_ref().map(|cache| &cache.place)];
+    let caches = caches.into_iter().flatten().filter_map(Place::repository);
+    let check_push = !flags.registries.skip_push_permission_check;
+    let ignore_immutable_tags = flags.registries.push_ignore_immutable_tag_errors;
+    let mut registries = client_config(flags.registries, environment)?;
+    let named = delivery.names.iter().chain(caches).map(|name| name.registry.clone());
+    registries.named_registries.extend(named);
     Ok(BuildRequest {
         call,
         cache_mounts,
         warm_images,
-        cache: cache_request(
-            flags.caching,
-            flags.no_cache,
-            flags.layers.single_snapshot,
-            &delivery.names,
-            delivery.push,
-        )?,
+        cache,
         format: flags.call.format,
         offline: flags.offline,
         context,
@@ -249,9 +252,9 @@ pub fn request(mut flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>)
         labels: flags.label.iter().map(|text| label(text)).collect::<Result<_, _>>()?,
         image_format: flags.image_format,
         annotations: annotations(&flags.annotation, flags.image_format)?,
-        check_push: !flags.registries.skip_push_permission_check,
-        ignore_immutable_tags: flags.registries.push_ignore_immutable_tag_errors,
-        registries: client_config(flags.registries, environment)?,
+        check_push,
+        ignore_immutable_tags,
+        registries,
         isolation: flags.isolation,
         parallel: flags.parallel.map(NonZeroUsize::get),
         own_root: OwnRootConsent { outside_container: flags.force, own_system: flags.force && pre_cleanup },
@@ -415,6 +418,7 @@ mod tests {
         let request = asked("-d app:1 -d 127.0.0.1:5000/team/app", &[]).unwrap();
         let names: Vec<_> = request.destinations.iter().map(ToString::to_string).collect();
         assert_eq!(names, ["docker.io/library/app:1", "127.0.0.1:5000/team/app"]);
+        assert!(request.registries.named_registries.iter().eq(["127.0.0.1:5000", "docker.io"]));
         assert!(request.push);
     }
 

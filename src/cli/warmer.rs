@@ -102,9 +102,10 @@ pub fn warm_request(
         .image
         .iter()
         .map(|text| Reference::parse(text).map_err(|source| RequestError::WarmImage { text: text.clone(), source }));
-    let images = images.collect::<Result<_, _>>()?;
+    let images: Vec<Reference> = images.collect::<Result<_, _>>()?;
     let platform = platform(flags.platform.clone())?.unwrap_or_else(Platform::host);
-    let registries = client_config(flags.registries.clone(), environment)?;
+    let mut registries = client_config(flags.registries.clone(), environment)?;
+    registries.named_registries.extend(images.iter().map(|name| name.registry.clone()));
     let read = |dockerfile| {
         let WarmerFlags { build_arg, platform: custom_platform, registries, .. } = flags.clone();
         request(Flags { dockerfile, build_arg, custom_platform, registries, ..build }, environment)

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::Url;
+use hickory_resolver::net::NetError;
+use hyper_util::client::proxy::matcher::Matcher;
+use reqwest::{Response, Url};
 use rustls::RootCertStore;
 
-use super::origin::{is_link_local, is_loopback};
+use super::names::{Judge, LedAstray, Names, Reach};
+use super::place::{Place, normalized};
 use super::tls::{TlsError, TlsSettings, machine_roots};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -17,6 +20,9 @@ pub enum SetupError {
     /// TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Nothing resolves names.
+    #[error("start the resolver")]
+    Names(#[source] NetError),
     /// The HTTP library cannot start.
     #[error("start the HTTP library")]
     Library(#[source] reqwest::Error),
@@ -31,23 +37,49 @@ enum Versions {
     Any,
 }
 
-/// One client for what lies behind the environment's proxies, and one for this machine itself.
-#[derive(Debug, Clone)]
-pub struct HttpClients {
+/// What all clients of a build have in common.
+struct Machine {
     user_agent: String,
-    roots: Arc<RootCertStore>,
+    roots: RootCertStore,
+    names: Arc<Names>,
+    /// The environment's proxies, as the HTTP library itself reads them.
+    proxies: Matcher,
+}
+
+/// Clients for what the user named and for what servers lead to, behind the environment's proxies and on this machine itself.
+#[derive(Clone)]
+pub struct HttpClients {
+    machine: Arc<Machine>,
     tls: TlsSettings,
     proxied: reqwest::Client,
     direct: reqwest::Client,
+    /// For hosts that a server elsewhere named.
+    led: reqwest::Client,
+    /// The same where the server is on this machine, by its own name.
+    led_from_machine: reqwest::Client,
+    /// The same where it is at the machine's own link.
+    led_from_link: reqwest::Client,
+}
+
+impl std::fmt::Debug for HttpClients {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("HttpClients").field("tls", &self.tls).finish_non_exhaustive()
+    }
 }
 
 impl HttpClients {
-    /// Reads the machine's certificate authorities and the environment's proxies, once.
+    /// Reads the machine's certificate authorities, its servers of names and the environment's proxies, once.
     ///
     /// # Errors
     /// The HTTP library cannot start.
     pub fn new(user_agent: &str) -> Result<Self, SetupError> {
-        Self::build(user_agent, Arc::new(machine_roots()), TlsSettings::default(), Versions::Http1)
+        let machine = Machine {
+            user_agent: user_agent.to_owned(),
+            roots: machine_roots(),
+            names: Arc::new(Names::of_machine().map_err(SetupError::Names)?),
+            proxies: Matcher::from_system(),
+        };
+        Self::build(Arc::new(machine), TlsSettings::default(), Versions::Http1)
     }
 
     /// Clients for a server with settings of its own.
@@ -55,7 +87,7 @@ impl HttpClients {
     /// # Errors
     /// The client certificate and its key cannot be used.
     pub fn with_tls(&self, tls: TlsSettings) -> Result<Self, SetupError> {
-        Self::build(&self.user_agent, Arc::clone(&self.roots), tls, Versions::Http1)
+        Self::build(Arc::clone(&self.machine), tls, Versions::Http1)
     }
 
     /// The same clients for a server that does not speak HTTP/1.1.
@@ -63,24 +95,20 @@ impl HttpClients {
     /// # Errors
     /// The HTTP library cannot start.
     pub fn with_http2(&self) -> Result<Self, SetupError> {
-        Self::build(&self.user_agent, Arc::clone(&self.roots), self.tls.clone(), Versions::Any)
+        Self::build(Arc::clone(&self.machine), self.tls.clone(), Versions::Any)
     }
 
-    fn build(
-        user_agent: &str,
-        roots: Arc<RootCertStore>,
-        tls: TlsSettings,
-        versions: Versions,
-    ) -> Result<Self, SetupError> {
+    fn build(machine: Arc<Machine>, tls: TlsSettings, versions: Versions) -> Result<Self, SetupError> {
         let protocols: &[&[u8]] = match versions {
             Versions::Http1 => &[b"http/1.1"],
             Versions::Any => &[b"h2", b"http/1.1"],
         };
-        let config = tls.client_config(&roots, protocols)?;
-        let builder = || {
+        let config = tls.client_config(&machine.roots, protocols)?;
+        let builder = |reach| {
             let builder = reqwest::Client::builder()
-                .user_agent(user_agent)
+                .user_agent(&machine.user_agent)
                 .tls_backend_preconfigured(config.clone())
+                .dns_resolver(Judge { names: Arc::clone(&machine.names), reach })
                 .connect_timeout(CONNECT_TIMEOUT)
                 // Redirects are followed by who asks, who knows when credentials have to stay behind.
                 .redirect(reqwest::redirect::Policy::none())
@@ -91,14 +119,70 @@ impl HttpClients {
                 Versions::Any => builder.http2_adaptive_window(true),
             }
         };
-        let proxied = builder().build().map_err(SetupError::Library)?;
-        let direct = builder().no_proxy().build().map_err(SetupError::Library)?;
-        Ok(Self { user_agent: user_agent.to_owned(), roots, tls, proxied, direct })
+        let direct = |reach| builder(reach).no_proxy().build().map_err(SetupError::Library);
+        Ok(Self {
+            proxied: builder(Reach::Named).build().map_err(SetupError::Library)?,
+            direct: direct(Reach::Named)?,
+            led: direct(Reach::Led(None))?,
+            led_from_machine: direct(Reach::Led(Some(Place::Machine)))?,
+            led_from_link: direct(Reach::Led(Some(Place::Link)))?,
+            machine,
+            tls,
+        })
     }
 
-    /// The client for `url`: neither this machine itself nor what serves its metadata is ever behind a proxy.
+    /// The client for a `url` whose host the user named: neither this machine itself nor what serves its metadata is ever behind a
+    /// proxy.
     pub fn for_url(&self, url: &Url) -> &reqwest::Client {
-        let host = url.host_str().unwrap_or_default();
-        if is_loopback(host) || is_link_local(host) { &self.direct } else { &self.proxied }
+        if self.is_proxied(url) { &self.proxied } else { &self.direct }
+    }
+
+    /// The client for a `url` that a server named, be it in a redirect, an upload session or a challenge; `home` is what the user
+    /// named. Its host may be that of `home` again, or one elsewhere. A `home` that says of itself that it is on this machine, or at
+    /// its link, may also lead there.
+    ///
+    /// The client makes sure of it when it has resolved the name. Behind a proxy it is the proxy that resolves it, so that no
+    /// more is known than what the name itself says.
+    ///
+    /// # Errors
+    /// The host says of itself that it is somewhere else.
+    pub fn for_lead(&self, home: &Url, url: &Url) -> Result<&reqwest::Client, LedAstray> {
+        let (own, host) = (home.host_str().unwrap_or_default(), url.host_str().unwrap_or_default());
+        if normalized(own) == normalized(host) {
+            return Ok(self.for_url(url));
+        }
+        let further = Place::of_host(own);
+        match Place::of_host(host) {
+            None | Some(Place::Elsewhere) => {}
+            place if place == further => {}
+            Some(place) => return Err(LedAstray { host: host.to_owned(), place }),
+        }
+        if self.is_proxied(url) {
+            return Ok(&self.proxied);
+        }
+        Ok(match further {
+            Some(Place::Machine) => &self.led_from_machine,
+            Some(Place::Link) => &self.led_from_link,
+            Some(Place::Elsewhere) | None => &self.led,
+        })
+    }
+
+    /// The host that the user named has answered: from now on it stays where it is.
+    pub fn settle(&self, home: &Url, response: &Response) {
+        let url = response.url();
+        if url.host_str() == home.host_str()
+            && let Some(host) = url.host_str()
+            && let Some(peer) = response.remote_addr().filter(|_| !self.is_proxied(url))
+        {
+            self.machine.names.settle(host, Place::of(peer.ip()));
+        }
+    }
+
+    fn is_proxied(&self, url: &Url) -> bool {
+        let place = Place::of_host(url.host_str().unwrap_or_default());
+        if matches!(place, Some(Place::Machine | Place::Link)) {
+            return false;
+        }
+        url.as_str().parse().is_ok_and(|uri| self.machine.proxies.intercept(&uri).is_some())
     }
 }

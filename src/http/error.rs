@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use super::names::LedAstray;
+
 /// An error of the HTTP library, told by its innermost cause: what stands above it only repeats that a request failed. It
 /// never shows the URL, which may be signed.
 #[derive(Debug)]
@@ -35,6 +37,18 @@ impl HttpError {
     /// Whether a time limit ended it.
     pub fn is_timeout(&self) -> bool {
         self.0.is_timeout()
+    }
+
+    /// Whether the host is one that a server must not lead to, or one that has moved to such a place.
+    pub fn led_astray(&self) -> Option<&LedAstray> {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&self.0);
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref() {
+                return Some(error);
+            }
+            cause = error.source();
+        }
+        None
     }
 
     /// The kind of the first IO error among the causes.

@@ -1,19 +1,24 @@
-//! What everything that speaks HTTP shares: one set-up of TLS, proxies and time limits, and one way of trying again.
+//! What everything that speaks HTTP shares: one set-up of TLS, names, proxies and time limits, and one way of trying again.
 //!
 //! Registries and downloads differ in what they send and in what an answer means, which is their own knowledge; how a connection
-//! comes about and when a request is repeated must not differ.
+//! comes about, where a server may lead, and when a request is repeated must not differ.
 
 mod amazon;
 mod clients;
 mod error;
+mod names;
 mod origin;
+mod pace;
+mod place;
 mod retry;
 mod tls;
 
 pub use amazon::AmazonClients;
 pub use clients::{HttpClients, SetupError};
 pub use error::HttpError;
-pub use origin::{host_of, is_link_local, is_loopback, is_private, retry_after};
+pub use names::LedAstray;
+pub use origin::{host_of, is_loopback, is_private, retry_after};
+pub use pace::{Flow, Pace};
 pub use retry::{Interrupted, RetryPolicy, Transient, run};
 pub use tls::{TlsError, TlsSettings};
 

@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use reqwest::Url;
@@ -84,15 +84,63 @@ pub(super) fn write_file(path: &Path, content: &str) -> Result<(), PushError> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(error("create", parent))?;
     }
-    // In place: /dev/termination-log and the like are single mounted files that cannot be renamed over.
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o644)
-        .open(path)
-        .map_err(error("open", path))?;
-    file.write_all(content.as_bytes()).map_err(error("write", path))
+    // A link stays one: what it leads to is the file.
+    let target = path.canonicalize().unwrap_or_else(|_missing| path.to_owned());
+    let is_special = std::fs::metadata(&target).is_ok_and(|found| !found.is_file());
+    if !is_special {
+        match replace(&target, content) {
+            Ok(()) => return Ok(()),
+            // /dev/termination-log and the like are single mounted files that cannot be renamed over, and a directory that
+            // cannot be written to may hold a file that can.
+            Err(source) if is_unmovable(&source) => {}
+            Err(source) => return Err(error("write", path)(source)),
+        }
+    }
+    overwrite(&target, content).map_err(error("write", path))
+}
+
+/// Writes a file beside the one that is meant and gives it its name: whoever reads it finds the whole text, or what was there.
+fn replace(path: &Path, content: &str) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let mut options = OpenOptions::new();
+    // One that an earlier build had no time to rename is written anew; a link is no file of ours.
+    options.write(true).create(true).truncate(true).mode(0o644).custom_flags(libc::O_NOFOLLOW);
+    let written = options.open(&temporary).and_then(|mut file| {
+        if let Ok(found) = std::fs::metadata(path) {
+            file.set_permissions(found.permissions())?;
+            let now = file.metadata()?;
+            if (now.uid(), now.gid()) != (found.uid(), found.gid()) {
+                fchown(&file, Some(found.uid()), Some(found.gid()))?;
+            }
+        }
+        file.write_all(content.as_bytes())?;
+        std::fs::rename(&temporary, path)
+    });
+    if written.is_err()
+        && let Err(left) = std::fs::remove_file(&temporary)
+        && left.kind() != io::ErrorKind::NotFound
+    {
+        tracing::debug!(path = %temporary.display(), %left, "a temporary file is left");
+    }
+    written
+}
+
+/// Whether it is the place, not the disk, that does not let a file be replaced.
+fn is_unmovable(error: &io::Error) -> bool {
+    use io::ErrorKind::{CrossesDevices, PermissionDenied, ReadOnlyFilesystem, ResourceBusy};
+    matches!(error.kind(), ResourceBusy | CrossesDevices | PermissionDenied | ReadOnlyFilesystem)
+}
+
+/// Writes into the file that is there. It is cut to its new length at the end, so that a full disk does not leave it empty.
+fn overwrite(path: &Path, content: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(path)?;
+    file.write_all(content.as_bytes())?;
+    if file.metadata()?.is_file() {
+        file.set_len(content.len() as u64)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -129,6 +177,30 @@ mod tests {
         let tagged = format!("index.docker.io/library/app:latest@{digest}\nr.example:5000/team/app:v1@{digest}\n");
         assert_eq!(read(&files.name_tag_with_digest), tagged);
         assert_eq!(read(&files.name_with_digest), tagged);
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_keeps_its_mode_and_its_links() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, link) = (directory.path().join("file"), directory.path().join("link"));
+        std::fs::write(&file, "what was there before, and longer").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        let before = std::fs::File::open(&file).unwrap();
+        write_file(&link, "new").unwrap();
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "new");
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(io::read_to_string(before).unwrap(), "what was there before, and longer", "who reads it meanwhile");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2, "nothing is left beside it");
+    }
+
+    #[test]
+    fn what_is_no_file_is_written_to_where_it_is() {
+        write_file(Path::new("/dev/null"), "x").unwrap();
+        assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
+        let full = write_file(Path::new("/dev/full"), "x").unwrap_err();
+        assert!(full.to_string().contains("/dev/full"), "{full}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! grown for later requests. All requests with the same set share one token, and one of them fetches it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Once};
 use std::time::{Duration, Instant};
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
@@ -16,7 +16,7 @@ use super::credentials::{Credential, Keychain, Login, Lookup};
 use super::error::{Refusal, RegistryError};
 use super::transport::{HttpOrigin, error_body, read_bounded};
 use crate::diag::redact::{self, Secret};
-use crate::http::{is_loopback, retry_after};
+use crate::http::{host_of, retry_after};
 
 /// What a token lives if the server does not say (Docker's token specification).
 const DEFAULT_LIFE: Duration = Duration::from_secs(60);
@@ -103,6 +103,8 @@ pub(super) struct Authenticator {
     keychain: Arc<Keychain>,
     scheme: Mutex<Scheme>,
     sessions: Mutex<BTreeMap<Access, Arc<tokio::sync::Mutex<Session>>>>,
+    /// Says once that there are credentials which are not sent.
+    withheld: Once,
 }
 
 #[derive(Deserialize)]
@@ -131,17 +133,29 @@ impl Authenticator {
             keychain,
             scheme: Mutex::new(Scheme::Anonymous),
             sessions: Mutex::default(),
+            withheld: Once::new(),
         }
     }
 
-    async fn lookup(&self, access: &Access) -> Result<Lookup, RegistryError> {
+    /// The credentials for `access`; none where they would go over plain http, and nobody has asked for that.
+    async fn lookup(&self, origin: &HttpOrigin, access: &Access) -> Result<Lookup, RegistryError> {
         let lookup = self.keychain.lookup(&self.registry, &access.repository).await;
-        lookup.map_err(|source| RegistryError::Credentials { source })
+        let lookup = lookup.map_err(|source| RegistryError::Credentials { source })?;
+        if lookup.login().is_none() || origin.may_carry_credentials(&origin.base) {
+            return Ok(lookup);
+        }
+        let why = format!(
+            "{}, but are not sent over plain http; if they are to be, name the registry with --insecure-registry={}",
+            lookup.describe(),
+            origin.host
+        );
+        self.withheld.call_once(|| tracing::warn!("{}: {why}", origin.host));
+        Ok(Lookup::Anonymous(why))
     }
 
     /// For messages: which credentials requests for `access` are made with.
-    pub(super) async fn describe(&self, access: &Access) -> String {
-        match self.lookup(access).await {
+    pub(super) async fn describe(&self, origin: &HttpOrigin, access: &Access) -> String {
+        match self.lookup(origin, access).await {
             Ok(lookup) => lookup.describe(),
             Err(error) => error.to_string(),
         }
@@ -179,13 +193,15 @@ impl Authenticator {
                 host: origin.host.clone(),
                 problem: format!("names a token server that is no URL: {}", redact::url(realm)),
             })?;
-            if origin.points_inside(&realm) {
-                return Err(RegistryError::Protocol {
-                    operation: operation.to_owned(),
-                    host: origin.host.clone(),
-                    problem: format!("names a token server on this machine, {}: refused", redact::url(realm.as_str())),
-                });
+            let refused = |why: &dyn std::fmt::Display| RegistryError::Protocol {
+                operation: operation.to_owned(),
+                host: origin.host.clone(),
+                problem: format!("names the token server {}: refused, {why}", redact::url(realm.as_str())),
+            };
+            if !matches!((origin.base.scheme(), realm.scheme()), (_, "https") | ("http", "http")) {
+                return Err(refused(&"tokens for a registry on https do not come over plain http"));
             }
+            origin.client_for(&realm).map_err(|astray| refused(&astray))?;
             let service = bearer.parameters.get("service").cloned();
             *locked(&self.scheme) = Scheme::Bearer { realm, service };
             let session = self.session(access);
@@ -200,7 +216,7 @@ impl Authenticator {
         }
         if offered.iter().any(|challenge| challenge.scheme == "basic") {
             *locked(&self.scheme) = Scheme::Basic;
-            return Ok(sent.header.is_none() && self.lookup(access).await?.login().and_then(basic).is_some());
+            return Ok(sent.header.is_none() && self.lookup(origin, access).await?.login().and_then(basic).is_some());
         }
         if let Some(other) = offered.first() {
             tracing::debug!(registry = %self.registry, scheme = %other.scheme, "unknown way to authenticate");
@@ -227,14 +243,14 @@ impl Authenticator {
         match scheme {
             Scheme::Anonymous => Ok(Sent::default()),
             Scheme::Basic => {
-                let lookup = self.lookup(access).await?;
+                let lookup = self.lookup(origin, access).await?;
                 Ok(Sent { header: lookup.login().and_then(basic), generation: 0 })
             }
             Scheme::Bearer { realm, service } => {
                 let session = self.session(access);
                 let mut session = session.lock().await;
                 if !session.token.as_ref().is_some_and(Token::usable) {
-                    let lookup = self.lookup(access).await?;
+                    let lookup = self.lookup(origin, access).await?;
                     if let Some(Credential::RegistryToken(token)) = lookup.login().map(|login| &login.credential) {
                         return Ok(Sent { header: secret_header("Bearer", token.reveal()), generation: 0 });
                     }
@@ -259,17 +275,24 @@ impl Authenticator {
     ) -> Result<Token, RegistryError> {
         let realm = &wanted.realm;
         let shown_realm = redact::url(realm.as_str());
-        let downgrade = origin.base.scheme() == "https" && realm.scheme() != "https";
-        if downgrade && lookup.login().is_some() && !is_loopback(realm.host_str().unwrap_or_default()) {
+        if lookup.login().is_some() && !origin.may_carry_credentials(realm) {
             return Err(RegistryError::Protocol {
                 operation: operation.to_owned(),
                 host: origin.host.clone(),
-                problem: format!("wants the credentials sent over plain http, to {shown_realm}: refused"),
+                problem: format!(
+                    "wants the credentials sent over plain http, to {shown_realm}: refused; if they are to be, name that host \
+                     with --insecure-registry={}",
+                    host_of(realm)
+                ),
             });
         }
         tracing::debug!(realm = %shown_realm, scopes = ?wanted.scopes, "fetch a token");
         let token_host = realm.authority().rsplit('@').next().unwrap_or_default().to_owned();
-        let client = origin.client_for(realm);
+        let client = origin.client_for(realm).map_err(|astray| RegistryError::Protocol {
+            operation: operation.to_owned(),
+            host: origin.host.clone(),
+            problem: format!("names a token server: {astray}"),
+        })?;
         let response = wanted
             .request(client, lookup.login())
             .timeout(TOKEN_TIMEOUT)
@@ -278,6 +301,7 @@ impl Authenticator {
             .map_err(|error| RegistryError::from_http(operation, &token_host, error))?;
         let status = response.status();
         let wait = retry_after(response.headers());
+        let own = origin.is_own(&response);
         let body = read_bounded(response, MAX_TOKEN_RESPONSE, operation, &token_host).await?;
         if !status.is_success() {
             return Err(RegistryError::Refused(Box::new(Refusal {
@@ -285,7 +309,7 @@ impl Authenticator {
                 host: origin.host.clone(),
                 token_server: Some(shown_realm),
                 status,
-                remote: error_body(&body),
+                remote: if own { error_body(&body) } else { Vec::new() },
                 credentials: lookup.describe(),
                 scopes: wanted.scopes.iter().cloned().collect(),
                 retry_after: wait,

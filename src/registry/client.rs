@@ -14,10 +14,10 @@ use super::credentials::{Keychain, Source, Variables};
 use super::error::RegistryError;
 use super::mirrors::{Mirrors, Places};
 use super::traffic::{Meter, Traffic};
-use super::transport::{Endpoint, HttpOrigin, ping};
+use super::transport::{Endpoint, HttpOrigin, PlainHosts, ping};
 use super::trust::Trust;
 use crate::diag::progress::Progress;
-use crate::http::{self, RetryPolicy, is_loopback, is_private};
+use crate::http::{self, Pace, RetryPolicy, is_loopback, is_private};
 use crate::image::Reference;
 
 /// How many blobs move at the same time.
@@ -36,6 +36,9 @@ pub struct ClientConfig {
     pub skip_tls_verify: bool,
     /// Pulls take any certificate.
     pub skip_tls_verify_pull: bool,
+    /// Registries (`host[:port]`) that the command line names as destinations, caches or images: where `insecure` and
+    /// `insecure_pull` let requests go over plain http, credentials for these go with them.
+    pub named_registries: BTreeSet<String>,
     /// Registries (`host[:port]`) whose certificates are not checked.
     pub skip_tls_verify_registries: Vec<String>,
     /// PEM files with the authority or the certificate of a registry, by its `host[:port]`.
@@ -52,6 +55,8 @@ pub struct ClientConfig {
     pub user_agent: String,
     /// How often transient errors are tried again.
     pub retry: RetryPolicy,
+    /// The least pace of blobs that are pulled.
+    pub pace: Pace,
     /// How often pulls are tried again at least.
     pub pull_retries: u32,
     /// How often pushes are tried again at least.
@@ -66,6 +71,7 @@ impl Default for ClientConfig {
             insecure: false,
             insecure_pull: false,
             insecure_registries: Vec::new(),
+            named_registries: BTreeSet::new(),
             skip_tls_verify: false,
             skip_tls_verify_pull: false,
             skip_tls_verify_registries: Vec::new(),
@@ -76,6 +82,7 @@ impl Default for ClientConfig {
             azure_configuration: None,
             user_agent: http::USER_AGENT.to_owned(),
             retry: RetryPolicy::default(),
+            pace: Pace::default(),
             pull_retries: 0,
             push_retries: 0,
             progress: Progress::hidden(),
@@ -110,7 +117,7 @@ pub struct Client {
 struct Inner {
     config: ClientConfig,
     keychain: Arc<Keychain>,
-    trust: Trust,
+    trust: Arc<Trust>,
     endpoints: Mutex<EndpointCells>,
     /// Mirrors that did not answer, by their registry.
     outages: Mutex<BTreeSet<String>>,
@@ -119,8 +126,18 @@ struct Inner {
     meter: Arc<Meter>,
 }
 
-/// By registry host, by how plain http is allowed there, and by whether its certificate is checked; filled by the first request.
-type EndpointCells = BTreeMap<(String, PlainHttp, bool), Arc<OnceCell<Arc<Endpoint>>>>;
+/// By registry host and by how it may be reached; filled by the first request.
+type EndpointCells = BTreeMap<(String, Approach), Arc<OnceCell<Arc<Endpoint>>>>;
+
+/// How a registry may be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Approach {
+    plain: PlainHttp,
+    /// Whether credentials may go over plain http.
+    passwords: bool,
+    /// Whether certificates are checked where nothing is said of a server.
+    verify: bool,
+}
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -159,7 +176,7 @@ impl Client {
             inner: Arc::new(Inner {
                 config,
                 keychain: Arc::new(keychain),
-                trust,
+                trust: Arc::new(trust),
                 endpoints: Mutex::default(),
                 outages: Mutex::default(),
                 transfers: Semaphore::new(MAX_TRANSFERS),
@@ -184,6 +201,11 @@ impl Client {
     /// How much registries have been asked so far.
     pub fn traffic(&self) -> Traffic {
         self.inner.meter.read()
+    }
+
+    /// The least pace of blobs that are pulled.
+    pub(super) fn pace(&self) -> Pace {
+        self.inner.config.pace
     }
 
     fn policy(&self, purpose: Purpose) -> RetryPolicy {
@@ -232,27 +254,30 @@ impl Client {
         locked(&self.inner.unfinished)
     }
 
-    fn plain_http(&self, registry: &str, host: &str, purpose: Purpose) -> PlainHttp {
+    fn approach(&self, registry: &str, host: &str, purpose: Purpose) -> Approach {
         let config = &self.inner.config;
-        let named = config
-            .insecure_registries
-            .iter()
-            .chain(config.mirrors.plain_http())
-            .any(|insecure| insecure == registry || insecure == host);
-        let allowed = named
-            || match purpose {
-                Purpose::Pull => config.insecure_pull,
-                Purpose::Push => config.insecure,
-            };
+        let named = self.insecure_hosts().any(|insecure| insecure == registry || insecure == host);
+        let asked = match purpose {
+            Purpose::Pull => config.insecure_pull,
+            Purpose::Push => config.insecure,
+        };
         let name = host_without_port(host);
         // As in kaniko: where there is no public authority to certify a name, https cannot be expected.
         let local = is_loopback(name) || is_private(name) || name.ends_with(".local");
-        match (allowed, is_loopback(name)) {
+        let plain = match (named || asked, is_loopback(name)) {
             (true, true) => PlainHttp::Only,
             (true, false) => PlainHttp::Fallback,
             (false, _) if local => PlainHttp::Fallback,
             (false, _) => PlainHttp::Never,
-        }
+        };
+        // Whether https fails is up to everybody on the way there: a password needs more than that.
+        let passwords = named || (asked && config.named_registries.contains(registry));
+        Approach { plain, passwords, verify: Trust::verifies(config, purpose) }
+    }
+
+    /// The hosts (`host[:port]`) that flags name for plain http.
+    fn insecure_hosts(&self) -> impl Iterator<Item = &String> {
+        self.inner.config.insecure_registries.iter().chain(self.inner.config.mirrors.plain_http())
     }
 
     /// The registry of `reference`, pinged by the first who asks.
@@ -263,19 +288,28 @@ impl Client {
         operation: &str,
     ) -> Result<Arc<Endpoint>, RegistryError> {
         let host = reference.registry_host().to_owned();
-        let plain = self.plain_http(&reference.registry, &host, purpose);
-        let verified = !self.inner.trust.skips(&self.inner.config, &reference.registry, &host, purpose);
-        let cell = Arc::clone(locked(&self.inner.endpoints).entry((host.clone(), plain, verified)).or_default());
+        let approach = self.approach(&reference.registry, &host, purpose);
+        let cell = Arc::clone(locked(&self.inner.endpoints).entry((host.clone(), approach)).or_default());
         let connect = async || {
-            let (clients, others) = self.inner.trust.clients(&reference.registry, &host, verified)?;
             let base = Url::parse(&format!("https://{host}/")).map_err(|_invalid| RegistryError::Protocol {
                 operation: operation.to_owned(),
                 host: host.clone(),
                 problem: "is not a host that a URL can name".to_owned(),
             })?;
+            let trust = Arc::clone(&self.inner.trust);
+            let clients = trust.clients(&base, approach.verify).clone();
+            let plain = PlainHosts { registry: approach.passwords, named: self.insecure_hosts().cloned().collect() };
             let meter = Arc::clone(&self.inner.meter);
-            let origin = HttpOrigin { host: host.clone(), base, clients, others, meter };
-            self.connect(&reference.registry, origin, plain, operation).await
+            let origin = HttpOrigin {
+                host: host.clone(),
+                base,
+                clients,
+                trust,
+                verify: approach.verify,
+                plain: Arc::new(plain),
+                meter,
+            };
+            self.connect(&reference.registry, origin, approach.plain, operation).await
         };
         let endpoint = cell.get_or_try_init(connect).await?;
         Ok(Arc::clone(endpoint))
@@ -363,7 +397,7 @@ mod tests {
             ..ClientConfig::default()
         };
         let client = Client::with_keychain(config, Keychain::default()).unwrap();
-        let plain = |host: &str, purpose| client.plain_http(host, host, purpose);
+        let plain = |host: &str, purpose| client.approach(host, host, purpose).plain;
         assert_eq!(plain("other.example", Purpose::Pull), PlainHttp::Never);
         assert_eq!(plain("other.example", Purpose::Push), PlainHttp::Fallback);
         assert_eq!(plain("r.example:5000", Purpose::Pull), PlainHttp::Fallback);
@@ -375,5 +409,24 @@ mod tests {
             assert_eq!(plain(host, Purpose::Pull), PlainHttp::Fallback, "{host}");
         }
         assert_eq!(plain("8.8.8.8", Purpose::Pull), PlainHttp::Never);
+    }
+
+    #[test]
+    fn passwords_go_over_plain_http_where_a_flag_names_the_host() {
+        let config = ClientConfig {
+            insecure: true,
+            insecure_pull: true,
+            insecure_registries: vec!["named.example".to_owned()],
+            named_registries: BTreeSet::from(["destination.example".to_owned()]),
+            ..ClientConfig::default()
+        };
+        let careless = Client::with_keychain(config, Keychain::default()).unwrap();
+        let careful = Client::with_keychain(ClientConfig::default(), Keychain::default()).unwrap();
+        let passwords = |client: &Client, host: &str| client.approach(host, host, Purpose::Pull).passwords;
+        assert!(passwords(&careless, "named.example") && passwords(&careless, "destination.example"));
+        for host in ["base.example", "10.1.2.3:5000", "registry.local"] {
+            assert!(!passwords(&careless, host), "{host}: a Dockerfile named it");
+            assert!(!passwords(&careful, host), "{host}");
+        }
     }
 }

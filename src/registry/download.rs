@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use reqwest::header::{CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Method, Response};
@@ -15,7 +16,7 @@ use super::error::RegistryError;
 use super::transport::{Endpoint, Request, next_chunk};
 use crate::diag::progress::Transfer;
 use crate::fs::Arrival;
-use crate::http::host_of;
+use crate::http::{Flow, Pace, host_of};
 use crate::image::{Descriptor, Digest, Hasher, Reference};
 
 /// Bytes after which a reader is told that they have come.
@@ -76,7 +77,7 @@ impl Client {
             let _slot = self.transfer_slot().await;
             let mut partial = partial.lock().await;
             let label = format!("pull {}", short(&descriptor.digest));
-            let download = Download { endpoint: &endpoint, path, access, operation, descriptor };
+            let download = Download { endpoint: &endpoint, path, access, operation, descriptor, pace: self.pace() };
             let transfer = self.progress().transfer(label, Some(descriptor.size));
             download.attempt(&mut partial, &transfer).await?;
             transfer.done();
@@ -93,6 +94,7 @@ struct Download<'a> {
     access: &'a Access,
     operation: &'a str,
     descriptor: &'a Descriptor,
+    pace: Pace,
 }
 
 impl Download<'_> {
@@ -173,6 +175,7 @@ impl Download<'_> {
         {
             return Err(wrong_size(announced.saturating_add(partial.received())));
         }
+        let mut flow = Flow::new(self.pace);
         loop {
             let received = partial.received();
             let truncated = |source| RegistryError::Truncated {
@@ -182,8 +185,12 @@ impl Download<'_> {
                 received,
                 source,
             };
+            let asked = Instant::now();
             match next_chunk(&mut response, self.operation, host).await {
                 Ok(Some(chunk)) => {
+                    if !flow.keeps_pace(asked, chunk.len()) {
+                        return Err(RegistryError::Slow { operation: operation(), host: host.to_owned() });
+                    }
                     if received + chunk.len() as u64 > expected {
                         return Err(wrong_size(received + chunk.len() as u64));
                     }

@@ -79,6 +79,14 @@ pub enum RegistryError {
         /// How long.
         idle: Duration,
     },
+    /// So little came that the blob would take for ever.
+    #[error("{operation}: hardly anything comes from {host}")]
+    Slow {
+        /// What was asked.
+        operation: String,
+        /// `host:port`.
+        host: String,
+    },
     /// The registry, or its token server, refused.
     #[error("{0}")]
     Refused(Box<Refusal>),
@@ -230,7 +238,7 @@ impl Transient for RegistryError {
                 matches!(refusal.status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504).then_some(refusal.retry_after)
             }
             Self::Transport { source, .. } | Self::Connect { source, .. } => source.is_transient().then_some(None),
-            Self::Truncated { .. } => Some(None),
+            Self::Truncated { .. } | Self::Slow { .. } => Some(None),
             _ => None,
         }
     }
@@ -249,9 +257,11 @@ impl RegistryError {
         }
     }
 
-    /// Whether a host that may speak plain http should be asked so, after https failed like this.
+    /// Whether a host that may speak plain http should be asked so, after https failed like this: no session came about. What
+    /// breaks later broke over TLS; a server that wants a certificate of ours says so only after the handshake (TLS 1.3), and
+    /// may close the connection before it is heard.
     pub(super) fn suggests_plain_http(&self) -> bool {
-        matches!(self, Self::Connect { .. } | Self::Transport { .. } | Self::Stalled { .. })
+        matches!(self, Self::Connect { .. })
     }
 
     /// Whether TLS itself works, and only the server's certificate, or the lack of one of ours, stands in the way.
@@ -284,7 +294,7 @@ impl RegistryError {
 
     /// Whether the server cannot be used at all, rather than not for this.
     pub(super) fn is_outage(&self) -> bool {
-        matches!(self, Self::Connect { .. } | Self::Transport { .. } | Self::Stalled { .. })
+        matches!(self, Self::Connect { .. } | Self::Transport { .. } | Self::Stalled { .. } | Self::Slow { .. })
             || self.status().is_some_and(|status| status >= 500)
     }
 
@@ -384,6 +394,12 @@ fn connect_hint(host: &str, source: &HttpError) -> String {
         format!("if it speaks plain http, allow that with --insecure-registry={host} (or --insecure, --insecure-pull)");
     // The TLS and DNS libraries' own types are not reachable from here, only their words are.
     let causes = source.causes();
+    if source.led_astray().is_some() {
+        return format!(
+            "a server elsewhere must not lead to this machine or its metadata service, nor must the address of {host} change to one \
+             of these: check what resolves the name"
+        );
+    }
     if causes.contains("certificate") {
         return format!(
             "the certificate of {host} is not trusted here: name it or its authority with --registry-certificate={host}=FILE"

@@ -41,7 +41,7 @@ pub(crate) fn manifest(input: &[u8]) {
     let reference = Reference::parse("r.example/fuzzed:1").expect("a reference");
     let platform = Platform::new("linux", "amd64", None);
     let content_type = String::from_utf8_lossy(content_type).into_owned();
-    let document = Document { bytes: bytes.to_vec(), content_type };
+    let document = Document { bytes: bytes.to_vec(), content_type, is_own: true };
     match parse_named(&reference, &document) {
         Ok(Named::Index(index)) => drop(choose(&reference, &index, &platform)),
         Ok(Named::Manifest(manifest)) => {

@@ -26,6 +26,8 @@ pub(super) const MANIFEST_TYPES: &[&str] =
 pub(super) struct Document {
     pub(super) bytes: Vec<u8>,
     pub(super) content_type: String,
+    /// Whether the registry itself sent it, so that its words may be shown.
+    pub(super) is_own: bool,
 }
 
 /// Gives a config by its digest, where it is at hand. It need not be right.
@@ -204,8 +206,9 @@ pub(super) async fn get_document(
         .map(|value| value.split(';').next().unwrap_or_default().trim().to_owned())
         .unwrap_or_default();
     let host = host_of(response.url());
+    let is_own = endpoint.origin.is_own(&response);
     let bytes = read_bounded(response, MAX_DOCUMENT, operation, &host).await?;
-    Ok(Document { bytes, content_type })
+    Ok(Document { bytes, content_type, is_own })
 }
 
 pub(super) fn check(
@@ -257,7 +260,14 @@ pub(super) fn parse_named(reference: &Reference, document: &Document) -> Result<
         #[serde(default)]
         layers: Option<serde::de::IgnoredAny>,
     }
-    let malformed = |error: serde_json::Error| not_an_image(reference, format!("its manifest is malformed: {error}"));
+    let malformed = |error: serde_json::Error| {
+        // The library's message quotes what it has read.
+        let told = match document.is_own {
+            true => error.to_string(),
+            false => format!("line {}, column {}", error.line(), error.column()),
+        };
+        not_an_image(reference, format!("its manifest is malformed: {told}"))
+    };
     let probe: Probe = serde_json::from_slice(&document.bytes).map_err(malformed)?;
     let kind = if probe.media_type.is_empty() { document.content_type.as_str() } else { probe.media_type.as_str() };
     let old = [media_type::DOCKER_MANIFEST_V1, media_type::DOCKER_MANIFEST_V1_SIGNED];
@@ -278,7 +288,8 @@ pub(super) fn parse_named(reference: &Reference, document: &Document) -> Result<
     if media_type::is_manifest(kind) || probe.layers.is_some() {
         return Ok(Named::Manifest(Box::new(serde_json::from_slice(&document.bytes).map_err(malformed)?)));
     }
-    Err(not_an_image(reference, format!("the media type is {kind:?}")))
+    let told = if document.is_own { format!("the media type is {kind:?}") } else { "its manifest is none".to_owned() };
+    Err(not_an_image(reference, told))
 }
 
 /// The image of an index that fits best: the very platform before older variants, then the first.
@@ -324,7 +335,8 @@ mod tests {
 
     fn named(text: &str, content_type: &str) -> Result<&'static str, String> {
         let reference = Reference::parse("r.example/a:1").unwrap();
-        let document = Document { bytes: text.as_bytes().to_vec(), content_type: content_type.to_owned() };
+        let document =
+            Document { bytes: text.as_bytes().to_vec(), content_type: content_type.to_owned(), is_own: true };
         match parse_named(&reference, &document) {
             Ok(Named::Manifest(_)) => Ok("manifest"),
             Ok(Named::Index(_)) => Ok("index"),

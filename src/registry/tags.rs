@@ -1,5 +1,7 @@
 //! Tags of a repository whose images are not built on but kept: read without their parts, listed, deleted.
 
+use std::time::Duration;
+
 use reqwest::header::{HeaderMap, LINK};
 use reqwest::{Method, Url};
 
@@ -17,6 +19,10 @@ const MAX_PAGE: usize = 16 << 20;
 const PAGE: usize = 1000;
 /// Pages without end are those of a server that does not know what it says.
 const MAX_PAGES: usize = 10_000;
+/// Bytes of memory for all tags together: some hundred thousand of the longest.
+const MAX_TAGS: usize = 64 << 20;
+/// How long the whole list may take.
+const TIME_LIMIT: Duration = Duration::from_secs(1800);
 
 impl Client {
     /// The manifest that a tag or digest names, verified where its digest is known; `None` if there is none.
@@ -68,8 +74,15 @@ impl Client {
     /// All tags of a repository; none where there is no such repository.
     ///
     /// # Errors
-    /// The registry cannot be reached, refuses, or has no list of tags.
+    /// The registry cannot be reached, refuses, has no list of tags, or one without end.
     pub async fn tags(&self, repository: &Reference) -> Result<Vec<String>, RegistryError> {
+        let listed = tokio::time::timeout(TIME_LIMIT, self.list_tags(repository)).await;
+        listed.unwrap_or_else(|_elapsed| {
+            Err(endless(repository, &format!("takes more than {} minutes", TIME_LIMIT.as_secs() / 60)))
+        })
+    }
+
+    async fn list_tags(&self, repository: &Reference) -> Result<Vec<String>, RegistryError> {
         #[derive(serde::Deserialize)]
         struct Page {
             #[serde(default)]
@@ -79,7 +92,7 @@ impl Client {
         let access = Access::pull(&repository.repository);
         let (operation, access) = (operation.as_str(), &access);
         let first = format!("{}/tags/list?n={PAGE}", repository.repository);
-        let (mut tags, mut next): (Vec<String>, Option<Url>) = (Vec::new(), None);
+        let (mut tags, mut next, mut size): (Vec<String>, Option<Url>, usize) = (Vec::new(), None, 0);
         for _ in 0..MAX_PAGES {
             let (first, asked) = (first.as_str(), &next);
             let page = self.with_endpoint(repository, Purpose::Pull, operation, |endpoint| async move {
@@ -104,13 +117,17 @@ impl Client {
                 Err(error) if error.status() == Some(404) => return Ok(tags),
                 other => other?,
             };
+            size += found.iter().map(|tag| size_of::<String>() + tag.len()).sum::<usize>();
+            if size > MAX_TAGS {
+                return Err(endless(repository, &format!("needs more than {MAX_TAGS} bytes")));
+            }
             tags.extend(found);
             if following.is_none() || following == next {
-                break;
+                return Ok(tags);
             }
             next = following;
         }
-        Ok(tags)
+        Err(endless(repository, &format!("has more than {MAX_PAGES} pages")))
     }
 
     /// Deletes the manifest of a digest, with all its tags; `false` where there is none.
@@ -130,6 +147,14 @@ impl Client {
             Ok(response.status().as_u16() != 404)
         })
         .await
+    }
+}
+
+fn endless(repository: &Reference, problem: &str) -> RegistryError {
+    RegistryError::Protocol {
+        operation: format!("list the tags of {}", repository.without_tag()),
+        host: repository.registry_host().to_owned(),
+        problem: format!("has a list of tags that {problem}"),
     }
 }
 

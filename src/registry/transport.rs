@@ -12,8 +12,9 @@ use super::blob_upload::RequestLimit;
 use super::body::{Activity, Payload, RESPONSE_LIMIT};
 use super::error::{Refusal, RegistryError, RemoteError};
 use super::traffic::Meter;
+use super::trust::{self, Trust};
 use crate::diag::redact;
-use crate::http::{HttpClients, host_of, is_link_local, is_loopback, retry_after};
+use crate::http::{HttpClients, LedAstray, host_of, is_loopback, retry_after};
 
 /// How long a response may be silent between two pieces of its body.
 const BODY_LIMIT: Duration = Duration::from_secs(60);
@@ -25,7 +26,7 @@ const MAX_ERROR_BODY: usize = 64 << 10;
 /// How much of an error page that is not JSON is shown.
 const MAX_ERROR_TEXT: usize = 300;
 
-/// Where a registry is, and the HTTP clients that lead there.
+/// Where a registry is, and the HTTP clients that lead there and on from there.
 #[derive(Debug, Clone)]
 pub(super) struct HttpOrigin {
     /// `host[:port]`, for messages.
@@ -34,31 +35,50 @@ pub(super) struct HttpOrigin {
     pub(super) base: Url,
     /// For the registry itself.
     pub(super) clients: HttpClients,
-    /// For token servers and storage on other hosts: they are shown no client certificate.
-    pub(super) others: HttpClients,
+    /// For token servers and storage elsewhere: each is checked in its own way.
+    pub(super) trust: Arc<Trust>,
+    /// Whether certificates are checked where nothing is said of a server.
+    pub(super) verify: bool,
+    /// Where credentials may go over plain http.
+    pub(super) plain: Arc<PlainHosts>,
     /// What goes there and comes from there.
     pub(super) meter: Arc<Meter>,
 }
 
+/// Where credentials may go over plain http.
+#[derive(Debug, Default)]
+pub(super) struct PlainHosts {
+    /// The registry itself.
+    pub(super) registry: bool,
+    /// `host[:port]` that flags name.
+    pub(super) named: Vec<String>,
+}
+
 impl HttpOrigin {
     /// The client that may speak to `url`.
-    pub(super) fn client_for(&self, url: &Url) -> &reqwest::Client {
-        let own = url.host_str() == self.base.host_str();
-        if own { self.clients.for_url(url) } else { self.others.for_url(url) }
-    }
-
-    /// Whether a registry out there wants us to ask this machine, or the service that hands out the machine's credentials.
-    pub(super) fn points_inside(&self, url: &Url) -> bool {
-        let inside = |url: &Url| {
-            let host = url.host_str().unwrap_or_default();
-            is_loopback(host) || is_link_local(host)
-        };
-        inside(url) && !inside(&self.base)
+    pub(super) fn client_for(&self, url: &Url) -> Result<&reqwest::Client, LedAstray> {
+        let own = trust::server(url) == trust::server(&self.base);
+        let clients = if own { &self.clients } else { self.trust.clients(url, self.verify) };
+        clients.for_lead(&self.base, url)
     }
 
     /// Whether credentials for this registry may go to `url`.
     fn owns(&self, url: &Url) -> bool {
         url.origin() == self.base.origin()
+    }
+
+    /// Whether an answer is the registry's own, whose words may be shown: others may be those of a server that it only led us to.
+    pub(super) fn is_own(&self, response: &Response) -> bool {
+        self.owns(response.url())
+    }
+
+    /// Whether the way to `url` is one for credentials: encrypted, within this machine, or what the user asked for.
+    pub(super) fn may_carry_credentials(&self, url: &Url) -> bool {
+        let host = url.host_str().unwrap_or_default();
+        url.scheme() == "https"
+            || is_loopback(host)
+            || (self.plain.registry && url.host_str() == self.base.host_str())
+            || self.plain.named.contains(&host_of(url))
     }
 }
 
@@ -126,12 +146,16 @@ impl Endpoint {
         let status = response.status();
         let host = host_of(response.url());
         let wait = retry_after(response.headers());
-        let remote = match read_bounded(response, MAX_ERROR_BODY, request.operation, &host).await {
-            Ok(body) => error_body(&body),
-            Err(error) => {
-                tracing::debug!(%error, "the body of an error could not be read");
-                Vec::new()
+        let remote = if self.origin.is_own(&response) {
+            match read_bounded(response, MAX_ERROR_BODY, request.operation, &host).await {
+                Ok(body) => error_body(&body),
+                Err(error) => {
+                    tracing::debug!(%error, "the body of an error could not be read");
+                    Vec::new()
+                }
             }
+        } else {
+            Vec::new()
         };
         RegistryError::Refused(Box::new(Refusal {
             operation: request.operation.to_owned(),
@@ -139,7 +163,7 @@ impl Endpoint {
             token_server: None,
             status,
             remote,
-            credentials: self.authenticator.describe(request.access).await,
+            credentials: self.authenticator.describe(&self.origin, request.access).await,
             scopes: self.authenticator.asked_scopes(request.access).await,
             retry_after: wait,
         }))
@@ -169,8 +193,11 @@ impl Endpoint {
         let host = host_of(&url);
         let owns = self.origin.owns(&url);
         tracing::debug!(method = %request.method, url = %redact::url(url.as_str()), authorized = owns && sent.header.is_some(), "request");
-        let mut builder =
-            self.origin.client_for(&url).request(request.method.clone(), url).headers(request.headers.clone());
+        let client = self
+            .origin
+            .client_for(&url)
+            .map_err(|astray| self.protocol(request.operation, format!("leads astray: {astray}")))?;
+        let mut builder = client.request(request.method.clone(), url).headers(request.headers.clone());
         if owns && let Some(header) = &sent.header {
             builder = builder.header(AUTHORIZATION, header);
         }
@@ -203,6 +230,7 @@ impl Endpoint {
             })?
             .map_err(|error| RegistryError::from_http(request.operation, &host, error))?;
         tracing::debug!(status = response.status().as_u16(), host = %host, "response");
+        self.origin.clients.settle(&self.origin.base, &response);
         if request.method != Method::HEAD {
             self.origin.meter.answer(response.content_length().unwrap_or_default());
         }
@@ -228,8 +256,13 @@ impl Endpoint {
                 return Err(self.protocol(operation, format!("leads from https to plain http, to {shown}: refused")));
             }
         }
-        if !matches!(url.scheme(), "http" | "https") || self.origin.points_inside(&url) {
-            return Err(self.protocol(operation, format!("leads to {}: refused", redact::url(url.as_str()))));
+        let refused =
+            |why: &str| self.protocol(operation, format!("leads to {}: refused{why}", redact::url(url.as_str())));
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(refused(""));
+        }
+        if let Err(astray) = self.origin.client_for(&url) {
+            return Err(refused(&format!(", {astray}")));
         }
         Ok(url)
     }

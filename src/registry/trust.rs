@@ -1,76 +1,144 @@
-//! Which certificate authorities, client certificates and exceptions hold for which registry.
+//! Which certificate authorities, client certificates and exceptions hold for which server.
+//!
+//! Each holds for the `host:port` that it names, whatever the request is for: a token server or a storage on another host is
+//! checked as if nothing had been said, unless something was said of it. What is said of all registries holds for all servers.
 
 use std::collections::BTreeMap;
+
+use reqwest::Url;
 
 use super::client::{ClientConfig, Purpose};
 use super::error::RegistryError;
 use crate::http::{HttpClients, SetupError, TlsSettings};
+use crate::image::reference::DOCKER_HUB;
 
-/// The TLS settings of all registries, from files that are read once.
+/// The clients for all servers, with files that are read once.
+#[derive(Debug)]
 pub(super) struct Trust {
-    general: HttpClients,
-    /// By `host[:port]`: what it is checked with, without and with our own certificate.
-    named: BTreeMap<String, Named>,
+    /// For servers that nothing is said of.
+    general: Clients,
+    /// By `host:port`.
+    named: BTreeMap<String, Clients>,
 }
 
-#[derive(Default)]
-struct Named {
-    anonymous: TlsSettings,
-    identified: TlsSettings,
+/// The clients for one server, for requests that check certificates and those that do not.
+#[derive(Debug)]
+struct Clients {
+    verified: HttpClients,
+    /// For `--skip-tls-verify` and its like; there where they are given.
+    unverified: Option<HttpClients>,
+}
+
+impl Clients {
+    fn new(verified: HttpClients, config: &ClientConfig, settings: &TlsSettings) -> Result<Self, SetupError> {
+        let unverified = if config.skip_tls_verify || config.skip_tls_verify_pull {
+            let mut settings = settings.clone();
+            settings.skip_verification();
+            Some(verified.with_tls(settings)?)
+        } else {
+            None
+        };
+        Ok(Self { verified, unverified })
+    }
+
+    fn get(&self, verify: bool) -> &HttpClients {
+        self.unverified.as_ref().filter(|_| !verify).unwrap_or(&self.verified)
+    }
 }
 
 impl Trust {
     pub(super) fn new(config: &ClientConfig) -> Result<Self, RegistryError> {
         let setup = |source| RegistryError::Setup { source };
-        let general = HttpClients::new(&config.user_agent).map_err(setup)?;
-        let mut named: BTreeMap<String, Named> = BTreeMap::new();
+        let mut settings: BTreeMap<String, TlsSettings> = BTreeMap::new();
         for (host, path) in &config.certificates {
-            let settings = named.entry(host.clone()).or_default();
-            settings.anonymous.trust(path).map_err(SetupError::from).map_err(setup)?;
-            settings.identified.trust(path).map_err(SetupError::from).map_err(setup)?;
+            settings.entry(server_named(host)).or_default().trust(path).map_err(SetupError::from).map_err(setup)?;
         }
         for (host, certificate, key) in &config.client_certificates {
-            let settings = named.entry(host.clone()).or_default();
-            settings.identified.identify(certificate, key).map_err(SetupError::from).map_err(setup)?;
-            // A key that does not go with its certificate is told now, not when the image is to be pushed.
-            general.with_tls(settings.identified.clone()).map_err(setup)?;
+            settings
+                .entry(server_named(host))
+                .or_default()
+                .identify(certificate, key)
+                .map_err(SetupError::from)
+                .map_err(setup)?;
         }
-        Ok(Self { general, named })
+        for host in &config.skip_tls_verify_registries {
+            settings.entry(server_named(host)).or_default().skip_verification();
+        }
+        let general = HttpClients::new(&config.user_agent).map_err(setup)?;
+        // A key that does not go with its certificate is told now, not when the image is to be pushed.
+        let named = settings.into_iter().map(|(server, settings)| -> Result<_, SetupError> {
+            let clients = Clients::new(general.with_tls(settings.clone())?, config, &settings)?;
+            Ok((server, clients))
+        });
+        let named = named.collect::<Result<_, _>>().map_err(setup)?;
+        Ok(Self { named, general: Clients::new(general, config, &TlsSettings::default()).map_err(setup)? })
     }
 
     /// The clients for servers that no setting is about.
     pub(super) fn others(&self) -> &HttpClients {
-        &self.general
+        self.general.get(true)
     }
 
-    /// Whether the certificate of a registry is not checked.
-    pub(super) fn skips(&self, config: &ClientConfig, registry: &str, host: &str, purpose: Purpose) -> bool {
-        let all = match purpose {
-            Purpose::Pull => config.skip_tls_verify_pull,
-            Purpose::Push => config.skip_tls_verify,
-        };
-        all || config.skip_tls_verify_registries.iter().any(|named| named == registry || named == host)
-    }
-
-    /// The clients for a registry itself, and for the token servers and storage it leads to: these are checked in the same way, but
-    /// shown no certificate.
-    pub(super) fn clients(
-        &self,
-        registry: &str,
-        host: &str,
-        verified: bool,
-    ) -> Result<(HttpClients, HttpClients), RegistryError> {
-        let named = self.named.get(registry).or_else(|| self.named.get(host));
-        if named.is_none() && verified {
-            return Ok((self.general.clone(), self.general.clone()));
+    /// Whether certificates are checked at all.
+    pub(super) fn verifies(config: &ClientConfig, purpose: Purpose) -> bool {
+        match purpose {
+            Purpose::Pull => !config.skip_tls_verify_pull,
+            Purpose::Push => !config.skip_tls_verify,
         }
-        let clients = |settings: Option<&TlsSettings>| {
-            let mut settings = settings.cloned().unwrap_or_default();
-            if !verified {
-                settings.skip_verification();
-            }
-            self.general.with_tls(settings).map_err(|source| RegistryError::Setup { source })
+    }
+
+    /// The clients for the server of `url`.
+    pub(super) fn clients(&self, url: &Url, verify: bool) -> &HttpClients {
+        self.named.get(&server(url)).unwrap_or(&self.general).get(verify)
+    }
+}
+
+/// `host:port` of a URL.
+pub(super) fn server(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default().trim_end_matches('.');
+    format!("{host}:{}", url.port_or_known_default().unwrap_or_default())
+}
+
+/// `host:port` of the server that a flag means by `host[:port]`: one without a port is that of https.
+fn server_named(host: &str) -> String {
+    let host = if matches!(host, DOCKER_HUB | "index.docker.io") { "registry-1.docker.io" } else { host };
+    // What is no host names no server.
+    Url::parse(&format!("https://{host}/")).map_or_else(|_invalid| host.to_owned(), |url| server(&url))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_means_one_server() {
+        let url = |text: &str| server(&Url::parse(text).unwrap());
+        assert_eq!(server_named("R.example"), url("https://r.example./v2/"));
+        assert_eq!(server_named("r.example:5443"), url("https://r.example:5443/"));
+        assert_eq!(server_named("docker.io"), url("https://registry-1.docker.io/v2/"));
+        assert_eq!(server_named("[::1]:5000"), url("http://[::1]:5000/"));
+        assert_ne!(server_named("r.example"), url("https://r.example:5443/"));
+        assert_ne!(server_named("r.example"), url("https://auth.r.example/"));
+    }
+
+    #[test]
+    fn an_exception_is_for_the_server_that_it_names() {
+        let config = |all| ClientConfig {
+            skip_tls_verify_registries: vec!["r.example:5443".to_owned()],
+            skip_tls_verify: all,
+            ..ClientConfig::default()
         };
-        Ok((clients(named.map(|named| &named.identified))?, clients(named.map(|named| &named.anonymous))?))
+        let unverified = |all, text: &str, purpose| {
+            let config = config(all);
+            let trust = Trust::new(&config).unwrap();
+            let clients = trust.clients(&Url::parse(text).unwrap(), Trust::verifies(&config, purpose));
+            format!("{clients:?}").contains("unverified: true")
+        };
+        assert!(unverified(false, "https://r.example:5443/v2/", Purpose::Pull));
+        for other in ["https://r.example/", "https://r.example:5444/token", "https://auth.example:5443/token"] {
+            assert!(!unverified(false, other, Purpose::Push), "{other}");
+            assert!(!unverified(true, other, Purpose::Pull), "{other}");
+            assert!(unverified(true, other, Purpose::Push), "{other}: --skip-tls-verify is for all");
+        }
     }
 }

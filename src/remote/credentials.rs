@@ -9,8 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::diag::redact::Secret;
-use crate::http::host_of;
-use crate::location::HttpLocation;
+use crate::http::{host_of, is_loopback};
+use crate::location::{GitLocation, HttpLocation};
 
 /// The user name that git hosts expect beside a token.
 const TOKEN_USER: &str = "x-access-token";
@@ -56,15 +56,21 @@ pub fn http_authorization(lookup: &Lookup, location: &HttpLocation) -> Option<Se
     })
 }
 
-/// What a git server is told: the secret `GIT_AUTH_HEADER.<host>` or `GIT_AUTH_TOKEN.<host>`, and for the build's own server
-/// (`is_main`) also those without a host.
-pub fn git_authorization(lookup: &Lookup, host: &str, is_main: bool) -> Option<GitAuthorization> {
+/// What the server of a repository is told: the secret `GIT_AUTH_HEADER.<host>` or `GIT_AUTH_TOKEN.<host>`, and for the server that
+/// the build itself names (`is_main`) also those without a host. Only that one is told anything over plain http, and then what is
+/// for no host in particular stays here. `<scheme>://<host>` in place of the host is one that is told over that scheme alone.
+pub fn git_authorization(lookup: &Lookup, location: &GitLocation, is_main: bool) -> Option<GitAuthorization> {
+    let scheme = location.remote.split_once("://").map(|(scheme, _)| scheme).filter(|_| !location.is_ssh())?;
+    let host = location.host();
     let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
-    let mut suffixes = vec![format!(".{host}")];
+    if scheme != "https" && !is_main {
+        return None;
+    }
+    let mut suffixes = vec![format!(".{scheme}://{host}"), format!(".{host}")];
     if name != host {
         suffixes.push(format!(".{name}"));
     }
-    if is_main {
+    if is_main && (scheme == "https" || is_loopback(name)) {
         suffixes.push(String::new());
     }
     suffixes.into_iter().find_map(|suffix| {
@@ -123,17 +129,34 @@ mod tests {
     #[test]
     fn the_general_git_secret_is_for_the_main_server() {
         let secrets = lookup(&[("GIT_AUTH_TOKEN", "general"), ("GIT_AUTH_HEADER.h.example", "basic dTpw")]);
-        let asked = |host: &str, is_main| match git_authorization(&secrets, host, is_main) {
+        assert_eq!(told(&secrets, "https://x.example/a.git", true), "x-access-token:general");
+        assert_eq!(told(&secrets, "https://x.example/a.git", false), "nothing");
+        assert_eq!(told(&secrets, "https://h.example:8443/a.git", false), "u:p");
+        assert_eq!(told(&secrets, "ssh://git@h.example/a.git", true), "nothing");
+        let other = lookup(&[("GIT_AUTH_HEADER", "Bearer abc")]);
+        assert_eq!(told(&other, "https://h/a.git", true), "Bearer abc");
+    }
+
+    #[test]
+    fn plain_http_is_for_the_server_that_is_named_so() {
+        let secrets = lookup(&[("GIT_AUTH_TOKEN", "general"), ("GIT_AUTH_TOKEN.h.example", "t")]);
+        assert_eq!(told(&secrets, "http://h.example/a.git", true), "x-access-token:t");
+        assert_eq!(told(&secrets, "http://h.example/sub.git", false), "nothing");
+        assert_eq!(told(&secrets, "http://x.example/a.git", true), "nothing");
+        assert_eq!(told(&secrets, "http://127.0.0.1:80/a.git", true), "x-access-token:general");
+        let own = lookup(&[("GIT_AUTH_TOKEN.https://h.example", "own")]);
+        assert_eq!(told(&own, "https://h.example/sub.git", false), "x-access-token:own");
+        for other in ["http://h.example/a.git", "https://h.example:8443/a.git"] {
+            assert_eq!(told(&own, other, true), "nothing", "{other}");
+        }
+    }
+
+    fn told(secrets: &Lookup, url: &str, is_main: bool) -> String {
+        let location = GitLocation::parse(url).unwrap().unwrap();
+        match git_authorization(secrets, &location, is_main) {
             Some(GitAuthorization::Basic { user, password }) => format!("{user}:{}", password.reveal()),
             Some(GitAuthorization::Header(header)) => header.reveal().clone(),
             None => "nothing".to_owned(),
-        };
-        assert_eq!(asked("x.example", true), "x-access-token:general");
-        assert_eq!(asked("x.example", false), "nothing");
-        assert_eq!(asked("h.example:8443", false), "u:p");
-        let other = lookup(&[("GIT_AUTH_HEADER", "Bearer abc")]);
-        assert!(
-            matches!(git_authorization(&other, "h", true), Some(GitAuthorization::Header(value)) if value.reveal() == "Bearer abc")
-        );
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use reqwest::header::{AUTHORIZATION, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE};
 use reqwest::{Method, Response, StatusCode, Url};
@@ -11,7 +11,9 @@ use reqwest::{Method, Response, StatusCode, Url};
 use crate::diag::progress::Progress;
 use crate::diag::redact::{self, Secret};
 use crate::diag::with_causes;
-use crate::http::{self, HttpClients, HttpError, Interrupted, RetryPolicy, Transient, host_of, retry_after};
+use crate::http::{
+    self, Flow, HttpClients, HttpError, Interrupted, Pace, RetryPolicy, Transient, host_of, retry_after,
+};
 use crate::image::Digest;
 use crate::location::HttpLocation;
 
@@ -79,6 +81,14 @@ pub enum DownloadError {
         host: String,
         /// How long.
         idle: Duration,
+    },
+    /// So little came that the file would take for ever.
+    #[error("fetch {url}: hardly anything comes from {host}")]
+    Slow {
+        /// The file, without credentials.
+        url: String,
+        /// `host[:port]`.
+        host: String,
     },
     /// The server refused.
     #[error("fetch {url}: invalid response status {status} from {host}")]
@@ -157,7 +167,7 @@ impl Transient for DownloadError {
     fn transient(&self) -> Option<Option<Duration>> {
         match self {
             Self::Transport { source, .. } => source.is_transient().then_some(None),
-            Self::Truncated { .. } => Some(None),
+            Self::Truncated { .. } | Self::Slow { .. } => Some(None),
             Self::Status { status, retry_after, .. } => {
                 matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504).then_some(*retry_after)
             }
@@ -186,6 +196,7 @@ impl DownloadError {
 pub struct Downloader {
     pub(super) clients: HttpClients,
     pub(super) policy: RetryPolicy,
+    pub(super) pace: Pace,
     pub(super) progress: Progress,
 }
 
@@ -196,7 +207,13 @@ impl Downloader {
     /// The HTTP library cannot start.
     pub fn new(policy: RetryPolicy, progress: Progress) -> Result<Self, DownloadError> {
         let clients = HttpClients::new(http::USER_AGENT).map_err(DownloadError::Setup)?;
-        Ok(Self { clients, policy, progress })
+        Ok(Self { clients, policy, pace: Pace::default(), progress })
+    }
+
+    /// The same with another least pace of bodies.
+    #[must_use]
+    pub fn with_pace(self, pace: Pace) -> Self {
+        Self { pace, ..self }
     }
 
     /// Fetches a file into `directory`, under its own name. `authorization` is sent to the URL's own scheme, host and port and to
@@ -215,7 +232,7 @@ impl Downloader {
         let authorization = authorization.map(|secret| header(secret, &shown)).transpose()?;
         let path = directory.join(location.file_name());
         let exchange = Exchange { clients: &self.clients, location, authorization, shown: &shown };
-        let transfer = Transfer { exchange, progress: &self.progress, checksum, path: &path };
+        let transfer = Transfer { exchange, pace: self.pace, progress: &self.progress, checksum, path: &path };
         http::run(&self.policy, &format!("fetch {shown}"), || transfer.attempt()).await
     }
 
@@ -282,6 +299,7 @@ pub(super) fn header(secret: &Secret<String>, shown: &str) -> Result<HeaderValue
 /// One file on its way.
 struct Transfer<'a> {
     exchange: Exchange<'a>,
+    pace: Pace,
     progress: &'a Progress,
     checksum: Option<&'a Digest>,
     path: &'a Path,
@@ -296,8 +314,8 @@ impl Transfer<'_> {
         let mut spool = Spool::create(self.path)?;
         let progress =
             self.progress.transfer(format!("fetch {}", exchange.location.file_name()), response.content_length());
-        let (mut hasher, host) = (self.hasher(), host_of(response.url()));
-        while let Some(piece) = exchange.next_piece(&mut response, &host).await? {
+        let (mut hasher, mut flow, host) = (self.hasher(), Flow::new(self.pace), host_of(response.url()));
+        while let Some(piece) = exchange.next_piece(&mut response, &host, &mut flow).await? {
             hasher.update(&piece);
             if hasher.bytes() > MAX_SIZE {
                 return Err(DownloadError::TooLarge { url: exchange.shown.to_owned(), limit: MAX_SIZE });
@@ -369,7 +387,13 @@ impl Exchange<'_> {
         ours: bool,
         rest: Option<&Rest>,
     ) -> Result<Response, DownloadError> {
-        let mut request = self.clients.for_url(url).request(method.clone(), url.clone());
+        let host = host_of(url);
+        let client = self.clients.for_lead(self.location.url(), url).map_err(|astray| DownloadError::Redirect {
+            url: self.shown.to_owned(),
+            host: host_of(self.location.url()),
+            problem: format!("leads to {}: refused, {astray}", redact::url(url.as_str())),
+        })?;
+        let mut request = client.request(method.clone(), url.clone());
         if let Some(Rest { from, validator }) = rest {
             request = request.header(RANGE, format!("bytes={from}-")).header(IF_RANGE, validator);
         }
@@ -377,9 +401,12 @@ impl Exchange<'_> {
             request = request.header(AUTHORIZATION, authorization);
         }
         tracing::debug!(url = %redact::url(url.as_str()), authorized = ours && self.authorization.is_some(), "{method}");
-        let host = host_of(url);
         match tokio::time::timeout(RESPONSE_LIMIT, request.send()).await {
-            Ok(answer) => answer.map_err(|error| self.transport(error, &host)),
+            Ok(answer) => {
+                let answer = answer.map_err(|error| self.transport(error, &host))?;
+                self.clients.settle(self.location.url(), &answer);
+                Ok(answer)
+            }
             Err(_elapsed) => Err(self.stalled(&host, RESPONSE_LIMIT)),
         }
     }
@@ -411,15 +438,22 @@ impl Exchange<'_> {
         &self,
         response: &mut Response,
         host: &str,
+        flow: &mut Flow,
     ) -> Result<Option<bytes::Bytes>, DownloadError> {
-        match tokio::time::timeout(BODY_LIMIT, response.chunk()).await {
+        let asked = Instant::now();
+        let piece = match tokio::time::timeout(BODY_LIMIT, response.chunk()).await {
             Ok(piece) => piece.map_err(|error| DownloadError::Truncated {
                 url: self.shown.to_owned(),
                 host: host.to_owned(),
                 source: HttpError::new(error),
-            }),
-            Err(_elapsed) => Err(self.stalled(host, BODY_LIMIT)),
+            })?,
+            Err(_elapsed) => return Err(self.stalled(host, BODY_LIMIT)),
+        };
+        let Some(piece) = piece else { return Ok(None) };
+        if !flow.keeps_pace(asked, piece.len()) {
+            return Err(DownloadError::Slow { url: self.shown.to_owned(), host: host.to_owned() });
         }
+        Ok(Some(piece))
     }
 
     fn transport(&self, error: reqwest::Error, host: &str) -> DownloadError {

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::Sender;
 
 use crate::diag::progress::Transfer;
 use crate::diag::redact::Secret;
-use crate::http::{self, host_of};
+use crate::http::{self, Flow, host_of};
 use crate::location::HttpLocation;
 
 use super::http::{DownloadError, Downloader, Exchange, Rest, header};
@@ -56,8 +56,8 @@ impl Downloader {
             self.progress.transfer(format!("fetch {}", exchange.location.file_name()), response.content_length())
         });
         let host = host_of(response.url());
-        let mut skip = skip;
-        while let Some(mut piece) = exchange.next_piece(&mut response, &host).await? {
+        let (mut skip, mut flow) = (skip, Flow::new(self.pace));
+        while let Some(mut piece) = exchange.next_piece(&mut response, &host, &mut flow).await? {
             let known = skip.min(piece.len());
             skip -= known;
             let piece = piece.split_off(known);

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::support::git::{COMMIT_TIME, Repository};
 use crate::support::program::{run, stdout};
+use crate::support::tls;
 use crate::support::web::{Answer, Asked, Web, lookup};
 
 /// Repositories and a server of them.
@@ -42,22 +43,7 @@ impl Server {
     }
 
     fn check_out_with(&self, rest: &str, secrets: &[(&str, &str)]) -> Result<Files, GitError> {
-        let url = self.web.url(rest);
-        let directory = tempfile::tempdir().unwrap();
-        let request = GitRequest {
-            location: GitLocation::parse(&url).unwrap().unwrap(),
-            secrets: lookup(secrets),
-            ssh: SshAccess::default(),
-            retry: RetryPolicy {
-                attempts: 3,
-                first_pause: Duration::from_millis(1),
-                longest_pause: Duration::from_millis(4),
-            },
-            progress: Progress::hidden(),
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let checkout = runtime.block_on(checkout(&request, &directory.path().join("checkout")))?;
-        Ok(Files { checkout, place: directory })
+        check_out(GitLocation::parse(&self.web.url(rest)).unwrap().unwrap(), secrets)
     }
 
     fn refused(&self, rest: &str) -> String {
@@ -66,6 +52,17 @@ impl Server {
             Err(error) => with_causes(&error),
         }
     }
+}
+
+fn check_out(location: GitLocation, secrets: &[(&str, &str)]) -> Result<Files, GitError> {
+    let directory = tempfile::tempdir().unwrap();
+    let retry =
+        RetryPolicy { attempts: 3, first_pause: Duration::from_millis(1), longest_pause: Duration::from_millis(4) };
+    let (secrets, ssh, progress) = (lookup(secrets), SshAccess::default(), Progress::hidden());
+    let request = GitRequest { location, secrets, ssh, retry, progress };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let checkout = runtime.block_on(checkout(&request, &directory.path().join("checkout")))?;
+    Ok(Files { checkout, place: directory })
 }
 
 /// A checkout, there until it is dropped.
@@ -339,6 +336,45 @@ fn another_scheme_is_sent_as_a_header() {
     history(&server);
     let files = server.check_out_with("/app.git", &[("GIT_AUTH_HEADER", "Bearer hunter2")]).unwrap();
     assert_eq!(files.read("version"), "2\n");
+}
+
+/// A repository on https, and a submodule of it on the same host by plain http: what https may hear, http must not.
+#[test]
+fn credentials_do_not_go_to_a_submodule_over_plain_http() {
+    let directory = tempfile::tempdir().unwrap();
+    let private = || Web::serve_git(directory.path().to_owned(), wants(TOKEN_LOGIN));
+    let (plain, behind_tls) = (private(), private());
+    let secure = tls::before(behind_tls.address(), tls::acceptor(directory.path(), &["http/1.1"]));
+    let module = Repository::new(directory.path(), "module");
+    module.file("inside", "1\n");
+    let commit = module.commit("main");
+    let with_module = |name: &str, url: &str| {
+        let app = Repository::new(directory.path(), name);
+        app.file(".gitmodules", &format!("[submodule \"m\"]\n\tpath = m\n\turl = {url}\n"));
+        app.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{commit},m")]);
+        app.git(&["add", ".gitmodules"]);
+        app.git(&["commit", "--quiet", "--message", "m"]);
+        app.publish("HEAD:refs/heads/main");
+    };
+    with_module("downgraded", &plain.url("/module.git"));
+    let own = format!("GIT_AUTH_TOKEN.https://{secure}");
+    for (id, value) in [
+        ("GIT_AUTH_TOKEN", "hunter2"),
+        ("GIT_AUTH_TOKEN.127.0.0.1", "hunter2"),
+        ("GIT_AUTH_HEADER.127.0.0.1", TOKEN_LOGIN),
+        (own.as_str(), "hunter2"),
+    ] {
+        let mut location = GitLocation::parse(&format!("https://{secure}/downgraded.git")).unwrap().unwrap();
+        location.skip_tls_verify = true;
+        let error = check_out(location, &[(id, value)]).err().unwrap();
+        assert!(
+            with_causes(&error).contains(&format!("check out the submodule m: fetch {}", plain.url("/module.git")))
+        );
+        assert!(error.hint().is_some(), "{error:?}");
+    }
+    assert!(behind_tls.authorizations().iter().any(Option::is_some), "https hears who asks");
+    assert!(plain.asked().len() >= 4);
+    assert!(plain.authorizations().iter().all(Option::is_none), "{:?}", plain.asked());
 }
 
 #[test]

@@ -52,6 +52,12 @@ pub enum BucketError {
         #[source]
         source: Said,
     },
+    /// So little came that the object would take for ever.
+    #[error("fetch {location}: hardly anything comes")]
+    Slow {
+        /// The object, without a signature.
+        location: String,
+    },
     /// Nothing came for too long.
     #[error("fetch {location}: nothing came for {} seconds", idle.as_secs())]
     Stalled {

@@ -11,7 +11,7 @@ mod gcs;
 mod s3;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -21,7 +21,7 @@ use object_store::{GetOptions, ObjectStore, RetryConfig};
 pub use error::BucketError;
 
 use crate::diag::progress::Progress;
-use crate::http::{HttpClients, USER_AGENT};
+use crate::http::{Flow, HttpClients, Pace, USER_AGENT};
 use crate::location::{BucketLocation, BucketService};
 use clients::StoreClients;
 use tokio::sync::mpsc::Sender;
@@ -68,12 +68,17 @@ pub(super) async fn stream(
     let found = opened.store.get_opts(&key, GetOptions::default()).await.map_err(failed)?;
     let transfer = progress.transfer(format!("fetch {shown}"), Some(found.meta.size));
     let mut stream = found.into_stream();
+    let mut flow = Flow::new(Pace::default());
     loop {
+        let asked = Instant::now();
         let Ok(piece) = tokio::time::timeout(SILENCE_LIMIT, stream.next()).await else {
             return Err(BucketError::Stalled { location: shown, idle: SILENCE_LIMIT });
         };
         let Some(piece) = piece else { break };
         let piece = piece.map_err(failed)?;
+        if !flow.keeps_pace(asked, piece.len()) {
+            return Err(BucketError::Slow { location: shown });
+        }
         transfer.add(piece.len() as u64);
         if pieces.send(piece).await.is_err() {
             return Ok(());

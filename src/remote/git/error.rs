@@ -156,7 +156,8 @@ impl GitError {
                     Some("give the build a key for this server: --ssh default=KEYFILE, or --ssh default for the agent at $SSH_AUTH_SOCK".to_owned())
                 }
                 (git2::ErrorCode::Auth, _) => Some(
-                    "give the credentials as --secret id=GIT_AUTH_TOKEN (or GIT_AUTH_HEADER); GIT_AUTH_TOKEN.HOST for one host"
+                    "give the credentials as --secret id=GIT_AUTH_TOKEN (or GIT_AUTH_HEADER); GIT_AUTH_TOKEN.HOST for one host, which plain http \
+                     needs; submodules get them over https only"
                         .to_owned(),
                 ),
                 (git2::ErrorCode::Certificate, git2::ErrorClass::Ssh) => Some(
@@ -169,6 +170,7 @@ impl GitError {
                 }
                 _ => None,
             },
+            Self::Submodule { source, .. } => source.hint(),
             Self::SubmoduleUrl { .. } => Some("leave submodules out with ?submodules=false".to_owned()),
             _ => None,
         }

@@ -24,8 +24,14 @@ const FETCHED: &str = "refs/crabwright/fetched";
 pub(super) struct Access<'a> {
     pub(super) request: &'a GitRequest,
     pub(super) watch: &'a Watch,
-    /// Whether the repository is the one the build names, rather than a submodule of it.
-    pub(super) is_main: bool,
+}
+
+impl Access<'_> {
+    /// What the server of a repository is told; it is the build's own where scheme, host and port are.
+    fn authorization(&self, location: &GitLocation) -> Option<GitAuthorization> {
+        let is_main = is_same_server(&location.remote, &self.request.location.remote);
+        git_authorization(&self.request.secrets, location, is_main)
+    }
 }
 
 /// A repository that has the commit and its files.
@@ -203,9 +209,7 @@ impl Fetcher<'_> {
 
     /// Fetches references, with `depth` commits of each or (0) all of them; gives the server's own list.
     fn fetch_references(&self, refspecs: &[String], depth: i32) -> Result<Vec<Head>, GitError> {
-        let host = self.location.host();
-        let authorization = git_authorization(&self.access.request.secrets, host, self.access.is_main);
-        let authorization = authorization.filter(|_| !self.location.is_ssh());
+        let authorization = self.access.authorization(self.location);
         let mut options = FetchOptions::new();
         let mut proxy = ProxyOptions::new();
         proxy.auto();

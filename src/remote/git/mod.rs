@@ -87,7 +87,7 @@ pub async fn resolve(request: &GitRequest, directory: &Path) -> Result<String, G
 }
 
 fn work_out(request: &GitRequest, directory: &Path, watch: &Watch) -> Result<String, GitError> {
-    let access = fetch::Access { request, watch, is_main: true };
+    let access = fetch::Access { request, watch };
     fetch::resolve(&access, &request.location, &directory.join("repository"))
 }
 
@@ -133,7 +133,7 @@ fn work(request: &GitRequest, directory: &Path, watch: &Watch) -> Result<Checkou
     fs::create_dir_all(&files)?;
     let keep = location.keep_git_dir == Some(true);
     let place = if keep { files.join(".git") } else { directory.join("repository") };
-    let access = fetch::Access { request, watch, is_main: true };
+    let access = fetch::Access { request, watch };
     let fetched = fetch::fetch(&access, location, &place)?;
     let mut submodules = submodules::Submodules::new(request, watch, directory);
     files::write(&fetched, &files, location, &mut submodules)?;

@@ -73,8 +73,7 @@ impl<'a> Submodules<'a> {
         let module =
             GitLocation { remote, reference: Some(commit.to_string()), submodules: true, ..GitLocation::default() };
         let below = |source| GitError::Submodule { path: shown.clone(), source: Box::new(source) };
-        let is_main = module.host() == self.request.location.host();
-        let access = Access { request: self.request, watch: self.watch, is_main };
+        let access = Access { request: self.request, watch: self.watch };
         let fetched = fetch(&access, &module, &store).map_err(below)?;
         self.depth += 1;
         files::write(&fetched, place, &module, self).map_err(below)?;

@@ -3,7 +3,10 @@
 mod faults;
 mod habits;
 mod known_configs;
+mod names;
 mod protocols;
+mod servers;
+mod slowness;
 mod streams;
 mod transport;
 

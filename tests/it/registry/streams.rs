@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 
 use super::*;
 use crate::support::fake_registry::HABITS;
+use crate::support::tls;
 
 /// Blobs are followed from here on, in these tests.
 const LARGE: u64 = 64 << 10;
@@ -224,7 +225,7 @@ async fn every_habit_of_registries() {
 #[tokio::test]
 async fn over_http2() {
     let certificate = Workspace::new();
-    let tls = protocols::tls(certificate.path(), &["h2"]);
+    let tls = tls::acceptor(certificate.path(), &["h2"]);
     let registry = FakeRegistry::start_tls(Habits { relative_location: true, ..Habits::default() }, tls).await;
     let certificates = vec![(registry.host(), certificate.path().join("pem"))];
     let config = ClientConfig { certificates, retry: quick(), ..ClientConfig::default() };

@@ -76,7 +76,12 @@ pub(crate) struct Web {
 impl Web {
     /// Answers with what `answers` makes of a request and of how many requests for the same path came before.
     pub(crate) fn serve(answers: impl Fn(&Asked, usize) -> Answer + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::serve_at("127.0.0.1:0", answers)
+    }
+
+    /// The same at an address and port of this machine.
+    pub(crate) fn serve_at(address: &str, answers: impl Fn(&Asked, usize) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(address).unwrap_or_else(|error| panic!("cannot listen at {address}: {error}"));
         let address = listener.local_addr().unwrap();
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let (seen, answers): (_, Arc<Answers>) = (Arc::clone(&asked), Arc::new(answers));
@@ -112,6 +117,11 @@ impl Web {
     /// `http://host:port` and a path.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// `host:port`.

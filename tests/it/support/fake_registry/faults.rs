@@ -34,6 +34,8 @@ pub(crate) enum Fault {
     BreakUpload(usize),
     /// The right answer in two parts, with a pause between them.
     SlowBody,
+    /// The right answer, but after its first half a byte now and then.
+    Drip,
     /// The right answer without this header.
     Without(&'static str),
 }
@@ -74,6 +76,7 @@ pub(super) fn damage(answer: Response<Bytes>, fault: &Fault) -> Response<Body> {
         Fault::ShortChunkedBody => cut(half, None),
         Fault::CorruptBody => full(content.iter().map(|byte| byte ^ 1).collect::<Vec<u8>>()),
         Fault::SlowBody => slow(&content),
+        Fault::Drip => drip(&content),
         Fault::Without(header) => {
             parts.headers.remove(*header);
             full(content)
@@ -85,6 +88,17 @@ pub(super) fn damage(answer: Response<Bytes>, fault: &Fault) -> Response<Body> {
         panic!("the damaged answer is for something that is not there");
     }
     Response::from_parts(parts, body)
+}
+
+/// The first half of the content, then the rest byte for byte with pauses.
+fn drip(content: &Bytes) -> Body {
+    let (first, rest) = (content.slice(..content.len() / 2), content.slice(content.len() / 2..));
+    let first = stream::once(async { Ok(Frame::data(first)) });
+    let rest = stream::iter(rest.to_vec()).then(|byte| async move {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        Ok(Frame::data(Bytes::from(vec![byte])))
+    });
+    StreamBody::new(first.chain(rest)).boxed_unsync()
 }
 
 /// The content, the second half a while after the first.

@@ -1,0 +1,140 @@
+//! Names to addresses, and which of them may be connected to.
+//!
+//! An address is judged where the connection takes it from, so that a name cannot be one thing when it is looked at and another
+//! when it is connected to. Servers and hosts files of the machine are read once, before any RUN: an image's `/etc` is not asked.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{GOOGLE, LookupIpStrategy, ResolverConfig};
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use reqwest::dns::{Name, Resolve, Resolving};
+
+use super::place::{Place, normalized};
+
+/// A server chose a host that it must not choose.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{host} is an address of {place}: no server elsewhere may lead there")]
+pub struct LedAstray {
+    /// The host.
+    pub host: String,
+    /// Where it is.
+    pub place: Place,
+}
+
+/// What resolves names for all clients of a build.
+pub(super) struct Names {
+    resolver: TokioResolver,
+    /// Where the hosts that the user named were found; see [`Names::settle`].
+    settled: Mutex<BTreeMap<String, Place>>,
+}
+
+impl Names {
+    /// The machine's resolver. Without a `/etc/resolv.conf` it asks Google's servers, as the HTTP library does by itself.
+    pub(super) fn of_machine() -> Result<Self, NetError> {
+        let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|error| {
+            tracing::debug!(%error, "/etc/resolv.conf cannot be used: Google's servers are asked");
+            TokioResolver::builder_with_config(ResolverConfig::udp_and_tcp(&GOOGLE), TokioRuntimeProvider::default())
+        });
+        builder.options_mut().ip_strategy = LookupIpStrategy::Ipv6AndIpv4;
+        Ok(Self { resolver: builder.build()?, settled: Mutex::default() })
+    }
+
+    /// A host that the user named answered from `place`. It stays there: a name that leads to another place later is one whose
+    /// owner wants us to ask that place (DNS rebinding).
+    pub(super) fn settle(&self, host: &str, place: Place) {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner).entry(normalized(host)).or_insert(place);
+    }
+
+    /// Where a host that the user named has to be; `None` as long as that is not known.
+    fn home(&self, host: &str) -> Option<Place> {
+        // What says that it is this machine is it, whatever a server of names thinks of it.
+        let told = Place::of_host(host).filter(|place| *place == Place::Machine);
+        told.or_else(|| self.settled.lock().unwrap_or_else(PoisonError::into_inner).get(&normalized(host)).copied())
+    }
+}
+
+/// How far names may lead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// The user named the host: anywhere at first, then to where it was found.
+    Named,
+    /// A server named the host: elsewhere, and to one more place.
+    Led(Option<Place>),
+}
+
+/// The resolver of one client.
+pub(super) struct Judge {
+    pub(super) names: Arc<Names>,
+    pub(super) reach: Reach,
+}
+
+impl Judge {
+    fn allows(reach: Reach, home: Option<Place>, place: Place) -> bool {
+        match reach {
+            Reach::Named => home.is_none_or(|home| home == place),
+            Reach::Led(further) => place == Place::Elsewhere || further == Some(place),
+        }
+    }
+}
+
+impl Resolve for Judge {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (names, reach) = (Arc::clone(&self.names), self.reach);
+        Box::pin(async move {
+            let host = name.as_str();
+            let found = names.resolver.lookup_ip(host).await?;
+            let home = names.home(host);
+            let mut refused = None;
+            let mut addresses = Vec::new();
+            for address in found.iter() {
+                let place = Place::of(address);
+                if Self::allows(reach, home, place) {
+                    addresses.push(SocketAddr::new(address, 0));
+                } else {
+                    refused = Some(place);
+                }
+            }
+            match refused {
+                Some(place) if addresses.is_empty() => Err(LedAstray { host: host.to_owned(), place }.into()),
+                _ => Ok(Box::new(addresses.into_iter()) as reqwest::dns::Addrs),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_a_server_named_is_elsewhere() {
+        for (further, allowed) in [
+            (None, &[Place::Elsewhere][..]),
+            (Some(Place::Machine), &[Place::Elsewhere, Place::Machine]),
+            (Some(Place::Link), &[Place::Elsewhere, Place::Link]),
+        ] {
+            for place in [Place::Machine, Place::Link, Place::Elsewhere] {
+                assert_eq!(
+                    Judge::allows(Reach::Led(further), None, place),
+                    allowed.contains(&place),
+                    "{further:?} {place:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_host_that_the_user_named_stays_where_it_was_found() {
+        let names = Names::of_machine().unwrap();
+        assert_eq!(names.home("r.example"), None);
+        names.settle("R.example.", Place::Elsewhere);
+        names.settle("r.example", Place::Link);
+        assert_eq!(names.home("r.example"), Some(Place::Elsewhere), "the first time counts");
+        assert!(!Judge::allows(Reach::Named, names.home("r.example"), Place::Machine));
+        assert_eq!(names.home("x.localhost"), Some(Place::Machine));
+    }
+}

@@ -1,0 +1,206 @@
+//! Where an address is: on this machine, at its own link, where clouds keep its metadata and credentials, or elsewhere.
+//!
+//! The first two mean another server to everybody who says them. A server out there must not choose one for us
+//! (the class of go-containerregistry #2440 and CVE-2026-48978).
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Where an address is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// This machine: loopback and unspecified addresses.
+    Machine,
+    /// The machine's own link, and the services that clouds offer to the machine alone, wherever their addresses lie.
+    Link,
+    /// Everywhere else: the internet, and private networks, which are where token servers and storage of many clusters are.
+    Elsewhere,
+}
+
+/// Names that systems give to this machine. `*.localhost` is another (RFC 6761).
+const MACHINE_NAMES: &[&str] =
+    &["localhost", "localhost.localdomain", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"];
+/// Google's name for the metadata service.
+const METADATA_NAME: &str = "metadata.google.internal";
+
+/// Metadata services outside 169.254.0.0/16: Alibaba's, Azure's, Oracle's first.
+const METADATA_V4: &[Ipv4Addr] =
+    &[Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
+/// Those that have addresses of their own in IPv6: Google's, Scaleway's. Amazon's are a network, see [`of_v6`].
+const METADATA_V6: &[Ipv6Addr] =
+    &[Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42)];
+
+impl Place {
+    /// Where an address is; one that stands for another (IPv4-mapped, NAT64, 6to4) is where that one is.
+    pub fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => of_v4(address),
+            IpAddr::V6(address) => of_v6(address),
+        }
+    }
+
+    /// What the host of a URL (without port) tells without being looked up: an address, or a name with a meaning of its own.
+    pub fn of_host(host: &str) -> Option<Self> {
+        let host = normalized(host);
+        if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse() {
+            return Some(Self::of(address));
+        }
+        if MACHINE_NAMES.contains(&host.as_str()) || host.ends_with(".localhost") {
+            return Some(Self::Machine);
+        }
+        (host == METADATA_NAME).then_some(Self::Link)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Machine => "this machine",
+            Self::Link => "this machine's own link, where clouds keep its credentials",
+            Self::Elsewhere => "another machine",
+        })
+    }
+}
+
+/// A host as names are compared: in small letters, without the dot of the root.
+pub(super) fn normalized(host: &str) -> String {
+    host.trim_end_matches('.').to_ascii_lowercase()
+}
+
+fn of_v4(address: Ipv4Addr) -> Place {
+    // All of 0.0.0.0/8 is "this host" (RFC 791).
+    if address.is_loopback() || address.octets()[0] == 0 {
+        Place::Machine
+    } else if address.is_link_local() || METADATA_V4.contains(&address) {
+        Place::Link
+    } else {
+        Place::Elsewhere
+    }
+}
+
+fn of_v6(address: Ipv6Addr) -> Place {
+    if address.is_loopback() || address.is_unspecified() {
+        return Place::Machine;
+    }
+    let [first, second, third, .., last_but_one, last] = address.segments();
+    let carried = |high: u16, low: u16| of_v4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
+    match (first, second) {
+        // ::a.b.c.d and ::ffff:a.b.c.d
+        (0, 0) if third == 0 && address.segments()[3..5] == [0, 0] && matches!(address.segments()[5], 0 | 0xffff) => {
+            carried(last_but_one, last)
+        }
+        // NAT64: the well-known prefix and the one for networks' own use.
+        (0x64, 0xff9b) => carried(last_but_one, last),
+        // 6to4
+        (0x2002, high) => carried(high, third),
+        // Amazon's services for an instance.
+        (0xfd00, 0xec2) => Place::Link,
+        _ if address.is_unicast_link_local() || METADATA_V6.contains(&address) => Place::Link,
+        // Several clouds write 169.254.169.254 at the end of an address of their own.
+        _ if (last_but_one, last) == (0xa9fe, 0xa9fe) => Place::Link,
+        _ => Place::Elsewhere,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::Url;
+
+    use super::*;
+
+    fn place(host: &str) -> Option<Place> {
+        Place::of_host(host)
+    }
+
+    #[test]
+    fn loopback_is_this_machine_only() {
+        for host in [
+            "localhost",
+            "LOCALHOST.",
+            "r.localhost",
+            "r.localhost.",
+            "ip6-localhost",
+            "127.0.0.1",
+            "127.1.2.3",
+            "0.0.0.0",
+            "0.1.2.3",
+            "::1",
+            "[::1]",
+            "::",
+            "::ffff:127.0.0.1",
+            "::127.0.0.1",
+            "64:ff9b::7f00:1",
+            "64:ff9b:1::7f00:1",
+            "2002:7f00:1::1",
+        ] {
+            assert_eq!(place(host), Some(Place::Machine), "{host}");
+        }
+        for host in ["localhost.example.com", "127.example.com", "notlocalhost", "", "example.com"] {
+            assert_eq!(place(host), None, "{host}");
+        }
+    }
+
+    #[test]
+    fn metadata_services_of_the_clouds_are_at_the_own_link() {
+        for host in [
+            "169.254.169.254",
+            "169.254.170.2",
+            "100.100.100.200",
+            "168.63.129.16",
+            "192.0.0.192",
+            "fe80::1",
+            "[fe80::a9fe:a9fe]",
+            "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd20:ce::254",
+            "fd00:42::42",
+            "fd00:c1::a9fe:a9fe",
+            "::ffff:169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+            "64:ff9b::6464:64c8",
+            "2002:a9fe:a9fe::",
+            "metadata.google.internal.",
+            "Metadata.Google.Internal",
+        ] {
+            assert_eq!(place(host), Some(Place::Link), "{host}");
+        }
+    }
+
+    #[test]
+    fn private_networks_are_elsewhere() {
+        for host in [
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.1.1",
+            "100.64.0.1",
+            "8.8.8.8",
+            "fd00::1",
+            "2001:db8::1",
+            "64:ff9b::808:808",
+            "::ffff:10.0.0.1",
+            "100.100.100.201",
+        ] {
+            assert_eq!(place(host), Some(Place::Elsewhere), "{host}");
+        }
+    }
+
+    #[test]
+    fn odd_spellings_of_an_address_are_seen_through_by_urls() {
+        for (text, expected) in [
+            ("http://2130706433/", Place::Machine),
+            ("http://0x7f.1/", Place::Machine),
+            ("http://0177.0.0.1./", Place::Machine),
+            ("http://127.1/", Place::Machine),
+            ("http://%31%32%37.0.0.1/", Place::Machine),
+            ("http://①②⑦.0.0.1/", Place::Machine),
+            ("http://[::ffff:7f00:1]/", Place::Machine),
+            ("http://0/", Place::Machine),
+            ("http://2852039166/", Place::Link),
+            ("http://0xa9fea9fe/", Place::Link),
+            ("http://0251.0376.0251.0376/", Place::Link),
+        ] {
+            let url = Url::parse(text).unwrap();
+            assert_eq!(place(url.host_str().unwrap()), Some(expected), "{text}");
+        }
+    }
+}

@@ -30,10 +30,15 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode, (Failure, Progress)> {
     let plain = |failure: Failure| (failure, Progress::stderr());
-    let start_logging = |flags| cli::start_logging(flags).map_err(|error| plain(Failure::from_error(&error)));
+    let start_logging = |flags| {
+        let progress = cli::start_logging(flags).map_err(|error| plain(Failure::from_error(&error)))?;
+        recover(&progress)?;
+        Ok(progress)
+    };
     let flags = match cli::parse(std::env::args_os()).map_err(|error| plain(error.into()))? {
         Invocation::Build(flags) => flags,
         Invocation::Login(flags) => {
+            recover(&Progress::stderr())?;
             let said = cli::login(&flags, &Variables::of_process(), &mut std::io::stdin().lock());
             let told = said.map_err(Failure::from).and_then(|said| print(&said));
             return told.map(|()| ExitCode::SUCCESS).map_err(plain);
@@ -52,9 +57,15 @@ fn run() -> Result<ExitCode, (Failure, Progress)> {
         }
         Invocation::Print(text) => return print(&text).map(|()| ExitCode::SUCCESS).map_err(plain),
     };
-    name_agent(&flags.ssh).map_err(plain)?;
     let progress = start_logging(&flags.log)?;
+    name_agent(&flags.ssh).map_err(|failure| (failure, progress.clone()))?;
     build(*flags, &progress).map_err(|failure| (failure, progress))
+}
+
+/// Puts the container's own files back where a build died that had them out of the way. Nothing that the command line names is looked at
+/// before: it may be among them.
+fn recover(progress: &Progress) -> Result<(), (Failure, Progress)> {
+    sandbox::recover().map_err(|error| (Failure::from_error(&error), progress.clone()))
 }
 
 /// The library that speaks to git servers looks for an agent in the environment alone. Where `--ssh default=SOCKET` names

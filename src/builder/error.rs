@@ -64,6 +64,9 @@ pub enum BuildError {
     /// A RUN needs a sandbox, and there is none.
     #[error("prepare the sandbox that RUN needs")]
     NoSandbox(#[source] SandboxError),
+    /// Another build has the files that this one works with out of the way.
+    #[error("begin the build")]
+    InPlace(#[source] SandboxError),
     /// A step failed.
     #[error(transparent)]
     Execute(#[from] ExecutorError),

@@ -38,11 +38,12 @@ use crate::executor::{
 use crate::image::{AssembleError, Digest, Image, rfc3339};
 use crate::layer::{Compression, LayerOptions};
 use crate::lint::{self, Extent};
+use crate::location::ContextLocation;
 use crate::plan::{self, Plan, PlanError};
 use crate::push::{self, DigestFiles, ExistingTags};
 use crate::registry::{Client, ClientConfig, Traffic};
 use crate::remote::Lookup;
-use crate::sandbox::{Chosen, Sandbox, SandboxError};
+use crate::sandbox::{Chosen, InPlace, Sandbox, SandboxError};
 use crate::secret::{SecretError, Secrets};
 use crate::snapshot::IgnoredPaths;
 use crate::ssh::Agents;
@@ -121,12 +122,13 @@ fn uninterrupted(
     progress: &Progress,
     work: &mut Vec<WorkDirectory>,
 ) -> Result<Summary, BuildError> {
-    let secrets = Secrets::new(request.secrets.clone())?;
-    let local = inputs::local_context(request)?;
-    let (runtime, client) = connect(&request.registries, progress)?;
     // Processes with another current directory are told of paths in it.
     let work_dir = std::path::absolute(&request.work_dir)
         .map_err(|error| BuildError::WorkDirectory(crate::fs::Error::new("find", &request.work_dir, error)))?;
+    let mut in_place = keep_in_place(request, sandbox.as_ref(), &work_dir)?;
+    let secrets = Secrets::new(request.secrets.clone())?;
+    let local = inputs::local_context(request)?;
+    let (runtime, client) = connect(&request.registries, progress)?;
     let created = WorkDirectory::create(&work_dir).map_err(BuildError::WorkDirectory)?;
     let directory = created.path().to_owned();
     work.push(created);
@@ -240,6 +242,8 @@ fn uninterrupted(
         remotes.prefetch(&plan, &is_carried_out);
         if resources.sandboxes.is_empty() {
             let place = trees_parent.as_deref().unwrap_or(&work_dir);
+            // A build with commands has the files for itself.
+            drop(in_place.take());
             open_sandboxes(&plan, &is_carried_out, &mut sandbox, place, resources, progress)
         } else {
             Ok(Vec::new())
@@ -347,6 +351,20 @@ fn begin_again(
         crate::fs::create_dir_all(&*place).map_err(BuildError::WorkDirectory)?;
     }
     Ok(())
+}
+
+/// Sees to it that no other build's command takes away what this one works with.
+fn keep_in_place(
+    request: &BuildRequest,
+    sandbox: Result<&Chosen, &SandboxError>,
+    work_dir: &Path,
+) -> Result<Option<InPlace>, BuildError> {
+    let context = match &request.context {
+        ContextLocation::Directory(path) => Some(Path::new(path)),
+        _ => None,
+    };
+    let paths: Vec<&Path> = std::iter::once(work_dir).chain(context).collect();
+    crate::sandbox::keep_in_place(sandbox, &paths).map_err(BuildError::InPlace)
 }
 
 /// The directory that stages must be made below, if that cannot be the work directory and a command may run.

@@ -104,9 +104,27 @@ pub enum SandboxError {
         source: io::Error,
     },
     /// Two programs want to swap the same root directory.
-    #[error("{path} is in use by another build in this container; only one at a time may use own-root isolation")]
-    Busy {
-        /// The lock.
+    #[error(
+        "another build in this container has / for itself, or needs the files in it to stay where they are: only one at a time \
+         may run commands with own-root isolation; wait for it to end, or build in a container of its own"
+    )]
+    Busy,
+    /// Another program has the root directory swapped, or may do so at any time.
+    #[error(
+        "another build in this container runs commands with own-root isolation, and {path} is among the files that are out of \
+         sight meanwhile: wait for it to end, or have that path on a volume or below /kaniko"
+    )]
+    OutOfSight {
+        /// What this build needs.
+        path: PathBuf,
+    },
+    /// A command moved what own-root relies on.
+    #[error(
+        "the command moved, replaced or removed {path}, which holds a mount of the pod or files of this build, so that the image's \
+         files cannot be told from those of the pod: leave that path alone, or mount elsewhere"
+    )]
+    Displaced {
+        /// The first such path.
         path: PathBuf,
     },
     /// own-root works by renaming, which does not cross mounts.
@@ -130,14 +148,17 @@ pub enum SandboxError {
         reason: &'static str,
     },
     /// The command ran, but what it left behind could not be moved back; the stage's files are incomplete.
-    #[error("cannot give the root directory back after the command")]
+    #[error("cannot take the image's files out of the root directory after the command")]
     Leave {
         /// What failed.
         #[source]
         source: Box<SandboxError>,
     },
     /// A journal that says nothing sensible.
-    #[error("cannot understand the journal {path} of an earlier run: {reason}")]
+    #[error(
+        "cannot understand the journal {path} of an earlier run, whose command had the files of / out of the way: {reason}; what is left of \
+         the container's own files is in /.crabwright/stash: move it back, remove /.crabwright and begin again, or use a new container"
+    )]
     Journal {
         /// The journal.
         path: PathBuf,

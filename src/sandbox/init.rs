@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{DumpableBehavior, Pid, Signal, kill_process};
 use rustix::thread::UnshareFlags;
 
 use super::message::{self, Failure, Job, Report, RunSpec};
@@ -62,6 +62,12 @@ fn supervise(spec: &RunSpec, channel: &UnixStream) -> Result<Status, Failure> {
     rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
         .map_err(Failure::step("ask for a signal at the parent's death"))?;
     raw::close_descriptors_on_exec().map_err(Failure::io("close inherited descriptors on exec"))?;
+    if spec.namespace.is_none() {
+        // The command is in the same process namespace, with the same ids: it could attach to this process and speak for it. What is
+        // executed is dumpable again.
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .map_err(Failure::step("protect the memory of the supervisor"))?;
+    }
     let own_processes = spec.namespace.as_ref().is_some_and(|namespace| namespace.processes);
     if own_processes {
         raw::unshare(UnshareFlags::NEWPID).map_err(Failure::step("unshare the process namespace"))?;

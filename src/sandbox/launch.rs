@@ -41,7 +41,7 @@ pub(super) fn spawn_init() -> std::io::Result<(Child, UnixStream)> {
 pub(super) fn ask_init(job: &Job) -> Result<Report, SandboxError> {
     let start = |source| SandboxError::Setup { step: "start a process of this program".into(), source };
     let (mut child, channel) = spawn_init().map_err(start)?;
-    let answer = message::send(&channel, job).and_then(|()| message::receive(&mut BufReader::new(&channel)));
+    let answer = message::send(&channel, job).and_then(|()| message::receive_report(&mut BufReader::new(&channel)));
     let status = child.wait().map_err(start)?;
     match answer {
         Ok(Some(report)) => Ok(report),
@@ -246,7 +246,7 @@ impl Watch {
 
     fn take_report(&mut self) -> std::io::Result<()> {
         loop {
-            match message::receive(&mut self.channel)? {
+            match message::receive_report(&mut self.channel)? {
                 Some(Report::Note(text)) => tracing::debug!("sandbox: {text}"),
                 Some(Report::Finished(status)) => self.status = Some(status),
                 Some(Report::Failed(failure)) => {

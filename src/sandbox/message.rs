@@ -4,7 +4,7 @@
 //! a [`Report`] each up, until the child ends. Nothing is passed in arguments or the environment, which other processes
 //! could read.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, Read as _, Write};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -158,6 +158,19 @@ pub(super) fn send<T: Serialize>(mut to: impl Write, message: &T) -> io::Result<
     to.write_all(&line)
 }
 
+/// Bytes of a report that are read: none is longer, unless something else speaks for the child.
+const MOST_REPORT: u64 = 1 << 20;
+
+/// Reads one report, whose sender a command may have got hold of; `None` at the end.
+pub(super) fn receive_report(from: &mut impl BufRead) -> io::Result<Option<Report>> {
+    let mut bounded = from.by_ref().take(MOST_REPORT);
+    let report = receive(&mut bounded);
+    if bounded.limit() == 0 {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the report of the sandbox process has no end"));
+    }
+    report
+}
+
 /// Reads one message; `None` at the end.
 pub(super) fn receive<T: for<'a> Deserialize<'a>>(from: &mut impl BufRead) -> io::Result<Option<T>> {
     let mut line = Vec::new();
@@ -181,5 +194,14 @@ mod tests {
         assert!(matches!(receive(&mut reader).unwrap(), Some(Report::Note(text)) if text == "a\nb"));
         assert!(matches!(receive(&mut reader).unwrap(), Some(Report::Finished(Status::Exited(3)))));
         assert!(receive::<Report>(&mut reader).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_report_without_an_end_is_refused() {
+        let mut endless = io::BufReader::new(io::repeat(b'x'));
+        assert_eq!(receive_report(&mut endless).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        let mut wire = Vec::new();
+        send(&mut wire, &Report::Note("short".into())).unwrap();
+        assert!(matches!(receive_report(&mut &wire[..]).unwrap(), Some(Report::Note(_))));
     }
 }

@@ -50,6 +50,7 @@ use crate::diag::redact::Secret;
 pub use container::{ContainerCheck, container_check};
 pub use error::SandboxError;
 pub use init::{INIT_COMMAND, init_main};
+pub use own_root::InPlace;
 pub use probe::{Chosen, probe};
 pub use stop::Stop;
 pub use user_namespace::{IdMapping, enter_user_namespace};
@@ -307,11 +308,11 @@ pub trait Sandbox: Send {
 ///
 /// `work_dir` is where this program keeps its files, `directory` a place that only this build uses. With own-root
 /// `work_dir` must be on the same mount as `/` (see [`place_for_trees`]), and it and the paths in `keep` stay in place while a
-/// command runs (mount points do so anyway). A run of this program that died while the root directory was swapped is undone first.
+/// command runs (mount points do so anyway).
 ///
 /// # Errors
-/// own-root: `work_dir` is on another mount or in use by another build, the container has an operating system of its own, or an
-/// earlier swap cannot be undone.
+/// own-root: `work_dir` is on another mount, another build in the container runs commands or needs its files in place
+/// ([`keep_in_place`]), or the container has an operating system of its own.
 pub fn open(
     chosen: &Chosen,
     work_dir: &Path,
@@ -322,6 +323,28 @@ pub fn open(
         Isolation::OwnRoot => Box::new(own_root::OwnRoot::open(work_dir, keep, chosen.own_system)?),
         Isolation::Namespace | Isolation::Auto => Box::new(namespace::NamespaceSandbox::new(chosen, directory)?),
     })
+}
+
+/// Puts the files of `/` back if a run of this program died in this container while own-root had them out of the way. Paths
+/// that the user names may lead to such files: this is the first thing a start does.
+///
+/// # Errors
+/// They cannot be put back, or not all of them.
+pub fn recover() -> Result<(), SandboxError> {
+    own_root::recover()
+}
+
+/// Keeps `paths`, which this build reads or writes, in sight until the result is dropped: another build in the container could take
+/// them out of the way with own-root. `None` where no build can. To be dropped before [`open`], which does that itself.
+///
+/// # Errors
+/// Another build has the files of `/` out of the way, or will have.
+pub fn keep_in_place(chosen: Result<&Chosen, &SandboxError>, paths: &[&Path]) -> Result<Option<InPlace>, SandboxError> {
+    match chosen {
+        // Where namespaces are to be had, other builds have them, too.
+        Ok(Chosen { isolation: Isolation::Namespace, .. }) => Ok(None),
+        _ => own_root::keep_in_place(paths),
+    }
 }
 
 /// Where the root directories of stages must be made, if not in `work_dir`: own-root renames what is in them, and renames do not

@@ -28,6 +28,7 @@ mod main_job;
 mod memory;
 mod mounts;
 mod offline;
+mod own_root;
 mod pipelines;
 mod promises;
 mod registry;

@@ -137,7 +137,8 @@ fn own_root_is_refused_outside_of_a_container() {
 }
 
 /// The files of a pod's volumes stay in sight; what the image has at `/var/run`, a symbolic link, gets what is written
-/// there; the service account's token is hidden.
+/// there. The service account's token is not where programs look for it; but it is in the pod, and a command that is root
+/// finds it.
 #[test]
 fn own_root_leaves_mounts_alone() {
     let workspace = workspace(
@@ -145,6 +146,7 @@ fn own_root_leaves_mounts_alone() {
          RUN test -e /var/run/daemon/socket && echo made > /var/run/pid\n\
          RUN test \"$(cat /out/of-the-pod)\" = kept && echo changed >> /etc/hosts && chmod 0700 /etc\n\
          RUN ! test -e /var/run/secrets/kubernetes.io/serviceaccount/token\n\
+         RUN test \"$(cat /.crabwright/stash/var/run/secrets/kubernetes.io/serviceaccount/token)\" = secret\n\
          RUN ! grep -q changed /etc/hosts && test -e /etc/made && ! test -e /workspace/kaniko\n",
     );
     workspace.file("root/run/image", "").file("root/etc/made", "").file("root/var/image", "");

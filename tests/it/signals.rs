@@ -41,7 +41,7 @@ fn a_second_signal_waits_until_own_root_has_put_the_files_back() {
         assert!([130, TERMINATED].contains(&ended.code), "exit code {}:\n{}", ended.code, ended.said);
         let changed = pod.changed_files();
         assert!(changed.iter().all(|path| path.starts_with("/kaniko")), "{signals:?} left {changed:?}");
-        assert!(!changed.iter().any(|path| path.contains("own-root.journal")), "{signals:?} left {changed:?}");
+        assert!(!changed.iter().any(|path| path.contains("crabwright")), "{signals:?} left {changed:?}");
     }
 }
 

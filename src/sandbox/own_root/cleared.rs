@@ -51,7 +51,7 @@ pub(super) fn obstacle(mounts: &[Mount], target: &Path) -> Option<&'static str> 
 impl Cleared {
     /// What is there now; nothing is changed yet.
     pub(super) fn look(target: &Path) -> std::result::Result<Self, SandboxError> {
-        let directory = DirectoryMetadata::read(target).map_err(SandboxError::io("read the attributes of", target))?;
+        let directory = DirectoryMetadata::read(target)?;
         let names = open(target).and_then(sys::names).map_err(SandboxError::errno("list", target))?;
         Ok(Self { directory, was_empty: names.is_empty() })
     }
@@ -95,7 +95,7 @@ impl Cleared {
             Ok(())
         };
         restore().map_err(SandboxError::errno("put back what was in", target))?;
-        self.directory.apply(target).map_err(SandboxError::io("set the attributes of", target))
+        self.directory.apply(target)
     }
 }
 

@@ -4,8 +4,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::swap::list;
-
 /// When a directory was changed that [`Container::age`] was told of, since 1970.
 pub(super) const OLD: Duration = Duration::from_secs(1_600_000_000);
 
@@ -17,7 +15,12 @@ pub(super) struct Container {
 impl Container {
     /// One with these directories.
     pub(super) fn with_directories(paths: &[&str]) -> Self {
-        let container = Self { directory: tempfile::tempdir().unwrap() };
+        Self::within(&std::env::temp_dir(), paths)
+    }
+
+    /// The same, in the directory `parent`.
+    pub(super) fn within(parent: &Path, paths: &[&str]) -> Self {
+        let container = Self { directory: tempfile::tempdir_in(parent).unwrap() };
         for path in paths {
             std::fs::create_dir_all(container.path(path)).unwrap();
         }
@@ -73,20 +76,32 @@ impl Container {
 pub(super) struct Entry {
     pub(super) path: PathBuf,
     pub(super) mode: u32,
+    /// User, group, and extended attributes.
+    pub(super) owner: (u32, u32),
+    pub(super) xattrs: crate::fs::xattr::Xattrs,
     /// Not told of the program's own directory, which has the time of what the program did there last.
     pub(super) modified: Option<SystemTime>,
-    /// Of a regular file.
+    /// Of a regular file; where a link leads.
     pub(super) content: String,
 }
 
 fn walk(base: &Path, path: &Path, found: &mut Vec<Entry>) {
-    for name in list(&base.join(path)).unwrap() {
-        let path = path.join(name);
+    let directory = std::fs::File::open(base.join(path)).unwrap();
+    for name in crate::fs::sys::names(&directory).unwrap() {
+        let path = path.join(&name);
         let full = base.join(&path);
         let metadata = full.symlink_metadata().unwrap();
         let modified = (path != Path::new("kaniko")).then(|| metadata.modified().unwrap());
-        let content = if metadata.is_file() { std::fs::read_to_string(&full).unwrap() } else { String::new() };
-        found.push(Entry { path: path.clone(), mode: metadata.mode(), modified, content });
+        let content = if metadata.is_file() {
+            std::fs::read_to_string(&full).unwrap()
+        } else if metadata.is_symlink() {
+            std::fs::read_link(&full).unwrap().display().to_string()
+        } else {
+            String::new()
+        };
+        let xattrs = crate::fs::xattr::read_at(&directory, &name).unwrap();
+        let owner = (metadata.uid(), metadata.gid());
+        found.push(Entry { path: path.clone(), mode: metadata.mode(), owner, xattrs, modified, content });
         if metadata.is_dir() {
             walk(base, &path, found);
         }

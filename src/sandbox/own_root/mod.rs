@@ -1,10 +1,15 @@
 //! The `own-root` sandbox: the stage's files take the place of the container's own while a command runs.
 //!
 //! For pods that may neither mount nor unshare (root, default capabilities, RuntimeDefault seccomp). The entries of the
-//! stage's root directory are renamed onto `/`, the container's own move into a stash below the work directory, and
-//! afterwards both go back: a few renames per command, no copying. What cannot move stays where it is: mount points,
-//! the work directory, this program's file. Directories above those are merged: they stay, and their entries and
-//! attributes are exchanged.
+//! stage's root directory are renamed onto `/`, the container's own move into a stash, and afterwards both go back: a few
+//! renames per command, no copying. What cannot move stays where it is: mount points, the work directory, this program's
+//! file. Directories above those are merged: they stay, and their entries and attributes are exchanged.
+//!
+//! `/` is one for all builds in the container, so everything about its exchange is in `/` itself and not in the work
+//! directory of a build: the lock is on the open `/`, the journal and the stash are in `/.crabwright`. `/kaniko` would not do:
+//! images that the program was copied into lack it, and it may be a volume, which renames do not reach and which other pods
+//! may see. `/` can be written to wherever own-root is possible at all. The next start looks there before it looks at any path
+//! that it was given, for these may lead to files that wait in the stash.
 //!
 //! Limits that follow from it: commands see the container's `/proc`, `/dev`, `/sys` and network; what the image has at
 //! or below a path that stays (`/kaniko`, `/workspace`, `/etc/hostname`) is not seen by them, and what they write there
@@ -15,32 +20,46 @@
 //!   whose source is on another mount of the container than its target, such as a cache directory on a volume, is a symbolic
 //!   link to the source.
 //!
-//! `held` says what stays, `swap` exchanges, `stand_ins` has links for what the image has elsewhere, `placed_mounts` does so for each mount, `journal` remembers what to undo after
-//! a crash.
+//! - A command that kills this program (`RUN kill -9 …`) ends the build there. The next start of the program in the container puts
+//!   the files back. Until then the container has the image's files: what a shell job's script does after that line, it does
+//!   with them.
+//!
+//! `held` says what stays, `frame` holds it open, `swap` exchanges, `undo` gives back, `state` is where things wait, `journal`
+//! remembers what to undo after a crash, `stand_ins` has links for what the image has elsewhere, `placed_mounts` does so for each
+//! mount, `lock` lets one build at a time do it.
 
 mod busy;
+mod bytes;
+mod calls;
 mod cleared;
 #[cfg(test)]
 mod container;
+mod directory;
+#[cfg(test)]
+mod faults;
+mod frame;
 mod held;
 mod hosts;
 mod journal;
+mod lock;
 mod metadata;
 mod placed_mounts;
 mod relocate;
 mod stand_ins;
+mod state;
 mod swap;
+mod undo;
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
 use rustix::process::DumpableBehavior;
 
 use self::busy::BusyMounts;
 use self::held::Held;
 use self::hosts::Hosts;
+use self::lock::RootLock;
+use self::state::STATE;
 use self::swap::{Place, Swapped};
 use super::message::RunSpec;
 use super::mountinfo::{self, Mount};
@@ -50,7 +69,7 @@ use super::{
 };
 use crate::diag::interrupt;
 
-const LOCK: &str = "own-root.lock";
+const ROOT: &str = "/";
 
 /// Where stages are made if the work directory is on another mount than `/`: the directory that the executor's images have.
 const TREES: &str = "/kaniko";
@@ -65,30 +84,55 @@ pub(super) struct OwnRoot {
     keep: Vec<PathBuf>,
     /// Those of the start.
     mounts: Vec<Mount>,
-    /// Locked as long as it is open.
-    _lock: File,
+    _lock: RootLock,
+}
+
+/// Keeps other builds from exchanging the files of `/`, which this one reads or writes there.
+#[derive(Debug)]
+pub struct InPlace {
+    _lock: RootLock,
+}
+
+/// Puts back what a run of this program that died left swapped.
+pub(super) fn recover() -> Result<(), SandboxError> {
+    let root = Path::new(ROOT);
+    if !state::is_there(root) {
+        return Ok(());
+    }
+    if RootLock::alone(root)?.is_none() {
+        tracing::info!(
+            "another build in this container has a command running: the container's own files are out of sight until it ends"
+        );
+    } else if undo::recover(root)? {
+        tracing::warn!("an earlier run ended while the root directory was swapped; it has been put back");
+    }
+    Ok(())
+}
+
+/// Keeps the files at `paths` in sight while there is no command of this build's; `None` where they are in any case: on a
+/// mount, or in the executor's own directory.
+pub(super) fn keep_in_place(paths: &[&Path]) -> Result<Option<InPlace>, SandboxError> {
+    // Where this cannot be read, no build can use own-root.
+    let Ok(mounts) = mountinfo::read() else { return Ok(None) };
+    let is_movable = |path: &&&Path| {
+        let existing = path.ancestors().find_map(|above| std::fs::canonicalize(above).ok());
+        existing.is_some_and(|path| require_root_mount(&mounts, &path).is_ok() && !path.starts_with(TREES))
+    };
+    let Some(path) = paths.iter().find(is_movable) else { return Ok(None) };
+    match RootLock::shared(Path::new(ROOT))? {
+        Some(lock) => Ok(Some(InPlace { _lock: lock })),
+        None => Err(SandboxError::OutOfSight { path: path.to_path_buf() }),
+    }
 }
 
 impl OwnRoot {
-    /// Takes the lock, and undoes what a run of this program that died left swapped. `may_move_system`: an operating system's files
-    /// may be taken out of the way, too.
+    /// Takes the lock. `may_move_system`: an operating system's files may be taken out of the way, too.
     pub(super) fn open(work_dir: &Path, keep: &[PathBuf], may_move_system: bool) -> Result<Self, SandboxError> {
         let work_dir = std::fs::canonicalize(work_dir).map_err(SandboxError::io("resolve", work_dir))?;
         let mounts = mountinfo::read()?;
         require_root_mount(&mounts, &work_dir)?;
-        let path = work_dir.join(LOCK);
-        let lock = File::create(&path).map_err(SandboxError::io("create", path.as_path()))?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(SandboxError::Busy { path }),
-            Err(errno) => return Err(SandboxError::errno("lock", path)(errno)),
-        }
-        let mount_points: Vec<PathBuf> = mounts.iter().map(|mount| mount.mount_point.clone()).collect();
-        if swap::recover(Path::new("/"), &work_dir, &mount_points)? {
-            tracing::warn!("an earlier run ended while the root directory was swapped; it has been put back");
-        }
-        // Not earlier: what such a run left in place looks like a system.
-        let system = own_system::system(Path::new("/"));
+        let Some(lock) = RootLock::alone(Path::new(ROOT))? else { return Err(SandboxError::Busy) };
+        let system = own_system::system(Path::new(ROOT));
         if let Some(system) = system.as_ref().filter(|_| !may_move_system) {
             return Err(SandboxError::OwnSystem { system: system.clone() });
         }
@@ -122,7 +166,9 @@ impl OwnRoot {
             .map(|mount| mount.mount_point.clone())
             .filter(|path| all_mounts || !is_secret(path))
             .collect();
-        paths.extend([self.work_dir.clone(), root.to_owned()]);
+        paths.extend([self.work_dir.clone(), root.to_owned(), Path::new(ROOT).join(STATE)]);
+        // Other builds may be at work in it.
+        paths.extend(std::fs::canonicalize(TREES));
         paths.extend(self.keep.iter().cloned());
         // A container that is started again after a crash needs its program where it was.
         if let Ok(program) = std::fs::read_link("/proc/self/exe")
@@ -130,13 +176,13 @@ impl OwnRoot {
         {
             paths.push(program);
         }
-        Held::new(Path::new("/"), paths)
+        Held::new(Path::new(ROOT), paths)
     }
 
     fn enter(&self, root: &Path) -> Result<Swapped, SandboxError> {
         let mounts = mountinfo::read()?;
         require_root_mount(&mounts, root)?;
-        let place = |held| Place { base: "/".into(), root: root.to_owned(), work_dir: self.work_dir.clone(), held };
+        let place = |held| Place { base: ROOT.into(), root: root.to_owned(), held };
         match Swapped::enter(place(self.held(&mounts, root, false))) {
             // The directory above a secret mount could not be moved after all, so the mount stays in sight.
             Err(error) if is_busy(&error) => Swapped::enter(place(self.held(&mounts, root, true))),

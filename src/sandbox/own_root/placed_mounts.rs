@@ -1,6 +1,6 @@
 //! The mounts of a `RUN`, put in place by renaming, and taken away again.
 //!
-//! What lay at the target waits in a directory below the work directory; memory and files of secrets are made there too,
+//! What lay at the target waits in a directory beside the stash; memory and files of secrets are made there too,
 //! so that every mount comes from somewhere and goes back there. That makes the undo of a crash simple: a source that is
 //! where it came from is back already, and what waits for its place has not got it back yet.
 //!
@@ -29,7 +29,7 @@ use crate::sandbox::mountinfo::{self, Mount as MountInfo};
 use crate::sandbox::stubs::{Lifetime, StubKind, Stubs, modification_time, set_modification_time};
 use crate::sandbox::{ChangeTime, Mount, MountContent, Restamp, SandboxError, in_root};
 
-const DIRECTORY: &str = "own-root.mounts";
+pub(super) const DIRECTORY: &str = "mounts";
 
 /// What has to be known of a mount to undo it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -77,17 +77,17 @@ pub(super) struct PlacedMounts {
 
 impl PlacedMounts {
     /// None yet.
-    pub(super) fn new(work_dir: &Path) -> Self {
-        Self { directory: work_dir.join(DIRECTORY), placed: Vec::new(), stubs: Stubs::default() }
+    pub(super) fn new(state: &Path) -> Self {
+        Self { directory: state.join(DIRECTORY), placed: Vec::new(), stubs: Stubs::default() }
     }
 
     /// Those that a run of this program that died left in place.
     pub(super) fn left_by_dead_run(
         base: &Path,
-        work_dir: &Path,
+        state: &Path,
         placements: Vec<Placement>,
     ) -> Result<Self, SandboxError> {
-        let mut mounts = Self::new(work_dir);
+        let mut mounts = Self::new(state);
         for placement in placements {
             let parent = placement.target.parent().unwrap_or(base);
             let inside = parent.strip_prefix(base).unwrap_or(Path::new(""));
@@ -189,14 +189,7 @@ impl PlacedMounts {
             return Ok(Way::Link { to: origin });
         }
         let found = origin.symlink_metadata().map_err(SandboxError::io("look at", origin.as_path()))?;
-        let directory = if found.is_dir() {
-            Some(
-                DirectoryMetadata::read(&origin)
-                    .map_err(SandboxError::io("read the attributes of", origin.as_path()))?,
-            )
-        } else {
-            None
-        };
+        let directory = if found.is_dir() { Some(DirectoryMetadata::read(&origin)?) } else { None };
         Ok(Way::Move { origin, directory })
     }
 
@@ -211,7 +204,7 @@ impl PlacedMounts {
             restamped.extend(restamp.filter(|_| !is_nested));
         }
         self.stubs.remove()?;
-        journal.unmounted()?;
+        journal.unmounted();
         match std::fs::remove_dir_all(&self.directory) {
             Ok(()) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -369,7 +362,7 @@ impl Placed {
         }
         tracing::debug!("the command removed {}; its source is made anew", target.display());
         DirBuilder::new().mode(0o700).create(origin).map_err(SandboxError::io("create", origin))?;
-        metadata.apply(origin).map_err(SandboxError::io("set the attributes of", origin))
+        metadata.apply(origin)
     }
 }
 

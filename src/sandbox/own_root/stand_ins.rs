@@ -6,23 +6,28 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::io;
-use std::os::unix::fs::symlink;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
+use super::calls;
+use super::directory::Directory;
+use super::frame::Frame;
 use super::relocate::relocate;
-use super::swap::{Place, is_real_directory, list};
-use crate::sandbox::{SandboxError, in_root};
+use super::swap::Place;
+use crate::fs::Root;
+use crate::sandbox::SandboxError;
 
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct StandIns {
-    directories: Vec<Directory>,
+    directories: Vec<StandIn>,
 }
 
 /// The links in one directory.
 #[derive(Debug)]
-struct Directory {
+struct StandIn {
     /// The directory, relative to the swapped one.
     merged: PathBuf,
     /// Where the image has its entries.
@@ -32,40 +37,43 @@ struct Directory {
 
 impl StandIns {
     /// Finds out where the image has links and the container directories that stay; before anything of the image has moved.
-    pub(super) fn find(place: &Place) -> Result<Self, SandboxError> {
+    pub(super) fn find(place: &Place, frame: &Frame) -> Result<Self, SandboxError> {
         let mut directories = Vec::new();
-        for merged in place.held.merged().filter(|merged| !is_real_directory(&place.root, merged)) {
-            let resolved = match in_root::resolve(&place.root, merged) {
-                Ok(resolved) if resolved.is_dir() => resolved,
-                Ok(_) => continue,
+        let Some(stage) = frame.base().and_then(|base| base.stage.as_ref()) else { return Ok(Self::default()) };
+        let root = Root::open(&place.root)?;
+        for (merged, _) in frame.merged().filter(|(_, directory)| directory.stage.is_none()) {
+            let leads_to = match root.resolve(merged, true) {
+                Ok(leads_to) => leads_to,
                 Err(error) => {
                     tracing::debug!("/{} of the image leads nowhere: {error}", merged.display());
                     continue;
                 }
             };
-            let Ok(leads_to) = resolved.strip_prefix(&place.root).map(Path::to_owned) else { continue };
             // What a mount hides is not there to be linked to.
-            if leads_to != merged && !place.held.keeps(&leads_to) {
-                let names = list(&resolved)?.into_iter().collect();
-                directories.push(Directory { merged: merged.to_owned(), leads_to, names });
+            if leads_to == merged || place.held.keeps(&leads_to) {
+                continue;
+            }
+            if let Some(resolved) = stage.walk(&leads_to)? {
+                let names = resolved.names()?.into_iter().collect();
+                directories.push(StandIn { merged: merged.to_owned(), leads_to, names });
             }
         }
         Ok(Self { directories })
     }
 
     /// Makes the links, when the image's entries are in place.
-    pub(super) fn put_up(&mut self, place: &Place) -> Result<(), SandboxError> {
-        for Directory { merged, leads_to, names } in &mut self.directories {
+    pub(super) fn put_up(&mut self, place: &Place, frame: &Frame) -> Result<(), SandboxError> {
+        for StandIn { merged, leads_to, names } in &mut self.directories {
+            let Some(here) = frame.get(merged).map(|directory| &directory.container) else { continue };
             let mut made = BTreeSet::new();
             for name in std::mem::take(names) {
-                let link = place.base.join(&*merged).join(&name);
-                match symlink(place.base.join(&*leads_to).join(&name), &link) {
+                match calls::symlink(&place.base.join(&*leads_to).join(&name), here, &name) {
                     Ok(()) => {
                         made.insert(name);
                     }
                     // That stays, and hides what the image has.
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                    Err(error) => return Err(SandboxError::io("create the link", link)(error)),
+                    Err(Errno::EXIST) => {}
+                    Err(errno) => return Err(here.error("create the link", &name)(errno)),
                 }
             }
             *names = made;
@@ -75,61 +83,61 @@ impl StandIns {
 
     /// Takes the links away, and does to the files they stood for what was done to the links: some were removed, renamed or
     /// replaced, and there may be new entries.
-    pub(super) fn take_down(&mut self, place: &Place) -> Result<(), SandboxError> {
-        for directory in std::mem::take(&mut self.directories) {
-            directory.take_down(place)?;
+    pub(super) fn take_down(&mut self, place: &Place, frame: &Frame) -> Result<(), SandboxError> {
+        for stand_in in std::mem::take(&mut self.directories) {
+            let base = frame.base().map(|base| base.container.walk(&stand_in.leads_to)).transpose()?.flatten();
+            if let (Some(here), Some(there)) = (frame.get(&stand_in.merged), base) {
+                stand_in.take_down(place, &here.container, &there)?;
+            }
         }
         Ok(())
     }
 }
 
-impl Directory {
-    fn take_down(&self, place: &Place) -> Result<(), SandboxError> {
-        let (here, there) = (place.base.join(&self.merged), place.base.join(&self.leads_to));
-        if !is_real_directory(&place.base, &self.merged) || !is_real_directory(&place.base, &self.leads_to) {
-            return Ok(());
-        }
+impl StandIn {
+    fn take_down(&self, place: &Place, here: &Directory, there: &Directory) -> Result<(), SandboxError> {
+        let leads_to = place.base.join(&self.leads_to);
         let is_held = |name: &OsStr| {
             place.held.contains(&self.merged.join(name)) || place.held.contains(&self.leads_to.join(name))
         };
         let mut gone = self.names.clone();
         let mut others = Vec::new();
-        for name in list(&here)? {
-            let link = here.join(&name);
-            if self.names.contains(&name) && std::fs::read_link(&link).is_ok_and(|target| target == there.join(&name)) {
-                std::fs::remove_file(&link).map_err(SandboxError::io("remove", link))?;
+        for name in here.names()? {
+            if self.names.contains(&name) && target(here, &name)?.is_some_and(|target| target == leads_to.join(&name)) {
+                calls::unlink(here, &name).map_err(here.error("remove", &name))?;
                 gone.remove(&name);
             } else if !is_held(&name) {
                 others.push(name);
             }
         }
         for name in others {
-            let (new, to) = (here.join(&name), there.join(&name));
-            let stood_for = std::fs::read_link(&new).ok().filter(|target| target.parent() == Some(&*there));
+            let stood_for = target(here, &name)?.filter(|target| target.parent() == Some(&*leads_to));
             match stood_for.as_deref().and_then(Path::file_name).filter(|old| gone.contains(*old)) {
                 // A link that was renamed.
                 Some(old) => {
-                    std::fs::remove_file(&new).map_err(SandboxError::io("remove", new))?;
-                    relocate(&there.join(old), &to)?;
+                    calls::unlink(here, &name).map_err(here.error("remove", &name))?;
+                    relocate(there, old, there, &name)?;
                     gone.remove(old);
                 }
-                None => relocate(&new, &to)?,
+                None => relocate(here, &name, there, &name)?,
             }
             gone.remove(&name);
         }
         for name in gone.iter().filter(|name| !is_held(name)) {
-            remove(&there.join(name))?;
+            match calls::remove_tree(there, name) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(there.error("remove", name)(errno)),
+            }
         }
         Ok(())
     }
 }
 
-fn remove(path: &Path) -> Result<(), SandboxError> {
-    let removed = match path.symlink_metadata() {
-        Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
-        Ok(_) => std::fs::remove_file(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    };
-    removed.map_err(SandboxError::io("remove", path))
+/// Where the link `name` leads; `None` if it is none.
+fn target(directory: &Directory, name: &OsStr) -> Result<Option<PathBuf>, SandboxError> {
+    match calls::read_link(directory, name) {
+        Ok(target) => Ok(Some(PathBuf::from(OsStr::from_bytes(target.as_bytes())))),
+        Err(Errno::INVAL | Errno::NOENT) => Ok(None),
+        Err(errno) => Err(directory.error("read the link", name)(errno)),
+    }
 }

@@ -1,26 +1,30 @@
 //! Exchanging the entries of a directory with those of the stage's root, and back.
 //!
 //! The directory is `/`; tests give another one. Nothing is remembered of single moves: in each [`Phase`] it is clear
-//! from where a thing is whose it is, so that an undo can itself be cut short and be begun again.
+//! from where a thing is whose it is, so that an undo can itself be cut short and be begun again. What fails on the way in or
+//! back is undone from the journal at once, as `undo` does it at the next start, which tries again if that fails, too.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::OsString;
-use std::fs::DirBuilder;
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::io::Errno;
+
+use super::bytes::Bytes;
+use super::calls;
+use super::directory::Directory;
+use super::frame::{Frame, MergedDirectory};
 use super::held::Held;
-use super::journal::{Journal, Left, Phase, Start};
+use super::journal::{Journal, Merged, Phase, Start};
 use super::metadata::DirectoryMetadata;
 use super::placed_mounts::PlacedMounts;
-use super::relocate::{relocate, rename};
+use super::relocate::relocate;
 use super::stand_ins::StandIns;
-use crate::sandbox::{ChangeTime, Mount, Restamp, SandboxError, in_root};
-
-const STASH: &str = "own-root.stash";
-const LEFTOVERS: &str = "own-root.leftovers";
+use super::state::{self, STASH, STATE, State};
+use super::undo;
+use crate::fs::{FileKind, Root, Status};
+use crate::sandbox::{ChangeTime, Mount, Restamp, SandboxError};
 
 /// Files that stay and whose content is put back, when they are no larger than this.
 const MOST_CONTENT: u64 = 1024 * 1024;
@@ -36,9 +40,7 @@ pub(super) struct Place {
     pub(super) base: PathBuf,
     /// The stage's root directory.
     pub(super) root: PathBuf,
-    /// Holds the stash and the journal.
-    pub(super) work_dir: PathBuf,
-    /// What stays.
+    /// What stays: [`STATE`] and `root` in any case.
     pub(super) held: Held,
 }
 
@@ -57,96 +59,89 @@ pub(super) struct Swapped {
     place: Place,
     start: Start,
     journal: Journal,
+    state: State,
+    frame: Frame,
+    /// The image's attributes of the merged directories that it has, as they were before its entries moved out.
+    images: BTreeMap<PathBuf, DirectoryMetadata>,
     stamps: HashMap<PathBuf, Stamp>,
     mounts: PlacedMounts,
     stand_ins: StandIns,
     left: bool,
 }
 
-/// Undoes what a dead run of this program left; says whether there was anything.
-///
-/// The stage it was building is of no use to anyone: what is left of it in place is removed. `mounts` are the mount
-/// points of now; when the container was started again they are not those of then, and the runtime may have made new
-/// ones among the stage's files.
-pub(super) fn recover(base: &Path, work_dir: &Path, mounts: &[PathBuf]) -> Result<bool, SandboxError> {
-    let Some(Left { journal, start, phase, placements }) = Journal::left_in(work_dir)? else { return Ok(false) };
-    let leftovers = work_dir.join(LEFTOVERS);
-    make_directory(&leftovers)?;
-    let place = Place {
-        base: base.to_owned(),
-        root: leftovers.clone(),
-        work_dir: work_dir.to_owned(),
-        held: Held::new(base, start.stay.iter().chain(mounts).cloned()),
-    };
-    let start = Start { images: BTreeMap::new(), ..start };
-    let mounts = PlacedMounts::left_by_dead_run(base, work_dir, placements)?;
-    // Links that stood for files of the stage are of no more use than those.
-    let stand_ins = StandIns::default();
-    let mut swapped = Swapped { place, start, journal, stamps: HashMap::new(), mounts, stand_ins, left: true };
-    swapped.undo(phase)?;
-    std::fs::remove_dir_all(&leftovers).map_err(SandboxError::io("remove", leftovers))?;
-    Ok(true)
-}
-
 impl Swapped {
     /// Puts the stage's entries in place of the container's. When that fails half-way, it is undone.
     pub(super) fn enter(place: Place) -> Result<Self, SandboxError> {
-        let read =
-            |path: PathBuf| DirectoryMetadata::read(&path).map_err(SandboxError::io("read the attributes of", path));
-        let (mut directories, mut images) = (BTreeMap::new(), BTreeMap::new());
-        for merged in place.held.merged() {
-            directories.insert(merged.to_owned(), read(place.base.join(merged))?);
-            if is_real_directory(&place.root, merged) {
-                images.insert(merged.to_owned(), read(place.root.join(merged))?);
+        let path = place.base.clone();
+        let base = Directory::open(&path)?;
+        // Before anything is made in it.
+        let status = calls::status_of(&base).map_err(base.own_error("look at"))?;
+        let metadata = DirectoryMetadata::of(&base)?;
+        let before = Merged { inode: status.inode, metadata: metadata.clone() };
+        let mut swapped = match Self::prepare(place, base, before) {
+            Ok(swapped) => swapped,
+            Err(error) => {
+                // Nothing was moved, and only empty directories were made.
+                if let Err(second) = Directory::open(&path).and_then(|base| state::remove(&base, Some(&metadata))) {
+                    tracing::debug!("left for the next start to remove: {second}");
+                }
+                return Err(error);
             }
-        }
-        let start = Start {
-            root: place.root.clone(),
-            stay: place.held.stay().map(|path| place.base.join(path)).collect(),
-            directories,
-            images,
-            contents: contents(&place),
         };
-        let stash = place.work_dir.join(STASH);
-        make_directory(&stash)?;
-        let journal = Journal::create(&place.work_dir, &start)?;
-        let mounts = PlacedMounts::new(&place.work_dir);
-        let stand_ins = StandIns::find(&place)?;
-        let mut swapped = Self { place, start, journal, stamps: HashMap::new(), mounts, stand_ins, left: false };
-        let entered = swapped.exchange();
-        if let Err((phase, error)) = entered {
-            // The first error says what went wrong; if undoing fails too, the journal stays for the next start.
+        if let Err(error) = swapped.exchange() {
             swapped.left = true;
-            if let Err(second) = swapped.undo(Some(phase)) {
-                tracing::error!("the root directory cannot be put back: {second}");
-            }
+            undo_at_once(&path);
             return Err(error);
         }
         std::thread::sleep(CLOCK_TICK);
         Ok(swapped)
     }
 
-    fn exchange(&mut self) -> Result<(), (Phase, SandboxError)> {
-        let stashing = |error| (Phase::Stashing, error);
-        self.journal.begin(Phase::Stashing).map_err(stashing)?;
-        self.stash().map_err(stashing)?;
-        let placing = |error| (Phase::Placed, error);
-        self.journal.begin(Phase::Placed).map_err(stashing)?;
-        self.place().map_err(placing)?;
-        self.stand_ins.put_up(&self.place).map_err(placing)?;
-        self.dress().map_err(placing)
+    /// Opens and writes down everything, and moves nothing.
+    fn prepare(place: Place, base: Directory, before: Merged) -> Result<Self, SandboxError> {
+        let state = State::make(&base)?;
+        let frame = Frame::open(&place, base, state.stash.again()?)?;
+        let (mut directories, mut images) = (BTreeMap::from([(PathBuf::new(), before)]), BTreeMap::new());
+        for (path, directory) in frame.merged() {
+            if path != Path::new("") {
+                let container = &directory.container;
+                let status = calls::status_of(container).map_err(container.own_error("look at"))?;
+                let was = Merged { inode: status.inode, metadata: DirectoryMetadata::of(container)? };
+                directories.insert(path.to_owned(), was);
+            }
+            if let Some(stage) = &directory.stage {
+                images.insert(path.to_owned(), DirectoryMetadata::of(stage)?);
+            }
+        }
+        let start = Start {
+            stay: place.held.stay().map(|path| place.base.join(path)).collect(),
+            directories,
+            contents: contents(&place.held, &frame)?,
+        };
+        let mounts = PlacedMounts::new(state.directory.path());
+        let stand_ins = StandIns::find(&place, &frame)?;
+        // Last: once it is there, what it says is undone.
+        let journal = Journal::create(state.directory.again()?, &start)?;
+        let stamps = HashMap::new();
+        Ok(Self { place, start, journal, state, frame, images, stamps, mounts, stand_ins, left: false })
+    }
+
+    fn exchange(&mut self) -> Result<(), SandboxError> {
+        self.stash()?;
+        self.journal.begin(Phase::Placed)?;
+        self.place()?;
+        self.stand_ins.put_up(&self.place, &self.frame)?;
+        self.dress()
     }
 
     /// Moves the container's entries away.
     fn stash(&self) -> Result<(), SandboxError> {
-        for merged in self.place.held.merged() {
-            let (from, to) = (self.place.base.join(merged), self.stash_path(merged));
-            for name in list(&from)? {
-                if self.place.held.contains(&merged.join(&name)) {
-                    continue;
+        for (path, MergedDirectory { container, stash, .. }) in self.frame.merged() {
+            let Some(stash) = stash else { continue };
+            for name in container.names()? {
+                if !self.place.held.contains(&path.join(&name)) {
+                    relocate(container, &name, stash, &name)?;
                 }
-                make_directory(&to)?;
-                relocate(&from.join(&name), &to.join(&name))?;
             }
         }
         Ok(())
@@ -154,26 +149,20 @@ impl Swapped {
 
     /// Moves the stage's entries in.
     fn place(&mut self) -> Result<(), SandboxError> {
-        let merged: Vec<PathBuf> = self.place.held.merged().map(Path::to_owned).collect();
-        for merged in merged {
-            let (from, to) = (self.place.root.join(&merged), self.place.base.join(&merged));
-            if !is_real_directory(&self.place.root, &merged) {
-                continue;
-            }
-            for name in list(&from)? {
+        for (merged, MergedDirectory { container, stage, .. }) in self.frame.merged() {
+            let Some(stage) = stage else { continue };
+            for name in stage.names()? {
                 let path = merged.join(&name);
                 if self.place.held.contains(&path) {
-                    let is_directory = |path: PathBuf| path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
-                    if !(is_directory(from.join(&name)) && is_directory(to.join(&name))) {
+                    if self.frame.get(&path).is_none_or(|merged| merged.stage.is_none()) {
                         tracing::debug!("/{} of the image is hidden by the container's own", path.display());
                     }
                     continue;
                 }
-                let before = stat(&from.join(&name))?;
-                rename(&from.join(&name), &to.join(&name))
-                    .map_err(SandboxError::errno("put in place", from.join(&name)))?;
-                let placed = stat(&to.join(&name))?;
-                let stamp = Stamp { inode: placed.ino(), before: change_time(&before), placed: change_time(&placed) };
+                let before = look(stage, &name)?;
+                stage.rename(&name, container, &name).map_err(stage.error("put in place", &name))?;
+                let placed = look(container, &name)?;
+                let stamp = Stamp { inode: placed.inode, before: changed(&before), placed: changed(&placed) };
                 self.stamps.insert(path, stamp);
             }
         }
@@ -182,15 +171,11 @@ impl Swapped {
 
     /// Gives the merged directories the image's attributes.
     fn dress(&self) -> Result<(), SandboxError> {
-        for merged in self.place.held.merged() {
-            let path = self.place.base.join(merged);
-            let metadata = match self.start.images.get(merged) {
-                Some(metadata) => metadata.clone(),
-                None => DirectoryMetadata::read(&path)
-                    .map_err(SandboxError::io("read the attributes of", path.as_path()))?
-                    .plain(),
-            };
-            metadata.apply(&path).map_err(SandboxError::io("set the attributes of", path))?;
+        for (path, MergedDirectory { container, .. }) in self.frame.merged() {
+            match self.images.get(path) {
+                Some(metadata) => metadata.give(container)?,
+                None => DirectoryMetadata::of(container)?.plain().give(container)?,
+            }
         }
         Ok(())
     }
@@ -206,164 +191,116 @@ impl Swapped {
     }
 
     /// Gives everything back. Says which of the stage's entries nobody touched though their change time moved.
+    ///
+    /// # Errors
+    /// The stage is not complete. The container's own files are back all the same, if that was possible.
     pub(super) fn leave(&mut self) -> Result<Vec<Restamp>, SandboxError> {
         self.left = true;
-        let mut restamped = Vec::new();
-        for moved in self.mounts.take_away(&mut self.journal)? {
-            let path = moved.path.strip_prefix(&self.place.base).unwrap_or(&moved.path).to_owned();
-            match self.stamps.get_mut(&path) {
-                Some(stamp) if stamp.placed == moved.before => stamp.placed = moved.after,
-                Some(_) => {}
-                None => restamped.push(Restamp { path, ..moved }),
-            }
+        let left = self.give_back();
+        if left.is_err() && undo_at_once(&self.place.base) {
+            tracing::info!("the container's own files are back in place");
         }
-        restamped.extend(self.collect()?);
-        self.restore()?;
-        Ok(restamped)
+        left
     }
 
-    fn undo(&mut self, phase: Option<Phase>) -> Result<(), SandboxError> {
-        if phase == Some(Phase::Placed) {
-            self.mounts.take_away(&mut self.journal)?;
-            self.collect()?;
-            for (path, metadata) in &self.start.images {
-                let path = self.place.root.join(path);
-                metadata.apply(&path).map_err(SandboxError::io("set the attributes of", path))?;
+    fn give_back(&mut self) -> Result<Vec<Restamp>, SandboxError> {
+        // What is open now is the only thing that leads to what was moved, so a second attempt is made here.
+        self.frame.reinstate(&self.state.away).or_else(|_| self.frame.reinstate(&self.state.away))?;
+        let mut restamped = Vec::new();
+        for restamp in self.mounts.take_away(&mut self.journal)? {
+            let path = restamp.path.strip_prefix(&self.place.base).unwrap_or(&restamp.path).to_owned();
+            match self.stamps.get_mut(&path) {
+                Some(stamp) if stamp.placed == restamp.before => stamp.placed = restamp.after,
+                Some(_) => {}
+                None => restamped.push(Restamp { path, ..restamp }),
             }
         }
-        self.restore()
+        if let Some(path) = self.frame.moved() {
+            // Which entries are the image's and which the pod's cannot be told any more.
+            return Err(SandboxError::Displaced { path: self.place.base.join(path) });
+        }
+        restamped.extend(self.collect()?);
+        undo::restore(&self.frame, &self.place.held, &self.start, &self.state, &mut self.journal)?;
+        Ok(restamped)
     }
 
     /// Moves the stage's entries, and what the command made beside them, into the stage's root.
     fn collect(&mut self) -> Result<Vec<Restamp>, SandboxError> {
-        self.stand_ins.take_down(&self.place)?;
+        self.stand_ins.take_down(&self.place, &self.frame)?;
         let mut restamped = Vec::new();
-        for merged in self.place.held.merged() {
-            let from = self.place.base.join(merged);
-            let metadata = match DirectoryMetadata::read(&from) {
-                Ok(metadata) => metadata,
-                // The command moved it away, with the mount point in it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    tracing::warn!("the command moved {}, which holds mount points", from.display());
-                    continue;
-                }
-                Err(error) => return Err(SandboxError::io("read the attributes of", from)(error)),
-            };
-            let names: Vec<OsString> =
-                list(&from)?.into_iter().filter(|name| !self.place.held.contains(&merged.join(name))).collect();
-            let existed = is_real_directory(&self.place.root, merged);
-            if names.is_empty() && !existed {
+        for (merged, MergedDirectory { container, stage, .. }) in self.frame.merged() {
+            let metadata = DirectoryMetadata::of(container)?;
+            let mut names = container.names()?;
+            names.retain(|name| !self.place.held.contains(&merged.join(name)));
+            if names.is_empty() && stage.is_none() {
                 continue;
             }
-            let to = self.destination(merged, &metadata)?;
+            let made;
+            let to = match stage {
+                Some(stage) => stage,
+                None => {
+                    made = self.destination(merged, container)?;
+                    &made
+                }
+            };
             for name in names {
                 let path = merged.join(&name);
-                let (old, new) = (from.join(&name), to.join(&name));
                 let stamp = match self.stamps.get(&path) {
                     Some(stamp) => {
-                        let now = stat(&old)?;
-                        (now.ino() == stamp.inode && change_time(&now) == stamp.placed).then_some(*stamp)
+                        let now = look(container, &name)?;
+                        (now.inode == stamp.inode && changed(&now) == stamp.placed).then_some(*stamp)
                     }
                     None => None,
                 };
-                relocate(&old, &new)?;
+                relocate(container, &name, to, &name)?;
                 if let Some(stamp) = stamp {
-                    restamped.push(Restamp { path, before: stamp.before, after: change_time(&stat(&new)?) });
+                    restamped.push(Restamp { path, before: stamp.before, after: changed(&look(to, &name)?) });
                 }
             }
             // Not where a symbolic link led: that directory has attributes of its own.
-            if to == self.place.root.join(merged) {
-                metadata.apply(&to).map_err(SandboxError::io("set the attributes of", to.as_path()))?;
+            if to.path() == self.place.root.join(merged) {
+                metadata.give(to)?;
             }
         }
         Ok(restamped)
     }
 
-    /// Where in the stage's root the new entries of a merged directory belong: there, or where the image's symbolic link
-    /// of that name leads; made with the attributes it has now when the image lacks it.
-    fn destination(&self, merged: &Path, metadata: &DirectoryMetadata) -> Result<PathBuf, SandboxError> {
+    /// Where in the stage's root the new entries of a merged directory belong that the image lacks: where the image's symbolic
+    /// link of that name leads; else there, in a directory made with the attributes it has now.
+    fn destination(&self, merged: &Path, container: &Directory) -> Result<Directory, SandboxError> {
         let wanted = self.place.root.join(merged);
-        let to = in_root::resolve(&self.place.root, merged).map_err(SandboxError::io("resolve", wanted))?;
-        match to.symlink_metadata() {
-            Ok(found) if found.is_dir() => Ok(to),
-            Ok(_) => Err(SandboxError::io("put new files into", to)(rustix::io::Errno::NOTDIR.into())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if let Some(parent) = merged.parent()
-                    && to.parent().is_some_and(|above| above.symlink_metadata().is_err())
-                {
-                    let path = self.place.base.join(parent);
-                    let of_parent =
-                        DirectoryMetadata::read(&path).map_err(SandboxError::io("read the attributes of", path))?;
-                    self.destination(parent, &of_parent)?;
-                }
-                DirBuilder::new()
-                    .recursive(true)
-                    .mode(0o755)
-                    .create(&to)
-                    .map_err(SandboxError::io("create", to.as_path()))?;
-                metadata.apply(&to).map_err(SandboxError::io("set the attributes of", to.as_path()))?;
-                Ok(to)
-            }
-            Err(error) => Err(SandboxError::io("look at", to)(error)),
+        let root = Root::open(&self.place.root)?;
+        let inside = root.resolve(merged, true).map_err(SandboxError::errno("resolve", wanted.as_path()))?;
+        let stage = self.frame.base().and_then(|base| base.stage.as_ref());
+        let Some(stage) = stage else { return Err(SandboxError::errno("open", wanted)(Errno::NOENT)) };
+        if let Some(found) = stage.walk(&inside)? {
+            return Ok(found);
         }
-    }
-
-    /// Moves the container's entries back and gives its directories their attributes again.
-    fn restore(&mut self) -> Result<(), SandboxError> {
-        self.journal.begin(Phase::Restoring)?;
-        for merged in self.place.held.merged() {
-            let (from, to) = (self.stash_path(merged), self.place.base.join(merged));
-            if from.symlink_metadata().is_err() {
-                continue;
+        let above = match inside.parent().map(|parent| stage.walk(parent)).transpose()?.flatten() {
+            Some(above) => above,
+            None => {
+                let above = merged.parent().and_then(|parent| Some((parent, self.frame.get(parent)?)));
+                let Some((parent, above)) = above else {
+                    return Err(SandboxError::errno("put new files into", wanted)(Errno::NOTDIR));
+                };
+                self.destination(parent, &above.container)?
             }
-            for name in list(&from)? {
-                if !self.place.held.contains(&merged.join(&name)) {
-                    relocate(&from.join(&name), &to.join(&name))?;
-                }
-            }
-        }
-        for (path, content) in &self.start.contents {
-            let path = self.place.base.join(path);
-            if std::fs::read(&path).is_ok_and(|now| now == *content) {
-                continue;
-            }
-            tracing::debug!("the command changed {}; it is set back", path.display());
-            if let Err(error) = std::fs::write(&path, content) {
-                tracing::warn!("cannot set {} back to what it was: {error}", path.display());
-            }
-        }
-        for (path, metadata) in &self.start.directories {
-            let path = self.place.base.join(path);
-            if path.symlink_metadata().is_ok() {
-                metadata.apply(&path).map_err(SandboxError::io("set the attributes of", path))?;
-            }
-        }
-        for merged in self.place.held.merged().rev() {
-            let path = self.stash_path(merged);
-            match std::fs::remove_dir(&path) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(SandboxError::io("remove", path)(error)),
-            }
-        }
-        self.journal.finish()
-    }
-
-    fn stash_path(&self, merged: &Path) -> PathBuf {
-        self.place.stash_path(merged)
+        };
+        let Some(name) = inside.file_name() else { return Ok(above) };
+        let made = above.make(name, 0o755).map_err(|error| match error {
+            SandboxError::Io { source, .. } => SandboxError::io("put new files into", wanted)(source),
+            error => error,
+        })?;
+        DirectoryMetadata::of(container)?.give(&made)?;
+        Ok(made)
     }
 }
 
 impl Place {
-    /// Where an entry of the container's is while the stage's are in place.
-    fn stash_path(&self, path: &Path) -> PathBuf {
-        self.work_dir.join(STASH).join(path)
-    }
-
     /// Where a file of the container's, given by its real path, is while the stage's are in place.
     pub(super) fn during_swap(&self, path: &Path) -> PathBuf {
         match path.strip_prefix(&self.base) {
-            Ok(inside) if !self.held.keeps(inside) => self.stash_path(inside),
+            Ok(inside) if !self.held.keeps(inside) => self.base.join(STATE).join(STASH).join(inside),
             _ => path.to_owned(),
         }
     }
@@ -374,59 +311,57 @@ impl Drop for Swapped {
         if !self.left
             && let Err(error) = self.leave()
         {
-            tracing::error!("the root directory cannot be given back: {error}");
+            tracing::error!("the stage's files cannot be taken back: {error}");
         }
     }
+}
+
+/// Undoes what is left of a swap, and says whether it did. The first error says what went wrong. If undoing fails too, the journal
+/// stays for the next start.
+fn undo_at_once(base: &Path) -> bool {
+    match undo::recover(base) {
+        Ok(true) => return true,
+        Ok(false) => {}
+        Err(error) => tracing::error!(
+            "the container's own files are not all back in place, the next start tries again: {}",
+            crate::diag::with_causes(&error)
+        ),
+    }
+    false
 }
 
 /// The content of the small regular files that stay.
-fn contents(place: &Place) -> BTreeMap<PathBuf, Vec<u8>> {
+fn contents(held: &Held, frame: &Frame) -> Result<BTreeMap<PathBuf, Bytes>, SandboxError> {
     let mut contents = BTreeMap::new();
-    for path in place.held.stay() {
-        let outside = place.base.join(path);
-        let in_etc = path.parent() == Some(Path::new("etc"));
-        let is_small = outside.symlink_metadata().is_ok_and(|found| found.is_file() && found.len() <= MOST_CONTENT);
-        if !(in_etc && is_small) {
+    for path in held.stay().filter(|path| path.parent() == Some(Path::new("etc"))) {
+        let Some((above, name)) = frame.above(path) else { continue };
+        let status = above.container.status(&name)?;
+        if !status.is_some_and(|found| found.kind == FileKind::File && found.size <= MOST_CONTENT) {
             continue;
         }
-        match std::fs::read(&outside) {
-            Ok(content) => {
-                contents.insert(path.to_owned(), content);
-            }
-            Err(error) => tracing::debug!("cannot save {}: {error}", outside.display()),
-        }
+        let file = match calls::open_file(&above.container, &name) {
+            Ok(file) => file,
+            // Then a command can change it as little.
+            Err(Errno::ACCESS | Errno::PERM) => continue,
+            Err(errno) => return Err(above.container.error("open", &name)(errno)),
+        };
+        let most = usize::try_from(MOST_CONTENT).unwrap_or(usize::MAX);
+        let content = calls::read(&file, most).map_err(above.container.error("read", &name))?;
+        contents.insert(path.to_owned(), Bytes(content));
     }
-    contents
+    Ok(contents)
 }
 
-/// Whether `path` below `root` is a directory, and every directory above it too: no symbolic links.
-pub(super) fn is_real_directory(root: &Path, path: &Path) -> bool {
-    let mut here = root.to_path_buf();
-    let is_directory = |here: &Path| here.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
-    is_directory(&here)
-        && path.iter().all(|name| {
-            here.push(name);
-            is_directory(&here)
-        })
+fn look(directory: &Directory, name: &OsStr) -> Result<Status, SandboxError> {
+    calls::status_at(directory, name).map_err(directory.error("look at", name))
 }
 
-pub(super) fn list(directory: &Path) -> Result<Vec<OsString>, SandboxError> {
-    let names: io::Result<Vec<OsString>> =
-        std::fs::read_dir(directory).and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
-    let mut names = names.map_err(SandboxError::io("list", directory))?;
-    names.sort_unstable();
-    Ok(names)
-}
-
-fn make_directory(path: &Path) -> Result<(), SandboxError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(SandboxError::io("create", path))
-}
-
-fn stat(path: &Path) -> Result<std::fs::Metadata, SandboxError> {
-    path.symlink_metadata().map_err(SandboxError::io("look at", path))
+fn changed(status: &Status) -> ChangeTime {
+    ChangeTime { seconds: status.changed.seconds, nanoseconds: status.changed.nanoseconds }
 }
 
 pub(super) fn change_time(metadata: &std::fs::Metadata) -> ChangeTime {
+    use std::os::unix::fs::MetadataExt as _;
     ChangeTime { seconds: metadata.ctime(), nanoseconds: u32::try_from(metadata.ctime_nsec()).unwrap_or(0) }
 }
 

@@ -4,7 +4,9 @@ use std::os::unix::fs::{MetadataExt, symlink};
 
 use super::super::container::Container;
 use super::super::held::Held;
-use super::super::swap::{Swapped, recover};
+use super::super::state::STATE;
+use super::super::swap::Swapped;
+use super::super::undo::recover;
 use super::*;
 use crate::diag::redact::Secret;
 
@@ -26,9 +28,9 @@ fn container() -> Container {
 
 impl Container {
     fn enter(&self) -> Swapped {
-        let held = Held::new(self.root(), [self.path("kaniko")]);
+        let held = Held::new(self.root(), [self.path("kaniko"), self.path(STATE)]);
         let (base, root) = (self.root().to_owned(), self.path("kaniko/stage"));
-        Swapped::enter(Place { base, root, work_dir: self.path("kaniko"), held }).unwrap()
+        Swapped::enter(Place { base, root, held }).unwrap()
     }
 
     fn enter_with(&self, mounts: &[Mount]) -> Swapped {
@@ -45,7 +47,7 @@ impl Container {
 
 /// What the next start does after a crash.
 fn undo(container: &Container) {
-    assert!(recover(container.root(), &container.path("kaniko"), &[]).unwrap());
+    assert!(recover(container.root()).unwrap());
 }
 
 fn memory(target: &str) -> Mount {
@@ -136,7 +138,7 @@ fn a_removed_or_replaced_mount_point_comes_back_empty() {
         assert_eq!(container.read("kaniko/other/there"), "source");
         assert_eq!(container.read("kaniko/stage/opt/full/image"), "image");
         assert_eq!(container.read("kaniko/stage/opt/file"), "image");
-        assert!(!container.path("kaniko/own-root.mounts").exists());
+        assert!(!container.path(".crabwright/mounts").exists());
     }
 }
 
@@ -179,7 +181,7 @@ fn a_crash_gives_sources_back_and_removes_secrets() {
     assert_eq!(container.read("tmp/socket"), "source");
     let entries = format!("{:?}", container.entries());
     assert!(!entries.contains("secret"), "{entries}");
-    assert!(!entries.contains("own-root"), "{entries}");
+    assert!(!entries.contains(STATE), "{entries}");
 }
 
 /// Every point between two moves: the state that a crash leaves there is made by undoing the later moves by hand.
@@ -192,7 +194,7 @@ fn a_crash_in_the_middle_of_a_mount_is_undone() {
             std::fs::rename(container.path("opt/full"), container.path("kaniko/cache")).unwrap();
         }
         if !hidden {
-            std::fs::rename(container.path("kaniko/own-root.mounts/0.hidden"), container.path("opt/full")).unwrap();
+            std::fs::rename(container.path(".crabwright/mounts/0.hidden"), container.path("opt/full")).unwrap();
         }
         undo(&container);
         assert_eq!(container.read("kaniko/cache/kept"), "source", "moved: {moved}, hidden: {hidden}");

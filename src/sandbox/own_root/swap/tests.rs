@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::SystemTime;
 
 use super::super::container::{Container, Entry, OLD};
+use super::super::undo::recover;
 use super::*;
 
 /// A container whose `/etc/hosts`, `/var/run/docker.sock` and `/proc` stay, with a stage in its work directory.
@@ -27,18 +28,12 @@ fn container() -> Container {
 
 impl Container {
     fn place(&self) -> Place {
-        let stay = ["etc/hosts", "var/run/docker.sock", "proc", "kaniko"].map(|path| self.path(path));
-        Place {
-            base: self.root().to_owned(),
-            root: self.stage(),
-            work_dir: self.path("kaniko"),
-            held: Held::new(self.root(), stay),
-        }
+        let stay = ["etc/hosts", "var/run/docker.sock", "proc", "kaniko", STATE].map(|path| self.path(path));
+        Place { base: self.root().to_owned(), root: self.stage(), held: Held::new(self.root(), stay) }
     }
 
     fn recover(&self) -> bool {
-        let mounts = [self.path(""), self.path("proc"), self.path("etc/hosts")];
-        recover(self.root(), &self.path("kaniko"), &mounts).unwrap()
+        recover(self.root()).unwrap()
     }
 
     /// Everything outside the work directory.
@@ -81,8 +76,7 @@ fn nothing_done_leaves_everything_as_it_was() {
         let modified = container.stage().join(path).metadata().unwrap().modified().unwrap();
         assert_eq!(modified, SystemTime::UNIX_EPOCH + OLD, "{path:?}");
     }
-    assert!(!container.path("kaniko/own-root.stash").exists());
-    assert!(!container.path("kaniko/own-root.journal").exists());
+    assert!(!container.path(STATE).exists());
 }
 
 #[test]
@@ -143,25 +137,8 @@ fn a_crash_is_undone_at_the_next_start() {
     assert_ne!(container.own_files(), before);
     assert!(container.recover());
     assert_eq!(container.own_files(), before);
-    assert!(!container.path("kaniko/own-root.leftovers").exists());
+    assert!(!container.path(STATE).exists());
     assert!(!container.recover());
-}
-
-#[test]
-fn a_crash_while_stashing_is_undone() {
-    let container = container();
-    let (before, stage_before) = (container.own_files(), container.stage_files());
-    let mut swapped = Swapped::enter(container.place()).unwrap();
-    swapped.leave().unwrap();
-    // As if it had died after two moves of a second swap.
-    let mut journal = Journal::create(&container.path("kaniko"), &swapped.start).unwrap();
-    journal.begin(Phase::Stashing).unwrap();
-    std::fs::create_dir_all(container.path("kaniko/own-root.stash/etc")).unwrap();
-    std::fs::rename(container.path("root"), container.path("kaniko/own-root.stash/root")).unwrap();
-    std::fs::rename(container.path("etc/own"), container.path("kaniko/own-root.stash/etc/own")).unwrap();
-    assert!(container.recover());
-    assert_eq!(container.own_files(), before);
-    assert_eq!(container.stage_files(), stage_before);
 }
 
 #[test]
@@ -169,13 +146,13 @@ fn a_failure_on_the_way_in_is_rolled_back() {
     let container = container();
     let (before, stage_before) = (container.own_files(), container.stage_files());
     // A file where the stash needs a directory.
-    container.write("kaniko/own-root.stash", "in the way");
+    container.write(STATE, "in the way");
     assert!(Swapped::enter(container.place()).is_err());
-    std::fs::remove_file(container.path("kaniko/own-root.stash")).unwrap();
-    std::fs::create_dir(container.path("kaniko/own-root.stash")).unwrap();
-    container.write("kaniko/own-root.stash/etc", "in the way");
+    std::fs::remove_file(container.path(STATE)).unwrap();
+    std::fs::create_dir_all(container.path(STATE).join(STASH)).unwrap();
+    std::fs::write(container.path(STATE).join(STASH).join("etc"), "in the way").unwrap();
     assert!(Swapped::enter(container.place()).is_err());
-    std::fs::remove_file(container.path("kaniko/own-root.stash/etc")).unwrap_or_default();
+    std::fs::remove_dir_all(container.path(STATE)).unwrap();
     assert_eq!(container.own_files(), before);
     assert_eq!(container.stage_files(), stage_before);
 }
@@ -191,7 +168,7 @@ fn files_behind_a_link_of_the_image_are_found_beside_a_mount() {
     container.write("bin/driver", "container");
     let driver = container.path("bin/driver");
     let place = || {
-        let held = Held::new(container.root(), [driver.clone(), container.path("kaniko")]);
+        let held = Held::new(container.root(), [driver.clone(), container.path("kaniko"), container.path(STATE)]);
         Place { held, ..container.place() }
     };
     let (before, stage_before) = (container.own_files(), container.stage_files());
@@ -213,7 +190,8 @@ fn files_behind_a_link_of_the_image_are_found_beside_a_mount() {
     swapped.leave().unwrap();
     assert_eq!(container.own_files(), before);
     let stage = container.stage().join("usr/bin");
-    let found: Vec<String> = list(&stage)
+    let found: Vec<String> = Directory::open(&stage)
+        .and_then(|stage| stage.names())
         .unwrap()
         .into_iter()
         .map(|name| format!("{} {}", name.display(), std::fs::read_to_string(stage.join(&name)).unwrap()))
@@ -228,12 +206,13 @@ fn links_of_a_dead_run_are_taken_away() {
     let container = container();
     std::fs::create_dir(container.path("bin")).unwrap();
     container.write("bin/driver", "container");
-    let held = Held::new(container.root(), [container.path("bin/driver"), container.path("kaniko")]);
+    let stay = ["bin/driver", "kaniko", STATE].map(|path| container.path(path));
+    let held = Held::new(container.root(), stay);
     let before = container.own_files();
     let mut swapped = Swapped::enter(Place { held, ..container.place() }).unwrap();
     assert_eq!(container.read("bin/sh"), "image");
     swapped.left = true;
     drop(swapped);
-    assert!(recover(container.root(), &container.path("kaniko"), &[container.path("bin/driver")]).unwrap());
+    assert!(container.recover());
     assert_eq!(container.own_files(), before);
 }

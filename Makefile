@@ -5,6 +5,7 @@
 # make bench   the scenarios side by side with Debian's buildah and docker's classic builder; the parts on their own
 # make growth  how a build's cost grows with its commands, a layer's size, the files of its context (25 GB of disk)
 # make instructions    what finding changes costs, counted under callgrind
+# make faults  every system call of own-root's exchange made to fail, and the executor killed at it, in containers (an hour)
 # make fuzz    arbitrary input to all that reads bytes of others, FUZZ_SECONDS for each target (nightly Rust)
 # make fuzz-smoke    the same in a minute for all of them together, as CI does it
 # make deny    licences, sources, versions and advisories of all crates (installs cargo-deny)
@@ -29,7 +30,7 @@ FUZZ_TARGETS ?=
 # Two at a time, they take a minute on two processors.
 SMOKE_SECONDS ?= 5
 
-.PHONY: all build demo image image-debug executor-tree shell-tree test peers bench growth instructions fuzz fuzz-smoke deny fmt lint clean-peers
+.PHONY: all build demo image image-debug executor-tree shell-tree test peers bench growth instructions fuzz fuzz-smoke deny faults fmt lint clean-peers
 all: build
 
 build:
@@ -108,6 +109,11 @@ fuzz-smoke:
 
 deny:
 	tests/deny
+
+# A part of this belongs to `make test`.
+faults: peers image image-debug
+	CRABWRIGHT_FAULTS=all $(CARGO) test --locked --test it own_root_faults -- --nocapture
+	$(CARGO) test --locked --lib own_root::faults -- --nocapture
 
 fmt:
 	$(CARGO) fmt

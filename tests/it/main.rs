@@ -29,6 +29,7 @@ mod memory;
 mod mounts;
 mod offline;
 mod own_root;
+mod own_root_faults;
 mod pipelines;
 mod promises;
 mod registry;

@@ -108,13 +108,17 @@ fn a_directory_above_a_mount_that_a_command_replaces_is_put_back() {
     let replaced = "mv /data /data.moved && ln -s /kaniko /data";
     let workspace = Workspace::new(&format!("FROM {base}\nRUN {replaced}\n"));
     workspace.file("Dockerfile.killed", &format!("FROM {base}\nRUN {replaced}; killall -9 executor; sleep 1000\n"));
+    // Moved into the stage with the volume in it, the volume's files went into the layer and were removed with the stage.
+    workspace.file("Dockerfile.moved", &format!("FROM {base}\nRUN mv /data /data.moved\n"));
     workspace.file("Dockerfile.own", &format!("FROM {base}\nRUN mv /w0 /elsewhere && mkdir /w0\n"));
     workspace.file("Dockerfile.next", &format!("FROM {base}\nRUN true\n"));
     let volume = workspace.out().join("volume");
     std::fs::create_dir(&volume).unwrap();
     std::fs::write(volume.join("kept"), "of the volume").unwrap();
     let option = format!("--volume={}:/data/ctx", volume.display());
-    for (dockerfile, work_dir) in [("Dockerfile", "/kaniko"), ("Dockerfile.own", "/w0")] {
+    for (dockerfile, work_dir) in
+        [("Dockerfile", "/kaniko"), ("Dockerfile.moved", "/kaniko"), ("Dockerfile.own", "/w0")]
+    {
         let script = format!(
             "mkdir -p {work_dir} && echo secret > {work_dir}/config; build --dockerfile={dockerfile} --work-dir={work_dir}; \
              echo ended with $?; restored && cat {work_dir}/config && test -x /kaniko/executor && test ! -e {work_dir}/build-1 \

@@ -14,10 +14,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::context::Context;
 use crate::diag::interrupt;
 use crate::diag::redact::Secret;
-use crate::executor::copy::{CopySource, Fetched, copy, unpack_context};
+use crate::executor::copy::{CopySource, Fetched, Limits, copy, unpack_context};
 use crate::location::{ContextLocation, GitContext, HttpLocation, Location};
 use crate::plan;
-use crate::remote::{Downloaded, Incoming};
+use crate::remote::{CheckoutLimits, Downloaded, Incoming};
 use crate::rootfs::Tree;
 
 use super::remotes::Remotes;
@@ -70,7 +70,9 @@ fn directory_of(
     };
     match location {
         ContextLocation::Directory(path) => return Ok(PathBuf::from(path)),
-        ContextLocation::Git(location) => return Ok(remotes.repository(location)?.directory),
+        ContextLocation::Git(location) => {
+            return Ok(remotes.repository(location, checkout_limits(request))?.directory);
+        }
         ContextLocation::Archive(path) => archive(&mut crate::fs::open(path)?)?,
         ContextLocation::StandardInput if io::stdin().is_terminal() => return Err(BuildError::Terminal),
         ContextLocation::StandardInput => archive(&mut StandardInput(io::stdin()))?,
@@ -90,6 +92,12 @@ fn directory_of(
         ContextLocation::Bucket(location) => incoming(remotes.object(location))?,
     }
     Ok(place)
+}
+
+/// What is true of archives that are contexts is of repositories.
+fn checkout_limits(request: &BuildRequest) -> CheckoutLimits {
+    let Limits { entries, bytes } = request.context_limits;
+    CheckoutLimits { entries, bytes, ..CheckoutLimits::DEFAULT }
 }
 
 /// Standard input that a signal ends: whoever should write to it may never do so.
@@ -137,7 +145,7 @@ pub(super) fn named_contexts(
         let location =
             Location::parse(text).map_err(|source| BuildError::Location { flag: "--build-context", source })?;
         match location {
-            Some(location) => fetched(&location, remotes, place),
+            Some(location) => fetched(&location, request, remotes, place),
             None => {
                 let mut context = Context::open(text, None)?;
                 context.load_own_ignore()?;
@@ -162,9 +170,14 @@ fn archive_location(text: &str) -> Result<Option<ContextLocation>, BuildError> {
 }
 
 /// A context from the network: a repository's files, an archive's members, or a file that is no archive as the only one.
-fn fetched(location: &Location, remotes: &Remotes, place: PathBuf) -> Result<Context, BuildError> {
+fn fetched(
+    location: &Location,
+    request: &BuildRequest,
+    remotes: &Remotes,
+    place: PathBuf,
+) -> Result<Context, BuildError> {
     let root = match location {
-        Location::Git(location) => remotes.repository(location)?.directory,
+        Location::Git(location) => remotes.repository(location, checkout_limits(request))?.directory,
         Location::Http(location) => {
             unpack(&remotes.file(location, None)?, location, &place)?;
             place

@@ -19,8 +19,8 @@ use crate::image::Digest;
 use crate::location::{BucketLocation, GitLocation, HttpLocation};
 use crate::plan::{Action, Plan, RemoteSource};
 use crate::remote::{
-    Checkout, DownloadError, Downloaded, Downloader, GitError, GitRequest, Incoming, Lookup, SshAccess, Validator,
-    Variables, checkout, http_authorization, resolve,
+    Checkout, CheckoutLimits, DownloadError, Downloaded, Downloader, GitError, GitRequest, Incoming, Lookup, SshAccess,
+    Validator, Variables, checkout, http_authorization, resolve,
 };
 use crate::ssh::AGENT_VARIABLE;
 
@@ -152,15 +152,15 @@ impl Remotes {
         Incoming::object(&self.runtime, location.clone(), variables, self.fetcher.progress.clone())
     }
 
-    /// A directory of a commit.
-    pub(super) fn repository(&self, location: &GitLocation) -> Result<Checkout, GitError> {
+    /// A directory of a commit, within limits.
+    pub(super) fn repository(&self, location: &GitLocation, limits: CheckoutLimits) -> Result<Checkout, GitError> {
         // Held meanwhile: of two stages that ask for one repository, the second finds it.
         let mut checkouts = self.fetcher.checkouts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, checkout)) = checkouts.iter().find(|(known, _)| known == location) {
             return Ok(checkout.clone());
         }
         let directory = self.fetcher.directory.join(format!("git-{}", checkouts.len() + 1));
-        let checkout = self.runtime.block_on(checkout(&self.fetcher.git_request(location), &directory))?;
+        let checkout = self.runtime.block_on(checkout(&self.fetcher.git_request(location, limits), &directory))?;
         checkouts.push((location.clone(), checkout.clone()));
         Ok(checkout)
     }
@@ -183,7 +183,9 @@ impl Fetcher {
             RemoteSource::Repository(location) => {
                 let number = self.resolved.fetch_add(1, Ordering::Relaxed);
                 let directory = self.directory.join(format!("references-{number}"));
-                return Ok(Version::Commit(resolve(&self.git_request(location), &directory).await?));
+                return Ok(Version::Commit(
+                    resolve(&self.git_request(location, CheckoutLimits::DEFAULT), &directory).await?,
+                ));
             }
         };
         let authorization = http_authorization(&self.secrets, location);
@@ -194,9 +196,10 @@ impl Fetcher {
         }
     }
 
-    fn git_request(&self, location: &GitLocation) -> GitRequest {
+    fn git_request(&self, location: &GitLocation, limits: CheckoutLimits) -> GitRequest {
         GitRequest {
             location: location.clone(),
+            limits,
             secrets: Arc::clone(&self.secrets),
             ssh: self.ssh.clone(),
             retry: RetryPolicy::default(),
@@ -247,7 +250,7 @@ impl RemoteSources for Remotes {
                 Ok(FetchedFiles { directory, name: file_name })
             }
             RemoteSource::Repository(location) => {
-                let Checkout { directory, .. } = self.repository(location)?;
+                let Checkout { directory, .. } = self.repository(location, CheckoutLimits::DEFAULT)?;
                 Ok(FetchedFiles { directory, name: String::new() })
             }
         }

@@ -8,7 +8,7 @@ use crabwright::diag::progress::Progress;
 use crabwright::diag::with_causes;
 use crabwright::http::RetryPolicy;
 use crabwright::location::GitLocation;
-use crabwright::remote::{Checkout, GitError, GitRequest, SshAccess, checkout};
+use crabwright::remote::{Checkout, CheckoutLimits, GitError, GitRequest, SshAccess, checkout};
 use tempfile::TempDir;
 
 use crate::support::git::{COMMIT_TIME, Repository};
@@ -43,7 +43,16 @@ impl Server {
     }
 
     fn check_out_with(&self, rest: &str, secrets: &[(&str, &str)]) -> Result<Files, GitError> {
-        check_out(GitLocation::parse(&self.web.url(rest)).unwrap().unwrap(), secrets)
+        self.check_out_within(rest, secrets, CheckoutLimits::DEFAULT)
+    }
+
+    fn check_out_within(
+        &self,
+        rest: &str,
+        secrets: &[(&str, &str)],
+        limits: CheckoutLimits,
+    ) -> Result<Files, GitError> {
+        check_out(GitLocation::parse(&self.web.url(rest)).unwrap().unwrap(), secrets, limits)
     }
 
     fn refused(&self, rest: &str) -> String {
@@ -54,12 +63,12 @@ impl Server {
     }
 }
 
-fn check_out(location: GitLocation, secrets: &[(&str, &str)]) -> Result<Files, GitError> {
+fn check_out(location: GitLocation, secrets: &[(&str, &str)], limits: CheckoutLimits) -> Result<Files, GitError> {
     let directory = tempfile::tempdir().unwrap();
     let retry =
         RetryPolicy { attempts: 3, first_pause: Duration::from_millis(1), longest_pause: Duration::from_millis(4) };
     let (secrets, ssh, progress) = (lookup(secrets), SshAccess::default(), Progress::hidden());
-    let request = GitRequest { location, secrets, ssh, retry, progress };
+    let request = GitRequest { location, secrets, ssh, limits, retry, progress };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let checkout = runtime.block_on(checkout(&request, &directory.path().join("checkout")))?;
     Ok(Files { checkout, place: directory })
@@ -281,6 +290,59 @@ fn names_that_lead_elsewhere_are_refused() {
     assert!(!Path::new("/tmp/passwd").exists());
 }
 
+/// A repository of two kilobytes that names one directory a thousand times, again and again, is no checkout of a billion files.
+#[test]
+fn a_checkout_is_as_large_as_it_may_be() {
+    let server = Server::new();
+    let repository = server.repository("bomb");
+    let blob = repository.object("blob", &[b'x'; 5000]);
+    let names: Vec<String> = (0..10).map(|number| number.to_string()).collect();
+    repository.commit_tree("level0", &[("100644", "file", &blob)]);
+    for level in 1..10 {
+        let tree = stdout(
+            std::process::Command::new("git")
+                .arg("-C")
+                .arg(&repository.bare)
+                .args(["rev-parse", &format!("level{}^{{tree}}", level - 1)]),
+        );
+        let entries: Vec<_> = names.iter().map(|name| ("40000", name.as_str(), tree.as_str())).collect();
+        repository.commit_tree(&format!("level{level}"), &entries);
+    }
+    let refused = |branch: &str, entries, bytes| {
+        let limits = CheckoutLimits { entries, bytes, ..CheckoutLimits::DEFAULT };
+        match server.check_out_within(&format!("/bomb.git#{branch}"), &[], limits) {
+            Ok(files) => panic!("{branch} is accepted: {:?}", files.checkout),
+            Err(error) => (with_causes(&error), error.hint().unwrap_or_default()),
+        }
+    };
+    let (text, hint) = refused("level9", 2_000, u64::MAX);
+    assert!(text.ends_with("has more than 2000 files and directories"), "{text}");
+    assert!(hint.starts_with("--context-max-entries"), "{hint}");
+    let (text, hint) = refused("level9", u64::MAX, 1_000_000);
+    assert!(text.contains("the files of commit") && text.ends_with("have more than 1000000 bytes"), "{text}");
+    assert!(hint.starts_with("--context-max-size"), "{hint}");
+    assert!(refused("level1", 19, u64::MAX).0.ends_with("more than 19 files and directories"));
+    assert!(refused("level0", 1, 4999).0.ends_with("more than 4999 bytes"));
+    let fits = CheckoutLimits { entries: 20, bytes: 50_000, file: 5000 };
+    assert!(server.check_out_within("/bomb.git#level1", &[], fits).is_ok());
+}
+
+/// The library reads an object whole.
+#[test]
+fn a_file_that_would_fill_the_memory_is_refused() {
+    let server = Server::new();
+    let repository = server.repository("large");
+    repository.file("dense", &"x".repeat(5001));
+    repository.commit("main");
+    let within = |file| {
+        let limits = CheckoutLimits { file, ..CheckoutLimits::DEFAULT };
+        server.check_out_within("/large.git#main", &[], limits).map(|files| files.names())
+    };
+    assert_eq!(within(5001).expect("fits"), ["dense"]);
+    let text = with_causes(&within(5000).expect_err("too large"));
+    assert!(text.ends_with("has an entry \"dense\" of 5001 bytes, the limit is 5000"), "{text}");
+}
+
 #[test]
 fn a_link_is_no_way_out_for_a_subdirectory() {
     let server = Server::new();
@@ -366,7 +428,7 @@ fn credentials_do_not_go_to_a_submodule_over_plain_http() {
     ] {
         let mut location = GitLocation::parse(&format!("https://{secure}/downgraded.git")).unwrap().unwrap();
         location.skip_tls_verify = true;
-        let error = check_out(location, &[(id, value)]).err().unwrap();
+        let error = check_out(location, &[(id, value)], CheckoutLimits::DEFAULT).err().unwrap();
         assert!(
             with_causes(&error).contains(&format!("check out the submodule m: fetch {}", plain.url("/module.git")))
         );

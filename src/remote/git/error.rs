@@ -71,6 +71,34 @@ pub enum GitError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// A file or link of a commit is larger than one may be.
+    #[error("commit {commit} has an entry {path:?} of {size} bytes, the limit is {limit}")]
+    LargeEntry {
+        /// The commit.
+        commit: String,
+        /// The entry's path, as far as it is text.
+        path: String,
+        /// How large it is.
+        size: u64,
+        /// How large it may be.
+        limit: u64,
+    },
+    /// There is more in a commit than is wanted.
+    #[error("commit {commit} has more than {limit} files and directories")]
+    TooManyEntries {
+        /// The commit.
+        commit: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// The files of a commit are larger than is wanted.
+    #[error("the files of commit {commit} have more than {limit} bytes")]
+    TooManyBytes {
+        /// The commit.
+        commit: String,
+        /// The limit.
+        limit: u64,
+    },
     /// There is no such directory in the commit.
     #[error("commit {commit} has no directory {subdir:?}")]
     Subdir {
@@ -170,6 +198,13 @@ impl GitError {
                 }
                 _ => None,
             },
+            Self::LargeEntry { .. } => {
+                Some("let the build fetch a file of that size itself, with ADD and its URL".to_owned())
+            }
+            Self::TooManyEntries { .. } => Some("--context-max-entries allows more".to_owned()),
+            Self::TooManyBytes { .. } => {
+                Some("--context-max-size allows more, as in --context-max-size=20GiB".to_owned())
+            }
             Self::Submodule { source, .. } => source.hint(),
             Self::SubmoduleUrl { .. } => Some("leave submodules out with ?submodules=false".to_owned()),
             _ => None,

@@ -20,10 +20,8 @@ use crate::location::GitLocation;
 
 /// Directories in directories; git's own tests stay below a hundred.
 const MAX_DEPTH: usize = 256;
-/// Bytes of one file: the library holds it in memory.
-const MAX_FILE: usize = 2 << 30;
 /// Bytes of a link's target: what the kernel takes as a path.
-const MAX_TARGET: usize = 4096;
+const MAX_TARGET: u64 = 4096;
 
 const DIRECTORY: u32 = 0o755;
 const PROGRAM: u32 = 0o755;
@@ -56,7 +54,7 @@ struct Writer<'a, 's, 'r> {
     submodules: &'s mut Submodules<'r>,
 }
 
-impl Writer<'_, '_, '_> {
+impl<'a> Writer<'a, '_, '_> {
     fn tree(&mut self, tree: &Tree<'_>, into: BorrowedFd<'_>, above: &Path, depth: usize) -> Result<(), GitError> {
         for entry in tree {
             let name = OsStr::from_bytes(entry.name_bytes());
@@ -96,7 +94,8 @@ impl Writer<'_, '_, '_> {
         Ok(())
     }
 
-    fn make_directory(&self, into: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<OwnedFd, GitError> {
+    fn make_directory(&mut self, into: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<OwnedFd, GitError> {
+        self.submodules.take(self.fetched.commit, 0)?;
         let made = || {
             mkdirat(into, name, Mode::from_raw_mode(DIRECTORY))?;
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -107,8 +106,8 @@ impl Writer<'_, '_, '_> {
         made().map_err(|errno| self.unwritable("create directory", path, errno))
     }
 
-    fn file(&self, into: BorrowedFd<'_>, name: &OsStr, path: &Path, id: Oid, mode: u32) -> Result<(), GitError> {
-        let content = self.content(path, id, MAX_FILE)?;
+    fn file(&mut self, into: BorrowedFd<'_>, name: &OsStr, path: &Path, id: Oid, mode: u32) -> Result<(), GitError> {
+        let content = self.content(path, id, self.submodules.limits().file)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = openat(into, name, flags, Mode::from_raw_mode(mode));
         let made = made.map_err(|errno| self.unwritable("create", path, errno))?;
@@ -117,23 +116,27 @@ impl Writer<'_, '_, '_> {
         written.map_err(|error| fs::Error::new("write", self.directory.join(path), error).into())
     }
 
-    fn link(&self, into: BorrowedFd<'_>, name: &OsStr, path: &Path, id: Oid) -> Result<(), GitError> {
+    fn link(&mut self, into: BorrowedFd<'_>, name: &OsStr, path: &Path, id: Oid) -> Result<(), GitError> {
         let target = self.content(path, id, MAX_TARGET)?;
         let made = symlinkat(OsStr::from_bytes(target.content()), into, name);
         made.map_err(|errno| self.unwritable("create symbolic link", path, errno))
     }
 
-    fn content(&self, path: &Path, id: Oid, limit: usize) -> Result<git2::Blob<'_>, GitError> {
-        let repository = &self.fetched.repository;
+    fn content(&mut self, path: &Path, id: Oid, limit: u64) -> Result<git2::Blob<'a>, GitError> {
+        let fetched: &'a Fetched = self.fetched;
+        let repository = &fetched.repository;
         let header = repository.odb().and_then(|store| store.read_header(id));
         let (size, _kind) = header.map_err(|source| self.unreadable(path, source))?;
+        let size = size as u64;
         if size > limit {
-            return Err(GitError::Entry {
+            return Err(GitError::LargeEntry {
                 commit: self.fetched.commit.to_string(),
                 path: path.to_string_lossy().into_owned(),
-                problem: "too large",
+                size,
+                limit,
             });
         }
+        self.submodules.take(self.fetched.commit, size)?;
         repository.find_blob(id).map_err(|source| self.unreadable(path, source))
     }
 

@@ -52,6 +52,7 @@ pub(crate) fn pack(input: &[u8]) {
         location: GitLocation::default(),
         secrets: std::sync::Arc::new(|_| None),
         ssh: super::SshAccess::default(),
+        limits: super::CheckoutLimits { entries: 10_000, bytes: 64 << 20, file: 16 << 20 },
         retry: RetryPolicy::default(),
         progress: Progress::to(std::io::sink()),
     };

@@ -35,6 +35,24 @@ const PARTING: Duration = Duration::from_secs(2);
 /// How often the worker's state is looked at.
 const POLL: Duration = Duration::from_millis(50);
 
+/// How much a checkout may be, submodules included. A repository of some kilobytes can name one directory a thousand times, and
+/// so on within it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckoutLimits {
+    /// Files, directories and links.
+    pub entries: u64,
+    /// Bytes of their content.
+    pub bytes: u64,
+    /// Bytes of one file.
+    pub file: u64,
+}
+
+impl CheckoutLimits {
+    /// For what the build itself has chosen to fetch. The library reads no packed object piece by piece, so that a file is in
+    /// memory as a whole; servers refuse larger ones long before.
+    pub const DEFAULT: Self = Self { entries: u64::MAX, bytes: u64::MAX, file: 512 << 20 };
+}
+
 /// What a checkout needs besides the location.
 #[derive(Clone)]
 pub struct GitRequest {
@@ -44,6 +62,8 @@ pub struct GitRequest {
     pub secrets: Lookup,
     /// How to log in to ssh servers.
     pub ssh: SshAccess,
+    /// How much it may be.
+    pub limits: CheckoutLimits,
     /// How often a fetch is tried again.
     pub retry: RetryPolicy,
     /// Where the transfer reports.

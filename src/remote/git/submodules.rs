@@ -6,7 +6,7 @@ use git2::{Config, ObjectType, Oid};
 
 use super::error::GitError;
 use super::fetch::{Access, Fetched, fetch};
-use super::{GitRequest, Watch, files};
+use super::{CheckoutLimits, GitRequest, Watch, files};
 use crate::fs;
 use crate::location::GitLocation;
 
@@ -25,11 +25,35 @@ pub(super) struct Submodules<'a> {
     directory: &'a Path,
     depth: usize,
     count: usize,
+    /// How much more the checkout may be.
+    left: CheckoutLimits,
 }
 
 impl<'a> Submodules<'a> {
     pub(super) fn new(request: &'a GitRequest, watch: &'a Watch, directory: &'a Path) -> Self {
-        Self { request, watch, directory, depth: 0, count: 0 }
+        Self { request, watch, directory, depth: 0, count: 0, left: request.limits }
+    }
+
+    /// How much the checkout may be.
+    pub(super) fn limits(&self) -> CheckoutLimits {
+        self.request.limits
+    }
+
+    /// Counts a file, directory or link that is going to be made.
+    pub(super) fn take(&mut self, commit: Oid, bytes: u64) -> Result<(), GitError> {
+        let CheckoutLimits { entries, bytes: most, .. } = self.limits();
+        let commit = || commit.to_string();
+        self.left.entries = self
+            .left
+            .entries
+            .checked_sub(1)
+            .ok_or_else(|| GitError::TooManyEntries { commit: commit(), limit: entries })?;
+        self.left.bytes = self
+            .left
+            .bytes
+            .checked_sub(bytes)
+            .ok_or_else(|| GitError::TooManyBytes { commit: commit(), limit: most })?;
+        Ok(())
     }
 
     pub(super) fn watch(&self) -> &Watch {
@@ -94,11 +118,16 @@ impl<'a> Submodules<'a> {
         let Some(entry) = tree.get_name(".gitmodules").filter(|entry| entry.kind() == Some(ObjectType::Blob)) else {
             return Err(refused("there is no .gitmodules that says where it comes from"));
         };
+        const REFUSED: &str = ".gitmodules is too large, or includes other files";
+        let header = parent.repository.odb().and_then(|store| store.read_header(entry.id()));
+        if header.map_err(unreadable)?.0 > MAX_SETTINGS {
+            return Err(refused(REFUSED));
+        }
         let blob = parent.repository.find_blob(entry.id()).map_err(unreadable)?;
         let content = blob.content();
         // Settings can name further files to be read.
-        if content.len() > MAX_SETTINGS || contains_include(content) {
-            return Err(refused(".gitmodules is too large, or includes other files"));
+        if contains_include(content) {
+            return Err(refused(REFUSED));
         }
         let settings = store.with_extension("gitmodules");
         fs::write(&settings, content)?;

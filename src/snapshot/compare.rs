@@ -4,11 +4,12 @@
 //! its own part of the baseline. What is found does not depend on who found it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
 use std::iter::Peekable;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -22,11 +23,18 @@ use crate::rootfs::{Attributes, Change, ChangeKind, ContentHash, ContentHasher, 
 use super::error::SnapshotError;
 use super::ignored::IgnoredPaths;
 
+/// Bytes of a path that is too long which a message shows.
+const SHOWN: usize = 60;
 /// Bytes hashed at a time.
 const CHUNK: usize = 128 * 1024;
 
 /// How deep the directories lie that are compared on their own: as `usr/share/doc` does.
 const APART: usize = 3;
+/// Directories that one thread holds open at once. One that lies deeper is closed while the directories in it are compared, so
+/// that no nesting takes all the descriptors of the process.
+const MAX_OPEN: usize = 64;
+/// Bytes that a path may have: what the kernel takes. A layer with a longer one could be unpacked nowhere.
+const MAX_PATH: usize = 4095;
 /// Beyond this number threads only wait for each other in the kernel.
 const MAX_THREADS: usize = 8;
 
@@ -74,6 +82,15 @@ pub fn compare(tree: &Tree, options: &Options) -> Result<Vec<Change>, SnapshotEr
     })
 }
 
+/// A directory on the way from where a walk began to where it is.
+struct Level {
+    path: PathBuf,
+    /// `None` if it was closed meanwhile.
+    directory: Option<OwnedFd>,
+    /// What is still to be compared of it.
+    names: std::vec::IntoIter<OsString>,
+}
+
 struct Comparison<'a> {
     tree: &'a Tree,
     ignored: &'a IgnoredPaths,
@@ -106,10 +123,8 @@ impl<'a> Comparison<'a> {
     /// Compares everything below a directory.
     fn below(&mut self, path: &Path) -> Result<(), SnapshotError> {
         self.baseline = self.tree.index().below(path).peekable();
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-        let directory =
-            self.tree.root().open_at(path, flags).map_err(|errno| self.error("open directory", path, errno))?;
-        self.directory(directory.as_fd(), path)?;
+        let directory = self.open(path)?;
+        self.walk(directory, path)?;
         // What the walk did not come to does not exist any more.
         while let Some((path, entry)) = self.baseline.peek() {
             let (path, entry): (&Path, &Entry) = (path, entry);
@@ -118,34 +133,68 @@ impl<'a> Comparison<'a> {
         Ok(())
     }
 
-    fn directory(&mut self, directory: BorrowedFd<'_>, path: &Path) -> Result<(), SnapshotError> {
-        if let Some(signal) = crate::diag::interrupt::requested() {
-            return Err(SnapshotError::Interrupted { signal });
-        }
-        for name in sys::names(directory).map_err(|errno| self.error("list", path, errno))? {
-            let path = path.join(&name);
+    /// Compares what is in a directory, and in the directories in it.
+    fn walk(&mut self, directory: OwnedFd, path: &Path) -> Result<(), SnapshotError> {
+        let mut levels = vec![self.level(directory, path.to_owned())?];
+        while let Some(level) = levels.last_mut() {
+            let Some(name) = level.names.next() else {
+                levels.pop();
+                continue;
+            };
+            let path = level.path.join(&name);
             if self.ignored.contains(&path) {
                 self.entry(&path);
                 self.skip_below(&path);
                 continue;
             }
+            let directory = match &level.directory {
+                Some(directory) => directory,
+                None => level.directory.insert(self.open(&level.path)?),
+            };
             let status = match Status::at(directory, &name) {
                 Ok(status) if status.kind != FileKind::Socket => status,
                 Ok(_) | Err(Errno::NOENT) => continue,
                 Err(errno) => return Err(self.error("look at", &path, errno)),
             };
-            self.file(directory, &name, &path, &status)?;
+            if path.as_os_str().len() > MAX_PATH {
+                let start = String::from_utf8_lossy(&path.as_os_str().as_bytes()[..SHOWN]).into_owned();
+                return Err(SnapshotError::PathTooLong { start, limit: MAX_PATH });
+            }
+            if self.file(directory.as_fd(), &name, &path, &status)? {
+                let inner = sys::open_at(directory, &name, OFlags::RDONLY | OFlags::DIRECTORY, 0)
+                    .map_err(|errno| self.error("open directory", &path, errno))?;
+                if levels.len() >= MAX_OPEN
+                    && let Some(level) = levels.last_mut()
+                {
+                    level.directory = None;
+                }
+                levels.push(self.level(inner, path)?);
+            }
         }
         Ok(())
     }
 
+    fn level(&self, directory: OwnedFd, path: PathBuf) -> Result<Level, SnapshotError> {
+        if let Some(signal) = crate::diag::interrupt::requested() {
+            return Err(SnapshotError::Interrupted { signal });
+        }
+        let names = sys::names(&directory).map_err(|errno| self.error("list", &path, errno))?;
+        Ok(Level { path, directory: Some(directory), names: names.into_iter() })
+    }
+
+    fn open(&self, path: &Path) -> Result<OwnedFd, SnapshotError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        self.tree.root().open_at(path, flags).map_err(|errno| self.error("open directory", path, errno))
+    }
+
+    /// Compares one file. Says whether it is a directory that has to be entered.
     fn file(
         &mut self,
         directory: BorrowedFd<'_>,
         name: &OsStr,
         path: &Path,
         status: &Status,
-    ) -> Result<(), SnapshotError> {
+    ) -> Result<bool, SnapshotError> {
         let attributes = self.tree.plain_attributes(status);
         let entry = self.entry(path);
         let change = match entry {
@@ -162,15 +211,13 @@ impl<'a> Comparison<'a> {
             if self.depth.is_some_and(|depth| path.components().count() == depth) {
                 self.apart.push(path.to_owned());
                 self.baseline = self.tree.index().after(path).peekable();
-                return Ok(());
+                return Ok(false);
             }
-            let inner = sys::open_at(directory, name, OFlags::RDONLY | OFlags::DIRECTORY, 0)
-                .map_err(|errno| self.error("open directory", path, errno))?;
-            return self.directory(inner.as_fd(), path);
+            return Ok(true);
         }
         // Where a directory was, what it held is gone with it; no mark is needed for that.
         self.skip_below(path);
-        Ok(())
+        Ok(false)
     }
 
     /// The baseline's entry for `path`. Entries before it, which the walk did not come by, are gone.

@@ -203,6 +203,22 @@ fn find(directory: &std::path::Path, name: &str, found: &mut Vec<std::path::Path
     }
 }
 
+/// As deep as a path can be long, with fewer descriptors than directories; and deeper, where no system could unpack the layer.
+#[test]
+fn directories_nested_deep() {
+    let deep = |levels: usize| format!("mkdir -p $(yes d/ | head -n {levels} | tr -d '\\n')");
+    let build = |command: &str| {
+        let workspace = Workspace::new(&format!("FROM {}\nRUN {command}\nRUN touch /done\n", peers().busybox()));
+        let program = workspace.build();
+        let mut command = std::process::Command::new("prlimit");
+        command.arg("--nofile=200:200").arg(program.get_program()).args(program.get_args());
+        run(command.args(["--no-push", "--isolation=namespace"]))
+    };
+    build(&deep(2000)).success();
+    let deeper = format!("{deep} && cd $(yes d/ | head -n 2000 | tr -d '\\n') && {deep}", deep = deep(2000));
+    build(&deeper).refused(1, &["more than 4095 bytes (d/d/d/", "remove them in the command that makes them"]);
+}
+
 #[test]
 fn read_only_work_directory() {
     let workspace = Workspace::new(&format!("FROM {}\nRUN true\n", peers().busybox()));

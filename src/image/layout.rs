@@ -2,9 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fs::OFlags;
 
 use super::{Descriptor, Digest, HashingReader, Image, Index, Manifest, media_type};
 
@@ -15,8 +18,11 @@ pub(super) const LAYOUT_FILE: &str = "oci-layout";
 pub(super) const LAYOUT_CONTENT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 pub(super) const INDEX_FILE: &str = "index.json";
 
-/// The largest manifest, index or config that is read into memory (registries refuse larger ones).
+/// The largest manifest, nested index or config that is read into memory (registries refuse larger ones).
 const MAX_DOCUMENT: u64 = 4 << 20;
+
+/// Bytes that a layout's own index may have: a cache has some hundred for each of its entries.
+const MAX_INDEX: u64 = 64 << 20;
 
 /// What went wrong with a layout.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +85,26 @@ pub enum LayoutError {
         /// Its size.
         size: u64,
     },
+}
+
+/// Opens a regular file: a layout is somebody else's, and a pipe in it would be waited for.
+fn open(path: &Path) -> io::Result<File> {
+    let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
+    let file = File::options().read(true).custom_flags(nonblocking).open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
+}
+
+/// Reads a document that no digest vouches for.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.take(MAX_INDEX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_INDEX {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
 }
 
 fn io_error(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LayoutError {
@@ -220,7 +246,7 @@ impl LayoutReader {
         }
         let directory = directory.into();
         let path = directory.join(LAYOUT_FILE);
-        let bytes = match fs::read(&path) {
+        let bytes = match read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(LayoutError::NotALayout { path: directory });
             }
@@ -239,7 +265,7 @@ impl LayoutReader {
     /// It cannot be read or parsed.
     pub fn index(&self) -> Result<Index, LayoutError> {
         let path = self.directory.join(INDEX_FILE);
-        let bytes = fs::read(&path).map_err(io_error("read", &path))?;
+        let bytes = read(&path).map_err(io_error("read", &path))?;
         serde_json::from_slice(&bytes).map_err(|source| LayoutError::Json { path, source })
     }
 
@@ -263,7 +289,7 @@ impl LayoutReader {
     /// It is not there, or is not what the descriptor says.
     pub fn verified_blob(&self, descriptor: &Descriptor) -> Result<PathBuf, LayoutError> {
         let path = self.blob_path(&descriptor.digest);
-        let file = File::open(&path).map_err(io_error("open", &path))?;
+        let file = open(&path).map_err(io_error("open", &path))?;
         let mut reader = HashingReader::verifying(file.take(descriptor.size.saturating_add(1)), &descriptor.digest);
         io::copy(&mut reader, &mut io::sink()).map_err(io_error("read", &path))?;
         let (_, found, size) = reader.finish();
@@ -284,7 +310,7 @@ impl LayoutReader {
                 size: descriptor.size,
             });
         }
-        let file = File::open(&path).map_err(io_error("open", &path))?;
+        let file = open(&path).map_err(io_error("open", &path))?;
         let mut reader = HashingReader::verifying(file.take(descriptor.size.saturating_add(1)), &descriptor.digest);
         let mut bytes = Vec::new();
         reader.read_to_end(&mut bytes).map_err(io_error("read", &path))?;
@@ -379,6 +405,23 @@ mod tests {
         writer.add_image(&image, name).unwrap();
         writer.finish().unwrap();
         image
+    }
+
+    /// A pipe without a writer would be waited for.
+    #[test]
+    fn a_layout_has_regular_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("layout");
+        add(&path, b"one", Some("v1"), Existing::Keep);
+        for name in [LAYOUT_FILE, INDEX_FILE] {
+            let (kept, file) = (directory.path().join("kept"), path.join(name));
+            fs::rename(&file, &kept).unwrap();
+            rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+            let error = LayoutReader::open(&path).and_then(|reader| reader.index()).unwrap_err();
+            let cause = std::error::Error::source(&error).unwrap().to_string();
+            assert_eq!(cause, "it is no regular file", "{name}");
+            fs::rename(&kept, &file).unwrap();
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +18,8 @@ use super::ImageConfig;
 const MAX_DOCUMENT: u64 = 8 << 20;
 /// Members that an archive may have.
 const MAX_MEMBERS: usize = 100_000;
+/// Bytes that are read of an archive to find its members.
+const MAX_HEADERS: u64 = 64 << 20;
 /// How many links may lead to each other.
 const MAX_LINKS: usize = 8;
 
@@ -141,6 +143,29 @@ pub fn read_docker_archive(path: &Path) -> Result<SavedImage, SavedError> {
     Ok(SavedImage { config_bytes, config, layers })
 }
 
+/// The parts of an archive that are read to find its members. The library takes a name or record of any size into memory, so
+/// they are bounded together.
+struct Headers<'f> {
+    file: &'f File,
+    left: u64,
+}
+
+impl Read for Headers<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.left = self.left.checked_sub(read as u64).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::FileTooLarge, format!("its headers have more than {MAX_HEADERS} bytes"))
+        })?;
+        Ok(read)
+    }
+}
+
+impl Seek for Headers<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
 enum Found {
     Content(Place),
     /// The name of another member.
@@ -160,7 +185,8 @@ impl Archive<'_> {
 
     fn scanned(mut self) -> Result<Self, SavedError> {
         let unreadable = |source| SavedError::Read { path: self.path.to_owned(), source };
-        let mut tar = tar::Archive::new(BufReader::new(self.file.as_ref()));
+        let headers = Headers { file: self.file.as_ref(), left: MAX_HEADERS };
+        let mut tar = tar::Archive::new(BufReader::new(headers));
         let mut members = BTreeMap::new();
         for entry in tar.entries_with_seek().map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
@@ -310,6 +336,22 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), b"no tar at all").unwrap();
         assert!(read_docker_archive(file.path()).is_err());
+    }
+
+    /// The library would hold a record of any size.
+    #[test]
+    fn headers_are_bounded() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(tar::EntryType::XHeader);
+        header.set_size(2 << 30);
+        header.set_cksum();
+        std::fs::write(file.path(), header.as_bytes()).unwrap();
+        // Zeros that take no place on the disk.
+        file.as_file().set_len(3 << 30).unwrap();
+        let error = read_docker_archive(file.path()).unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(cause, "its headers have more than 67108864 bytes");
     }
 
     #[test]

@@ -25,6 +25,7 @@ use crate::lint;
 use crate::plan::PlanError;
 use crate::registry::RegistryError;
 use crate::remote::{DownloadError, GitError};
+use crate::rootfs::RootfsError;
 use crate::sandbox::SandboxError;
 
 /// The exit code of everything that has no code of its own.
@@ -299,6 +300,7 @@ fn hints_below(error: &(dyn Error + 'static)) -> Vec<String> {
         hints.extend(current.downcast_ref::<GitError>().and_then(GitError::hint));
         hints.extend(current.downcast_ref::<CopyError>().and_then(CopyError::hint));
         hints.extend(current.downcast_ref::<SandboxError>().and_then(SandboxError::hint));
+        hints.extend(current.downcast_ref::<RootfsError>().and_then(RootfsError::hint));
         if current.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::StorageFull) {
             hints.push("the file system is full; --work-dir names the directory that everything is kept in".to_owned());
         }

@@ -30,6 +30,7 @@ impl Tree {
                 self.index.remove_below(path);
             }
             self.index.insert(path.clone(), entry);
+            self.check_metadata(0)?;
         }
         self.refresh_links()?;
         self.index.set_complete();

@@ -1,6 +1,7 @@
 //! What can go wrong with a tree.
 
 use std::io;
+use std::path::PathBuf;
 
 use crate::fs;
 
@@ -40,12 +41,33 @@ pub enum RootfsError {
         /// How many it may have.
         limit: u64,
     },
+    /// What has to be remembered of the files would take more memory than it may.
+    #[error("the names and extended attributes of the files in {} take more than {limit} bytes of memory", path.display())]
+    TooMuchMetadata {
+        /// The tree's directory.
+        path: PathBuf,
+        /// How much they may take.
+        limit: usize,
+    },
     /// The build was asked to stop.
     #[error("interrupted by signal {signal}")]
     Interrupted {
         /// The signal.
         signal: i32,
     },
+}
+
+impl RootfsError {
+    /// What the user may look at.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::TooMuchMetadata { .. } | Self::Member { source: MemberError::TooMuchMetadata { .. }, .. } => Some(
+                "the limit is half of the memory that this container may use: give it more, or build from fewer files"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
 }
 
 /// Why a member of a layer cannot be unpacked.
@@ -63,6 +85,12 @@ pub enum MemberError {
         /// How long it is.
         length: usize,
         /// How long it may be.
+        limit: usize,
+    },
+    /// What has to be remembered of this and all files before it would take more memory than it may.
+    #[error("the names and extended attributes of the layers' files take more than {limit} bytes of memory")]
+    TooMuchMetadata {
+        /// How much they may take.
         limit: usize,
     },
     /// A hard link to nothing, or to a directory.

@@ -21,6 +21,7 @@ use crate::fs::{self, FileKind, Status, Timestamp, sys};
 
 use super::archive::{Member, MemberKind, Reader};
 use super::attributes::Attributes;
+use super::budget::path_size;
 use super::error::{MemberError, RootfsError, check_interrupt};
 use super::index::{ContentHash, Entry};
 use super::tree::Tree;
@@ -30,6 +31,8 @@ use super::writers::{Content, Job, LARGEST, WriteError, Writers, Written};
 const MAX_MEMBERS: u64 = 10_000_000;
 /// Bytes a name may have: what the kernel takes as a path.
 const MAX_NAME: usize = 4096;
+/// Bytes that the time of a directory takes beside its path, with its share of the map's nodes.
+const EACH_TIME: usize = 90;
 /// What the names of whiteouts start with.
 const WHITEOUT: &[u8] = b".wh.";
 /// What the names of AUFS's own files start with; the one for opaque directories became part of the format.
@@ -75,6 +78,7 @@ impl Tree {
             times: BTreeMap::new(),
             touched: HashSet::new(),
             absent_links: HashMap::new(),
+            remembered: 0,
             summary: LayerSummary::default(),
             writers: Writers::default(),
             failed: None,
@@ -89,6 +93,7 @@ impl Tree {
                 Some(earlier) => member_error(earlier.as_os_str().as_bytes(), source),
                 None => member_error(&member.name, source),
             })?;
+            extraction.check_memory().map_err(|source| member_error(&member.name, source))?;
         }
         reader.finish().map_err(archive_error)?;
         extraction.settle().map_err(|(path, source)| member_error(path.as_os_str().as_bytes(), source))
@@ -114,6 +119,8 @@ pub(super) struct Extraction<'a> {
     pub(super) touched: HashSet<(u64, u64)>,
     /// What hard links said of files that were left out, by their identity.
     pub(super) absent_links: HashMap<(u64, u64), Attributes>,
+    /// Bytes of memory that `times` and `absent_links` take, about.
+    pub(super) remembered: usize,
     pub(super) summary: LayerSummary,
     /// Files of this layer that are being written. Until they are, they are in the index as absent ones.
     writers: Writers,
@@ -147,7 +154,7 @@ impl Extraction<'_> {
             MemberKind::Directory => {
                 self.clear_for_directory(&path, directory, name)?;
                 attributes.kind = FileKind::Directory;
-                self.times.insert(path.clone(), attributes.mtime);
+                self.note_time(&path, attributes.mtime);
                 let status = self.tree.make_directory(directory, name, &attributes).map_err(io("create directory"))?;
                 Entry::new(attributes, &status, ContentHash::default(), layer)
             }
@@ -178,11 +185,25 @@ impl Extraction<'_> {
         Ok(())
     }
 
+    fn check_memory(&self) -> Result<(), MemberError> {
+        match self.tree.has_room(self.remembered) {
+            true => Ok(()),
+            false => Err(MemberError::TooMuchMetadata { limit: self.tree.metadata_limit }),
+        }
+    }
+
+    /// Remembers the time that a directory is to have in the end.
+    fn note_time(&mut self, directory: &Path, time: Timestamp) {
+        if self.times.insert(directory.to_owned(), time).is_none() {
+            self.remembered += path_size(directory, EACH_TIME);
+        }
+    }
+
     fn unpack_root(&mut self, member: &Member) -> Result<(), MemberError> {
         if member.kind != MemberKind::Directory {
             return Err(MemberError::Root);
         }
-        self.times.insert(PathBuf::new(), member.mtime);
+        self.note_time(Path::new(""), member.mtime);
         self.tree
             .set_attributes(Path::new(""), &Attributes { kind: FileKind::Directory, ..attributes_of(member) })
             .map_err(|error| match error {
@@ -283,7 +304,7 @@ impl Extraction<'_> {
         if let Some(above) = path.parent() {
             self.keep_time(above);
         }
-        self.times.insert(path.to_owned(), attributes.mtime);
+        self.note_time(path, attributes.mtime);
         let (directory, name) = self.tree.root().parent(path).map_err(io("open directory"))?;
         let status = self.tree.make_directory(directory.as_fd(), &name, &attributes).map_err(io("create directory"))?;
         let entry = Entry::new(attributes, &status, ContentHash::default(), self.tree.layers);
@@ -296,7 +317,8 @@ impl Extraction<'_> {
         if !self.times.contains_key(directory)
             && let Some(entry) = self.tree.index.get(directory)
         {
-            self.times.insert(directory.to_owned(), entry.mtime());
+            let time = entry.mtime();
+            self.note_time(directory, time);
         }
     }
 
@@ -375,6 +397,7 @@ impl Extraction<'_> {
         attributes.kind = before.kind;
         attributes.xattrs =
             before.xattrs.iter().map(|(name, value)| (name.clone(), value.clone())).chain(attributes.xattrs).collect();
+        drop_unheld(&mut attributes);
         if before.kind == FileKind::Symlink {
             attributes.mode = before.mode;
         }
@@ -503,9 +526,11 @@ impl Extraction<'_> {
             .map(|(path, _)| path.to_owned())
             .collect();
         for path in touched {
-            if let Some(entry) = self.tree.index.get_mut(&path).filter(|entry| entry.is_absent()) {
+            if let Some(entry) = self.tree.index.get(&path).filter(|entry| entry.is_absent()) {
                 if let Some(attributes) = self.absent_links.get(&entry.identity()) {
-                    *entry = entry.with_attributes(attributes.clone(), entry.layer());
+                    let refreshed = entry.with_attributes(attributes.clone(), entry.layer());
+                    self.tree.index.insert(path, refreshed);
+                    self.check_memory()?;
                 }
                 continue;
             }
@@ -513,9 +538,11 @@ impl Extraction<'_> {
             let status = Status::at(&directory, &name).map_err(io("look at"))?;
             let attributes =
                 self.tree.attributes_at(directory.as_fd(), &name, &status).map_err(io("read attributes"))?;
-            if let Some(entry) = self.tree.index.get_mut(&path) {
-                *entry = Entry::new(attributes, &status, entry.content(), entry.layer());
+            if let Some(entry) = self.tree.index.get(&path) {
+                let refreshed = Entry::new(attributes, &status, entry.content(), entry.layer());
+                self.tree.index.insert(path, refreshed);
             }
+            self.check_memory()?;
         }
         Ok(())
     }
@@ -545,18 +572,17 @@ fn attributes_of(member: &Member) -> Attributes {
         MemberKind::BlockDevice { major, minor } => FileKind::BlockDevice { major, minor },
         MemberKind::Fifo => FileKind::Fifo,
     };
-    Attributes {
-        kind,
-        mode: member.mode,
-        uid: member.uid,
-        gid: member.gid,
-        mtime: member.mtime,
-        xattrs: member
-            .xattrs
-            .iter()
-            .filter(|(name, _)| fs::xattr::is_carried(name))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect(),
+    let Member { mode, uid, gid, mtime, .. } = *member;
+    let mut attributes = Attributes { kind, mode, uid, gid, mtime, xattrs: member.xattrs.clone() };
+    drop_unheld(&mut attributes);
+    attributes
+}
+
+/// Takes away what no file system holds for files of this kind: programs attach attributes to regular files and directories.
+/// containerd leaves them out as well.
+fn drop_unheld(attributes: &mut Attributes) {
+    if !matches!(attributes.kind, FileKind::File | FileKind::Directory) {
+        attributes.xattrs.retain(|name, _| !name.as_bytes().starts_with(b"user."));
     }
 }
 

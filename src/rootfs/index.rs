@@ -1,7 +1,7 @@
 //! How every path of the layers so far looked when it was last written or compared.
 //!
 //! This is the baseline a snapshot compares with. It is made while unpacking, so that no walk is needed before the first
-//! step. It costs some 280 bytes for a path.
+//! step. It costs some 280 bytes for a path, and counts them: names and attributes are whatever the makers of layers chose.
 
 use std::collections::{BTreeMap, HashSet, btree_map};
 use std::ops::Bound;
@@ -13,10 +13,14 @@ use crate::fs::xattr::Xattrs;
 use crate::fs::{FileKind, Status, Timestamp};
 
 use super::attributes::Attributes;
+use super::budget::{path_size, xattrs_size};
 
 /// Largest granularity of file times: a change this soon after another may leave the same time behind. Kernels tick
 /// every 10 ms at the slowest; the double is to be safe.
 const TICK_MILLISECONDS: u32 = 20;
+
+/// Bytes that a path takes beside its name: the entry, and its share of the map's nodes, which are two thirds full.
+const EACH: usize = 190;
 
 /// Hash of a file's content, or of a symbolic link's target (XXH3, 128 bits: fast, and nobody gains by a collision in
 /// their own image).
@@ -259,6 +263,10 @@ impl Entry {
         self.xattrs.as_deref().map_or(xattrs.is_empty(), |own| own == xattrs)
     }
 
+    fn xattrs_size(&self) -> usize {
+        self.xattrs.as_deref().map_or(0, xattrs_size)
+    }
+
     /// Names of one file have the same identity.
     pub(crate) fn identity(&self) -> (u64, u64) {
         (self.device, self.inode)
@@ -296,6 +304,8 @@ fn is_linked(status: &Status) -> bool {
 #[derive(Debug, Clone, Default)]
 pub struct Index {
     entries: BTreeMap<Box<Path>, Entry>,
+    /// Bytes of memory that they take, about.
+    memory: usize,
     complete: Timestamp,
 }
 
@@ -327,16 +337,29 @@ impl Index {
         self.entries.is_empty()
     }
 
-    pub(crate) fn insert(&mut self, path: PathBuf, entry: Entry) {
-        self.entries.insert(path.into_boxed_path(), entry);
+    /// Bytes of memory that it takes, about.
+    pub(super) fn memory(&self) -> usize {
+        self.memory
     }
 
+    pub(crate) fn insert(&mut self, path: PathBuf, entry: Entry) {
+        let (path_size, added) = (path_size(&path, EACH), entry.xattrs_size());
+        self.memory += added;
+        match self.entries.insert(path.into_boxed_path(), entry) {
+            Some(replaced) => self.memory = self.memory.saturating_sub(replaced.xattrs_size()),
+            None => self.memory += path_size,
+        }
+    }
+
+    /// The entry of a path, to be changed in anything but its extended attributes.
     pub(crate) fn get_mut(&mut self, path: &Path) -> Option<&mut Entry> {
         self.entries.get_mut(path)
     }
 
     pub(crate) fn remove(&mut self, path: &Path) -> Option<Entry> {
-        self.entries.remove(path)
+        let removed = self.entries.remove(path)?;
+        self.memory = self.memory.saturating_sub(path_size(path, EACH) + removed.xattrs_size());
+        Some(removed)
     }
 
     /// The paths below `path`, itself left out, parents before children.
@@ -358,7 +381,7 @@ impl Index {
     pub(crate) fn remove_below(&mut self, path: &Path) {
         let below: Vec<PathBuf> = self.below(path).map(|(path, _)| path.to_owned()).collect();
         for path in below {
-            self.entries.remove(path.as_path());
+            self.remove(&path);
         }
     }
 

@@ -7,11 +7,13 @@
 //! instead of walking it once more before every step.
 //!
 //! Images are hostile input. Paths are only looked up through [`crate::fs::Root`], every change is made to a name in an open
-//! directory, and nothing is held in memory in proportion to a file's size.
+//! directory, and nothing is held in memory in proportion to a file's size; what is held of names and attributes has a limit
+//! ([`metadata_limit`]).
 
 pub mod archive;
 mod attributes;
 mod baseline;
+mod budget;
 mod change;
 mod copy;
 mod directory;
@@ -27,6 +29,7 @@ mod tree;
 mod writers;
 
 pub use attributes::{Attributes, Node};
+pub use budget::metadata_limit;
 pub use change::{Change, ChangeKind};
 pub use directory::Directory;
 pub use error::{MemberError, RootfsError};

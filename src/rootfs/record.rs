@@ -11,6 +11,10 @@ use crate::fs::xattr::{CAPABILITY, Xattrs};
 use crate::fs::{FileKind, Status, Timestamp};
 
 use super::attributes::Attributes;
+use super::budget::xattrs_size;
+
+/// Bytes that a record takes beside attributes: itself, and its share of a map that is half full.
+const EACH: usize = 600;
 
 /// An inode that cannot be mistaken for a later one with the same number, where the file system tells birth times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,9 +43,22 @@ struct Record {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Records {
     by_inode: HashMap<Inode, Record>,
+    /// Bytes of memory that the attributes in them take, about.
+    xattrs: usize,
 }
 
 impl Records {
+    /// Bytes of memory that they take, about.
+    pub(super) fn memory(&self) -> usize {
+        self.by_inode.len() * EACH + self.xattrs
+    }
+
+    fn remove(&mut self, inode: &Inode) {
+        if let Some(removed) = self.by_inode.remove(inode) {
+            self.xattrs = self.xattrs.saturating_sub(xattrs_size(&removed.missing_xattrs));
+        }
+    }
+
     /// Remembers what `status` does not show of `wanted`, or forgets the inode if it shows everything.
     pub(crate) fn note(&mut self, wanted: &Attributes, status: &Status, missing_xattrs: Xattrs) {
         let shown = Attributes::shown(status, Xattrs::new());
@@ -51,9 +68,9 @@ impl Records {
             && shown.mtime == wanted.mtime
             && missing_xattrs.is_empty();
         let inode = Inode::from(status);
-        if held {
-            self.by_inode.remove(&inode);
-        } else {
+        self.remove(&inode);
+        if !held {
+            self.xattrs += xattrs_size(&missing_xattrs);
             let wanted = Attributes { xattrs: Xattrs::new(), ..wanted.clone() };
             self.by_inode.insert(inode, Record { wanted, shown: *status, missing_xattrs });
         }
@@ -98,7 +115,7 @@ impl Records {
     /// Forgets everything about a file.
     pub(crate) fn forget(&mut self, status: &Status) {
         if !self.by_inode.is_empty() {
-            self.by_inode.remove(&Inode::from(status));
+            self.remove(&Inode::from(status));
         }
     }
 }

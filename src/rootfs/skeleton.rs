@@ -20,6 +20,7 @@ use rustix::io::Errno;
 use crate::fs::Status;
 
 use super::attributes::{Attributes, Node};
+use super::budget::xattrs_size;
 use super::error::{MemberError, RootfsError};
 use super::extract::{Extraction, absent_is_fine, io};
 use super::file::CHUNK;
@@ -127,7 +128,10 @@ impl Extraction<'_> {
         self.tree.index.insert(path.to_owned(), entry.with_attributes(attributes.clone(), self.tree.layers));
         // The other names follow when the layer is complete.
         self.touched.insert(entry.identity());
-        self.absent_links.insert(entry.identity(), attributes);
+        self.remembered += xattrs_size(&attributes.xattrs);
+        if let Some(replaced) = self.absent_links.insert(entry.identity(), attributes) {
+            self.remembered = self.remembered.saturating_sub(xattrs_size(&replaced.xattrs));
+        }
         Ok(())
     }
 

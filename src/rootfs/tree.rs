@@ -13,6 +13,7 @@ use crate::fs::xattr::{self, Xattrs};
 use crate::fs::{self, FileKind, Root, Status, Timestamp, sys};
 
 use super::attributes::{Attributes, Node};
+use super::budget::metadata_limit;
 use super::error::RootfsError;
 use super::index::Index;
 use super::record::Records;
@@ -32,6 +33,8 @@ pub struct Tree {
     pub(super) buffer: Vec<u8>,
     /// Present if regular files of layers are left out.
     pub(super) skeleton: Option<Skeleton>,
+    /// Bytes of memory that names and attributes may take.
+    pub(super) metadata_limit: usize,
 }
 
 impl Tree {
@@ -64,6 +67,7 @@ impl Tree {
             is_bound: !sys::overrides_permissions(),
             buffer: Vec::new(),
             skeleton: None,
+            metadata_limit: metadata_limit(),
         })
     }
 
@@ -84,6 +88,23 @@ impl Tree {
     /// The directory that no lookup leaves.
     pub fn root(&self) -> &Root {
         &self.root
+    }
+
+    /// Whether names and attributes, with `more` bytes that are remembered beside the tree, take no more memory than they may.
+    pub(super) fn has_room(&self, more: usize) -> bool {
+        self.index.memory().saturating_add(self.records.memory()).saturating_add(more) <= self.metadata_limit
+    }
+
+    /// Fails where the names and attributes of the files take more memory than they may ([`metadata_limit`]). `more`: bytes of
+    /// memory that the caller remembers of them.
+    ///
+    /// # Errors
+    /// They do.
+    pub fn check_metadata(&self, more: usize) -> Result<(), RootfsError> {
+        if self.has_room(more) {
+            return Ok(());
+        }
+        Err(RootfsError::TooMuchMetadata { path: self.path().to_owned(), limit: self.metadata_limit })
     }
 
     /// The baseline a snapshot compares with.

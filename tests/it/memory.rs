@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::archive::Archive;
 use crate::support::images;
 use crate::support::peers::peers;
 use crate::support::pod::{Pod, RunningPod};
 use crate::support::program::Workspace;
+use crate::support::scripted_registry::ScriptedImage;
 
 /// What the executor may use at its peak, in kibibytes.
 const LIMIT: u64 = 150 * 1024;
@@ -30,6 +32,86 @@ fn layer_of_a_gigabyte_in_a_pod_of_256_megabytes() {
     let size = images::manifest(&destination)["layers"][1]["size"].as_u64().unwrap();
     assert!(size > 1 << 30, "the layer has {size} bytes");
     assert!(peak > 0 && peak < LIMIT, "peak resident memory {peak} KiB");
+}
+
+/// Layers that are small where they are stored, and whose names and attributes would take gigabytes. In a pod of 200 MB each ends
+/// in an error that names the layer and the limit.
+#[test]
+fn hostile_layers_end_in_an_error_and_not_in_the_pods_end() {
+    let attributes = |count: usize, size: usize| -> Vec<u8> {
+        (0..count).flat_map(|number| record(&format!("SCHILY.xattr.user.a{number}"), &"v".repeat(size))).collect()
+    };
+    let deep = "d".repeat(200) + "/";
+    let long = |number: usize| deep.repeat(18) + &format!("{number:0>250}");
+    let mut bombs: Vec<(&str, Archive, &[&str])> = vec![
+        (
+            "one global header of 4 MB for 3000 files",
+            (0..3000).fold(Archive::default().member(b'g', "g", "", &attributes(100, 40_000)), |archive, number| {
+                archive.file(&format!("f{number}"), "")
+            }),
+            &["bytes of extended header, the limit is 1048576"],
+        ),
+        (
+            "the same for links, as small as a header may be",
+            (0..3000).fold(Archive::default().member(b'g', "g", "", &attributes(100, 10_000)), |archive, number| {
+                archive.symlink(&format!("f{number}"), "x")
+            }),
+            &["is a hard link to \"nothing\""],
+        ),
+        (
+            "many extended headers before one file",
+            (0..150).fold(Archive::default(), |archive, number| {
+                archive.pax(&record(&format!("SCHILY.xattr.user.a{number}"), &"v".repeat(1_000_000)))
+            }),
+            &["bytes of extended attributes, the limit is 65536"],
+        ),
+        (
+            "as many attributes as a file may have on every file",
+            (0..2500).fold(Archive::default(), |archive, number| {
+                archive.pax(&attributes(1, 60_000)).file(&format!("f{number}"), "")
+            }),
+            &["take more than", "bytes of memory", "give it more"],
+        ),
+        (
+            "one file with such attributes under many names",
+            (0..3000).fold(Archive::default().pax(&attributes(1, 60_000)).file("f", ""), |archive, number| {
+                archive.hard_link(&format!("f{number}"), "f")
+            }),
+            &["take more than", "bytes of memory", "give it more"],
+        ),
+        (
+            "names as long as the kernel takes them",
+            (0..30_000)
+                .fold(Archive::default(), |archive, number| archive.pax(&record("path", &long(number))).file("x", "")),
+            &["take more than", "bytes of memory", "give it more"],
+        ),
+    ];
+    for (name, archive, words) in &mut bombs {
+        let whole = std::mem::take(archive).file("x", "").hard_link("y", "nothing");
+        let base = ScriptedImage { layers: vec![whole.bytes()], ..ScriptedImage::default() }.serve();
+        drop(whole);
+        let workspace = Workspace::new(&format!("FROM {base}\nCOPY Dockerfile /\n"));
+        let pod = Pod::for_workspace(&workspace).memory("200m").start(&[
+            "--context=dir:///workspace",
+            "--insecure-pull",
+            "--no-push",
+            "--work-dir=/out/work",
+        ]);
+        let peak = watch(&pod, Duration::from_secs(120));
+        println!("{name}: peak resident memory {peak} KiB");
+        let ended = pod.wait(Duration::from_secs(10)).refused(1, &["sha256:"]);
+        for word in *words {
+            assert!(ended.said.contains(word), "{name}: {word:?} is not in {}", ended.said);
+        }
+        assert!(peak < LIMIT, "{name}: peak resident memory {peak} KiB");
+    }
+}
+
+/// One record of an extended header, which counts its own digits.
+fn record(key: &str, value: &str) -> Vec<u8> {
+    let rest = format!(" {key}={value}\n");
+    let digits = (1..).find(|digits| (rest.len() + digits).to_string().len() == *digits).unwrap();
+    format!("{}{rest}", rest.len() + digits).into_bytes()
 }
 
 /// The highest VmHWM seen of the pod's first process (kibibytes) until it ended.

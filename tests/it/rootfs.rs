@@ -365,6 +365,90 @@ fn damaged_archives_are_errors() {
     assert!(error.to_string().contains("the limit is"), "{error}");
 }
 
+/// The attributes, names and records of others are bounded one by one, whatever the whole archive has of them.
+#[test]
+fn what_a_header_says_is_bounded() {
+    let refused = |archive: &Archive| {
+        let bytes = archive.bytes();
+        let mut reader = Reader::new(bytes.as_slice());
+        let error = std::iter::from_fn(|| reader.next_member().transpose()).find_map(Result::err);
+        error.expect("refused").to_string()
+    };
+    let attribute = |size: usize| record("SCHILY.xattr.user.note", &"v".repeat(size));
+    let taken = |size: usize| {
+        let bytes = Archive::default().pax(&attribute(size)).file("a", "").bytes();
+        Reader::new(bytes.as_slice()).next_member().map(|member| member.expect("a member").xattrs)
+    };
+    assert_eq!(taken((64 << 10) - 9).expect("fits").len(), 1);
+    let error = taken((64 << 10) - 8).expect_err("too large").to_string();
+    assert!(error.ends_with("has 65537 bytes of extended attributes, the limit is 65536"), "{error}");
+    // Those that no image carries are not even counted.
+    let foreign = record("SCHILY.xattr.trusted.note", &"v".repeat(100 << 10));
+    let bytes = Archive::default().pax(&foreign).file("a", "").bytes();
+    assert!(Reader::new(bytes.as_slice()).next_member().expect("read").expect("a member").xattrs.is_empty());
+    for kind in [b'x', b'g', b'L', b'K'] {
+        let text = refused(&Archive::default().member(kind, "x", "", &vec![0; (1 << 20) + 1]).file("a", ""));
+        assert!(text.ends_with("has 1048577 bytes of extended header, the limit is 1048576"), "{text}");
+    }
+    for (records, field) in
+        [(record("path", &"n/".repeat(2049)), "name"), (record("linkpath", &"n/".repeat(2049)), "link name")]
+    {
+        let text = refused(&Archive::default().pax(&records).symlink("a", "b"));
+        assert!(text.ends_with(&format!("has 4098 bytes of {field}, the limit is 4096")), "{text}");
+    }
+    // The holes of all files of an archive count together: 179 compressed bytes kept a build busy for ever.
+    let sparse = |size: u64| {
+        [
+            record("GNU.sparse.size", &size.to_string()),
+            record("GNU.sparse.numblocks", "0"),
+            record("GNU.sparse.map", &format!("{size},0")),
+        ]
+        .concat()
+    };
+    let text = refused(&Archive::default().pax(&sparse(i64::MAX.unsigned_abs())).file("a", ""));
+    assert!(text.ends_with("has 9223372036854775807 bytes of holes, the limit is 1099511627776"), "{text}");
+    let half = || Archive::default().pax(&sparse(1 << 39)).file("a", "").pax(&sparse(1 << 39)).file("b", "");
+    let whole = half().bytes();
+    let mut reader = Reader::new(whole.as_slice());
+    assert_eq!(std::iter::from_fn(|| reader.next_member().transpose()).filter(Result::is_ok).count(), 2);
+    assert!(refused(&half().pax(&sparse(1)).file("c", "")).contains("bytes of holes"));
+}
+
+/// A later extended header replaces an earlier one, and what is said of the whole archive is left alone, as by Go's reader and
+/// containerd: members would else be other ones to BuildKit than here (the class of CVE-2025-62518).
+#[test]
+fn records_hold_for_one_member() {
+    let archive = Archive::default()
+        .member(b'g', "g", "", &[record("path", "global"), record("SCHILY.xattr.user.global", "g")].concat())
+        .pax(&record("SCHILY.xattr.user.first", "1"))
+        .pax(&record("SCHILY.xattr.user.second", "2"))
+        .file("a", "content")
+        .pax(&record("size", "0"))
+        .member(b'g', "g", "", &record("size", "5000"))
+        .file("b", "more")
+        .member(b'L', "L", "", b"long\0")
+        .pax(&record("path", "short"))
+        .file("c", "");
+    let bytes = archive.bytes();
+    let mut reader = Reader::new(bytes.as_slice());
+    let members: Vec<_> = std::iter::from_fn(|| reader.next_member().expect("a member")).collect();
+    let names: Vec<_> = members.iter().map(|member| String::from_utf8_lossy(&member.name).into_owned()).collect();
+    assert_eq!(names, ["a", "b", "long"]);
+    assert_eq!(members[0].xattrs.keys().collect::<Vec<_>>(), ["user.second"]);
+    assert_eq!(members.iter().map(|member| member.size).collect::<Vec<_>>(), [7, 4, 0]);
+}
+
+/// Attributes that programs can give to files and directories alone are not remembered for links either.
+#[test]
+fn links_have_no_attributes_of_users() {
+    let note = record("SCHILY.xattr.user.note", "n");
+    let mut fixture = Fixture::new();
+    fixture.apply(&Archive::default().pax(&note).symlink("link", "nowhere").pax(&note).member(b'6', "pipe", "", b""));
+    for path in ["link", "pipe"] {
+        assert!(fixture.tree.node(Path::new(path)).expect(path).expect(path).attributes.xattrs.is_empty(), "{path}");
+    }
+}
+
 #[test]
 fn content_that_is_not_read_is_skipped() {
     let bytes = Archive::default().file("a", "content").hard_link("b", "a").file("c", "end").bytes();

@@ -26,6 +26,9 @@ const IMPLIED_MODE: u32 = 0o755;
 /// What the build itself needs of a directory while it fills it.
 const WORKING_MODE: u32 = 0o700;
 
+/// Bytes of memory that a directory's attributes take beside its path, with its share of the map's nodes.
+const EACH_DIRECTORY: usize = 300;
+
 /// What an archive may become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -54,6 +57,8 @@ pub(super) struct Unpacking<'a> {
     left: Limits,
     /// Directories the archive brought. Mode and time are set when nothing goes into them any more.
     directories: BTreeMap<PathBuf, Attributes>,
+    /// Bytes of memory that they take, about.
+    remembered: usize,
 }
 
 impl<'a> Unpacking<'a> {
@@ -67,6 +72,7 @@ impl<'a> Unpacking<'a> {
             limits: Limits::NONE,
             left: Limits::NONE,
             directories: BTreeMap::new(),
+            remembered: 0,
         }
     }
 
@@ -128,7 +134,10 @@ impl<'a> Unpacking<'a> {
             MemberKind::Directory => {
                 let working = Attributes { mode: attributes.mode | WORKING_MODE, ..attributes.clone() };
                 self.tree.create_directory(&path, &working)?;
-                self.directories.insert(path, attributes);
+                let size = path.as_os_str().len() + EACH_DIRECTORY;
+                if self.directories.insert(path, attributes).is_none() {
+                    self.remembered += size;
+                }
             }
             MemberKind::File => drop(self.tree.create_file(&path, &attributes, content)?),
             MemberKind::Symlink(target) => {
@@ -140,7 +149,7 @@ impl<'a> Unpacking<'a> {
                 self.tree.create_special(&path, &attributes)?;
             }
         }
-        Ok(())
+        Ok(self.tree.check_metadata(self.remembered)?)
     }
 
     /// A further name for a file. The member's attributes become those of the file.

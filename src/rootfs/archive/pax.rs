@@ -4,10 +4,10 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::fs::Timestamp;
-use crate::fs::xattr::Xattrs;
+use crate::fs::xattr::{Xattrs, is_carried};
 
 /// What extended records say about the next member, where they say anything.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Records {
     pub(super) name: Option<Vec<u8>>,
     pub(super) link_name: Option<Vec<u8>>,
@@ -15,12 +15,13 @@ pub(super) struct Records {
     pub(super) uid: Option<u32>,
     pub(super) gid: Option<u32>,
     pub(super) mtime: Option<Timestamp>,
+    /// Those that images carry.
     pub(super) xattrs: Xattrs,
     pub(super) sparse: Sparse,
 }
 
 /// GNU's sparse files in PAX clothes, in three versions.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Sparse {
     /// Version 1.0: the map stands before the content.
     pub(super) map_in_content: bool,
@@ -31,9 +32,10 @@ pub(super) struct Sparse {
 }
 
 impl Records {
-    /// Reads the records of one extended header over these; later ones win. Gives the name of what is wrong otherwise.
-    pub(super) fn read(&mut self, mut text: &[u8]) -> Result<(), &'static str> {
+    /// The records of one extended header; later ones win. Gives the name of what is wrong otherwise.
+    pub(super) fn parse(mut text: &[u8]) -> Result<Self, &'static str> {
         const INVALID: &str = "extended record";
+        let mut records = Self::default();
         while !text.is_empty() {
             // Some archivers pad with zeros.
             if text.iter().all(|byte| *byte == 0) {
@@ -44,15 +46,18 @@ impl Records {
             let record = text.get(blank + 1..length).ok_or(INVALID)?;
             let record = record.strip_suffix(b"\n").ok_or(INVALID)?;
             let equals = record.iter().position(|byte| *byte == b'=').ok_or(INVALID)?;
-            self.set(&record[..equals], &record[equals + 1..])?;
+            records.set(&record[..equals], &record[equals + 1..])?;
             text = &text[length..];
         }
-        Ok(())
+        Ok(records)
     }
 
     fn set(&mut self, key: &[u8], value: &[u8]) -> Result<(), &'static str> {
         if let Some(attribute) = key.strip_prefix(b"SCHILY.xattr.") {
-            self.xattrs.insert(OsStr::from_bytes(attribute).to_owned(), value.to_vec());
+            let attribute = OsStr::from_bytes(attribute);
+            if is_carried(attribute) {
+                self.xattrs.insert(attribute.to_owned(), value.to_vec());
+            }
             return Ok(());
         }
         let text = || (!value.is_empty()).then(|| value.to_vec());
@@ -116,8 +121,8 @@ mod tests {
 
     #[test]
     fn records_are_read_by_their_length() {
-        let mut records = Records::default();
-        records.read(b"21 path=with\nnewline\n12 uid=1234\n28 SCHILY.xattr.user.k=a=b\n\n\0\0").expect("records");
+        let records =
+            Records::parse(b"21 path=with\nnewline\n12 uid=1234\n28 SCHILY.xattr.user.k=a=b\n\n\0\0").expect("records");
         assert_eq!(records.name.as_deref(), Some(&b"with\nnewline"[..]));
         assert_eq!(records.xattrs.get(OsStr::new("user.k")).map(Vec::as_slice), Some(&b"a=b\n"[..]));
         assert_eq!(records.uid, Some(1234));
@@ -128,7 +133,7 @@ mod tests {
         for text in
             [&b"x path=a\n"[..], b"99 path=a\n", b"9 path=ab\n", b"8 nokey\n", b"10 uid=x1\n", b"3 \n", b"0 a=b\n"]
         {
-            assert!(Records::default().read(text).is_err(), "{:?}", String::from_utf8_lossy(text));
+            assert!(Records::parse(text).is_err(), "{:?}", String::from_utf8_lossy(text));
         }
     }
 

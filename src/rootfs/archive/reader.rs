@@ -10,8 +10,15 @@ use super::header::{BLOCK, Header, SparseStart, sparse_segments};
 use super::pax::Records;
 use super::sparse::{MAX_SEGMENTS, Map, Next};
 
-/// Bytes an extended header or a GNU long name may have. File names end at 4096, extended attributes at 64 KiB each.
-const MAX_EXTENDED: u64 = 4 * 1024 * 1024;
+/// Bytes an extended header or a GNU long name may have: as many as Go's archive/tar takes, with which BuildKit reads.
+const MAX_EXTENDED: u64 = 1 << 20;
+/// Bytes a name, or what a link names, may have: what the kernel takes as a path.
+const MAX_NAME: usize = 4096;
+/// Bytes of names and values that the extended attributes of one member may have: what the kernel takes as the value of one.
+const MAX_XATTRS: usize = 64 << 10;
+/// Bytes that all sparse files of an archive may have beyond what it holds of them. A hole costs no disk, but its zeros are
+/// hashed.
+const MAX_HOLES: u64 = 1 << 40;
 
 /// One member of an archive, without its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +37,7 @@ pub struct Member {
     pub mtime: Timestamp,
     /// Size of the content; 0 for all kinds but regular files.
     pub size: u64,
-    /// All extended attributes the archive names, carried by images or not.
+    /// The extended attributes that images carry; others are left out.
     pub xattrs: Xattrs,
 }
 
@@ -74,22 +81,15 @@ pub struct Reader<R> {
     /// Bytes of the current member still in the archive, and the padding after them.
     stored: u64,
     padding: u64,
-    global: Records,
+    /// Bytes of holes that sparse files may still have.
+    holes: u64,
     finished: bool,
 }
 
 impl<R: Read> Reader<R> {
     /// Starts at the first byte of an archive.
     pub fn new(input: R) -> Self {
-        Self {
-            input,
-            position: 0,
-            content: Map::default(),
-            stored: 0,
-            padding: 0,
-            global: Records::default(),
-            finished: false,
-        }
+        Self { input, position: 0, content: Map::default(), stored: 0, padding: 0, holes: MAX_HOLES, finished: false }
     }
 
     /// Bytes of the archive read so far.
@@ -107,8 +107,7 @@ impl<R: Read> Reader<R> {
         }
         self.skip(self.stored.saturating_add(self.padding))?;
         (self.content, self.stored, self.padding) = (Map::default(), 0, 0);
-        let mut records = self.global.clone();
-        let (mut long_name, mut long_link) = (None, None);
+        let mut extensions = Extensions::default();
         loop {
             let position = self.position;
             let Some(block) = self.header_block()? else {
@@ -118,36 +117,42 @@ impl<R: Read> Reader<R> {
             let header = Header::new(&block, position)?;
             let invalid = |field| ArchiveError::Field { position, field };
             match header.kind() {
-                b'x' | b'X' => records.read(&self.extended(&header, position)?).map_err(invalid)?,
-                b'g' => {
-                    let text = self.extended(&header, position)?;
-                    self.global.read(&text).map_err(invalid)?;
-                    records.read(&text).map_err(invalid)?;
+                b'x' | b'X' => {
+                    extensions.records = Records::parse(&self.extended(&header, position)?).map_err(invalid)?;
                 }
-                b'L' => long_name = Some(until_zero(self.extended(&header, position)?)),
-                b'K' => long_link = Some(until_zero(self.extended(&header, position)?)),
+                // Records for the rest of the archive. To Go's archive/tar they are a member of its own, which ends what was
+                // said of the next one, and which BuildKit leaves alone.
+                b'g' => {
+                    Records::parse(&self.extended(&header, position)?).map_err(invalid)?;
+                    extensions = Extensions::default();
+                }
+                b'L' => extensions.name = until_zero(self.extended(&header, position)?),
+                b'K' => extensions.link_name = until_zero(self.extended(&header, position)?),
                 // A volume label.
                 b'V' => drop(self.extended(&header, position)?),
-                _ => return self.member(&header, &records, long_name, long_link, position).map(Some),
+                _ => return self.member(&header, extensions, position).map(Some),
             }
         }
     }
 
-    fn member(
-        &mut self,
-        header: &Header<'_>,
-        records: &Records,
-        long_name: Option<Vec<u8>>,
-        long_link: Option<Vec<u8>>,
-        position: u64,
-    ) -> Result<Member, ArchiveError> {
-        let name = records.sparse.name.clone().or(records.name.clone()).or(long_name).unwrap_or_else(|| header.name());
-        let link = || records.link_name.clone().or(long_link).unwrap_or_else(|| header.link_name());
+    fn member(&mut self, header: &Header<'_>, extensions: Extensions, position: u64) -> Result<Member, ArchiveError> {
+        let Extensions { mut records, name: long_name, link_name: long_link } = extensions;
+        // Where several say it, the one counts that counts for Go's archive/tar.
+        let name = records.sparse.name.take().or(long_name).or(records.name.take()).unwrap_or_else(|| header.name());
+        let link = long_link.or(records.link_name.take());
+        let link = || {
+            let name = link.unwrap_or_else(|| header.link_name());
+            check_size(name.len(), MAX_NAME, "link name", position).map(|()| name)
+        };
+        check_size(name.len(), MAX_NAME, "name", position)?;
+        let xattrs = std::mem::take(&mut records.xattrs);
+        let xattrs_size = xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        check_size(xattrs_size, MAX_XATTRS, "extended attributes", position)?;
         let kind = match header.kind() {
             b'0' | 0 | b'7' | b'S' if name.ends_with(b"/") => MemberKind::Directory,
             b'0' | 0 | b'7' | b'S' => MemberKind::File,
-            b'1' => MemberKind::HardLink(link()),
-            b'2' => MemberKind::Symlink(link()),
+            b'1' => MemberKind::HardLink(link()?),
+            b'2' => MemberKind::Symlink(link()?),
             b'3' | b'4' => {
                 let (major, minor) = header.device()?;
                 if header.kind() == b'3' {
@@ -168,7 +173,7 @@ impl<R: Read> Reader<R> {
             mtime: records.mtime.map_or_else(|| header.modified().map(Timestamp::from_seconds), Ok)?,
             size: 0,
             kind,
-            xattrs: records.xattrs.clone(),
+            xattrs,
         };
         // Links, devices and named pipes have no content even where a size is given.
         if matches!(header.kind(), b'1'..=b'6') {
@@ -192,6 +197,13 @@ impl<R: Read> Reader<R> {
         if member.kind != MemberKind::File {
             return Ok(member);
         }
+        let holes = self.content.holes().unwrap_or(u64::MAX);
+        self.holes = self.holes.checked_sub(holes).ok_or(ArchiveError::TooLarge {
+            position,
+            field: "holes",
+            size: holes,
+            limit: MAX_HOLES,
+        })?;
         Ok(Member { size: self.content.size(), ..member })
     }
 
@@ -352,21 +364,32 @@ impl<R: Read> Read for Reader<R> {
     }
 }
 
-fn check_segments(segments: usize, position: u64) -> Result<(), ArchiveError> {
-    if segments <= MAX_SEGMENTS {
-        return Ok(());
-    }
-    Err(ArchiveError::TooLarge {
-        position,
-        field: "sparse map",
-        size: segments as u64 * 16,
-        limit: MAX_SEGMENTS as u64 * 16,
-    })
+/// What the headers before a member's own say of it. A later one of a kind replaces an earlier one, so that no number of them
+/// takes more memory than one.
+#[derive(Debug, Default)]
+struct Extensions {
+    records: Records,
+    /// GNU's long name.
+    name: Option<Vec<u8>>,
+    /// GNU's long link name.
+    link_name: Option<Vec<u8>>,
 }
 
-fn until_zero(mut name: Vec<u8>) -> Vec<u8> {
+fn check_segments(segments: usize, position: u64) -> Result<(), ArchiveError> {
+    check_size(segments.saturating_mul(16), MAX_SEGMENTS * 16, "sparse map", position)
+}
+
+fn check_size(size: usize, limit: usize, field: &'static str, position: u64) -> Result<(), ArchiveError> {
+    if size <= limit {
+        return Ok(());
+    }
+    Err(ArchiveError::TooLarge { position, field, size: size as u64, limit: limit as u64 })
+}
+
+/// A name up to its first zero; an empty one says nothing.
+fn until_zero(mut name: Vec<u8>) -> Option<Vec<u8>> {
     if let Some(end) = name.iter().position(|byte| *byte == 0) {
         name.truncate(end);
     }
-    name
+    (!name.is_empty()).then_some(name)
 }

@@ -58,6 +58,12 @@ impl Map {
         Ok(Self { segments: checked, at: 0, size })
     }
 
+    /// Bytes of zeros that the archive does not hold, of content that nothing was read of. `None` if that cannot be counted.
+    pub(super) fn holes(&self) -> Option<u64> {
+        let stored = self.segments.iter().try_fold(0_u64, |sum, (_, length)| sum.checked_add(*length))?;
+        self.size.checked_sub(stored)
+    }
+
     /// Size of the content.
     pub(super) fn size(&self) -> u64 {
         self.size

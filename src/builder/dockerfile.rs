@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use crate::context::Context;
+use crate::context::{Context, InputFile};
 use crate::dockerfile::ast::{Dockerfile, Source};
 use crate::image::Platform;
 use crate::location::HttpLocation;
@@ -38,14 +38,26 @@ pub(super) fn read(
         let bytes = bounded(crate::fs::open(&fetch(&location)?)?, &name)?;
         (name, bytes)
     } else {
-        let path = find(&request.dockerfile, context)?;
+        let InputFile { path, content, may_be_quoted } = find(request, context)?;
         context.load_ignore(&path)?;
         let name = path.display().to_string();
-        let bytes = bounded(crate::fs::open(&path)?, &name)?;
-        (name, bytes)
+        if !may_be_quoted {
+            check_unquoted(&name, &content)?;
+        }
+        (name, content)
     };
     let text = String::from_utf8(bytes).map_err(|_| BuildError::NotText { path: PathBuf::from(&name) })?;
     Ok(Source { name, text })
+}
+
+/// Fails without a word of the text where a file that may hold anything is no Dockerfile.
+fn check_unquoted(name: &str, content: &[u8]) -> Result<(), BuildError> {
+    let Ok(text) = std::str::from_utf8(content) else { return Ok(()) };
+    let source = Source { name: name.to_owned(), text: text.to_owned() };
+    match crate::dockerfile::parse(source) {
+        Ok(_) => Ok(()),
+        Err(invalid) => Err(BuildError::UnquotedDockerfile { path: PathBuf::from(name), errors: invalid.errors.len() }),
+    }
 }
 
 fn bounded(input: impl std::io::Read, name: &str) -> Result<Vec<u8>, BuildError> {
@@ -58,24 +70,30 @@ fn bounded(input: impl std::io::Read, name: &str) -> Result<Vec<u8>, BuildError>
     Ok(bytes)
 }
 
-/// The file: as named, else below the context (kaniko's order); a name in capitals may be in small letters.
-fn find(name: &str, context: &Context) -> Result<PathBuf, BuildError> {
-    let named = Path::new(name);
-    let in_context = context.root.join(named);
-    let lower = in_context.with_file_name("dockerfile");
-    let mut candidates = vec![named.to_owned(), in_context];
-    if named.file_name().is_some_and(|name| name == "Dockerfile") {
-        candidates.push(lower);
+/// The file: as the command line names it, else below the context (kaniko's order); a name in capitals may be in small letters.
+/// A file outside the context is one that the command line names, never one that a link in the context leads to.
+fn find(request: &BuildRequest, context: &Context) -> Result<InputFile, BuildError> {
+    let named = Path::new(&request.dockerfile);
+    let mut candidates: Vec<PathBuf> = request.dockerfile_is_named.then(|| named.to_owned()).into_iter().collect();
+    if !request.dockerfile_is_named || context.inside(named)?.is_none() {
+        candidates.push(context.root.join(named.strip_prefix("/").unwrap_or(named)));
     }
-    candidates.dedup();
-    let found = |path: &PathBuf| context.confined(path).filter(|path| path.is_file());
-    match candidates.iter().find_map(found) {
-        Some(path) => Ok(path),
-        None => {
-            let tried = candidates.iter().map(|path| path.display().to_string()).collect();
-            Err(BuildError::NoDockerfile { tried })
+    if named.file_name().is_some_and(|name| name == "Dockerfile") {
+        candidates.extend(candidates.last().map(|path| path.with_file_name("dockerfile")));
+    }
+    for path in &candidates {
+        if !path.is_dir()
+            && let Some(file) = context.named_file(path)?
+        {
+            return Ok(file);
         }
     }
+    for path in &candidates {
+        if let Some(target) = context.inside(path)?.and_then(|inside| context.lost_link(&inside)) {
+            return Err(BuildError::DockerfileLink { path: path.clone(), target });
+        }
+    }
+    Err(BuildError::NoDockerfile { tried: candidates.iter().map(|path| path.display().to_string()).collect() })
 }
 
 /// The syntax tree, or everything that is wrong with the text and what could be read of it.

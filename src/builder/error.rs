@@ -37,6 +37,25 @@ pub enum BuildError {
         /// The places looked at.
         tried: Vec<String>,
     },
+    /// The Dockerfile of the context is a link that leads to nothing there.
+    #[error("{} is a symbolic link to {}, which is no file of the build context", path.display(), target.display())]
+    DockerfileLink {
+        /// The link.
+        path: PathBuf,
+        /// What it holds.
+        target: PathBuf,
+    },
+    /// A file whose text is not for messages is no Dockerfile.
+    #[error(
+        "{} leads to a file in another directory that is no Dockerfile ({errors} errors; its text is not shown)",
+        path.display()
+    )]
+    UnquotedDockerfile {
+        /// As it was named.
+        path: PathBuf,
+        /// How many errors there are in it.
+        errors: usize,
+    },
     /// The Dockerfile is not valid UTF-8.
     #[error("read the Dockerfile {path}: it is not UTF-8 text")]
     NotText {

@@ -45,8 +45,10 @@ pub struct BuildRequest {
     pub secrets: Vec<SecretSource>,
     /// `--context-sub-path`.
     pub context_sub_path: Option<String>,
-    /// `--dockerfile`: tried as given, then below the context.
+    /// `--dockerfile`: tried as given if the command line names it, then below the context.
     pub dockerfile: String,
+    /// Whether the command line names it.
+    pub dockerfile_is_named: bool,
     /// `--destination` and `--tag`: the image's names.
     pub destinations: Vec<Reference>,
     /// The image is pushed under its names.

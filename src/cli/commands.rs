@@ -2,7 +2,7 @@
 
 use clap::builder::PossibleValuesParser;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches as _};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::flags::{Called, Flags, command, path};
 use crate::builder::{Call, Format};
@@ -103,7 +103,7 @@ pub(super) fn lint_flags(matches: &ArgMatches) -> Result<Flags, clap::Error> {
         Some("json") => Format::Json,
         _ => Format::Text,
     };
-    let flags = Flags::from_arg_matches(matches)?;
+    let flags = super::flags::from_matches(matches)?;
     Ok(Flags { call: Called { call: Call::Check, format }, offline: matches.get_flag("offline"), ..flags })
 }
 

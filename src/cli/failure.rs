@@ -206,6 +206,14 @@ impl From<BuildError> for Failure {
                 hints: vec!["name the file with --dockerfile, and the build context with --context".to_owned()],
                 ..Self::from_error(&error)
             },
+            BuildError::DockerfileLink { .. } => Self {
+                hints: vec!["a Dockerfile outside the build context has to be named with --dockerfile".to_owned()],
+                ..Self::from_error(&error)
+            },
+            BuildError::UnquotedDockerfile { .. } => Self {
+                hints: vec!["name the file itself with --dockerfile to see what is wrong with it".to_owned()],
+                ..Self::from_error(&error)
+            },
             error => Self { hints: hints_below(&error), ..Self::from_error(&error) },
         }
     }

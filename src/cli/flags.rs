@@ -7,7 +7,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser as _};
-use clap::{ArgAction, CommandFactory as _, Parser};
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser};
 
 use super::cache_flags::CacheFlags;
 use super::cache_mount_flags::CacheMountFlags;
@@ -41,10 +42,15 @@ use crate::sandbox::Isolation;
 pub struct Flags {
     /// The Dockerfile; looked for as given, then in the context. "-" is standard input; a URL is fetched.
     ///
-    /// A relative path is tried from the current directory first. PATH.dockerignore is used instead of .dockerignore if
-    /// it exists.
+    /// A relative path is tried from the current directory first; without this flag, the context's alone is. A symbolic
+    /// link in the context leads to files of the context alone. PATH.dockerignore is used instead of .dockerignore if it
+    /// exists.
     #[arg(short = 'f', long, value_name = "PATH", default_value = "Dockerfile", help_heading = "Input")]
     pub dockerfile: String,
+
+    /// Whether the command line has that flag.
+    #[arg(skip)]
+    pub dockerfile_is_named: bool,
 
     /// The build context: a directory, an archive, a git repository, a bucket or a URL.
     ///
@@ -317,6 +323,15 @@ Exit status:
 /// The parser: the flags above, with the syntax of Go's pflag for those that are on or off.
 pub fn command() -> clap::Command {
     with_booleans(Flags::command())
+}
+
+/// The flags of a command line, and which Dockerfile it names itself.
+///
+/// # Errors
+/// A value means nothing.
+pub(super) fn from_matches(matches: &ArgMatches) -> Result<Flags, clap::Error> {
+    let dockerfile_is_named = matches.value_source("dockerfile") == Some(ValueSource::CommandLine);
+    Ok(Flags { dockerfile_is_named, ..Flags::from_arg_matches(matches)? })
 }
 
 /// Lets flags that are on or off be given as --flag, --flag=true or --flag=false.

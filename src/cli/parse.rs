@@ -153,7 +153,7 @@ pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
         return parse_cache(arguments);
     }
     let mut command = flags::command();
-    let parsed = command.try_get_matches_from_mut(arguments).and_then(|matches| Flags::from_arg_matches(&matches));
+    let parsed = command.try_get_matches_from_mut(arguments).and_then(|matches| flags::from_matches(&matches));
     let mut flags = match parsed {
         Ok(flags) => flags,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {

@@ -235,6 +235,7 @@ pub fn request(mut flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>)
         secrets: flags.secret.iter().map(|text| SecretSource::parse(text, environment)).collect::<Result<_, _>>()?,
         context_sub_path: flags.context_sub_path.filter(|path| !path.is_empty()),
         dockerfile: flags.dockerfile,
+        dockerfile_is_named: flags.dockerfile_is_named,
         destinations: delivery.names,
         push: delivery.push,
         outputs: delivery.outputs,

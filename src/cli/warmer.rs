@@ -108,7 +108,10 @@ pub fn warm_request(
     registries.named_registries.extend(images.iter().map(|name| name.registry.clone()));
     let read = |dockerfile| {
         let WarmerFlags { build_arg, platform: custom_platform, registries, .. } = flags.clone();
-        request(Flags { dockerfile, build_arg, custom_platform, registries, ..build }, environment)
+        request(
+            Flags { dockerfile, dockerfile_is_named: true, build_arg, custom_platform, registries, ..build },
+            environment,
+        )
     };
     Ok(WarmRequest {
         images,

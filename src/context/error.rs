@@ -46,15 +46,49 @@ pub enum ContextError {
         /// The path.
         path: PathBuf,
     },
+    /// The directory within the context is a link out of it.
+    #[error(
+        "context sub-path {sub_path:?} leads out of the build context {} by a symbolic link; name the directory itself with \
+         --context",
+        root.display()
+    )]
+    SubPathLink {
+        /// The context.
+        root: PathBuf,
+        /// The path within it.
+        sub_path: String,
+    },
+    /// A Dockerfile or ignore file is something else than a regular file.
+    #[error("{} is {kind}; only a regular file can be read here", path.display())]
+    NotRegular {
+        /// Where it is.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// A Dockerfile or ignore file is one that the kernel makes up.
+    #[error("{} is a file of the kernel's (/proc), which no build is read from", path.display())]
+    Kernel {
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// A Dockerfile or ignore file is larger than any sensible one.
+    #[error("{} has more than {limit} bytes, too many for a Dockerfile or an ignore file", path.display())]
+    TooLarge {
+        /// Where it is.
+        path: PathBuf,
+        /// How many it may have.
+        limit: u64,
+    },
     /// A pattern of the ignore file is malformed.
-    #[error("{}:{line}: bad pattern {pattern:?}", path.display())]
+    #[error("{}:{line}: bad pattern{}", path.display(), pattern.as_ref().map(|text| format!(" {text:?}")).unwrap_or_default())]
     IgnorePattern {
         /// The ignore file.
         path: PathBuf,
         /// Its line, from 1.
         line: usize,
-        /// The pattern as it stands there.
-        pattern: String,
+        /// The pattern as it stands there, if it may be quoted.
+        pattern: Option<String>,
         /// What is wrong with it.
         #[source]
         source: IgnoreError,

@@ -66,7 +66,7 @@ impl IgnoreMatcher {
             rules.push(Rule::new(pattern).map_err(|source| ContextError::IgnorePattern {
                 path: path.to_owned(),
                 line: number + 1,
-                pattern: String::from_utf8_lossy(pattern).into_owned(),
+                pattern: Some(String::from_utf8_lossy(pattern).into_owned()),
                 source,
             })?);
         }

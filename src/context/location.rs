@@ -3,14 +3,17 @@
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
+use rustix::io::Errno;
+
 use crate::diag::redact;
 use crate::fs;
 
 use super::error::ContextError;
+use super::file::InputFile;
 use super::ignore::IgnoreMatcher;
 
-/// Bytes an ignore file may have; no sensible one comes near.
-const MAX_IGNORE_FILE: u64 = 16 * 1024 * 1024;
+/// What the ignore file of a context is called, and what the name of one ends in that goes with a Dockerfile.
+const IGNORE_FILE: &str = ".dockerignore";
 
 /// A local directory that COPY, ADD and bind mounts take files from.
 #[derive(Debug, Clone)]
@@ -21,8 +24,6 @@ pub struct Context {
     pub ignore: IgnoreMatcher,
     /// How to speak of it in messages.
     pub description: String,
-    /// Somebody else has made the directory: links in it must not lead the build's own reading out of it.
-    pub is_foreign: bool,
 }
 
 impl Context {
@@ -34,19 +35,13 @@ impl Context {
     pub fn open(location: &str, sub_path: Option<&str>) -> Result<Self, ContextError> {
         let root = directory_at(location, Path::new("/"))?;
         check_directory(&root, || ContextError::Missing { path: root.clone() })?;
-        let sub_path = sub_path.filter(|sub_path| !sub_path.is_empty());
-        let Some(sub_path) = sub_path else {
-            return Ok(Self {
-                description: format!("build context {}", root.display()),
-                root,
-                ignore: IgnoreMatcher::default(),
-                is_foreign: false,
-            });
-        };
-        let below = root.join(within(sub_path)?);
-        check_directory(&below, || ContextError::MissingSubPath { root: root.clone(), sub_path: sub_path.to_owned() })?;
-        let description = format!("build context {}", below.display());
-        Ok(Self { root: below, ignore: IgnoreMatcher::default(), description, is_foreign: false })
+        let description = format!("build context {}", root.display());
+        let mut context = Self { root, ignore: IgnoreMatcher::default(), description };
+        if let Some(sub_path) = sub_path.filter(|sub_path| !sub_path.is_empty()) {
+            context.enter(sub_path, &context.root.display().to_string())?;
+            context.description = format!("build context {}", context.root.display());
+        }
+        Ok(context)
     }
 
     /// The context that has come from `location` to lie in `root`; `sub_path` as for [`Context::open`].
@@ -55,35 +50,44 @@ impl Context {
     /// There is no such sub-path in it, or it leads out of it.
     pub fn fetched(root: PathBuf, location: &str, sub_path: Option<&str>) -> Result<Self, ContextError> {
         let description = format!("build context {location}");
-        let mut context = Self { root, ignore: IgnoreMatcher::default(), description, is_foreign: true };
+        let mut context = Self { root, ignore: IgnoreMatcher::default(), description };
         if let Some(sub_path) = sub_path.filter(|sub_path| !sub_path.is_empty()) {
-            let missing =
-                || ContextError::MissingSubPath { root: PathBuf::from(location), sub_path: sub_path.to_owned() };
-            let below = context.confined(&context.root.join(within(sub_path)?)).ok_or_else(missing)?;
-            check_directory(&below, missing)?;
+            context.enter(sub_path, location)?;
             context.description = format!("{}, directory {sub_path}", context.description);
-            context.root = below;
         }
         Ok(context)
     }
 
-    /// Where a path leads. One in a foreign context leads through links to files of the context alone; `None` if that fails.
-    pub fn confined(&self, path: &Path) -> Option<PathBuf> {
-        match path.strip_prefix(&self.root) {
-            Ok(inside) if self.is_foreign => {
-                let resolved = fs::Root::open(&self.root).ok()?.resolve(inside, true).ok()?;
-                Some(self.root.join(resolved))
-            }
-            _ => Some(path.to_owned()),
-        }
+    /// Makes a directory within the context the context. `location` is what messages call the context.
+    fn enter(&mut self, sub_path: &str, location: &str) -> Result<(), ContextError> {
+        let within = within(sub_path)?;
+        let location = || PathBuf::from(location);
+        let missing = || ContextError::MissingSubPath { root: location(), sub_path: sub_path.to_owned() };
+        // Links in it are the context's, and lead nowhere else.
+        let resolved = match fs::Root::open(&self.root)?.resolve(&within, true) {
+            Ok(resolved) => self.root.join(resolved),
+            Err(Errno::NOTDIR | Errno::LOOP) => return Err(missing()),
+            Err(errno) => return Err(fs::Error::new("find", self.root.join(within), errno).into()),
+        };
+        let leads_out = ContextError::SubPathLink { root: location(), sub_path: sub_path.to_owned() };
+        let is_elsewhere = self.root.join(within).is_dir();
+        check_directory(&resolved, || if is_elsewhere { leads_out } else { missing() })?;
+        self.root = resolved;
+        Ok(())
     }
 
-    /// Reads the ignore file that goes with `dockerfile`: see the function [`load_ignore`].
+    /// Reads the ignore file that goes with `dockerfile`: that of its name with `.dockerignore` behind it, if there is such a
+    /// file, else the context's own `.dockerignore`. The two are never merged.
     ///
     /// # Errors
     /// The file cannot be read, or holds a malformed pattern.
     pub fn load_ignore(&mut self, dockerfile: &Path) -> Result<(), ContextError> {
-        self.ignore = first_ignore(dockerfile, &self.root, |path| self.confined(path))?;
+        let mut beside = dockerfile.as_os_str().to_owned();
+        beside.push(IGNORE_FILE);
+        match self.named_file(Path::new(&beside))? {
+            Some(file) => self.ignore = patterns(&file)?,
+            None => self.load_own_ignore()?,
+        }
         Ok(())
     }
 
@@ -92,50 +96,30 @@ impl Context {
     /// # Errors
     /// The file cannot be read, or holds a malformed pattern.
     pub fn load_own_ignore(&mut self) -> Result<(), ContextError> {
-        let path = self.confined(&self.root.join(".dockerignore"));
-        self.ignore = path.map(|path| read_ignore(&path)).transpose()?.flatten().unwrap_or_default();
+        let name = Path::new(IGNORE_FILE);
+        let file = self.file(name)?;
+        if file.is_none()
+            && let Some(target) = self.lost_link(name)
+        {
+            tracing::warn!(
+                "{IGNORE_FILE} is a symbolic link to {}, which is no file of the {}: no file is ignored",
+                target.display(),
+                self.description
+            );
+        }
+        self.ignore = file.as_ref().map(patterns).transpose()?.unwrap_or_default();
         Ok(())
     }
 }
 
-/// The patterns for a build of `dockerfile`: those of `<dockerfile>.dockerignore` beside it if there is such a file, else
-/// those of `.dockerignore` in the context. The two are never merged.
-///
-/// # Errors
-/// The file cannot be read, or holds a malformed pattern.
-pub fn load_ignore(dockerfile: &Path, context_root: &Path) -> Result<IgnoreMatcher, ContextError> {
-    first_ignore(dockerfile, context_root, |path| Some(path.to_owned()))
-}
-
-/// The same, with every path led through `confined` first.
-fn first_ignore(
-    dockerfile: &Path,
-    context_root: &Path,
-    confined: impl Fn(&Path) -> Option<PathBuf>,
-) -> Result<IgnoreMatcher, ContextError> {
-    let mut beside = dockerfile.as_os_str().to_owned();
-    beside.push(".dockerignore");
-    for path in [PathBuf::from(beside), context_root.join(".dockerignore")] {
-        if let Some(patterns) = confined(&path).map(|path| read_ignore(&path)).transpose()?.flatten() {
-            return Ok(patterns);
+/// The patterns of an ignore file.
+fn patterns(file: &InputFile) -> Result<IgnoreMatcher, ContextError> {
+    IgnoreMatcher::parse(&file.content, &file.path).map_err(|error| match error {
+        ContextError::IgnorePattern { path, line, source, .. } if !file.may_be_quoted => {
+            ContextError::IgnorePattern { path, line, pattern: None, source }
         }
-    }
-    Ok(IgnoreMatcher::default())
-}
-
-/// The patterns of an ignore file, if it is there.
-fn read_ignore(path: &Path) -> Result<Option<IgnoreMatcher>, ContextError> {
-    let size = match fs::metadata(path) {
-        Ok(found) => found.len(),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(error.into()),
-    };
-    if size > MAX_IGNORE_FILE {
-        return Err(fs::Error::new("read", path, io::Error::from(io::ErrorKind::FileTooLarge)).into());
-    }
-    IgnoreMatcher::parse(&fs::read(path)?, path).map(Some)
+        error => error,
+    })
 }
 
 fn local_path(location: &str) -> Result<&str, ContextError> {
@@ -169,7 +153,7 @@ fn within(sub_path: &str) -> Result<PathBuf, ContextError> {
     Ok(path)
 }
 
-fn check_directory(path: &Path, missing: impl Fn() -> ContextError) -> Result<(), ContextError> {
+fn check_directory(path: &Path, missing: impl FnOnce() -> ContextError) -> Result<(), ContextError> {
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => Ok(()),
         Ok(_) => Err(ContextError::NotDirectory { path: path.to_owned() }),
@@ -238,12 +222,45 @@ mod tests {
         let root = directory.path();
         let dockerfile = root.join("sub/x.Dockerfile");
         std::fs::create_dir(root.join("sub")).expect("directory");
-        assert!(load_ignore(&dockerfile, root).expect("none").is_empty());
+        let load = |root: &Path| {
+            let mut context = Context::open(root.to_str().expect("text"), None).expect("context");
+            context.load_ignore(&dockerfile).map(|()| context.ignore)
+        };
+        assert!(load(root).expect("none").is_empty());
         std::fs::write(root.join(".dockerignore"), "a\n").expect("file");
-        assert!(load_ignore(&dockerfile, root).expect("context's").is_ignored(Path::new("a")));
+        assert!(load(root).expect("context's").is_ignored(Path::new("a")));
         std::fs::write(root.join("sub/x.Dockerfile.dockerignore"), "b\n").expect("file");
-        let own = load_ignore(&dockerfile, root).expect("own");
+        let own = load(root).expect("own");
         assert!(own.is_ignored(Path::new("b")) && !own.is_ignored(Path::new("a")));
         assert_eq!(own.origin(), Some(root.join("sub/x.Dockerfile.dockerignore").as_path()));
+    }
+
+    /// A link out of the context tells nothing of what it leads to, and the directory behind one is no context.
+    #[test]
+    fn links_out_of_the_context_are_not_followed() {
+        let place = tempfile::tempdir().expect("temporary directory");
+        let root = place.path().join("context");
+        std::fs::create_dir_all(root.join("real")).expect("directories");
+        std::fs::create_dir(place.path().join("outside")).expect("directory");
+        std::fs::write(place.path().join("token"), "[SESAME").expect("file");
+        std::os::unix::fs::symlink("real", root.join("alias")).expect("link");
+        std::os::unix::fs::symlink("../outside", root.join("escape")).expect("link");
+        std::os::unix::fs::symlink("../../outside", root.join("real/escape")).expect("link");
+        let location = root.to_str().expect("text");
+        assert_eq!(Context::open(location, Some("alias")).expect("inside").root, root.join("real"));
+        for sub_path in ["escape", "alias/escape"] {
+            let error = Context::open(location, Some(sub_path)).expect_err(sub_path);
+            assert!(matches!(error, ContextError::SubPathLink { .. }), "{error}");
+        }
+        std::os::unix::fs::symlink("../token", root.join(".dockerignore")).expect("link");
+        std::os::unix::fs::symlink("../../token", root.join("real/D.dockerignore")).expect("link");
+        let mut context = Context::open(location, None).expect("context");
+        context.load_ignore(&root.join("real/D")).expect("nothing to read");
+        assert!(context.ignore.is_empty());
+        // The Dockerfile beside it is named by the command line; the link leads to whatever its maker chose.
+        let mut below = Context::open(location, Some("real")).expect("context");
+        std::os::unix::fs::symlink("../token", root.join("D.dockerignore")).expect("link");
+        let error = below.load_ignore(&root.join("D")).expect_err("malformed").to_string();
+        assert!(error.ends_with("D.dockerignore:1: bad pattern"), "{error}");
     }
 }

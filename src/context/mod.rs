@@ -1,10 +1,11 @@
 //! Where a build's files come from, and which of them it may see.
 //!
 //! [`Context::open`] finds the directory of the build context; [`Context::load_ignore`] reads the `.dockerignore` that
-//! belongs to the Dockerfile. Contexts from elsewhere are fetched by the driver, and from there on they are directories, too:
-//! [`Context::fetched`] looks at nothing outside of theirs.
+//! belongs to the Dockerfile. Contexts from elsewhere are fetched by the driver, and from there on they are directories, too.
+//! Wherever it comes from, a context is somebody else's: nothing is looked at outside of its directory because of what is in it.
 
 mod error;
+mod file;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod ignore;
@@ -14,6 +15,7 @@ mod rule;
 mod screen;
 
 pub use error::{ContextError, IgnoreError};
+pub use file::InputFile;
 pub use ignore::{IgnoreMatcher, Verdict};
-pub use location::{Context, load_ignore};
+pub use location::Context;
 pub use pattern::BadPattern;

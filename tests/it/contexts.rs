@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::Stdio;
 
 use crate::support::archive::Archive;
@@ -84,7 +85,7 @@ fn no_member_leaves_the_context() {
     let ended = run(&mut place.command(&format!("tar://{}", file.display())));
     assert_eq!(std::fs::read(&outside).unwrap(), b"untouched");
     for path in ["/etc/crabwright-was-here", "/tmp/crabwright-was-here", "/absolute"] {
-        assert!(!std::path::Path::new(path).exists(), "{path}: {}", ended.said);
+        assert!(!Path::new(path).exists(), "{path}: {}", ended.said);
     }
     // A link to a directory that is not in the context is a link to nothing.
     assert!(ended.code == 1 && ended.said.contains("no such file or directory"), "{}", ended.said);
@@ -101,14 +102,115 @@ fn the_builds_own_reading_does_not_follow_links_out_of_the_context() {
     let outside = secret.to_str().unwrap();
     let link = |name: &str, target: &str| Archive::default().symlink(name, target).bytes();
     let dockerfile = place.file("dockerfile.tar", &link("Dockerfile", outside));
-    let ended = place.refused(&mut place.command(&format!("tar://{}", dockerfile.display())), &["no Dockerfile"]);
+    let words = ["Dockerfile is a symbolic link to", "no file of the build context", "--dockerfile"];
+    let ended = place.refused(&mut place.command(&format!("tar://{}", dockerfile.display())), &words);
     assert!(!ended.said.contains("hunter2"), "{}", ended.said);
 
     let sub = place.file("sub.tar", &link("sub", place.path().to_str().unwrap()));
     place.file("Dockerfile", b"FROM scratch\nCOPY . /\n");
     let mut command = place.command(&format!("tar://{}", sub.display()));
-    let ended = place.refused(command.arg("--context-sub-path=sub"), &["has no directory \"sub\""]);
+    let ended = place.refused(command.arg("--context-sub-path=sub"), &["\"sub\" leads out of the build context"]);
     assert!(!ended.said.contains("hunter2"), "{}", ended.said);
+}
+
+/// A checkout by somebody else is a context like an archive: what its links lead to outside is neither read nor shown, in the build's
+/// log least of all (the class of CVE-2024-23653: the build's own rights used for a stranger's input).
+#[test]
+fn links_of_a_directory_show_nothing_of_this_machine() {
+    let place = Place::new();
+    let token = place.file("token", b"[SESAME is no pattern and no instruction\n");
+    let root = place.path().join("checkout");
+    std::fs::create_dir(&root).unwrap();
+    let location = format!("dir://{}", root.display());
+    let link = |target: &Path, name: &str| {
+        drop(std::fs::remove_file(root.join(name)));
+        std::os::unix::fs::symlink(target, root.join(name)).unwrap();
+    };
+    let dockerfile = root.join("Dockerfile");
+    for target in
+        [Path::new("/proc/self/environ"), Path::new("/proc/thread-self/environ"), &token, Path::new("../token")]
+    {
+        link(target, "Dockerfile");
+        for named in [None, Some(dockerfile.as_path())] {
+            let mut command = place.command(&location);
+            command
+                .env("AWS_SECRET_ACCESS_KEY", "SESAME")
+                .args(named.map(|path| format!("--dockerfile={}", path.display())));
+            let ended = place.refused(&mut command, &["is a symbolic link to", "--dockerfile"]);
+            assert!(!ended.said.contains("SESAME"), "{}", ended.said);
+        }
+    }
+    std::fs::remove_file(&dockerfile).unwrap();
+    std::fs::write(root.join("real"), "FROM scratch\nCOPY real /\n").unwrap();
+    link(Path::new("real"), "Dockerfile");
+    for name in [".dockerignore", "Dockerfile.dockerignore"] {
+        link(&token, name);
+        let files = place.build(&mut place.command(&location));
+        assert_eq!(files.keys().collect::<Vec<_>>(), ["real"], "{name}");
+        std::fs::remove_file(root.join(name)).unwrap();
+        drop(std::fs::remove_dir_all(place.path().join("layout")));
+    }
+    // A file that only a link in another directory names may hold anything: nothing of its text is shown.
+    let named = place.path().join("named");
+    std::os::unix::fs::symlink(&token, &named).unwrap();
+    std::fs::create_dir(place.path().join("elsewhere")).unwrap();
+    std::fs::rename(&named, place.path().join("elsewhere/Dockerfile")).unwrap();
+    let named = place.path().join("elsewhere/Dockerfile");
+    let mut command = place.command(&location);
+    let ended = place.refused(command.arg(format!("--dockerfile={}", named.display())), &["its text is not shown"]);
+    assert!(!ended.said.contains("SESAME"), "{}", ended.said);
+    // What the command line names is read, wherever it is, and shown with its mistakes.
+    let mut command = place.command(&location);
+    place.refused(command.arg(format!("--dockerfile={}", token.display())), &["unknown instruction", "SESAME"]);
+}
+
+/// Without a flag that names it, the Dockerfile is the context's.
+#[test]
+fn a_dockerfile_of_the_current_directory_has_to_be_named() {
+    let place = Place::new();
+    place.file("Dockerfile", b"FROM scratch\nCOPY a /here\n");
+    let root = place.path().join("context");
+    std::fs::create_dir(&root).unwrap();
+    std::fs::write(root.join("a"), "A").unwrap();
+    let location = format!("dir://{}", root.display());
+    place.refused(&mut place.command(&location), &["there is no Dockerfile at", "--dockerfile"]);
+    let files = place.build(place.command(&location).arg("--dockerfile=Dockerfile"));
+    assert_eq!(files.into_iter().collect::<Vec<_>>(), pairs(&[("here", "A")]));
+}
+
+/// Neither waits a build for a writer, nor does it read a device to an end that never comes.
+#[test]
+fn special_files_are_no_instructions() {
+    let place = Place::new();
+    let root = place.path().join("context");
+    for name in ["Dockerfile", ".dockerignore", "Dockerfile.dockerignore"] {
+        drop(std::fs::remove_dir_all(&root));
+        std::fs::create_dir(&root).unwrap();
+        std::fs::write(root.join("Dockerfile"), "FROM scratch\nCOPY . /\n").unwrap();
+        drop(std::fs::remove_file(root.join(name)));
+        run(std::process::Command::new("mkfifo").arg(root.join(name))).success();
+        let words = [name, "is a named pipe", "only a regular file"];
+        place.refused(&mut place.command(&format!("dir://{}", root.display())), &words);
+        let others = if name == "Dockerfile" { Archive::default() } else { Archive::context() };
+        let pipe = place.file("pipe.tar", &others.member(b'6', name, "", b"").bytes());
+        place.refused(&mut place.command(&format!("tar://{}", pipe.display())), &words);
+        // The device whose content is zeros without end.
+        let mut header = tar::Header::new_ustar();
+        header.set_path(name).unwrap();
+        header.set_entry_type(tar::EntryType::Char);
+        header.set_mode(0o644);
+        header.set_size(0);
+        header.set_mtime(0);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_device_major(1).unwrap();
+        header.set_device_minor(5).unwrap();
+        header.set_cksum();
+        let mut device = if name == "Dockerfile" { Archive::default() } else { Archive::context() };
+        device.push_bytes(header.as_bytes());
+        let device = place.file("device.tar", &device.bytes());
+        place.refused(&mut place.command(&format!("tar://{}", device.display())), &[name, "is a device"]);
+    }
 }
 
 #[test]

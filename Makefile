@@ -5,6 +5,7 @@
 # make bench   the scenarios side by side with Debian's buildah and docker's classic builder; the parts on their own
 # make growth  how a build's cost grows with its commands, a layer's size, the files of its context (25 GB of disk)
 # make instructions    what finding changes costs, counted under callgrind
+# make archives    the reader of archives against those of others, ARCHIVES random ones
 # make faults  every system call of own-root's exchange made to fail, and the executor killed at it, in containers (an hour)
 # make fuzz    arbitrary input to all that reads bytes of others, FUZZ_SECONDS for each target (nightly Rust)
 # make fuzz-smoke    the same in a minute for all of them together, as CI does it
@@ -24,13 +25,14 @@ BUSYBOX ?= $(firstword $(wildcard /bin/busybox /usr/bin/busybox))
 # Files of the images carry the time of the last commit, so that the same sources give the same digest.
 EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 1700000000)
 
+ARCHIVES ?= 50000
 FUZZ_SECONDS ?= 600
 # The targets to run, of src/fuzzing.rs; all of them without a name.
 FUZZ_TARGETS ?=
 # Two at a time, they take a minute on two processors. They begin at the same place: a change is judged by what it changes.
 SMOKE_SECONDS ?= 5
 
-.PHONY: all build demo image image-debug executor-tree shell-tree test peers bench growth instructions fuzz fuzz-smoke deny faults fmt lint clean-peers
+.PHONY: all build demo image image-debug executor-tree shell-tree test peers bench growth instructions archives fuzz fuzz-smoke deny faults fmt lint clean-peers
 all: build
 
 build:
@@ -100,6 +102,9 @@ growth: build
 instructions:
 	benches/instructions.sh $$($(CARGO) build --locked --release --bench growth --message-format json \
 	    | sed -n 's/.*"executable":"\([^"]*growth[^"]*\)".*/\1/p')
+
+archives:
+	CRABWRIGHT_ARCHIVES=$(ARCHIVES) $(CARGO) test --locked --test it -- --show-output readers::
 
 fuzz:
 	fuzz/run $(FUZZ_SECONDS) $(FUZZ_TARGETS)

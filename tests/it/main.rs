@@ -32,6 +32,7 @@ mod own_root;
 mod own_root_faults;
 mod pipelines;
 mod promises;
+mod readers;
 mod registry;
 mod registry_flags;
 mod registry_peers;

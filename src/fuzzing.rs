@@ -27,6 +27,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("extract", crate::layer::fuzzing::extract),
     ("gitmodules", crate::remote::fuzzing::gitmodules),
     ("ignore", crate::context::fuzzing::ignore),
+    ("journal", crate::sandbox::fuzzing::journal),
     ("link", crate::registry::fuzzing::link),
     ("location", crate::location::fuzzing::location),
     ("manifest", crate::registry::fuzzing::manifest),

@@ -1,8 +1,9 @@
-//! Fuzz targets: mountinfo, and what a supervisor reports.
+//! Fuzz targets: mountinfo, what a supervisor reports, and own-root's journal.
 
 use std::path::Path;
 
 use super::message::Report;
+pub(crate) use super::own_root::fuzzing::journal;
 
 /// Any mountinfo is read; every path has a mount where `/` has one.
 pub(crate) fn mountinfo(input: &[u8]) {

@@ -38,6 +38,8 @@ mod directory;
 #[cfg(test)]
 mod faults;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod held;
 mod hosts;
 mod journal;

@@ -10,6 +10,7 @@
 //! ```
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program whose output is its result")]
+#![allow(clippy::disallowed_methods, reason = "no sandbox exchanges the files of benchmarks")]
 
 mod material;
 

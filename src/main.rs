@@ -70,6 +70,7 @@ fn recover(progress: &Progress) -> Result<(), (Failure, Progress)> {
 
 /// The library that speaks to git servers looks for an agent in the environment alone. Where `--ssh default=SOCKET` names
 /// another one, the program begins anew with that in its environment, which a program cannot safely change for itself.
+#[expect(clippy::disallowed_methods, reason = "nothing has begun")]
 fn name_agent(flags: &[String]) -> Result<(), Failure> {
     let Some(socket) = ssh::unnamed_socket(flags, &|name| std::env::var_os(name)) else { return Ok(()) };
     let mut arguments = std::env::args_os();

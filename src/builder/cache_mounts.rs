@@ -299,7 +299,7 @@ impl SharedCaches for CacheMounts<'_> {
                 if interrupt::requested().is_none() {
                     self.begins_empty(id, &with_causes(&error));
                 }
-                if new.exists()
+                if crate::fs::gated::exists(new)
                     && let Err(error) = crate::fs::remove_dir_all(new)
                 {
                     tracing::warn!("left behind: {}", with_causes(&error));

@@ -82,7 +82,7 @@ fn find(request: &BuildRequest, context: &Context) -> Result<InputFile, BuildErr
         candidates.extend(candidates.last().map(|path| path.with_file_name("dockerfile")));
     }
     for path in &candidates {
-        if !path.is_dir()
+        if !crate::fs::gated::is_dir(path)
             && let Some(file) = context.named_file(path)?
         {
             return Ok(file);

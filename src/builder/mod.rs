@@ -130,7 +130,7 @@ fn uninterrupted(
     let local = inputs::local_context(request)?;
     let (runtime, client) = connect(&request.registries, progress)?;
     let created = WorkDirectory::create(&work_dir).map_err(BuildError::WorkDirectory)?;
-    let directory = created.path().to_owned();
+    let (work_dir, directory) = (created.parent().to_owned(), created.path().to_owned());
     work.push(created);
     let store = BlobStore::open(directory.join("blobs"))?;
     let agents = Agents::new(&request.ssh, directory.clone(), runtime.handle().clone())?;
@@ -196,15 +196,14 @@ fn uninterrupted(
         };
         CacheMounts::new(mounts, around)
     });
-    let trees_parent = trees_parent(&plan, &sandbox, &work_dir);
-    let trees = match &trees_parent {
+    let (trees_parent, trees) = match trees_parent(&plan, &sandbox, &work_dir) {
         Some(parent) => {
-            let created = WorkDirectory::create(parent).map_err(BuildError::WorkDirectory)?;
-            let trees = created.path().to_owned();
+            let created = WorkDirectory::create(&parent).map_err(BuildError::WorkDirectory)?;
+            let places = (created.parent().to_owned(), created.path().to_owned());
             work.push(created);
-            trees
+            places
         }
-        None => directory.clone(),
+        None => (work_dir.clone(), directory.clone()),
     };
     let base_layers = Layers::new(registry, store.clone());
     let removals = crate::fs::Removals::default();
@@ -241,10 +240,9 @@ fn uninterrupted(
         }
         remotes.prefetch(&plan, &is_carried_out);
         if resources.sandboxes.is_empty() {
-            let place = trees_parent.as_deref().unwrap_or(&work_dir);
             // A build with commands has the files for itself.
             drop(in_place.take());
-            open_sandboxes(&plan, &is_carried_out, &mut sandbox, place, resources, progress)
+            open_sandboxes(&plan, &is_carried_out, &mut sandbox, &trees_parent, resources, progress)
         } else {
             Ok(Vec::new())
         }

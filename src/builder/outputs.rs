@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::cache::BlobStore;
 use crate::diag::interrupt;
-use crate::fs::FileKind;
+use crate::fs::{FileKind, gated};
 use crate::image::{Blob, BlobSource, Digest, Image, Reference};
 use crate::layer::{self, LayerError, LayerOptions, VerifyingReader};
 use crate::push::{self, ArchiveKind, Output, OutputKind, PushError, Target};
@@ -135,7 +134,7 @@ impl Outputs<'_> {
             let digest = &blob.descriptor.digest;
             let unreadable = |source| FilesError::Read { digest: digest.clone(), source };
             let opened =
-                File::open(&file).map_err(|error| unreadable(crate::fs::Error::new("open", &file, error).into()))?;
+                gated::open(&file).map_err(|error| unreadable(crate::fs::Error::new("open", &file, error).into()))?;
             let reader = layer::reader(opened, &blob.descriptor.media_type).map_err(unreadable)?;
             tree.apply_layer(&digest.to_string(), VerifyingReader::new(reader, diff_id))
                 .map_err(|source| FilesError::Unpack { digest: digest.clone(), source })?;
@@ -150,7 +149,7 @@ impl Outputs<'_> {
             // Layers are never kept in memory.
             BlobSource::Bytes(bytes) => {
                 let path = self.directory.join("output-layer");
-                std::fs::write(&path, bytes).map_err(|error| crate::fs::Error::new("write", &path, error))?;
+                gated::write(&path, bytes).map_err(|error| crate::fs::Error::new("write", &path, error))?;
                 return Ok(path);
             }
         };

@@ -1,7 +1,7 @@
 //! What ADD and contexts take from the network, each fetched once.
 //!
 //! Files start to come when the plan is known, while earlier steps run. Repositories are fetched when their step needs them, and
-//! the executor keeps a RUN from changing the root directory meanwhile: the git library reads settings and known hosts there.
+//! no RUN of own-root exchanges the root directory meanwhile: the git library reads settings and known hosts there.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,6 +14,7 @@ use crate::cache::Version;
 use crate::diag::progress::Progress;
 use crate::diag::redact::Secret;
 use crate::executor::{FetchError, FetchedFiles, Position, RemoteSources};
+use crate::fs::gated;
 use crate::http::RetryPolicy;
 use crate::image::Digest;
 use crate::location::{BucketLocation, GitLocation, HttpLocation};
@@ -214,7 +215,7 @@ impl Fetcher {
             let _permit = self.permits.acquire().await.ok();
             let authorization = http_authorization(&self.secrets, location);
             let directory = &slot.directory;
-            std::fs::create_dir_all(directory).map_err(|source| DownloadError::File {
+            gated::create_dir_all(directory).map_err(|source| DownloadError::File {
                 verb: "create directory",
                 path: directory.clone(),
                 source,

@@ -1,12 +1,12 @@
 //! The push of an image that lies in an archive or a layout (`crabwright push`).
 
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::cache::BlobStore;
 use crate::diag::progress::Progress;
 use crate::diag::{Phase, Summary, interrupt};
+use crate::fs::gated;
 use crate::image::layout::{LayoutError, LayoutReader};
 use crate::image::saved::{SavedError, SavedLayer, read_docker_archive};
 use crate::image::{
@@ -132,7 +132,7 @@ fn push_from(
 
 /// The image at a path: an archive where it is a file, a layout where it is a directory.
 fn image_at(path: &Path, directory: &Path) -> Result<Image, SavedImageError> {
-    let found = std::fs::metadata(path).map_err(|source| SavedImageError::Missing { path: path.to_owned(), source })?;
+    let found = gated::metadata(path).map_err(|source| SavedImageError::Missing { path: path.to_owned(), source })?;
     if found.is_dir() { from_layout(path) } else { from_archive(path, directory) }
 }
 
@@ -167,7 +167,7 @@ fn compressed(layer: &SavedLayer, diff_id: &Digest, spool: &Path) -> Result<Desc
     }
     io::copy(&mut tar, &mut io::sink()).map_err(unreadable)?;
     let failed = |source| crate::fs::Error::new("write layer to", spool, source);
-    let mut blob = HashingWriter::new(File::create(spool).map_err(failed)?);
+    let mut blob = HashingWriter::new(gated::create(spool).map_err(failed)?);
     io::copy(&mut layer.open(), &mut blob).map_err(failed)?;
     let (_, digest, size) = blob.finish();
     Ok(Descriptor::new(kind, digest, size))

@@ -4,14 +4,14 @@
 //! apart badly (in a container every build is process 1), so a directory is taken by creating it, and held by a lock on
 //! a file in it that ends with the process that has it, however that ends.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use crate::fs::Error;
+use crate::fs::{Error, gate, gated};
 
 /// What the directories are called, before a number.
 const PREFIX: &str = "build-";
@@ -35,15 +35,15 @@ impl WorkDirectory {
     /// # Errors
     /// `parent` cannot be made or written to. That a dead build's directory cannot be removed is only logged.
     pub(super) fn create(parent: &Path) -> Result<Self, Error> {
-        crate::fs::create_dir_all(parent)?;
-        let kernel = std::fs::read(KERNEL).unwrap_or_else(|error| {
+        let parent = &place(parent)?;
+        let kernel = gated::read(KERNEL).unwrap_or_else(|error| {
             tracing::debug!("what dead builds left stays where it is: cannot read {KERNEL}: {error}");
             Vec::new()
         });
         remove_leftovers(parent, &kernel);
         let path = unused(parent)?;
         let name = path.join(LOCK);
-        let mut lock = File::create_new(&name).map_err(|error| Error::new("create", &name, error))?;
+        let mut lock = gated::create_new(&name).map_err(|error| Error::new("create", &name, error))?;
         match rustix::fs::flock(&lock, FlockOperation::LockExclusive) {
             // Written only now: whoever finds the lock free and this empty has come in between the two.
             Ok(()) => lock.write_all(&kernel).map_err(|error| Error::new("write", &name, error))?,
@@ -58,10 +58,24 @@ impl WorkDirectory {
         &self.path
     }
 
+    /// The directory it is in, which is any build's.
+    pub(super) fn parent(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
+    }
+
     /// Removes it with all that is in it.
     pub(super) fn remove(self) -> Result<(), Error> {
         crate::fs::remove_dir_all(&self.path)
     }
+}
+
+/// Makes a directory, if there is none, and gives its absolute path without symbolic links: a sandbox keeps the directory in place, and
+/// not the links that lead there.
+fn place(directory: &Path) -> Result<PathBuf, Error> {
+    crate::fs::create_dir_all(directory)?;
+    let path = gated::canonicalize(directory).map_err(|error| Error::new("find", directory, error))?;
+    gate::stays(&path);
+    Ok(path)
 }
 
 /// The directory with the lowest number that nobody has. Of two builds that want the same one, one gets it.
@@ -69,7 +83,7 @@ fn unused(parent: &Path) -> Result<PathBuf, Error> {
     let mut number = 1_u64;
     loop {
         let path = parent.join(format!("{PREFIX}{number}"));
-        match std::fs::create_dir(&path) {
+        match gated::create_dir(&path) {
             Ok(()) => return Ok(path),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
             Err(error) => return Err(Error::new("create", &path, error)),
@@ -78,7 +92,7 @@ fn unused(parent: &Path) -> Result<PathBuf, Error> {
 }
 
 fn remove_leftovers(parent: &Path, kernel: &[u8]) {
-    let entries = match std::fs::read_dir(parent) {
+    let entries = match gated::read_dir(parent) {
         Ok(entries) => entries,
         Err(error) => return tracing::debug!("cannot look for what dead builds left in {}: {error}", parent.display()),
     };
@@ -103,7 +117,7 @@ fn is_number(text: &str) -> bool {
 
 /// The lock of a directory, if its build has ended: it ran under this kernel, and its lock is free.
 fn lock_of_the_dead(directory: &Path, kernel: &[u8]) -> Option<File> {
-    let mut lock = File::options().read(true).write(true).open(directory.join(LOCK)).ok()?;
+    let mut lock = gated::open_with(directory.join(LOCK), OpenOptions::new().read(true).write(true)).ok()?;
     rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
     let mut written = Vec::new();
     lock.read_to_end(&mut written).ok()?;

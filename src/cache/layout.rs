@@ -5,13 +5,14 @@
 //! locks, of two entries written in the same moment one may be lost, which is a miss and nothing worse.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
+use crate::fs::gated as fs;
 use crate::image::layout::{Existing, LayoutError, LayoutReader, LayoutWriter, REF_NAME};
 use crate::image::{BlobSource, Descriptor, Image};
 
@@ -32,7 +33,7 @@ pub(super) struct Listing {
 impl Listing {
     /// Reads the index; nothing is in a directory that is not there.
     pub(super) fn read(directory: &Path) -> Result<Option<Self>, LayoutError> {
-        if !directory.join("index.json").exists() {
+        if !fs::exists(directory.join("index.json")) {
             return Ok(None);
         }
         let reader = LayoutReader::open(directory)?;
@@ -76,7 +77,7 @@ pub(super) fn add(directory: &Path, image: &Image, names: &[String]) -> Result<(
     let mut blobs = locked(directory, || Ok(LayoutWriter::open(directory, Existing::Keep)?))?;
     for blob in &image.blobs {
         if let BlobSource::File(path) = &blob.source {
-            let file = File::open(path).map_err(io_error("open", path))?;
+            let file = fs::open(path).map_err(io_error("open", path))?;
             blobs.add_blob(&blob.descriptor, file)?;
         }
     }
@@ -95,7 +96,7 @@ pub(super) fn locked<T>(
     work: impl FnOnce() -> Result<T, LayerCacheError>,
 ) -> Result<T, LayerCacheError> {
     let path = directory.join(LOCK);
-    let file = File::options().create(true).append(true).open(&path).map_err(io_error("open", &path))?;
+    let file = fs::open_with(&path, OpenOptions::new().create(true).append(true)).map_err(io_error("open", &path))?;
     match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
         Ok(()) => {}
         Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP) => {

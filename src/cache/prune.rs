@@ -5,12 +5,12 @@
 //! too, but for those so young that a build may be about to name them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
+use crate::fs::gated as fs;
 use crate::image::layout::{LayoutReader, REF_NAME};
 use crate::image::{Digest, Index, Manifest, Reference};
 use crate::registry::Client;

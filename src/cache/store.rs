@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::diag::with_causes;
-use crate::fs::Arrival;
+use crate::fs::{Arrival, gate, gated};
 use crate::image::layout::LayoutReader;
 use crate::image::{Descriptor, Digest, Reference};
 use crate::registry::{Client, LocalBlobs, RegistryError};
@@ -76,7 +76,7 @@ impl BlobStore {
     /// The directory cannot be made.
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, StoreError> {
         let directory = directory.into();
-        std::fs::create_dir_all(&directory).map_err(|source| StoreError::Create { path: directory.clone(), source })?;
+        gated::create_dir_all(&directory).map_err(|source| StoreError::Create { path: directory.clone(), source })?;
         Ok(Self {
             inner: Arc::new(Inner {
                 directory,
@@ -107,7 +107,7 @@ impl BlobStore {
             return Ok(Some(path));
         }
         let path = self.path(&descriptor.digest);
-        match std::fs::symlink_metadata(&path) {
+        match gated::symlink_metadata(&path) {
             Ok(metadata) if metadata.is_file() && metadata.len() == descriptor.size => Ok(Some(path)),
             Ok(_another) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -123,9 +123,9 @@ impl BlobStore {
         let path = self.path(&descriptor.digest);
         let failed = |source| StoreError::Adopt { path: file.to_owned(), source };
         if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(failed)?;
+            gated::create_dir_all(parent).map_err(failed)?;
         }
-        match std::fs::hard_link(file, &path) {
+        match gated::hard_link(file, &path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(error)),
             _ => Ok(()),
         }
@@ -189,8 +189,9 @@ impl BlobStore {
             None => self.borrow(descriptor).await,
         };
         if let Some(path) = here {
-            let opened = std::fs::File::open(&path);
-            arrival.begin(opened.map_err(|source| RegistryError::File { verb: "open", path: path.clone(), source })?);
+            let failed = |source| RegistryError::File { verb: "open", path: path.clone(), source };
+            let _pass = gate::passed_for(&path).await.map_err(failed)?;
+            arrival.begin(gated::open(&path).map_err(failed)?);
             arrival.reach(descriptor.size);
             return Ok(path);
         }

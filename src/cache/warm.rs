@@ -4,7 +4,7 @@
 //! registry sent them. A layout takes its place when it is whole, and is replaced as a whole, so that builds need no lock and the volume
 //! may be read-only for them. Those who fill the directory take turns at each image (`.warmer-locks/HEX.lock`).
 
-use std::fs::{self, File};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -13,6 +13,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
+use crate::fs::gated as fs;
 use crate::image::layout::{Existing, LayoutError, LayoutReader, LayoutWriter};
 use crate::image::{BaseImage, Descriptor, Digest, Image, Manifest};
 use crate::registry::{Client, RegistryError};
@@ -162,7 +163,7 @@ impl WarmImages {
 
 /// Waits for whoever fills the same entry. On a file system without locks the last one wins.
 fn take(path: &Path) -> Result<File, WarmError> {
-    let file = File::options().create(true).append(true).open(path).map_err(io_error("open", path))?;
+    let file = fs::open_with(path, OpenOptions::new().create(true).append(true)).map_err(io_error("open", path))?;
     match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
         Ok(()) | Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(file),
         Err(errno) => Err(io_error("lock", path)(errno.into())),

@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, PROC_SUPER_MAGIC, fstatfs, openat};
+use rustix::fs::{OFlags, PROC_SUPER_MAGIC, fstatfs};
 use rustix::io::Errno;
 
 use crate::fs::{self, FileKind, Status};
@@ -47,9 +47,7 @@ impl Context {
                 let root = fs::Root::open(&self.root)?;
                 read(path, true, |flags| root.open_at(&inside, flags))
             }
-            None => read(path, is_what_it_is_called(path), |flags| {
-                openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())
-            }),
+            None => read(path, is_what_it_is_called(path), |flags| open(path, flags)),
         }
     }
 
@@ -85,13 +83,18 @@ impl Context {
         let mut above: Vec<&Path> = path.ancestors().collect();
         above.reverse();
         let is_root = |above: &&Path| {
-            let status = openat(CWD, *above, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).and_then(Status::of);
+            let status = open(above, OFlags::PATH).and_then(Status::of);
             status.is_ok_and(|status| (status.device, status.inode) == (root.device, root.inode))
         };
         let Some(root) = above.into_iter().find(is_root) else { return Ok(None) };
         let inside = path.strip_prefix(root).ok().map(Path::to_owned);
         Ok(inside.filter(|inside| !climbs(inside)))
     }
+}
+
+/// Opens a path as a process here would.
+fn open(path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    fs::gated::open_flags(path, flags).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 
 /// Whether a path says itself that it leads out of where it begins.
@@ -146,7 +149,7 @@ fn read(
 /// Whether a path is no link to a file in another directory.
 fn is_what_it_is_called(path: &Path) -> bool {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match (std::fs::canonicalize(path), std::fs::canonicalize(directory)) {
+    match (fs::gated::canonicalize(path), fs::gated::canonicalize(directory)) {
         (Ok(file), Ok(directory)) => file.starts_with(directory),
         _ => false,
     }
@@ -167,7 +170,7 @@ fn name_of(kind: FileKind) -> &'static str {
 mod tests {
     use std::os::unix::fs::symlink;
 
-    use rustix::fs::{FileType, mknodat};
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     use super::*;
 

@@ -70,7 +70,7 @@ impl Context {
             Err(errno) => return Err(fs::Error::new("find", self.root.join(within), errno).into()),
         };
         let leads_out = ContextError::SubPathLink { root: location(), sub_path: sub_path.to_owned() };
-        let is_elsewhere = self.root.join(within).is_dir();
+        let is_elsewhere = fs::gated::is_dir(self.root.join(within));
         check_directory(&resolved, || if is_elsewhere { leads_out } else { missing() })?;
         self.root = resolved;
         Ok(())
@@ -167,7 +167,7 @@ fn check_directory(path: &Path, missing: impl FnOnce() -> ContextError) -> Resul
 fn directory_at(location: &str, top: &Path) -> Result<PathBuf, ContextError> {
     let path = PathBuf::from(local_path(location)?);
     let from_top = top.join(&path);
-    let is_meant = location.starts_with("dir://") && !path.exists() && from_top.is_dir();
+    let is_meant = location.starts_with("dir://") && !fs::gated::exists(&path) && fs::gated::is_dir(&from_top);
     Ok(if is_meant { from_top } else { path })
 }
 

@@ -6,7 +6,6 @@
 //! [`StageRun::catch_up`] does that for a stage under way, [`Execution::unpack_known`] for one that is done.
 
 use std::path::PathBuf;
-use std::sync::PoisonError;
 
 use crate::cache::Files;
 use crate::diag::Step as StepLine;
@@ -123,7 +122,6 @@ impl<'e> Execution<'e> {
         let descriptor = &layer.blob.descriptor;
         // Whatever is wrong with it: somebody else made it.
         let unusable = |cause| ExecutorError::KnownLayer { digest: descriptor.digest.clone(), cause };
-        let _outside = self.outside.read().unwrap_or_else(PoisonError::into_inner);
         let file = known_layers.file(layer).map_err(unusable)?;
         let opened = crate::fs::open(file).map_err(|error| unusable(error.into()))?;
         let reader = layer::reader(opened, &descriptor.media_type).map_err(|error| unusable(error.into()))?;

@@ -5,7 +5,7 @@
 //! of its own that is thrown away. Caches live beside the builds; secrets go from memory to the sandbox.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use crate::diag::{Phase, Step as StepLine};
 use crate::fs::FileKind;
@@ -108,7 +108,7 @@ fn content(
             let mut fill = |staging: &Path| match content {
                 Some((from, path)) => {
                     let copied = copy(execution, *from, tree.map(Arc::as_ref), path, &staging.join(COPY))?;
-                    match copied.is_dir() {
+                    match crate::fs::gated::is_dir(&copied) {
                         true => Ok(copied),
                         false => Err(StepError::CacheContent { path: path.clone() }),
                     }
@@ -132,7 +132,6 @@ fn content(
             MountContent::Bind { source }
         }
         MountSource::Secret { id, variable, required, owner } => {
-            let _outside = execution.outside.read().unwrap_or_else(PoisonError::into_inner);
             let Some(secret) = resources.secrets.get(id).map_err(StepError::Secret)? else {
                 // An optional variable is there all the same, and empty.
                 prepared.environment.extend(variable.iter().map(|variable| (variable.clone(), String::new())));
@@ -234,7 +233,6 @@ fn directory_attributes(
     if let Some(tree) = tree {
         return of(tree);
     }
-    let _outside = execution.outside.read().unwrap_or_else(PoisonError::into_inner);
     let context = execution.context(from);
     let found = of(&Tree::open(&context.root).map_err(StepError::Rootfs)?)?;
     Ok(found.map(|attributes| Attributes { uid: 0, gid: 0, xattrs: Default::default(), ..attributes }))

@@ -186,13 +186,9 @@ impl<'e> StageRun<'e> {
         let number = self.place.number().checked_rem(resources.sandboxes.len()).ok_or(StepError::NoSandbox)?;
         let mut sandbox = resources.sandboxes[number].lock().unwrap_or_else(PoisonError::into_inner);
         let prepared = mounts::prepare(execution, command, sources, sandbox.enforces_read_only(), line)?;
-        // A sandbox that works on `/` itself is alone with it.
-        let alone =
-            (!sandbox.is_concurrent()).then(|| execution.outside.write().unwrap_or_else(PoisonError::into_inner));
         let running = resources.progress.phase(Phase::Run);
         let result = run::run(self.tree()?, command, &prepared, sandbox.as_mut(), &execution.stop, line);
         drop(running);
-        drop(alone);
         let cleared = prepared.clear(resources.shared_caches, result.is_ok());
         result.and(cleared)
     }
@@ -274,7 +270,6 @@ pub(super) fn copy_into(
     let result = match step.from {
         CopyFrom::Context | CopyFrom::Directory(_) => {
             let context = execution.context(step.from);
-            let _outside = execution.outside.read().unwrap_or_else(PoisonError::into_inner);
             let tree = Tree::open(&context.root).map_err(StepError::Rootfs)?;
             let ignore = Some(&context.ignore);
             let source = CopySource { tree: &tree, ignore, reset_owner: true, describe: &context.description };
@@ -295,10 +290,7 @@ fn fetch(execution: &Execution<'_>, step: &Copy) -> Result<BTreeMap<usize, Fetch
     for (position, source) in &step.remotes {
         let location = source.to_string();
         let unpack = matches!(source, RemoteSource::File { unpack: true, .. });
-        // Known hosts, certificate authorities and the like must not be those of the image.
-        let outside = execution.outside.read().unwrap_or_else(PoisonError::into_inner);
         let files = execution.resources.remote_sources.fetch(source);
-        drop(outside);
         let FetchedFiles { directory, name } =
             files.map_err(|cause| StepError::Fetch { location: location.clone(), cause })?;
         let tree = Tree::open(directory).map_err(StepError::Rootfs)?;

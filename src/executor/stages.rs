@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::context::Context;
 use crate::diag::{Phase, with_causes};
@@ -39,7 +39,6 @@ pub fn execute(plan: &Plan, resources: &Resources<'_>) -> Result<Vec<BuiltLayer>
             .map(|stage| Finished { uses: AtomicUsize::new(uses(stage)), ..Finished::default() })
             .collect(),
         images: plan.images.iter().map(|_| Mutex::default()).collect(),
-        outside: RwLock::new(()),
         trees_made: AtomicUsize::new(0),
         layers_made: AtomicUsize::new(0),
         stop: Stop::new().map_err(ExecutorError::Stop)?,
@@ -79,9 +78,6 @@ pub(super) struct Execution<'a> {
     stages: Vec<Finished>,
     /// Trees of images that a `COPY --from` reads.
     images: Vec<Mutex<Option<Arc<Tree>>>>,
-    /// Held for reading by whoever looks at files outside the work directory, for writing while a sandbox has put other
-    /// files in their place.
-    pub(super) outside: RwLock<()>,
     trees_made: AtomicUsize,
     layers_made: AtomicUsize,
     /// For commands of other stages, once one has failed.
@@ -223,7 +219,6 @@ impl Execution<'_> {
             let digest = &layer.descriptor.digest;
             // Layers of a layout stay where the user has them.
             let is_outside = image.reference.layout_directory().is_some();
-            let _outside = is_outside.then(|| self.outside.read().unwrap_or_else(PoisonError::into_inner));
             let not_fetched = |cause| ExecutorError::Fetch { image: name.clone(), digest: digest.clone(), cause };
             let arrival = base_layers.arrival(image, number).map_err(not_fetched)?;
             let arriving = Arc::new(ArrivingFile::new(arrival));

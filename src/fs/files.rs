@@ -1,10 +1,10 @@
-//! `std::fs`, with errors that carry the path.
+//! `std::fs` behind the gate, with errors that carry the path.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{File, Metadata};
 use std::io::Write;
 use std::path::Path;
 
-use super::Error;
+use super::{Error, gated as fs};
 
 /// Reads a whole file. For files whose size the build itself bounds, never for layers or build inputs.
 ///
@@ -39,7 +39,7 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<(
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));
     let temporary = path.with_file_name(name);
-    let written = File::create(&temporary)
+    let written = fs::create(&temporary)
         .and_then(|mut file| file.write_all(bytes.as_ref()))
         .and_then(|()| fs::rename(&temporary, path));
     written.map_err(|source| {
@@ -63,7 +63,7 @@ pub fn create_dir_all(path: impl AsRef<Path>) -> Result<(), Error> {
 /// # Errors
 /// The file cannot be opened.
 pub fn open(path: impl AsRef<Path>) -> Result<File, Error> {
-    File::open(&path).map_err(|source| Error::new("open", path, source))
+    fs::open(&path).map_err(|source| Error::new("open", path, source))
 }
 
 /// Creates a file for writing, or empties an existing one.
@@ -71,7 +71,7 @@ pub fn open(path: impl AsRef<Path>) -> Result<File, Error> {
 /// # Errors
 /// The file cannot be created.
 pub fn create(path: impl AsRef<Path>) -> Result<File, Error> {
-    File::create(&path).map_err(|source| Error::new("create", path, source))
+    fs::create(&path).map_err(|source| Error::new("create", path, source))
 }
 
 /// Renames `from` to `to`, replacing it.

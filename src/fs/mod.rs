@@ -3,11 +3,16 @@
 //! Two needs meet here. Ordinary files of the build (spools, digest files, configurations) go through the thin wrappers,
 //! which differ from `std::fs` only in that every error says what was done to which path. The trees that images are
 //! unpacked into are hostile: whoever made the image chose the symbolic links in it. They are only ever reached through
-//! [`Root`], which no path can leave.
+//! [`Root`], which no path can leave. And a path may lead elsewhere for a while: [`gate`] says when, and keeps everything that goes
+//! by one waiting then.
+
+#![allow(clippy::disallowed_methods, reason = "the gate is here")]
 
 mod arriving;
 mod error;
 mod files;
+pub mod gate;
+pub mod gated;
 mod removals;
 mod remove;
 mod root;

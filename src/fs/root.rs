@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, Result};
 
+use super::gate::{self, Pass};
 use super::{Error, FileKind, Status, sys};
 
 /// As many links as the kernel follows before it speaks of a loop.
@@ -24,11 +25,13 @@ const MAX_RACES: usize = 8;
 /// Whether openat2 was refused once; it will not be allowed later.
 static WALK_ONLY: AtomicBool = AtomicBool::new(false);
 
-/// An open directory that acts as `/` for the paths looked up in it.
+/// An open directory that acts as `/` for the paths looked up in it. As long as one is open that does not stay in place, no sandbox
+/// exchanges the container's files: it exchanges those in a directory above a mount, too, though the directory is the same.
 #[derive(Debug)]
 pub struct Root {
     path: PathBuf,
     directory: OwnedFd,
+    _pass: Option<Pass>,
 }
 
 impl AsFd for Root {
@@ -45,8 +48,9 @@ impl Root {
     pub fn open(path: impl Into<PathBuf>) -> std::result::Result<Self, Error> {
         let path = path.into();
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let pass = gate::pass_for(&path).map_err(|error| Error::new("open directory", &path, error))?;
         match rustix::fs::openat(CWD, &path, flags, Mode::empty()) {
-            Ok(directory) => Ok(Self { path, directory }),
+            Ok(directory) => Ok(Self { path, directory, _pass: pass }),
             Err(errno) => Err(Error::new("open directory", path, errno)),
         }
     }

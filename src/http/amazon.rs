@@ -1,7 +1,11 @@
-//! Our HTTP clients for the AWS SDK: one set-up of TLS and proxies for everything.
+//! The AWS SDK's chain of credentials, over our HTTP clients: one set-up of TLS and proxies for everything.
 
 use std::time::Duration;
 
+use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
@@ -12,20 +16,67 @@ use aws_smithy_types::body::SdkBody;
 use reqwest::Url;
 
 use super::HttpClients;
+use crate::fs::gate;
 
 /// How long a service of credentials may take to answer, where the SDK says nothing.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// The chain. It reads files of the user, starts the programs that they name and asks servers, all of that whenever it is asked
+/// itself and in an order of its own: so it is asked with a pass, and a command that wants the root directory waits.
+#[derive(Debug)]
+pub struct AmazonChain(SharedCredentialsProvider);
+
+/// What variables and files say of Amazon.
+#[derive(Debug)]
+pub struct AmazonSettings {
+    /// Where credentials come from, if anything may have some.
+    pub chain: Option<AmazonChain>,
+    /// The region.
+    pub region: Option<String>,
+}
+
+impl AmazonSettings {
+    /// Reads them; `region` instead of the one they name.
+    ///
+    /// # Errors
+    /// The container's files could not be given back after a command.
+    #[expect(clippy::disallowed_methods, reason = "with a pass")]
+    pub async fn load(clients: HttpClients, region: Option<String>) -> std::io::Result<Self> {
+        let _pass = gate::passed().await?;
+        let loader = aws_config::defaults(BehaviorVersion::latest()).http_client(AmazonClients::new(clients));
+        let config = match region {
+            Some(region) => loader.region(Region::new(region)).load().await,
+            None => loader.load().await,
+        };
+        Ok(Self {
+            chain: config.credentials_provider().map(AmazonChain),
+            region: config.region().map(ToString::to_string),
+        })
+    }
+}
+
+impl AmazonChain {
+    /// The credentials as they are now; the chain renews what expires.
+    ///
+    /// # Errors
+    /// There are none ([`CredentialsError::CredentialsNotLoaded`]), or something that should have some fails.
+    #[expect(clippy::disallowed_methods, reason = "with a pass")]
+    pub async fn credentials(&self) -> Result<Credentials, CredentialsError> {
+        let _pass = gate::passed().await.map_err(CredentialsError::provider_error)?;
+        self.0.provide_credentials().await
+    }
+}
+
 /// The clients, as the AWS SDK takes them.
 #[derive(Debug, Clone)]
-pub struct AmazonClients {
+struct AmazonClients {
     clients: HttpClients,
     limit: Option<Duration>,
 }
 
 impl AmazonClients {
     /// Answers are held in memory: they are for credentials, not for objects.
-    pub fn new(clients: HttpClients) -> Self {
+    fn new(clients: HttpClients) -> Self {
         Self { clients, limit: None }
     }
 }

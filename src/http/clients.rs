@@ -11,6 +11,7 @@ use rustls::RootCertStore;
 use super::names::{Judge, LedAstray, Names, Reach};
 use super::place::{Place, normalized};
 use super::tls::{TlsError, TlsSettings, machine_roots};
+use crate::fs::gate;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -23,6 +24,9 @@ pub enum SetupError {
     /// Nothing resolves names.
     #[error("start the resolver")]
     Names(#[source] NetError),
+    /// The container's files could not be given back after a command.
+    #[error("read the files that say whom connections trust and where names lead")]
+    Files(#[source] std::io::Error),
     /// The HTTP library cannot start.
     #[error("start the HTTP library")]
     Library(#[source] reqwest::Error),
@@ -73,6 +77,7 @@ impl HttpClients {
     /// # Errors
     /// The HTTP library cannot start.
     pub fn new(user_agent: &str) -> Result<Self, SetupError> {
+        let _pass = gate::pass().map_err(SetupError::Files)?;
         let machine = Machine {
             user_agent: user_agent.to_owned(),
             roots: machine_roots(),

@@ -13,7 +13,7 @@ mod place;
 mod retry;
 mod tls;
 
-pub use amazon::AmazonClients;
+pub use amazon::{AmazonChain, AmazonSettings};
 pub use clients::{HttpClients, SetupError};
 pub use error::HttpError;
 pub use names::LedAstray;

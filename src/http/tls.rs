@@ -16,6 +16,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+use crate::fs::gated;
+
 /// Why the certificates or the key that the user names cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -129,7 +131,8 @@ impl TlsSettings {
     }
 }
 
-/// The authorities of this machine and Mozilla's. One malformed file among them must not cost us all servers.
+/// The authorities of this machine and Mozilla's, for a caller with a pass. One malformed file among them must not cost us all servers.
+#[expect(clippy::disallowed_methods, reason = "with a pass")]
 pub(super) fn machine_roots() -> RootCertStore {
     let found = rustls_native_certs::load_native_certs();
     let asked_for = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
@@ -150,7 +153,7 @@ pub(super) fn machine_roots() -> RootCertStore {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+    gated::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

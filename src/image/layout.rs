@@ -1,6 +1,6 @@
 //! OCI image layouts: a directory of blobs and an index (OCI image spec, image-layout.md).
 
-use std::fs::{self, File};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::OFlags;
+
+use crate::fs::gated as fs;
 
 use super::{Descriptor, Digest, HashingReader, Image, Index, Manifest, media_type};
 
@@ -90,7 +92,7 @@ pub enum LayoutError {
 /// Opens a regular file: a layout is somebody else's, and a pipe in it would be waited for.
 fn open(path: &Path) -> io::Result<File> {
     let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
-    let file = File::options().read(true).custom_flags(nonblocking).open(path)?;
+    let file = fs::open_with(path, OpenOptions::new().read(true).custom_flags(nonblocking))?;
     if file.metadata()?.is_file() {
         return Ok(file);
     }
@@ -136,10 +138,10 @@ impl LayoutWriter {
     pub fn open(directory: impl Into<PathBuf>, existing: Existing) -> Result<Self, LayoutError> {
         let directory = directory.into();
         let layout_file = directory.join(LAYOUT_FILE);
-        let index = if layout_file.exists() {
+        let index = if fs::exists(&layout_file) {
             let reader = LayoutReader::open(&directory)?;
             match existing {
-                Existing::Keep if directory.join(INDEX_FILE).exists() => reader.index()?,
+                Existing::Keep if fs::exists(directory.join(INDEX_FILE)) => reader.index()?,
                 _ => Index::oci(Vec::new()),
             }
         } else {
@@ -147,7 +149,7 @@ impl LayoutWriter {
         };
         let blobs = directory.join("blobs").join("sha256");
         fs::create_dir_all(&blobs).map_err(io_error("create", &blobs))?;
-        if !layout_file.exists() {
+        if !fs::exists(&layout_file) {
             write_atomic(&layout_file, LAYOUT_CONTENT)?;
         }
         Ok(Self { directory, index })
@@ -188,7 +190,7 @@ impl LayoutWriter {
     }
 
     fn write_verified(&self, descriptor: &Descriptor, content: impl Read, partial: &Path) -> Result<(), LayoutError> {
-        let mut file = File::create(partial).map_err(io_error("create", partial))?;
+        let mut file = fs::create(partial).map_err(io_error("create", partial))?;
         // One byte more than expected is enough to see that there are too many.
         let limited = content.take(descriptor.size.saturating_add(1));
         let mut reader = HashingReader::verifying(limited, &descriptor.digest);
@@ -374,7 +376,7 @@ fn partial_path(path: &Path) -> PathBuf {
 
 fn write_atomic(path: &Path, content: &[u8]) -> Result<(), LayoutError> {
     let partial = partial_path(path);
-    let mut file = File::create(&partial).map_err(io_error("create", &partial))?;
+    let mut file = fs::create(&partial).map_err(io_error("create", &partial))?;
     file.write_all(content).map_err(io_error("write", &partial))?;
     fs::rename(&partial, path).map_err(io_error("rename", &partial))
 }

@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use crate::fs::gated;
+
 use super::ImageConfig;
 
 /// Bytes that `manifest.json` or a configuration may have.
@@ -122,7 +124,7 @@ struct Entry {
 /// # Errors
 /// It cannot be read, has no image or several, or the image is not whole.
 pub fn read_docker_archive(path: &Path) -> Result<SavedImage, SavedError> {
-    let file = File::open(path).map_err(|source| SavedError::Read { path: path.to_owned(), source })?;
+    let file = gated::open(path).map_err(|source| SavedError::Read { path: path.to_owned(), source })?;
     let archive = Archive { path, file: Arc::new(file), members: BTreeMap::new() }.scanned()?;
     let mut entries: Vec<Entry> = archive.json("manifest.json", &archive.document("manifest.json")?)?;
     let entry = match (entries.pop(), entries.len()) {

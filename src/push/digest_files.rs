@@ -9,6 +9,7 @@ use reqwest::Url;
 
 use super::{PushError, send};
 use crate::diag::redact;
+use crate::fs::gated;
 use crate::image::{Digest, Reference};
 
 /// Which files are wanted; values as they were typed.
@@ -82,11 +83,12 @@ pub(super) fn write_file(path: &Path, content: &str) -> Result<(), PushError> {
         return output.write_all(content.as_bytes()).and_then(|()| output.flush()).map_err(error("write", path));
     }
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(error("create", parent))?;
+        let mut directories = DirBuilder::new();
+        gated::create_dir_with(parent, directories.recursive(true).mode(0o700)).map_err(error("create", parent))?;
     }
     // A link stays one: what it leads to is the file.
-    let target = path.canonicalize().unwrap_or_else(|_missing| path.to_owned());
-    let is_special = std::fs::metadata(&target).is_ok_and(|found| !found.is_file());
+    let target = gated::canonicalize(path).unwrap_or_else(|_missing| path.to_owned());
+    let is_special = gated::metadata(&target).is_ok_and(|found| !found.is_file());
     if !is_special {
         match replace(&target, content) {
             Ok(()) => return Ok(()),
@@ -107,8 +109,8 @@ fn replace(path: &Path, content: &str) -> io::Result<()> {
     let mut options = OpenOptions::new();
     // One that an earlier build had no time to rename is written anew; a link is no file of ours.
     options.write(true).create(true).truncate(true).mode(0o644).custom_flags(libc::O_NOFOLLOW);
-    let written = options.open(&temporary).and_then(|mut file| {
-        if let Ok(found) = std::fs::metadata(path) {
+    let written = gated::open_with(&temporary, &options).and_then(|mut file| {
+        if let Ok(found) = gated::metadata(path) {
             file.set_permissions(found.permissions())?;
             let now = file.metadata()?;
             if (now.uid(), now.gid()) != (found.uid(), found.gid()) {
@@ -116,10 +118,10 @@ fn replace(path: &Path, content: &str) -> io::Result<()> {
             }
         }
         file.write_all(content.as_bytes())?;
-        std::fs::rename(&temporary, path)
+        gated::rename(&temporary, path)
     });
     if written.is_err()
-        && let Err(left) = std::fs::remove_file(&temporary)
+        && let Err(left) = gated::remove_file(&temporary)
         && left.kind() != io::ErrorKind::NotFound
     {
         tracing::debug!(path = %temporary.display(), %left, "a temporary file is left");
@@ -135,7 +137,7 @@ fn is_unmovable(error: &io::Error) -> bool {
 
 /// Writes into the file that is there. It is cut to its new length at the end, so that a full disk does not leave it empty.
 fn overwrite(path: &Path, content: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(path)?;
+    let mut file = gated::open_with(path, OpenOptions::new().write(true).create(true).truncate(false).mode(0o644))?;
     file.write_all(content.as_bytes())?;
     if file.metadata()?.is_file() {
         file.set_len(content.len() as u64)?;

@@ -1,12 +1,13 @@
 //! Outputs beside registries: OCI layouts, and archives of either kind.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::OpenOptions;
 use std::io::{self, BufWriter, IsTerminal as _, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::{PushError, Target};
 use crate::diag::interrupt;
+use crate::fs::gated as fs;
 use crate::image::archive::{write_docker_archive, write_oci_archive};
 use crate::image::layout::{Existing, LayoutWriter};
 use crate::image::{Blob, BlobSource, Digest, Image, Reference};
@@ -110,7 +111,7 @@ pub fn write_whole<E: From<PushError>>(
         fs::create_dir_all(parent).map_err(error("create the directory of"))?;
     }
     let create = |path: &Path| {
-        let file = fs::OpenOptions::new().write(true).create(true).truncate(true).open(path);
+        let file = fs::open_with(path, OpenOptions::new().write(true).create(true).truncate(true));
         file.map_err(|source| PushError::File { verb: "create", path: path.to_owned(), source })
     };
     if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
@@ -172,7 +173,7 @@ async fn local_files<'a>(
 fn open(blob: &Blob, files: &BTreeMap<Digest, PathBuf>) -> io::Result<Watched> {
     let content: Box<dyn Read> = match (&blob.source, files.get(&blob.descriptor.digest)) {
         (BlobSource::Bytes(bytes), _) => Box::new(io::Cursor::new(bytes.clone())),
-        (_, Some(path)) => Box::new(File::open(path)?),
+        (_, Some(path)) => Box::new(fs::open(path)?),
         (_, None) => {
             return Err(io::Error::new(io::ErrorKind::NotFound, format!("{} was not fetched", blob.descriptor.digest)));
         }

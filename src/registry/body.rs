@@ -17,7 +17,8 @@ use tokio::sync::mpsc;
 use super::error::RegistryError;
 use super::traffic::Meter;
 use crate::diag::progress::Transfer;
-use crate::fs::{Arrival, ArrivingFile, ReadAt as _};
+use crate::fs::gate::{self, Pass};
+use crate::fs::{Arrival, ArrivingFile, ReadAt as _, gated};
 
 /// Size of a piece, and how many wait between the file and the connection.
 const PIECE: usize = 256 << 10;
@@ -61,13 +62,20 @@ pub(super) struct FilePayload<'a> {
 }
 
 impl FilePayload<'_> {
+    /// Waits until the file can be opened: a blob of somebody's layout cannot while a command has the root directory.
+    pub(super) async fn reach(&self) -> Result<Option<Pass>, RegistryError> {
+        let path = self.path;
+        let passed = gate::passed_for(path).await;
+        passed.map_err(|source| RegistryError::File { verb: "open", path: path.to_owned(), source })
+    }
+
     /// A body that reads the file, counting what goes out.
     pub(super) fn open(&self, activity: &Activity) -> Result<reqwest::Body, RegistryError> {
         let error = |verb| {
             let path = self.path.to_owned();
             move |source| RegistryError::File { verb, path, source }
         };
-        let mut file = std::fs::File::open(self.path).map_err(error("open"))?;
+        let mut file = gated::open(self.path).map_err(error("open"))?;
         let found = file.metadata().map_err(error("read the size of"))?.len();
         if found != self.size {
             let problem = format!("the file has {found} bytes, its descriptor says {}", self.size);

@@ -15,7 +15,7 @@ use super::client::{Client, Purpose};
 use super::error::RegistryError;
 use super::transport::{Endpoint, Request, next_chunk};
 use crate::diag::progress::Transfer;
-use crate::fs::Arrival;
+use crate::fs::{Arrival, gated};
 use crate::http::{Flow, Pace, host_of};
 use crate::image::{Descriptor, Digest, Hasher, Reference};
 
@@ -71,7 +71,7 @@ impl Client {
         let (operation, access) = (operation.as_str(), &access);
         let path = format!("{}/blobs/{}", reference.repository, descriptor.digest);
         let path = path.as_str();
-        let partial = tokio::sync::Mutex::new(PartialFile::create(destination, &descriptor.digest, arrival).await?);
+        let partial = tokio::sync::Mutex::new(PartialFile::create(destination, &descriptor.digest, arrival)?);
         let partial = &partial;
         self.with_endpoint(reference, Purpose::Pull, operation, |endpoint| async move {
             let _slot = self.transfer_slot().await;
@@ -235,21 +235,21 @@ struct PartialFile<'a> {
 }
 
 impl<'a> PartialFile<'a> {
-    async fn create(destination: &Path, digest: &Digest, arrival: &'a Arrival) -> Result<Self, RegistryError> {
+    fn create(destination: &Path, digest: &Digest, arrival: &'a Arrival) -> Result<Self, RegistryError> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let error = |verb, path: &Path, source| RegistryError::File { verb, path: path.to_owned(), source };
         if let Some(parent) = destination.parent() {
-            tokio::fs::create_dir_all(parent).await.map_err(|source| error("create", parent, source))?;
+            gated::create_dir_all(parent).map_err(|source| error("create", parent, source))?;
         }
         let mut name = destination.as_os_str().to_owned();
         name.push(format!(".partial.{}.{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed)));
         let path = PathBuf::from(name);
-        let file = tokio::fs::File::create(&path).await.map_err(|source| error("create", &path, source))?;
+        let file = gated::create(&path).map_err(|source| error("create", &path, source))?;
         arrival.begin(open_both_ways(&path).map_err(|source| error("open", &path, source))?);
         Ok(Self {
             arrival,
             told: 0,
-            file: tokio::io::BufWriter::with_capacity(256 << 10, file),
+            file: tokio::io::BufWriter::with_capacity(256 << 10, tokio::fs::File::from_std(file)),
             path,
             destination: destination.to_owned(),
             digest: digest.clone(),
@@ -312,7 +312,7 @@ impl<'a> PartialFile<'a> {
         if !self.arrival.keep() {
             return Ok(());
         }
-        tokio::fs::rename(&self.path, &self.destination).await.map_err(self.error("rename"))?;
+        gated::rename(&self.path, &self.destination).map_err(self.error("rename"))?;
         self.kept = true;
         Ok(())
     }
@@ -320,7 +320,7 @@ impl<'a> PartialFile<'a> {
 
 /// For who reads what comes, and may give up what has been read.
 fn open_both_ways(path: &Path) -> std::io::Result<std::fs::File> {
-    std::fs::File::options().read(true).write(true).open(path)
+    gated::open_with(path, std::fs::OpenOptions::new().read(true).write(true))
 }
 
 impl Drop for PartialFile<'_> {
@@ -328,7 +328,7 @@ impl Drop for PartialFile<'_> {
         if self.kept {
             return;
         }
-        if let Err(error) = std::fs::remove_file(&self.path) {
+        if let Err(error) = gated::remove_file(&self.path) {
             tracing::debug!(path = %self.path.display(), %error, "leave a partial download behind");
         }
     }

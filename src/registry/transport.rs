@@ -201,6 +201,11 @@ impl Endpoint {
         if owns && let Some(header) = &sent.header {
             builder = builder.header(AUTHORIZATION, header);
         }
+        let _pass = match &request.payload {
+            Payload::File(file) => file.reach().await?,
+            _ => None,
+        };
+        // Not earlier: that wait is not the server's.
         let activity = Activity::new();
         self.origin.meter.request(match &request.payload {
             Payload::None | Payload::Arriving(_) => 0,

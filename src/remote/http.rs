@@ -11,6 +11,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 use crate::diag::progress::Progress;
 use crate::diag::redact::{self, Secret};
 use crate::diag::with_causes;
+use crate::fs::gated;
 use crate::http::{
     self, Flow, HttpClients, HttpError, Interrupted, Pace, RetryPolicy, Transient, host_of, retry_after,
 };
@@ -489,7 +490,7 @@ struct Spool<'a> {
 impl<'a> Spool<'a> {
     fn create(path: &'a Path) -> Result<Self, DownloadError> {
         let mut options = std::fs::OpenOptions::new();
-        match options.write(true).create(true).truncate(true).mode(MODE).open(path) {
+        match gated::open_with(path, options.write(true).create(true).truncate(true).mode(MODE)) {
             Ok(file) => Ok(Self { file, path, finished: false }),
             Err(source) => Err(DownloadError::File { verb: "create", path: path.to_owned(), source }),
         }
@@ -512,7 +513,7 @@ impl<'a> Spool<'a> {
 impl Drop for Spool<'_> {
     fn drop(&mut self) {
         if !self.finished
-            && let Err(error) = std::fs::remove_file(self.path)
+            && let Err(error) = gated::remove_file(self.path)
         {
             tracing::debug!("left {}: {error}", self.path.display());
         }

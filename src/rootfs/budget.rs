@@ -7,6 +7,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
+use crate::fs::gated;
 use crate::fs::xattr::Xattrs;
 
 /// The most that is taken anywhere: some seven million paths. The largest images known have two.
@@ -24,7 +25,7 @@ const MACHINE: &str = "/proc/meminfo";
 pub fn metadata_limit() -> usize {
     static LIMIT: OnceLock<usize> = OnceLock::new();
     *LIMIT.get_or_init(|| {
-        let read = |path: &str| std::fs::read_to_string(path).ok();
+        let read = |path: &str| gated::read_to_string(path).ok();
         let limits = LIMITS.iter().filter_map(|path| read(path)?.trim().parse().ok());
         let machine = read(MACHINE).and_then(|text| total_memory(&text));
         limit_of(limits.chain(machine))

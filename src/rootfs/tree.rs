@@ -44,7 +44,7 @@ impl Tree {
     /// The directory exists already or cannot be made.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self, RootfsError> {
         let path = path.into();
-        std::fs::create_dir(&path).map_err(|source| fs::Error::new("create directory", &path, source))?;
+        fs::gated::create_dir(&path).map_err(|source| fs::Error::new("create directory", &path, source))?;
         let mut tree = Self::open(path)?;
         let mut attributes = Attributes::new(FileKind::Directory, 0o755);
         attributes.mtime = Timestamp::now();

@@ -5,11 +5,11 @@
 
 mod source;
 
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::diag::redact::Secret;
+use crate::fs::gated;
 
 pub use source::{SecretSource, SecretValue, SourceError};
 
@@ -64,18 +64,18 @@ impl Secrets {
 
 /// Makes sure that a file can be read. A pipe is not opened, because it would lose what it holds.
 fn check_file(id: &str, path: &Path) -> Result<(), SecretError> {
-    let metadata = std::fs::metadata(path).map_err(unreadable(id, path))?;
+    let metadata = gated::metadata(path).map_err(unreadable(id, path))?;
     if metadata.is_dir() {
         return Err(SecretError::Directory { id: id.to_owned(), path: path.to_owned() });
     }
     if metadata.is_file() {
-        File::open(path).map_err(unreadable(id, path))?;
+        gated::open(path).map_err(unreadable(id, path))?;
     }
     check_size(id, metadata.len())
 }
 
 fn read(id: &str, path: &Path) -> Result<Secret<Vec<u8>>, SecretError> {
-    let file = File::open(path).map_err(unreadable(id, path))?;
+    let file = gated::open(path).map_err(unreadable(id, path))?;
     let mut bytes = Vec::new();
     file.take(MAXIMUM_SIZE + 1).read_to_end(&mut bytes).map_err(unreadable(id, path))?;
     check_size(id, bytes.len() as u64)?;

@@ -4,11 +4,14 @@
 //! and hardware keys among them, arrive as the agent sent them (draft-miller-ssh-agent, section 3).
 
 use std::io;
-use std::path::Path;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
+
+use crate::fs::gated;
 
 /// Bytes a message may have, as in OpenSSH.
 const MOST: u32 = 256 * 1024;
@@ -16,13 +19,23 @@ const FAILURE: u8 = 5;
 const REQUEST_IDENTITIES: u8 = 11;
 const SIGN_REQUEST: u8 = 13;
 
+/// The other agent. Its socket is opened before the build: commands are what it is asked for, and while one of own-root runs the path
+/// leads into the image.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    /// For messages.
+    pub(super) path: PathBuf,
+    /// Opened as a path.
+    pub(super) socket: OwnedFd,
+}
+
 /// Passes every connection on as it is.
-pub(super) async fn everything(listener: UnixListener, agent: Arc<Path>) -> io::Result<()> {
+pub(super) async fn everything(listener: UnixListener, agent: Arc<Upstream>) -> io::Result<()> {
     loop {
         let (mut client, _) = listener.accept().await?;
         let agent = Arc::clone(&agent);
         tokio::spawn(async move {
-            let passed = match UnixStream::connect(&agent).await {
+            let passed = match gated::connect(agent.socket.as_fd()).await {
                 Ok(mut server) => tokio::io::copy_bidirectional(&mut client, &mut server).await.map(drop),
                 Err(error) => Err(error),
             };
@@ -32,7 +45,7 @@ pub(super) async fn everything(listener: UnixListener, agent: Arc<Path>) -> io::
 }
 
 /// Passes on what lists keys and signs, and refuses everything else.
-pub(super) async fn reading_and_signing(listener: UnixListener, agent: Arc<Path>) -> io::Result<()> {
+pub(super) async fn reading_and_signing(listener: UnixListener, agent: Arc<Upstream>) -> io::Result<()> {
     loop {
         let (client, _) = listener.accept().await?;
         let agent = Arc::clone(&agent);
@@ -40,14 +53,14 @@ pub(super) async fn reading_and_signing(listener: UnixListener, agent: Arc<Path>
     }
 }
 
-fn report(passed: io::Result<()>, agent: &Path) {
+fn report(passed: io::Result<()>, agent: &Upstream) {
     if let Err(error) = passed {
-        tracing::debug!("a connection to {} ended: {error}", agent.display());
+        tracing::debug!("a connection to {} ended: {error}", agent.path.display());
     }
 }
 
-async fn filter(mut client: UnixStream, agent: &Path) -> io::Result<()> {
-    let mut server = UnixStream::connect(agent).await?;
+async fn filter(mut client: UnixStream, agent: &Upstream) -> io::Result<()> {
+    let mut server = gated::connect(agent.socket.as_fd()).await?;
     while let Some(request) = read(&mut client).await? {
         let answer = match request.first() {
             Some(&(REQUEST_IDENTITIES | SIGN_REQUEST)) => {

@@ -12,6 +12,7 @@ use ssh_key::private::{KeypairData, RsaKeypair};
 use ssh_key::{Algorithm, HashAlg, PrivateKey, Signature};
 
 use super::openssh;
+use crate::fs::gated;
 
 /// Bytes a key file may have; the largest keys have some ten thousand.
 const MOST: u64 = 1024 * 1024;
@@ -38,10 +39,10 @@ pub enum KeyError {
 
 /// Reads a key and makes sure that it can sign.
 pub(super) fn read(path: &Path) -> Result<PrivateKey, KeyError> {
-    if std::fs::metadata(path)?.len() > MOST {
+    if gated::metadata(path)?.len() > MOST {
         return Err(io::Error::from(io::ErrorKind::FileTooLarge).into());
     }
-    let key = openssh::parse(&String::from_utf8_lossy(&std::fs::read(path)?)).map_err(KeyError::Format)?;
+    let key = openssh::parse(&String::from_utf8_lossy(&gated::read(path)?)).map_err(KeyError::Format)?;
     if key.is_encrypted() {
         return Err(KeyError::Encrypted);
     }

@@ -10,19 +10,21 @@ mod openssh;
 mod session;
 mod source;
 
-use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::fs::OFlags;
 use ssh_agent_lib::agent::listen;
 use tokio::net::UnixListener;
 use tokio::runtime::Handle;
 
 use crate::diag::redact::Secret;
+use crate::fs::gated;
 
+use forward::Upstream;
 use session::KeyHolder;
 
 pub use keys::KeyError;
@@ -49,7 +51,7 @@ struct Agent {
 
 #[derive(Debug, Clone)]
 enum Origin {
-    Socket { path: PathBuf, raw: bool },
+    Socket { agent: Arc<Upstream>, raw: bool },
     Keys(KeyHolder),
 }
 
@@ -181,8 +183,8 @@ impl Agents {
         self.runtime.spawn(async move {
             let ended = match origin {
                 Origin::Keys(keys) => listen(listener, keys).await.map_err(io::Error::other),
-                Origin::Socket { path, raw: false } => forward::reading_and_signing(listener, path.into()).await,
-                Origin::Socket { path, raw: true } => forward::everything(listener, path.into()).await,
+                Origin::Socket { agent, raw: false } => forward::reading_and_signing(listener, agent).await,
+                Origin::Socket { agent, raw: true } => forward::everything(listener, agent).await,
             };
             if let Err(error) = ended {
                 tracing::warn!("an SSH agent ended: {error}");
@@ -196,14 +198,14 @@ fn origin(source: &SshSource) -> Result<Origin, SshError> {
     let SshSource { id, paths, raw } = source;
     let mut keys = Vec::new();
     for path in paths {
-        let kind = std::fs::metadata(path)
-            .map_err(|error| SshError::Path { id: id.clone(), path: path.clone(), source: error })?
-            .file_type();
+        let unusable = |error| SshError::Path { id: id.clone(), path: path.clone(), source: error };
+        let kind = gated::metadata(path).map_err(unusable)?.file_type();
         if kind.is_socket() {
             if paths.len() > 1 {
                 return Err(SshError::Mixed { id: id.clone(), path: path.clone() });
             }
-            return Ok(Origin::Socket { path: path.clone(), raw: *raw });
+            let socket = gated::open_flags(path, OFlags::PATH).map_err(unusable)?;
+            return Ok(Origin::Socket { agent: Arc::new(Upstream { path: path.clone(), socket }), raw: *raw });
         }
         if *raw {
             return Err(SshError::RawKey { id: id.clone(), path: path.clone() });
@@ -216,8 +218,9 @@ fn origin(source: &SshSource) -> Result<Origin, SshError> {
 
 /// A socket in a directory of its own. It is bound through the directory's descriptor: the name of a socket may have no
 /// more than 107 bytes, and work directories may lie deep.
+#[expect(clippy::disallowed_methods, reason = "by a descriptor")]
 fn bind(directory: &Path) -> io::Result<std::os::unix::net::UnixListener> {
-    std::fs::create_dir_all(directory)?;
-    let opened = File::open(directory)?;
+    gated::create_dir_all(directory)?;
+    let opened = gated::open(directory)?;
     std::os::unix::net::UnixListener::bind(format!("/proc/self/fd/{}/{SOCKET}", opened.as_raw_fd()))
 }

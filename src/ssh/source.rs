@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::PathBuf;
 
+use crate::fs::gated;
+
 /// Where an agent listens unless a path is given.
 pub const AGENT_VARIABLE: &str = "SSH_AUTH_SOCK";
 
@@ -86,7 +88,7 @@ pub fn unnamed_socket(flags: &[String], environment: &dyn Fn(&str) -> Option<OsS
         .filter_map(|text| SshSource::parse(text, environment).ok())
         .find(|source| source.id == "default")?;
     let [path] = source.paths.as_slice() else { return None };
-    let is_socket = std::fs::metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    let is_socket = gated::metadata(path).is_ok_and(|found| found.file_type().is_socket());
     let is_named = environment(AGENT_VARIABLE).is_some_and(|named| named == *path);
     (is_socket && !is_named).then(|| path.clone())
 }

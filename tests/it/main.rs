@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what it expects by failing")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the test runner shows what a failed test printed")]
+#![allow(clippy::disallowed_methods, reason = "no sandbox exchanges the files of tests")]
 
 mod agent_image;
 mod arriving;
@@ -19,6 +20,7 @@ mod contract;
 mod drop_in;
 mod early_uploads;
 mod everyday;
+mod exchanged_root;
 mod floors;
 mod git_ssh;
 mod kaniko_contract;

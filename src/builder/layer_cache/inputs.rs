@@ -49,7 +49,7 @@ impl<'a> Reader<'a> {
         let unknown = |error: &(dyn std::error::Error + 'static)| {
             tracing::debug!("cache: {}: it has no key: {}", step.text, with_causes(error));
         };
-        let spared = std::fs::metadata(around.work_directory).ok();
+        let spared = crate::fs::gated::metadata(around.work_directory).ok();
         let spared = spared.map(|metadata| (metadata.dev(), metadata.ino()));
         let mut files = Vec::new();
         for (origin, from) in step.action.origins().into_iter().enumerate() {

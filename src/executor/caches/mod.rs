@@ -10,18 +10,18 @@
 pub mod archive;
 pub mod survey;
 
-use std::fs::File;
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{CWD, FlockOperation, RenameFlags};
+use rustix::fs::{FlockOperation, RenameFlags};
 use rustix::io::Errno;
 
 use crate::diag::{interrupt, with_causes};
 use crate::dockerfile::mount::{MountOwner, Sharing};
-use crate::fs;
+use crate::fs::{self, gated};
 use crate::image::Digest;
 use crate::sandbox::SandboxError;
 
@@ -138,14 +138,14 @@ fn unused(parent: &Path, name: &str) -> Result<(PathBuf, Lock), StepError> {
             return Ok((path, lock));
         }
     }
-    let error = fs::Error::new("find an unused cache below", parent, io::Error::from(io::ErrorKind::ResourceBusy));
+    let error = fs::Error::new("find an unused cache below", parent, io::Error::from(ErrorKind::ResourceBusy));
     Err(StepError::Cache(error))
 }
 
 /// `None`: somebody else has it.
 fn lock(path: &Path, operation: FlockOperation) -> Result<Option<Lock>, StepError> {
     let path = path.with_extension("lock");
-    let file = File::options().create(true).append(true).open(&path);
+    let file = gated::open_with(&path, OpenOptions::new().create(true).append(true));
     let file = file.map_err(|error| StepError::Cache(fs::Error::new("open", &path, error)))?;
     match rustix::fs::flock(&file, operation) {
         Ok(()) => {
@@ -171,9 +171,9 @@ pub fn hold(directory: &Path) -> Result<Option<Lock>, StepError> {
 
 /// Makes a cache's directory where there is none, and gives an empty one what can be imported.
 fn make(path: &Path, id: &str, owner: MountOwner, lock: &Lock, origin: &mut Origin<'_>) -> Result<(), StepError> {
-    let is_there = path.symlink_metadata().is_ok();
+    let is_there = gated::symlink_metadata(path).is_ok();
     // One that cannot be listed is not empty as far as anybody knows.
-    let is_empty = || std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    let is_empty = || gated::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
     // And one that somebody may have in use is not exchanged.
     if is_there && (origin.shared.is_none() || !lock.is_alone || !is_empty()) {
         return Ok(());
@@ -209,7 +209,7 @@ fn make(path: &Path, id: &str, owner: MountOwner, lock: &Lock, origin: &mut Orig
 fn remove_leftovers(path: &Path) {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
     let start = format!("{}.{STAGING}", name.display());
-    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+    for entry in gated::read_dir(parent).into_iter().flatten().flatten() {
         if entry.file_name().as_bytes().starts_with(start.as_bytes())
             && let Err(error) = fs::remove_dir_all(entry.path())
         {
@@ -222,14 +222,17 @@ fn remove_leftovers(path: &Path) {
 fn place(made: &Path, path: &Path, is_there: bool) -> Result<(), StepError> {
     let renamed = match is_there {
         // Only an empty directory can be replaced.
-        true => rustix::fs::rename(made, path),
-        false => rustix::fs::renameat_with(CWD, made, CWD, path, RenameFlags::NOREPLACE),
+        true => gated::rename(made, path),
+        false => gated::rename_with(made, path, RenameFlags::NOREPLACE),
     };
     match renamed {
-        Ok(()) | Err(Errno::EXIST | Errno::NOTEMPTY) => Ok(()),
-        // File systems that cannot say so.
-        Err(Errno::INVAL) => fs::rename(made, path).map_err(StepError::Cache),
-        Err(errno) => Err(StepError::Cache(fs::Error::new("create", path, errno))),
+        Ok(()) => Ok(()),
+        Err(error) => match error.kind() {
+            ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty => Ok(()),
+            // File systems that cannot say so.
+            ErrorKind::InvalidInput => fs::rename(made, path).map_err(StepError::Cache),
+            _ => Err(StepError::Cache(fs::Error::new("create", path, error))),
+        },
     }
 }
 
@@ -238,9 +241,9 @@ fn staging(path: &Path) -> Result<PathBuf, StepError> {
     let mut number = 0_usize;
     loop {
         let staging = path.with_extension(format!("{STAGING}{number}"));
-        match std::fs::create_dir(&staging) {
+        match gated::create_dir(&staging) {
             Ok(()) => return Ok(staging),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
             Err(error) => return Err(StepError::Cache(fs::Error::new("create", &staging, error))),
         }
     }
@@ -250,14 +253,14 @@ fn staging(path: &Path) -> Result<PathBuf, StepError> {
 pub(super) fn set_owner(path: &Path, owner: MountOwner) -> Result<(), StepError> {
     use std::os::unix::fs::PermissionsExt;
 
-    match std::os::unix::fs::chown(path, Some(owner.uid), Some(owner.gid)) {
+    match gated::chown(path, owner.uid, owner.gid) {
         Ok(()) => {}
         Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EINVAL)) => {
             tracing::info!("{} cannot belong to {}:{} here: {error}", path.display(), owner.uid, owner.gid);
         }
         Err(error) => return Err(StepError::Cache(fs::Error::new("set the owner of", path, error))),
     }
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(owner.mode))
+    gated::set_permissions(path, std::fs::Permissions::from_mode(owner.mode))
         .map_err(|error| StepError::Cache(fs::Error::new("set the mode of", path, error)))
 }
 

@@ -3,9 +3,7 @@
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
-use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::Credentials;
-use aws_credential_types::provider::ProvideCredentials as _;
 use aws_credential_types::provider::error::CredentialsError as ChainError;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4::SigningParams;
@@ -17,7 +15,7 @@ use serde::Deserialize;
 
 use super::exchange::{ExchangeError, ask};
 use super::{Credential, Fresh, Login, Variables};
-use crate::http::{AmazonClients, HttpClients};
+use crate::http::{AmazonSettings, HttpClients};
 
 /// The public registry's one place.
 const PUBLIC: &str = "public.ecr.aws";
@@ -127,13 +125,10 @@ pub(super) async fn login(
 ) -> Result<Option<Fresh>, AmazonError> {
     let Some(service) = service(registry) else { return Ok(None) };
     let region = variables.get("AWS_REGION").unwrap_or(&service.region).to_owned();
-    let config = aws_config::defaults(BehaviorVersion::latest())
-        .region(Region::new(region))
-        .http_client(AmazonClients::new(http.clone()))
-        .load()
-        .await;
-    let Some(chain) = config.credentials_provider() else { return Ok(None) };
-    let credentials = match chain.provide_credentials().await {
+    let settings = AmazonSettings::load(http.clone(), Some(region)).await;
+    let settings = settings.map_err(|error| AmazonError::Chain(ChainError::provider_error(error)))?;
+    let Some(chain) = settings.chain else { return Ok(None) };
+    let credentials = match chain.credentials().await {
         Ok(credentials) => credentials,
         Err(ChainError::CredentialsNotLoaded(_)) => return Ok(None),
         Err(error) => return Err(AmazonError::Chain(error)),

@@ -179,7 +179,7 @@ async fn named_identity(
     match proof {
         Proof::Secret(secret) => form.push(("client_secret", secret.reveal())),
         Proof::Token(token) => {
-            assertion = token.read()?;
+            assertion = token.read().await?;
             form.extend([("client_assertion_type", ASSERTION), ("client_assertion", assertion.reveal())]);
         }
     }

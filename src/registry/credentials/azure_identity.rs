@@ -2,7 +2,6 @@
 //! `--azure-container-registry-config` names (Cloud Provider Azure: "Cluster configuration", the file `azure.json` of a node).
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +10,7 @@ use serde_norway::Value;
 use super::Variables;
 use super::azure::{AzureError, Cloud, named_cloud};
 use crate::diag::redact::Secret;
+use crate::fs::{gate, gated};
 
 /// Bytes of a configuration or a token that are read.
 const MAX_FILE: u64 = 1 << 20;
@@ -57,10 +57,13 @@ pub(super) enum Token {
 
 impl Token {
     /// The token as it is now.
-    pub(super) fn read(&self) -> Result<Secret<String>, AzureError> {
+    pub(super) async fn read(&self) -> Result<Secret<String>, AzureError> {
         match self {
             Self::Text(text) => Ok(text.clone()),
-            Self::File { path, namer } => Ok(Secret::new(read(path, namer)?.trim().to_owned())),
+            Self::File { path, namer } => {
+                let _pass = gate::passed_for(path).await.map_err(|source| unreadable(path, namer, source))?;
+                Ok(Secret::new(read(path, namer)?.trim().to_owned()))
+            }
         }
     }
 }
@@ -151,10 +154,14 @@ fn known_cloud(namer: &str, name: String) -> Result<&'static Cloud, AzureError> 
 
 fn read(path: &Path, namer: &str) -> Result<String, AzureError> {
     let mut text = String::new();
-    File::open(path)
+    gated::open(path)
         .and_then(|file| file.take(MAX_FILE).read_to_string(&mut text))
-        .map_err(|source| AzureError::Read { path: path.to_owned(), namer: namer.to_owned(), source })?;
+        .map_err(|source| unreadable(path, namer, source))?;
     Ok(text)
+}
+
+fn unreadable(path: &Path, namer: &str, source: std::io::Error) -> AzureError {
+    AzureError::Read { path: path.to_owned(), namer: namer.to_owned(), source }
 }
 
 #[cfg(test)]
@@ -180,8 +187,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_machine_or_another_provider_may_vouch() {
+    #[tokio::test]
+    async fn the_machine_or_another_provider_may_vouch() {
         let managed =
             "useManagedIdentityExtension: true\nuserAssignedIdentityID: u\naadClientId: msi\naadClientSecret: msi\n";
         let managed = configured(managed).unwrap();
@@ -193,7 +200,7 @@ mod tests {
             token.path().display()
         ));
         let Some(Proof::Token(read)) = identity.unwrap().proof else { panic!("no token") };
-        assert_eq!(read.read().unwrap().reveal(), "federated");
+        assert_eq!(read.read().await.unwrap().reveal(), "federated");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::{Credential, CredentialsError, Login, Variables};
 use crate::diag::redact::Secret;
+use crate::fs::gated;
 use crate::image::reference::DOCKER_HUB;
 
 /// The variable that holds a config itself, as in GitLab.
@@ -73,7 +74,7 @@ impl DockerConfigs {
     pub(super) fn load(candidates: Vec<PathBuf>) -> Result<Self, CredentialsError> {
         let mut found = Vec::new();
         for path in &candidates {
-            let bytes = match std::fs::read(path) {
+            let bytes = match gated::read(path) {
                 Ok(bytes) => bytes,
                 Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                     continue;
@@ -160,7 +161,7 @@ fn candidates(variables: &Variables) -> Vec<PathBuf> {
     if let Some(path) = set("DOCKER_CONFIG") {
         candidates.push(path.join("config.json"));
         // The variable may name the file itself; asking for a file below a file gives ENOTDIR and leads here.
-        if !path.is_dir() {
+        if !gated::is_dir(&path) {
             candidates.push(path);
         }
     }

@@ -18,6 +18,7 @@ use super::exchange::{ExchangeError, ask};
 use super::google_sources::{TokenSource, VARIABLE, token_sources};
 use super::program::{self, ProgramError};
 use super::{Credential, Fresh, Login, Variables};
+use crate::fs::{gate, gated};
 use crate::http::HttpClients;
 
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
@@ -135,7 +136,7 @@ pub(super) fn owns(registry: &str) -> bool {
 
 /// An access token, if this machine has credentials for Google.
 pub(super) async fn login(http: &HttpClients, variables: &Variables) -> Result<Option<Fresh>, GoogleError> {
-    for source in token_sources(variables)? {
+    for source in token_sources(variables).await? {
         let found = match source {
             TokenSource::Default => of_application(http, variables).await?,
             TokenSource::Gcloud => of_gcloud().await?,
@@ -166,7 +167,7 @@ async fn of_gcloud() -> Result<Option<Fresh>, GoogleError> {
 
 /// Application Default Credentials.
 async fn of_application(http: &HttpClients, variables: &Variables) -> Result<Option<Fresh>, GoogleError> {
-    if let Some(path) = file(variables) {
+    if let Some(path) = file(variables).await {
         let token = from_file(http, &path).await?;
         return Ok(Some(fresh(token, format!("the Google credentials in {}", path.display()))));
     }
@@ -195,7 +196,7 @@ fn fresh(token: Token, origin: String) -> Fresh {
 }
 
 /// The file of Application Default Credentials, if there is one.
-fn file(variables: &Variables) -> Option<PathBuf> {
+async fn file(variables: &Variables) -> Option<PathBuf> {
     if let Some(path) = variables.get("GOOGLE_APPLICATION_CREDENTIALS") {
         return Some(PathBuf::from(path));
     }
@@ -203,13 +204,16 @@ fn file(variables: &Variables) -> Option<PathBuf> {
         Some(directory) => PathBuf::from(directory),
         None => Path::new(variables.get("HOME")?).join(".config/gcloud"),
     };
-    Some(settings.join("application_default_credentials.json")).filter(|path| path.is_file())
+    let path = settings.join("application_default_credentials.json");
+    // What is wrong with a pass is told where the file is read.
+    let is_there = gate::passed().await.map_or(true, |_pass| gated::is_file(&path));
+    is_there.then_some(path)
 }
 
 async fn from_file(http: &HttpClients, path: &Path) -> Result<Token, GoogleError> {
     let unusable = |problem: &str| GoogleError::File { path: path.to_owned(), problem: problem.to_owned() };
     // The JSON library's message may quote the key.
-    let file: File = serde_json::from_slice(&read(path)?)
+    let file: File = serde_json::from_slice(&read(path).await?)
         .map_err(|_secret| unusable("it is not JSON with the fields of its type"))?;
     let url = |text: &str| Url::parse(text).map_err(|_invalid| unusable("an address in it is no URL"));
     match file {
@@ -238,7 +242,7 @@ async fn from_file(http: &HttpClients, path: &Path) -> Result<Token, GoogleError
             service_account_impersonation_url,
         } => {
             let token_url = url(&token_url)?;
-            let subject = subject_token(path, &credential_source)?;
+            let subject = subject_token(path, &credential_source).await?;
             let form = [
                 ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
                 ("requested_token_type", "urn:ietf:params:oauth:token-type:access_token"),
@@ -260,10 +264,10 @@ async fn from_file(http: &HttpClients, path: &Path) -> Result<Token, GoogleError
     }
 }
 
-fn subject_token(path: &Path, source: &SubjectSource) -> Result<String, GoogleError> {
+async fn subject_token(path: &Path, source: &SubjectSource) -> Result<String, GoogleError> {
     let unusable = |problem: &str| GoogleError::File { path: path.to_owned(), problem: problem.to_owned() };
     let file = source.file.as_deref().ok_or_else(|| unusable("its credential_source is not a file"))?;
-    let text = String::from_utf8(read(file)?).map_err(|_secret| unusable("its credential_source is not text"))?;
+    let text = String::from_utf8(read(file).await?).map_err(|_secret| unusable("its credential_source is not text"))?;
     match &source.format {
         Some(format) if format.kind == "json" => {
             let field = |json: Value| json.get(&format.subject_token_field_name)?.as_str().map(str::to_owned);
@@ -274,8 +278,8 @@ fn subject_token(path: &Path, source: &SubjectSource) -> Result<String, GoogleEr
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, GoogleError> {
-    std::fs::read(path).map_err(|source| GoogleError::Read { path: path.to_owned(), source })
+async fn read(path: &Path) -> Result<Vec<u8>, GoogleError> {
+    gated::read_for_task(path).await.map_err(|source| GoogleError::Read { path: path.to_owned(), source })
 }
 
 /// A service account's word that it asks itself (RFC 7523), signed with its key; `None` if that is no key.

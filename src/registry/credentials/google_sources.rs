@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::Variables;
 use super::google::GoogleError;
+use crate::fs::gated;
 
 /// The variable.
 pub(super) const VARIABLE: &str = "DOCKER_CREDENTIAL_GCR_CONFIG";
@@ -35,10 +36,10 @@ struct Settings {
 ///
 /// # Errors
 /// The file is there, but cannot be read or understood.
-pub(super) fn token_sources(variables: &Variables) -> Result<Vec<TokenSource>, GoogleError> {
+pub(super) async fn token_sources(variables: &Variables) -> Result<Vec<TokenSource>, GoogleError> {
     let unless_told = vec![TokenSource::Default];
     let Some(path) = variables.get(VARIABLE).map(PathBuf::from) else { return Ok(unless_told) };
-    let settings = match std::fs::read(&path) {
+    let settings = match gated::read_for_task(&path).await {
         Ok(text) => settings(&path, &text)?,
         // Images set the variable and leave the file to those who want one.
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(unless_told),
@@ -55,24 +56,24 @@ fn settings(path: &Path, text: &[u8]) -> Result<Settings, GoogleError> {
 mod tests {
     use super::*;
 
-    fn sources(text: &str) -> Result<Vec<TokenSource>, String> {
+    async fn sources(text: &str) -> Result<Vec<TokenSource>, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
         let variables = Variables::from([(VARIABLE, file.path().to_str().unwrap())]);
-        token_sources(&variables).map_err(|error| error.to_string())
+        token_sources(&variables).await.map_err(|error| error.to_string())
     }
 
-    #[test]
-    fn settings_say_who_is_asked() {
+    #[tokio::test]
+    async fn settings_say_who_is_asked() {
         use TokenSource::{Default, Gcloud, Store};
-        assert_eq!(sources(r#"{"TokenSources":["store","gcloud","env"]}"#).unwrap(), [Store, Gcloud, Default]);
-        assert_eq!(sources(r#"{"TokenSources":[],"more":1}"#).unwrap(), [Default]);
-        assert_eq!(sources("{}").unwrap(), [Default]);
+        assert_eq!(sources(r#"{"TokenSources":["store","gcloud","env"]}"#).await.unwrap(), [Store, Gcloud, Default]);
+        assert_eq!(sources(r#"{"TokenSources":[],"more":1}"#).await.unwrap(), [Default]);
+        assert_eq!(sources("{}").await.unwrap(), [Default]);
         for variables in [Variables::default(), Variables::from([(VARIABLE, "/nonexistent/settings")])] {
-            assert_eq!(token_sources(&variables).unwrap(), [Default]);
+            assert_eq!(token_sources(&variables).await.unwrap(), [Default]);
         }
         for text in ["", "7", r#"{"TokenSources":["moon"]}"#] {
-            assert!(sources(text).unwrap_err().contains("env, gcloud and store"), "{text}");
+            assert!(sources(text).await.unwrap_err().contains("env, gcloud and store"), "{text}");
         }
     }
 }

@@ -23,7 +23,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::diag::redact::Secret;
@@ -265,11 +265,17 @@ impl Source {
 }
 
 /// An answer that is good for a while.
+#[derive(Clone)]
 struct Kept {
     /// `None`: the source has nothing for the registry.
     login: Option<Login>,
     expires: Option<Instant>,
+    /// There is no such program.
+    is_missing: bool,
 }
+
+/// What was answered to one question. Locked while one asks, so that the others do not.
+type Answer = Arc<tokio::sync::Mutex<Option<Kept>>>;
 
 /// All credentials there are.
 #[derive(Default)]
@@ -280,8 +286,8 @@ pub struct Keychain {
     /// Instead of what the variables say of Azure.
     azure: Option<Identity>,
     http: Option<HttpClients>,
-    /// What was answered, by source and registry. Locked while one asks, so that the others do not.
-    answers: tokio::sync::Mutex<BTreeMap<(String, String), Kept>>,
+    /// What was answered, by source and registry.
+    answers: Mutex<BTreeMap<(String, String), Answer>>,
 }
 
 impl fmt::Debug for Keychain {
@@ -324,15 +330,13 @@ impl Keychain {
         match self.files.entry(registry, repository)? {
             Some(Entry::Login(login)) => return Ok(Lookup::Login(login)),
             Some(Entry::Program { name, file }) => match self.ask_program(&name, &file, registry).await {
-                Ok(Some(login)) => return Ok(Lookup::Login(login)),
-                Ok(None) => {
-                    reasons = vec![format!("docker-credential-{name}, which {file} names, has none for {registry}")];
-                }
+                Ok(Kept { login: Some(login), .. }) => return Ok(Lookup::Login(login)),
                 // A config that came from a desk names programs that no pod has; the sources below often do their work.
-                Err(CredentialsError::Program { source: ProgramError::Run(error), .. })
-                    if error.kind() == io::ErrorKind::NotFound =>
-                {
+                Ok(Kept { is_missing: true, .. }) => {
                     reasons = vec![format!("docker-credential-{name}, which {file} names, is not in PATH")];
+                }
+                Ok(_) => {
+                    reasons = vec![format!("docker-credential-{name}, which {file} names, has none for {registry}")];
                 }
                 Err(error) => return Err(error),
             },
@@ -347,22 +351,33 @@ impl Keychain {
         Ok(Lookup::Anonymous(format!("no credentials were used{why}")))
     }
 
-    async fn ask_program(&self, name: &str, file: &str, registry: &str) -> Result<Option<Login>, CredentialsError> {
-        let key = (format!("docker-credential-{name}"), registry.to_owned());
-        let mut answers = self.answers.lock().await;
-        if let Some(kept) = answers.get(&key) {
-            return Ok(kept.login.clone());
+    fn answer(&self, source: String, registry: &str) -> Answer {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(answers.entry((source, registry.to_owned())).or_default())
+    }
+
+    /// Asks a program once: what it says holds for the build, and so does that it is not there.
+    async fn ask_program(&self, name: &str, file: &str, registry: &str) -> Result<Kept, CredentialsError> {
+        let answer = self.answer(format!("docker-credential-{name}"), registry);
+        let mut answer = answer.lock().await;
+        if let Some(kept) = &*answer {
+            return Ok(kept.clone());
         }
-        let found = program::get(name, registry).await.map_err(|source| CredentialsError::Program {
-            name: name.to_owned(),
-            file: file.to_owned(),
-            registry: registry.to_owned(),
-            source,
-        })?;
+        let (found, is_missing) = match program::get(name, registry).await {
+            Ok(found) => (found, false),
+            Err(ProgramError::Run(error)) if error.kind() == io::ErrorKind::NotFound => (None, true),
+            Err(source) => {
+                return Err(CredentialsError::Program {
+                    name: name.to_owned(),
+                    file: file.to_owned(),
+                    registry: registry.to_owned(),
+                    source,
+                });
+            }
+        };
         let login = found
             .map(|credential| Login { credential, origin: format!("docker-credential-{name}, which {file} names") });
-        answers.insert(key, Kept { login: login.clone(), expires: None });
-        Ok(login)
+        Ok(answer.insert(Kept { login, expires: None, is_missing }).clone())
     }
 
     async fn ask(&self, source: Source, registry: &str) -> Result<Option<Login>, CredentialsError> {
@@ -374,9 +389,9 @@ impl Keychain {
             Source::Azure => azure::owns,
         };
         let Some(http) = self.http.as_ref().filter(|_| owns(registry)) else { return Ok(None) };
-        let key = (source.name().to_owned(), registry.to_owned());
-        let mut answers = self.answers.lock().await;
-        if let Some(kept) = answers.get(&key)
+        let answer = self.answer(source.name().to_owned(), registry);
+        let mut answer = answer.lock().await;
+        if let Some(kept) = &*answer
             && kept.expires.is_none_or(|expires| expires > Instant::now() + MARGIN)
         {
             return Ok(kept.login.clone());
@@ -385,7 +400,7 @@ impl Keychain {
         let fresh = Box::pin(self.ask_cloud(source, http, registry)).await?;
         let expires = fresh.as_ref().map(|fresh| Instant::now() + fresh.life);
         let login = fresh.map(|fresh| fresh.login);
-        answers.insert(key, Kept { login: login.clone(), expires });
+        *answer = Some(Kept { login: login.clone(), expires, is_missing: false });
         Ok(login)
     }
 
@@ -416,5 +431,23 @@ impl Keychain {
             Some(identity) => azure::login(http, identity, registry).await,
             None => azure::login(http, &Identity::of_environment(&self.variables)?, registry).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_helper_that_is_not_there_is_looked_for_once() {
+        let variables = Variables::from([("DOCKER_AUTH_CONFIG", r#"{"credsStore":"crabwright-test-none"}"#)]);
+        let files = DockerConfigs::of_environment(&variables).unwrap();
+        let keychain = Keychain { files, ..Keychain::default() };
+        for _ in 0..2 {
+            let Lookup::Anonymous(why) = keychain.lookup("r.example", "app").await.unwrap() else { panic!("a login") };
+            assert!(why.contains("docker-credential-crabwright-test-none") && why.contains("is not in PATH"), "{why}");
+        }
+        let answer = keychain.answer("docker-credential-crabwright-test-none".to_owned(), "r.example");
+        assert!(answer.lock().await.as_ref().unwrap().is_missing);
     }
 }

@@ -1,15 +1,19 @@
 //! Credentials from programs: `docker-credential-NAME get`, which reads a server's name and writes a user and a secret (the protocol
 //! of docker-credential-helpers). They have our environment, which is where many are configured (`docker-credential-gcr` by
-//! `DOCKER_CREDENTIAL_GCR_CONFIG`).
+//! `DOCKER_CREDENTIAL_GCR_CONFIG`). So a program that is found by `PATH` has to be the container's: it is looked for and run with a
+//! pass, which no command of own-root has exchanged the container's files for.
 
 use std::io::{self, Read as _, Write as _};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
 use super::Credential;
+use crate::diag::interrupt;
 use crate::diag::redact::Secret;
+use crate::fs::gate::{self, Pass};
+use crate::fs::gated;
 use crate::image::reference::DOCKER_HUB;
 
 /// How long a program may take: some ask the cloud.
@@ -65,21 +69,28 @@ pub(super) async fn get(name: &str, registry: &str) -> Result<Option<Credential>
     let program = format!("docker-credential-{name}");
     // Docker's own key for its hub.
     let server = if registry == DOCKER_HUB { "https://index.docker.io/v1/" } else { registry }.to_owned();
-    let conversation = tokio::task::spawn_blocking(move || converse(&program, &server, TIME_LIMIT));
+    let pass = gate::passed().await.map_err(ProgramError::Run)?;
+    let conversation = tokio::task::spawn_blocking(move || converse(&pass, &program, &server, TIME_LIMIT));
     conversation.await.unwrap_or(Err(ProgramError::GivenUp))
 }
 
 /// What a program writes to standard output that is told nothing but its arguments.
 pub(super) async fn output(program: &'static str, arguments: &'static [&'static str]) -> Result<Vec<u8>, ProgramError> {
-    let conversation = tokio::task::spawn_blocking(move || match speak(program, arguments, "", TIME_LIMIT)? {
+    let pass = gate::passed().await.map_err(ProgramError::Run)?;
+    let conversation = tokio::task::spawn_blocking(move || match speak(&pass, program, arguments, "", TIME_LIMIT)? {
         Ended { status, output, .. } if status.success() => Ok(output),
         ended => Err(ended.failure()),
     });
     conversation.await.unwrap_or(Err(ProgramError::GivenUp))
 }
 
-fn converse(program: &str, server: &str, time_limit: Duration) -> Result<Option<Credential>, ProgramError> {
-    let ended = speak(program, &["get"], &format!("{server}\n"), time_limit)?;
+fn converse(
+    pass: &Pass,
+    program: &str,
+    server: &str,
+    time_limit: Duration,
+) -> Result<Option<Credential>, ProgramError> {
+    let ended = speak(pass, program, &["get"], &format!("{server}\n"), time_limit)?;
     if !ended.status.success() {
         return match ended.failure() {
             ProgramError::Failed { said, .. } if said.contains(NOT_FOUND) => Ok(None),
@@ -109,8 +120,15 @@ impl Ended {
     }
 }
 
-fn speak(program: &str, arguments: &[&str], words: &str, time_limit: Duration) -> Result<Ended, ProgramError> {
-    let mut child = Command::new(program)
+/// Runs a program to its end. The pass keeps what it is and reads the container's.
+fn speak(
+    pass: &Pass,
+    program: &str,
+    arguments: &[&str],
+    words: &str,
+    time_limit: Duration,
+) -> Result<Ended, ProgramError> {
+    let mut child = gated::command(pass, program)
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -150,6 +168,10 @@ fn wait(child: &mut Child, time_limit: Duration) -> Result<ExitStatus, ProgramEr
         if let Some(status) = child.try_wait().map_err(ProgramError::Run)? {
             return Ok(status);
         }
+        if interrupt::requested().is_some() {
+            end(child);
+            return Err(ProgramError::GivenUp);
+        }
         if started.elapsed() > time_limit {
             end(child);
             return Err(ProgramError::TimeLimit(time_limit));
@@ -177,7 +199,7 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
         // Another test's fork may hold the script open for writing for a moment.
         loop {
-            match converse(path.to_str().unwrap(), "r.example", time_limit) {
+            match converse(&gate::pass().unwrap(), path.to_str().unwrap(), "r.example", time_limit) {
                 Err(ProgramError::Run(error)) if error.kind() == io::ErrorKind::ExecutableFileBusy => {}
                 other => return other,
             }
@@ -209,7 +231,7 @@ mod tests {
         assert!(matches!(garbled, ProgramError::Answer) && !format!("{garbled:?} {garbled}").contains("sesame"));
         let slow = answer_of("exec sleep 60", Duration::from_millis(200)).unwrap_err();
         assert!(matches!(slow, ProgramError::TimeLimit(_)));
-        let absent = converse("/nonexistent/docker-credential-x", "r", TIME_LIMIT).unwrap_err();
+        let absent = converse(&gate::pass().unwrap(), "/nonexistent/docker-credential-x", "r", TIME_LIMIT).unwrap_err();
         assert!(matches!(absent, ProgramError::Run(_)));
     }
 

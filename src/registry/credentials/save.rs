@@ -8,6 +8,7 @@ use base64::Engine;
 use serde_json::{Map, Value};
 
 use super::{CredentialsError, Variables};
+use crate::fs::gated;
 use crate::image::reference::DOCKER_HUB;
 
 /// Keeps a user and a password for a registry in `$DOCKER_CONFIG/config.json`, else in `$HOME/.docker/config.json`; what else the file
@@ -22,7 +23,7 @@ pub fn save_login(
     password: &str,
 ) -> Result<PathBuf, CredentialsError> {
     let path = place(variables).ok_or(CredentialsError::NoPlace)?;
-    let mut config = match std::fs::read(&path) {
+    let mut config = match gated::read(&path) {
         Ok(bytes) => serde_json::from_slice::<Map<String, Value>>(&bytes).map_err(|error| {
             CredentialsError::Malformed { path: path.clone(), line: error.line(), column: error.column() }
         })?,
@@ -42,7 +43,7 @@ pub fn save_login(
 
 fn place(variables: &Variables) -> Option<PathBuf> {
     if let Some(path) = variables.get("DOCKER_CONFIG").map(PathBuf::from) {
-        return Some(if path.is_file() { path } else { path.join("config.json") });
+        return Some(if gated::is_file(&path) { path } else { path.join("config.json") });
     }
     variables.get("HOME").map(|home| Path::new(home).join(".docker/config.json"))
 }
@@ -51,21 +52,17 @@ fn place(variables: &Variables) -> Option<PathBuf> {
 fn write(path: &Path, text: &str) -> Result<(), CredentialsError> {
     let error = |source| CredentialsError::Write { path: path.to_owned(), source };
     if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).map_err(error)?;
+        gated::create_dir_all(directory).map_err(error)?;
     }
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".new.{}", std::process::id()));
     let fresh = PathBuf::from(name);
-    let written = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&fresh)
+    let mut options = std::fs::OpenOptions::new();
+    let written = gated::open_with(&fresh, options.write(true).create(true).truncate(true).mode(0o600))
         .and_then(|mut file| file.write_all(text.as_bytes()))
-        .and_then(|()| std::fs::rename(&fresh, path));
+        .and_then(|()| gated::rename(&fresh, path));
     if let Err(source) = written {
-        if let Err(leftover) = std::fs::remove_file(&fresh) {
+        if let Err(leftover) = gated::remove_file(&fresh) {
             tracing::debug!(path = %fresh.display(), error = %leftover, "leave a new config behind");
         }
         return Err(error(source));

@@ -21,7 +21,8 @@ use object_store::{GetOptions, ObjectStore, RetryConfig};
 pub use error::BucketError;
 
 use crate::diag::progress::Progress;
-use crate::http::{Flow, HttpClients, Pace, USER_AGENT};
+use crate::fs::gate;
+use crate::http::{Flow, HttpClients, Pace, SetupError, USER_AGENT};
 use crate::location::{BucketLocation, BucketService};
 use clients::StoreClients;
 use tokio::sync::mpsc::Sender;
@@ -53,6 +54,8 @@ pub(super) async fn stream(
     pieces: &Sender<Bytes>,
 ) -> Result<(), BucketError> {
     let shown = location.to_string();
+    // The libraries read files of credentials whenever they want to. Nobody waits for this: buckets hold contexts.
+    let _pass = gate::passed().await.map_err(|error| BucketError::Setup(SetupError::Files(error)))?;
     let clients = HttpClients::new(USER_AGENT).map_err(BucketError::Setup)?;
     let clients = StoreClients::new(clients);
     let opened = match &location.service {

@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
-use aws_config::BehaviorVersion;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials as _, SharedCredentialsProvider};
 use object_store::CredentialProvider;
 use object_store::aws::{AmazonS3Builder, AwsCredential};
 
 use super::clients::StoreClients;
 use super::error::Said;
 use super::{BucketError, Opened, Variables, given, retries};
-use crate::http::AmazonClients;
+use crate::http::{AmazonChain, AmazonSettings, SetupError};
 use crate::location::BucketLocation;
 
 /// Where a bucket is unless something says otherwise, as for the AWS SDKs of old.
@@ -22,25 +20,23 @@ pub(super) async fn open(
     variables: &Variables,
     clients: StoreClients,
 ) -> Result<Opened, BucketError> {
-    let config = aws_config::defaults(BehaviorVersion::latest())
-        .http_client(AmazonClients::new(clients.http().clone()))
-        .load()
-        .await;
+    let settings = AmazonSettings::load(clients.http().clone(), None).await;
+    let settings = settings.map_err(|error| BucketError::Setup(SetupError::Files(error)))?;
     let shown = location.to_string();
     let credentials = |error: &(dyn std::error::Error + 'static)| BucketError::Credentials {
         location: shown.clone(),
         source: Said::of(error),
     };
     // Asked once before the first request: that there are none is no failure, buckets may be public.
-    let chain = match config.credentials_provider() {
-        Some(chain) => match chain.provide_credentials().await {
+    let chain = match settings.chain {
+        Some(chain) => match chain.credentials().await {
             Ok(_credentials) => Some(chain),
             Err(CredentialsError::CredentialsNotLoaded(_)) => None,
             Err(error) => return Err(credentials(&error)),
         },
         None => None,
     };
-    let region = config.region().map_or_else(|| DEFAULT_REGION.to_owned(), ToString::to_string);
+    let region = settings.region.unwrap_or_else(|| DEFAULT_REGION.to_owned());
     let endpoint = given(variables, &["S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]);
     // Names with dots are not covered by Amazon's certificates as part of a host name.
     let path_style = match given(variables, &["S3_FORCE_PATH_STYLE"]) {
@@ -76,14 +72,14 @@ fn hosted(endpoint: &str, bucket: &str, path_style: bool) -> String {
 
 /// The credential chain of the AWS SDK, which renews what expires.
 #[derive(Debug)]
-struct Chain(SharedCredentialsProvider);
+struct Chain(AmazonChain);
 
 #[async_trait::async_trait]
 impl CredentialProvider for Chain {
     type Credential = AwsCredential;
 
     async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
-        let found = self.0.provide_credentials().await;
+        let found = self.0.credentials().await;
         let found = found.map_err(|source| object_store::Error::Generic { store: "S3", source: Box::new(source) })?;
         Ok(Arc::new(AwsCredential {
             key_id: found.access_key_id().to_owned(),

@@ -60,7 +60,8 @@ struct Head {
 
 /// Fetches the commit that `location` names into a new repository at `place`.
 pub(super) fn fetch(access: &Access<'_>, location: &GitLocation, place: &Path) -> Result<Fetched, GitError> {
-    let fetcher = Fetcher { access, location, repository: create(place).map_err(|error| failed(location, error))? };
+    let fetcher =
+        Fetcher { access, location, repository: create(place, access.watch).map_err(|error| failed(location, error))? };
     let commit = fetcher.commit()?;
     check(location, &commit.to_string())?;
     Ok(Fetched { repository: fetcher.repository, commit })
@@ -68,7 +69,8 @@ pub(super) fn fetch(access: &Access<'_>, location: &GitLocation, place: &Path) -
 
 /// The hash of the commit that `location` names, with a new repository at `place` to ask from.
 pub(super) fn resolve(access: &Access<'_>, location: &GitLocation, place: &Path) -> Result<String, GitError> {
-    let fetcher = Fetcher { access, location, repository: create(place).map_err(|error| failed(location, error))? };
+    let fetcher =
+        Fetcher { access, location, repository: create(place, access.watch).map_err(|error| failed(location, error))? };
     let commit = match fetcher.named_commit()? {
         Some(commit) => commit,
         None => fetcher.commit()?.to_string(),
@@ -89,7 +91,8 @@ fn check(location: &GitLocation, found: &str) -> Result<(), GitError> {
 
 /// An empty repository whose settings are its own alone. The library reads those of the user and the machine when it opens one,
 /// and only lets go of them afterwards: the calls that would keep it from looking are not thread-safe (and `unsafe` for it).
-pub(super) fn create(place: &Path) -> Result<Repository, git2::Error> {
+#[expect(clippy::disallowed_methods, reason = "who watches a fetch has a pass")]
+pub(super) fn create(place: &Path, _watch: &Watch) -> Result<Repository, git2::Error> {
     let mut options = RepositoryInitOptions::new();
     options.bare(true).no_reinit(true).mkpath(true).external_template(false).initial_head("main");
     let repository = Repository::init_opts(place, &options)?;

@@ -40,9 +40,8 @@ pub(super) fn write(
 ) -> Result<(), GitError> {
     let read = fetched.repository.find_commit(fetched.commit).and_then(|commit| commit.tree());
     let tree = read.map_err(|source| fetched.unreadable("the files", source))?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = openat(rustix::fs::CWD, directory, flags, Mode::empty());
-    let opened = opened.map_err(|errno| fs::Error::new("open directory", directory, errno))?;
+    let opened = fs::gated::open_flags(directory, OFlags::RDONLY | OFlags::DIRECTORY);
+    let opened = opened.map_err(|error| fs::Error::new("open directory", directory, error))?;
     let mut writer = Writer { fetched, directory, location, submodules };
     writer.tree(&tree, opened.as_fd(), Path::new(""), 0)
 }
@@ -186,11 +185,10 @@ pub(super) fn subdirectory(files: &Path, subdir: &str, commit: &str) -> Result<P
 
 /// Gives everything below a directory, and the directory itself, one time.
 pub(super) fn set_times(directory: &Path, time: Timestamp) -> Result<(), GitError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = openat(rustix::fs::CWD, directory, flags, Mode::empty());
-    let opened = opened.map_err(|errno| fs::Error::new("open directory", directory, errno))?;
+    let opened = fs::gated::open_flags(directory, OFlags::RDONLY | OFlags::DIRECTORY);
+    let opened = opened.map_err(|error| fs::Error::new("open directory", directory, error))?;
     set_times_in(opened.as_fd(), time).map_err(|errno| fs::Error::new("set the times in", directory, errno))?;
-    let own = sys::set_modified_at(rustix::fs::CWD, directory.as_os_str(), time);
+    let own = sys::set_modified_at(&opened, OsStr::new("."), time);
     own.map_err(|errno| fs::Error::new("set the time of", directory, errno).into())
 }
 

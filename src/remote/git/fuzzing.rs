@@ -10,6 +10,7 @@ use super::fetch::{Fetched, create};
 use super::submodules::{Submodules, contains_include, resolve, setting_for};
 use super::{GitRequest, Watch, files};
 use crate::diag::progress::Progress;
+use crate::fs::gate;
 use crate::fuzzing::{Scratch, parts};
 use crate::http::RetryPolicy;
 use crate::location::GitLocation;
@@ -27,8 +28,18 @@ pub(crate) fn pack(input: &[u8]) {
     if bytes.get(8..12).is_some_and(|count| count > &CLAIMED.to_be_bytes()[..]) {
         return;
     }
+    // No submodule is fetched: there is no network here.
+    let request = GitRequest {
+        location: GitLocation::default(),
+        secrets: std::sync::Arc::new(|_| None),
+        ssh: super::SshAccess::default(),
+        limits: super::CheckoutLimits { entries: 10_000, bytes: 64 << 20, file: 16 << 20 },
+        retry: RetryPolicy::default(),
+        progress: Progress::to(std::io::sink()),
+    };
+    let watch = Watch::new(gate::pass().expect("no sandbox"), request.progress.transfer("fuzzed", None));
     let scratch = Scratch::new();
-    let repository = create(&scratch.path().join("repository")).expect("repository");
+    let repository = create(&scratch.path().join("repository"), &watch).expect("repository");
     let store = repository.odb().expect("object store");
     {
         let Ok(mut writer) = store.packwriter() else { return };
@@ -47,16 +58,6 @@ pub(crate) fn pack(input: &[u8]) {
     if listed.is_err() {
         return;
     }
-    // No submodule is fetched: there is no network here.
-    let request = GitRequest {
-        location: GitLocation::default(),
-        secrets: std::sync::Arc::new(|_| None),
-        ssh: super::SshAccess::default(),
-        limits: super::CheckoutLimits { entries: 10_000, bytes: 64 << 20, file: 16 << 20 },
-        retry: RetryPolicy::default(),
-        progress: Progress::to(std::io::sink()),
-    };
-    let watch = Watch::new(request.progress.transfer("fuzzed", None));
     let Some(commit) = commits.pop() else { return };
     let fetched = Fetched { repository, commit };
     drop(fetched.commit_time());
@@ -151,7 +152,8 @@ mod tests {
     #[test]
     fn a_recipe_becomes_a_pack() {
         let directory = tempfile::tempdir().unwrap();
-        let repository = create(&directory.path().join("repository")).unwrap();
+        let watch = Watch::new(gate::pass().unwrap(), Progress::to(std::io::sink()).transfer("packed", None));
+        let repository = create(&directory.path().join("repository"), &watch).unwrap();
         let store = repository.odb().unwrap();
         // A blob, and another as the first five bytes of it with two of its own.
         let recipe = [b"\x02\x00\x0bhello world".as_slice(), b"\x04\x00\x08\x00\x0b\x07\x90\x05\x02!!"].concat();

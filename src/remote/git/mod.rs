@@ -24,6 +24,7 @@ pub use error::GitError;
 
 use super::credentials::{Lookup, SshAccess};
 use crate::diag::progress::{Progress, Transfer};
+use crate::fs::gate::{self, Pass};
 use crate::fs::{self, Timestamp};
 use crate::http::{self, RetryPolicy};
 use crate::location::{FileTimes, GitLocation};
@@ -100,7 +101,7 @@ pub async fn resolve(request: &GitRequest, directory: &Path) -> Result<String, G
     let operation = format!("ask {} for its references", request.location);
     let commit =
         http::run(&request.retry, &operation, || attempt(request.clone(), directory.to_owned(), work_out)).await;
-    if directory.exists() {
+    if fs::gated::exists(directory) {
         fs::remove_dir_all(directory)?;
     }
     commit
@@ -118,11 +119,13 @@ async fn attempt<T: Send + 'static>(
     work: fn(&GitRequest, &Path, &Watch) -> Result<T, GitError>,
 ) -> Result<T, GitError> {
     let url = request.location.to_string();
-    if directory.exists() {
+    if fs::gated::exists(&directory) {
         fs::remove_dir_all(&directory)?;
     }
     fs::create_dir_all(&directory)?;
-    let watch = Watch::new(request.progress.transfer(format!("fetch {url}"), None));
+    // The library reads settings, authorities and known hosts, and resolves names, whenever it wants to.
+    let pass = gate::passed().await.map_err(|source| fs::Error::new("fetch into", &directory, source))?;
+    let watch = Watch::new(pass, request.progress.transfer(format!("fetch {url}"), None));
     let (sender, mut receiver) = tokio::sync::oneshot::channel();
     let worker = watch.clone();
     let started = std::thread::Builder::new().name("git".to_owned()).spawn(move || {
@@ -182,6 +185,8 @@ pub(super) struct Watch {
 }
 
 struct Shared {
+    /// Who watches a fetch keeps the library's files the container's.
+    _pass: Pass,
     started: Instant,
     /// Milliseconds after the start at which something last came.
     last: AtomicU64,
@@ -192,8 +197,9 @@ struct Shared {
 }
 
 impl Watch {
-    fn new(transfer: Transfer) -> Self {
+    fn new(pass: Pass, transfer: Transfer) -> Self {
         let shared = Shared {
+            _pass: pass,
             started: Instant::now(),
             last: AtomicU64::new(0),
             given_up: AtomicBool::new(false),

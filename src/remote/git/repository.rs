@@ -29,7 +29,7 @@ pub(super) fn tidy(fetched: &Fetched, location: &GitLocation) -> Result<(), GitE
     fs::write(path.join("HEAD"), format!("{}\n", fetched.commit))?;
     for name in ["logs", "hooks", "refs/crabwright"] {
         let leftover = path.join(name);
-        if leftover.exists() {
+        if fs::gated::exists(&leftover) {
             fs::remove_dir_all(&leftover)?;
         }
     }

@@ -70,6 +70,7 @@ use super::{
     standard_files,
 };
 use crate::diag::interrupt;
+use crate::fs::gate::{self, Shut};
 
 const ROOT: &str = "/";
 
@@ -193,6 +194,13 @@ impl OwnRoot {
     }
 }
 
+/// Opens the gate after an error, unless some of the container's own files are still out of place.
+fn open_if_back(shut: Shut) {
+    if undo::recover(Path::new(ROOT)).is_ok() {
+        shut.open();
+    }
+}
+
 /// The entries of `/` that go, or whose content does, for people.
 fn movable(held: &Held) -> Result<Vec<String>, SandboxError> {
     let entries = std::fs::read_dir("/").and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
@@ -267,14 +275,22 @@ impl Sandbox for OwnRoot {
     ) -> Result<Outcome, SandboxError> {
         let root = std::fs::canonicalize(root).map_err(SandboxError::io("resolve", root))?;
         standard_files::create_lasting_directories(&root)?;
-        // Whatever happens to this process while the directory is swapped outlives it.
-        let _hold = interrupt::hold();
         let hosts = Hosts::of(process)?;
         let mut mounts: Vec<_> = hosts.iter().filter_map(Hosts::mount).collect();
         for mount in &process.mounts {
             mounts.push(with_real_source(mount)?);
         }
-        let mut swapped = self.enter(&root)?;
+        // Until the gate is open again nothing else in this program goes by a path that would lead into the image.
+        let shut = gate::shut().map_err(SandboxError::io("exchange the files of", "/"))?;
+        // Whatever happens to this process while the directory is swapped outlives it.
+        let _hold = interrupt::hold();
+        let mut swapped = match self.enter(&root) {
+            Ok(swapped) => swapped,
+            Err(error) => {
+                open_if_back(shut);
+                return Err(error);
+            }
+        };
         hosts.iter().for_each(Hosts::write);
         let laid = swapped.lay(&mounts);
         let mut busy = BusyMounts::among(&self.mounts);
@@ -297,6 +313,10 @@ impl Sandbox for OwnRoot {
         };
         let result = laid.and_then(|()| with_script(process.script.as_ref(), run));
         let left = swapped.leave().map_err(|error| SandboxError::Leave { source: Box::new(error) });
+        match left {
+            Ok(_) => shut.open(),
+            Err(_) => open_if_back(shut),
+        }
         match (result, left) {
             (Ok(status), Ok(restamped)) => Ok(Outcome { status, restamped, busy: busy.found() }),
             (_, Err(error)) => Err(error),

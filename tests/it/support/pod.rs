@@ -71,6 +71,13 @@ impl Pod {
         let id = stdout(&mut self.command(&["run", "--detach"], arguments));
         RunningPod { id }
     }
+
+    /// Makes the container and does not start it yet.
+    #[track_caller]
+    pub(crate) fn create(&self, arguments: &[&str]) -> RunningPod {
+        let id = stdout(&mut self.command(&["create"], arguments));
+        RunningPod { id }
+    }
 }
 
 /// A pod that runs; removed when dropped.
@@ -125,7 +132,13 @@ impl RunningPod {
         run(peers().docker().args(["exec", &self.id]).args(words))
     }
 
-    /// Starts it again after its end, with the files it left.
+    /// Copies what is in a directory of this machine to a place in its own files.
+    pub(crate) fn put(&self, directory: &Path, there: &str) {
+        let from = format!("{}/.", directory.display());
+        run(peers().docker().args(["cp", &from, &format!("{}:{there}", self.id)])).success();
+    }
+
+    /// Starts it for the first time, or again after its end with the files it left.
     pub(crate) fn start_again(&self) {
         run(peers().docker().args(["start", &self.id])).success();
     }

@@ -70,7 +70,8 @@ impl FakeRegistry {
         state.counter += 1;
         let token = format!("token-{}", state.counter);
         state.tokens.insert(token.clone(), (scopes, requests));
-        respond(200, &[], &format!(r#"{{"token":"{token}","expires_in":300}}"#))
+        let life = state.habits.token_life.unwrap_or(300);
+        respond(200, &[], &format!(r#"{{"token":"{token}","expires_in":{life}}}"#))
     }
 
     pub(super) fn unauthorized(&self, method: &Method, seen: &Seen) -> Option<Response<Bytes>> {

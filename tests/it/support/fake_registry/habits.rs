@@ -6,6 +6,8 @@ use super::{Authentication, FakeRegistry};
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Habits {
     pub(crate) authentication: Authentication,
+    /// How many seconds tokens are said to live; 300 if nothing else is wanted.
+    pub(crate) token_life: Option<u32>,
     /// With the request of this number all tokens end that were given so far.
     pub(crate) tokens_end_at: Option<usize>,
     /// A mount opens an upload instead.

@@ -37,7 +37,8 @@ pub struct ClientConfig {
     /// Pulls take any certificate.
     pub skip_tls_verify_pull: bool,
     /// Registries (`host[:port]`) that the command line names as destinations, caches or images: where `insecure` and
-    /// `insecure_pull` let requests go over plain http, credentials for these go with them.
+    /// `insecure_pull` let requests go over plain http, credentials for these go with them, and a variable of the environment whose
+    /// name stands for several hosts is for these.
     pub named_registries: BTreeSet<String>,
     /// Registries (`host[:port]`) whose certificates are not checked.
     pub skip_tls_verify_registries: Vec<String>,
@@ -154,6 +155,7 @@ impl Client {
         let trust = Trust::new(&config)?;
         let keychain = Keychain::new(
             Variables::of_process(),
+            config.named_registries.clone(),
             config.credential_sources.clone(),
             config.azure_configuration.as_deref(),
             trust.others().clone(),

@@ -1,19 +1,103 @@
 //! Credentials in variables of the environment: kaniko's own, and those of a GitLab job.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use super::docker_config::canonical_host;
 use super::{Credential, Login, Variables};
 
+/// What kaniko's variables have for a registry.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Credentials, or none.
+    Login(Option<Login>),
+    /// There are some, which are as likely another host's.
+    Ambiguous {
+        /// The variable with the user.
+        variable: String,
+        /// The other host.
+        other: String,
+    },
+}
+
 /// `KANIKO_<HOST>_USER` and `KANIKO_<HOST>_PASSWORD`: the host in capitals, with `_` for `.` and `-`; then those of its parent domains.
-pub(super) fn kaniko(variables: &Variables, registry: &str) -> Option<Login> {
-    let mut domain = registry.split(':').next().unwrap_or(registry);
-    loop {
-        let host = domain.to_uppercase().replace(['.', '-'], "_");
-        let (user, password) = (format!("KANIKO_{host}_USER"), format!("KANIKO_{host}_PASSWORD"));
-        if let Some(login) = pair(variables, &user, &password) {
-            return Some(login);
-        }
-        domain = domain.split_once('.')?.1;
+/// `named` are the registries that the command line names.
+///
+/// That spelling names several hosts at once, and it is a Dockerfile that says which host is asked. So a parent domain has two
+/// labels at least; a port may follow the host (`REG_EXAMPLE_5000`), whose other ports then get nothing from the name without
+/// one; and where two hosts of different domains have one name, it is that of the host with dots, unless the command line names the
+/// other alone.
+pub(super) fn kaniko(variables: &Variables, named: &BTreeSet<String>, registry: &str) -> Found {
+    let (host, port) = split(registry);
+    let mut names = Vec::new();
+    if let Some(port) = port {
+        names.push((host, format!("{host}_{port}")));
     }
+    if port.is_none_or(|port| port == "443" || !has_ports(variables, host)) {
+        names.push((host, host.to_owned()));
+    }
+    if host.parse::<IpAddr>().is_err() {
+        let parents = std::iter::successors(Some(host), |domain| domain.split_once('.').map(|(_, parent)| parent));
+        let parents = parents.skip(1).filter(|parent| parent.contains('.'));
+        names.extend(parents.map(|parent| (parent, parent.to_owned())));
+    }
+    for (domain, name) in names {
+        let user = format!("KANIKO_{}_USER", spelled(&name));
+        let password = format!("KANIKO_{}_PASSWORD", spelled(&name));
+        if let Some(login) = pair(variables, &user, &password) {
+            return match rival(domain, named) {
+                Some(other) => Found::Ambiguous { variable: user, other },
+                None => Found::Login(Some(login)),
+            };
+        }
+    }
+    Found::Login(None)
+}
+
+/// Host and port; an IPv6 address without its brackets.
+fn split(registry: &str) -> (&str, Option<&str>) {
+    let (host, port) = match registry.rsplit_once(':') {
+        Some((host, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => (host, Some(port)),
+        _ => (registry, None),
+    };
+    (host.trim_start_matches('[').trim_end_matches(']'), port)
+}
+
+fn spelled(host: &str) -> String {
+    host.to_uppercase().replace(['.', '-', ':'], "_")
+}
+
+/// Whether some variable is for one port of the host.
+fn has_ports(variables: &Variables, host: &str) -> bool {
+    let prefix = format!("KANIKO_{}_", spelled(host));
+    variables.names().any(|name| {
+        let port = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix("_USER"));
+        port.is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+    })
+}
+
+/// The host, of somebody else's domain, that a variable for `host` is taken to mean instead.
+fn rival(host: &str, named: &BTreeSet<String>) -> Option<String> {
+    let hosts = || named.iter().map(|registry| split(registry).0);
+    let is_named =
+        hosts().any(|named| named == host || named.strip_suffix(host).is_some_and(|rest| rest.ends_with('.')));
+    let has_dashes = host.contains('-');
+    let other = match hosts().find(|other| *other != host && spelled(other) == spelled(host)) {
+        Some(other) => other.to_owned(),
+        None if has_dashes && !is_named => host.replace('-', "."),
+        None => return None,
+    };
+    let is_meant = !has_dashes && is_named;
+    let is_same_domain = is_one_domain(if has_dashes { host } else { &other });
+    (!is_meant && !is_same_domain).then_some(other)
+}
+
+/// Whether whatever a `-` of a host is read as, the host is of one domain: the `-` are in front of that.
+fn is_one_domain(host: &str) -> bool {
+    let shared: Vec<&str> = host.rsplit('.').take_while(|label| !label.contains('-')).collect();
+    // `co.uk` and the like are no domain of anybody.
+    let is_suffix = matches!(shared.as_slice(), [last, second, ..] if last.len() == 2 && second.len() <= 3);
+    shared.len() >= if is_suffix { 3 } else { 2 }
 }
 
 /// The variables that GitLab gives a job for its own registry and its dependency proxy.
@@ -52,6 +136,14 @@ mod tests {
         }
     }
 
+    /// The user that is found; `? host` where it may be meant for that.
+    fn asked(variables: &Variables, named: &[&str], registry: &str) -> Option<String> {
+        match kaniko(variables, &named.iter().map(|name| (*name).to_owned()).collect(), registry) {
+            Found::Login(login) => user(login),
+            Found::Ambiguous { other, .. } => Some(format!("? {other}")),
+        }
+    }
+
     #[test]
     fn the_host_wins_over_its_domains() {
         let variables = Variables::from([
@@ -61,13 +153,73 @@ mod tests {
             ("KANIKO_ACME_COM_PASSWORD", "2"),
             ("KANIKO_ORG_USER", "no password"),
         ]);
-        let found = |registry| user(kaniko(&variables, registry));
+        let found = |registry| asked(&variables, &[], registry);
         assert_eq!(found("reg-a.acme.com").as_deref(), Some("host:1"));
         assert_eq!(found("reg-a.acme.com:5000").as_deref(), Some("host:1"));
         assert_eq!(found("other.acme.com").as_deref(), Some("domain:2"));
         assert_eq!(found("acme.com").as_deref(), Some("domain:2"));
         assert_eq!(found("notacme.com"), None);
         assert_eq!(found("acme.org"), None);
+    }
+
+    #[test]
+    fn a_top_level_domain_is_nobodys() {
+        let variables = Variables::from([
+            ("KANIKO_COM_USER", "all"),
+            ("KANIKO_COM_PASSWORD", "1"),
+            ("KANIKO_0_0_1_USER", "no domain"),
+            ("KANIKO_0_0_1_PASSWORD", "2"),
+            ("KANIKO_LOCALHOST_USER", "here"),
+            ("KANIKO_LOCALHOST_PASSWORD", "3"),
+        ]);
+        for registry in ["evil.com", "a.evil.com", "127.0.0.1:5000", "[::1]:5000"] {
+            assert_eq!(asked(&variables, &[], registry), None, "{registry}");
+        }
+        assert_eq!(asked(&variables, &[], "localhost:5000").as_deref(), Some("here:3"), "a host of one label is one");
+    }
+
+    #[test]
+    fn a_name_is_of_the_host_with_dots() {
+        let variables = Variables::from([
+            ("KANIKO_EVIL_EXAMPLE_LOCAL_USER", "u"),
+            ("KANIKO_EVIL_EXAMPLE_LOCAL_PASSWORD", "p"),
+            ("KANIKO_REG_ACME_CO_UK_USER", "u"),
+            ("KANIKO_REG_ACME_CO_UK_PASSWORD", "p"),
+        ]);
+        for (named, registry, expected) in [
+            (&[][..], "evil.example.local", "u:p"),
+            (&[], "evil-example.local:5067", "? evil.example.local"),
+            (&[], "evil.example-local", "? evil.example.local"),
+            (&[], "x.evil-example.local", "? evil.example.local"),
+            (&[], "reg-acme.co.uk", "? reg.acme.co.uk"),
+            (&[], "reg.acme.co.uk", "u:p"),
+            // whoever runs the build names the host
+            (&["evil-example.local:5067"], "evil-example.local:5067", "u:p"),
+            (&["evil-example.local:5067"], "evil.example.local", "? evil-example.local"),
+            (&["evil-example.local", "evil.example.local"], "evil-example.local", "? evil.example.local"),
+            (&["evil-example.local", "evil.example.local"], "evil.example.local", "u:p"),
+        ] {
+            assert_eq!(asked(&variables, named, registry).as_deref(), Some(expected), "{named:?} {registry}");
+        }
+    }
+
+    #[test]
+    fn ports_that_are_told_apart_stay_apart() {
+        let variables = Variables::from([
+            ("KANIKO_R_EXAMPLE_5000_USER", "port"),
+            ("KANIKO_R_EXAMPLE_5000_PASSWORD", "1"),
+            ("KANIKO_R_EXAMPLE_USER", "host"),
+            ("KANIKO_R_EXAMPLE_PASSWORD", "2"),
+        ]);
+        for (registry, expected) in [
+            ("r.example:5000", Some("port:1")),
+            ("r.example", Some("host:2")),
+            ("r.example:443", Some("host:2")),
+            ("r.example:5001", None),
+            ("s.example:5000", None),
+        ] {
+            assert_eq!(asked(&variables, &[], registry).as_deref(), expected, "{registry}");
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod save;
 #[cfg(test)]
 mod stand_in;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -219,6 +219,10 @@ impl Variables {
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
 }
 
 impl<const N: usize> From<[(&str, &str); N]> for Variables {
@@ -282,6 +286,8 @@ type Answer = Arc<tokio::sync::Mutex<Option<Kept>>>;
 pub struct Keychain {
     files: DockerConfigs,
     variables: Variables,
+    /// Registries that the command line names.
+    named: BTreeSet<String>,
     sources: Vec<Source>,
     /// Instead of what the variables say of Azure.
     azure: Option<Identity>,
@@ -298,19 +304,20 @@ impl fmt::Debug for Keychain {
 
 impl Keychain {
     /// Docker's config in all its places, and the built-in `sources`, as `variables` describe them; for Azure as the cloud
-    /// provider's configuration `azure` does, if there is one.
+    /// provider's configuration `azure` does, if there is one. The command line names the registries `named`.
     ///
     /// # Errors
     /// A file is there, but cannot be read or understood; or `azure` is not there.
     pub fn new(
         variables: Variables,
+        named: BTreeSet<String>,
         sources: Vec<Source>,
         azure: Option<&Path>,
         http: HttpClients,
     ) -> Result<Self, CredentialsError> {
         let files = DockerConfigs::of_environment(&variables)?;
         let azure = azure.map(Identity::of_configuration).transpose().map_err(CredentialsError::AzureConfiguration)?;
-        Ok(Self { files, variables, sources, azure, http: Some(http), ..Self::default() })
+        Ok(Self { files, variables, named, sources, azure, http: Some(http), ..Self::default() })
     }
 
     /// Reads those Docker configs that are there, and asks no other source.
@@ -382,7 +389,7 @@ impl Keychain {
 
     async fn ask(&self, source: Source, registry: &str) -> Result<Option<Login>, CredentialsError> {
         let owns = match source {
-            Source::Environment => return Ok(environment::kaniko(&self.variables, registry)),
+            Source::Environment => return Ok(self.look_in_environment(registry).await),
             Source::GitLab => return Ok(environment::gitlab(&self.variables, registry)),
             Source::Google => google::owns,
             Source::Amazon => amazon::owns,
@@ -402,6 +409,27 @@ impl Keychain {
         let login = fresh.map(|fresh| fresh.login);
         *answer = Some(Kept { login: login.clone(), expires, is_missing: false });
         Ok(login)
+    }
+
+    /// kaniko's variables; what keeps some from being used is told once.
+    async fn look_in_environment(&self, registry: &str) -> Option<Login> {
+        let answer = self.answer(Source::Environment.name().to_owned(), registry);
+        let mut answer = answer.lock().await;
+        if let Some(kept) = &*answer {
+            return kept.login.clone();
+        }
+        let login = match environment::kaniko(&self.variables, &self.named, registry) {
+            environment::Found::Login(login) => login,
+            environment::Found::Ambiguous { variable, other } => {
+                tracing::warn!(
+                    "{variable} is not used for {registry}: {other} has the same variable; put the credentials of {registry} into a \
+                     Docker config or DOCKER_AUTH_CONFIG"
+                );
+                None
+            }
+        };
+        *answer = Some(Kept { login: login.clone(), expires: None, is_missing: false });
+        login
     }
 
     async fn ask_cloud(

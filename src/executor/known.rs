@@ -3,7 +3,7 @@
 //! The executor asks twice. Before a stage begins, whether a step's layer is known from its definition: such a step waits for
 //! nobody and reads nothing. And before it would carry a step out, now that the files it starts from are there, whether
 //! somebody has done just this with just these files. A known layer is unpacked only if a later step needs the files;
-//! [`StageRun::catch_up`] does that for a stage under way, [`Execution::unpack_known`] for one that is done.
+//! [`StageRun::catch_up`] does that for a stage under way; for one that is done they are laid over its files when those are first asked for.
 
 use std::path::PathBuf;
 
@@ -14,6 +14,7 @@ use crate::layer::{self, VerifyingReader};
 use crate::plan::{Action, Base, Copy, CopyFrom, MountSource, Step};
 use crate::rootfs::Tree;
 
+use super::claims::Reading;
 use super::copy::{CopyError, CopySource, KnownFiles, contents};
 use super::stage::StageRun;
 use super::stages::Execution;
@@ -54,9 +55,6 @@ pub trait KnownLayers: Sync {
     /// # Errors
     /// It cannot be had any more.
     fn file(&self, layer: &BuiltLayer) -> Result<PathBuf, KnownLayerError>;
-
-    /// Files whose digests are known.
-    fn known_files(&self) -> &KnownFiles;
 }
 
 /// What a step reads of one of its origins, given that origin's tree. `spared` is a directory that counts as not there. `None` for
@@ -97,17 +95,6 @@ impl<'e> Execution<'e> {
         self.known_layers()?.known(Position { stage, step })
     }
 
-    /// Lays the layers over a tree that was started as the stage's `FROM` says.
-    pub(super) fn unpack_known(
-        &self,
-        tree: &mut Tree,
-        stage: usize,
-        layers: &[BuiltLayer],
-    ) -> Result<(), ExecutorError> {
-        let known = layers.get(self.base_layers_of(stage)..).unwrap_or_default();
-        known.iter().try_for_each(|layer| self.lay(tree, layer))
-    }
-
     /// How many layers a stage has before its first step.
     pub(super) fn base_layers_of(&self, stage: usize) -> usize {
         match self.plan.stages[stage].base {
@@ -117,7 +104,8 @@ impl<'e> Execution<'e> {
         }
     }
 
-    fn lay(&self, tree: &mut Tree, layer: &BuiltLayer) -> Result<(), ExecutorError> {
+    /// Lays a known layer over a tree.
+    pub(super) fn lay(&self, tree: &mut Tree, layer: &BuiltLayer) -> Result<(), ExecutorError> {
         let Some(known_layers) = self.known_layers() else { return Ok(()) };
         let descriptor = &layer.blob.descriptor;
         // Whatever is wrong with it: somebody else made it.
@@ -131,7 +119,7 @@ impl<'e> Execution<'e> {
     }
 }
 
-impl StageRun<'_> {
+impl<'e> StageRun<'_, 'e> {
     /// Gives the stage a tree that holds all its layers so far.
     pub(super) fn catch_up(&mut self) -> Result<(), ExecutorError> {
         let execution = self.execution;
@@ -139,7 +127,7 @@ impl StageRun<'_> {
             Some(tree) => tree,
             None => {
                 self.unpacked = execution.base_layers_of(self.index);
-                execution.start(self.index)?
+                self.claims.start.take().ok_or(ExecutorError::NotMade)?.begin(execution)?
             }
         };
         for layer in self.layers.get(self.unpacked..).unwrap_or_default() {
@@ -169,21 +157,24 @@ impl StageRun<'_> {
 
     /// The step's layer, if somebody has made it of the files that there are now. What keeps its sources from being looked at
     /// will keep the step from being carried out, and is told then.
-    pub(super) fn find_known(&self, number: usize, step: &Step) -> Result<Option<BuiltLayer>, ExecutorError> {
+    pub(super) fn find_known(
+        &self,
+        number: usize,
+        step: &Step,
+        claims: &[Option<Reading<'e>>],
+    ) -> Result<Option<BuiltLayer>, ExecutorError> {
         let execution = self.execution;
         let Some(known_layers) = execution.known_layers().filter(|_| step.action.makes_layer()) else {
             return Ok(None);
         };
-        let trees = self.sources(&step.action)?;
+        let trees = self.sources(claims)?;
         let mut sources = Vec::new();
         for (origin, (from, tree)) in step.action.origins().into_iter().zip(&trees).enumerate() {
             let (CopyFrom::Stage(stage), Some(tree)) = (from, tree) else {
                 sources.push(None);
                 continue;
             };
-            let describe = execution.plan.stages[stage].name.as_str();
-            let source = CopySource { tree, ignore: None, reset_owner: false, describe };
-            match files_of(&step.action, origin, &source, None, known_layers.known_files()) {
+            match tree.files_of(&step.action, origin, &execution.plan.stages[stage].name) {
                 Ok(files) => sources.push(files),
                 Err(error) => {
                     tracing::debug!("{}: cannot be looked up by its files: {error}", step.text);

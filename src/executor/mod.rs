@@ -6,6 +6,7 @@
 //! images are handed to it as files through [`BaseLayers`], and what ADD takes from the network through [`RemoteSources`].
 
 pub mod caches;
+mod claims;
 pub mod copy;
 mod directories;
 #[cfg(any(test, fuzzing))]
@@ -17,6 +18,9 @@ mod run;
 mod schedule;
 mod stage;
 mod stages;
+#[cfg(test)]
+mod tests;
+mod trees;
 pub mod users;
 
 use std::path::{Path, PathBuf};
@@ -220,6 +224,9 @@ pub enum ExecutorError {
         #[source]
         cause: RootfsError,
     },
+    /// Files that a stage needs were not made. Another stage says why, unless it is a defect of the accounting.
+    #[error("files that are needed were not made; please report this as a defect")]
+    NotMade,
     /// A stage's root directory could not be prepared.
     #[error("prepare the root directory of stage {stage}")]
     Prepare {

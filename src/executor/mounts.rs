@@ -5,7 +5,6 @@
 //! of its own that is thrown away. Caches live beside the builds; secrets go from memory to the sandbox.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use crate::diag::{Phase, Step as StepLine};
 use crate::fs::FileKind;
@@ -17,6 +16,7 @@ use super::StepError;
 use super::caches::{self, CacheDirectory, Origin, SharedCaches};
 use super::stage::copy_into;
 use super::stages::Execution;
+use super::trees::{FinishedTree, OwnedTree};
 
 /// Tells programs where an SSH agent listens.
 const AGENT_VARIABLE: &str = "SSH_AUTH_SOCK";
@@ -25,31 +25,23 @@ const COPY: &str = "files";
 
 /// The mounts of a command while it runs.
 #[derive(Default)]
-pub(super) struct Prepared {
+pub(super) struct Prepared<'a> {
     /// For the sandbox.
     pub(super) mounts: Vec<sandbox::Mount>,
     /// Variables beyond those of the plan: secrets, and where an SSH agent listens.
     pub(super) environment: Vec<(String, String)>,
-    /// Directories to be removed.
-    copies: Vec<PathBuf>,
+    /// The command's own copies, which end with it.
+    copies: Vec<OwnedTree<'a>>,
     /// In use until the command has ended.
     caches: Vec<CacheDirectory>,
-    _trees: Vec<Arc<Tree>>,
 }
 
-impl Prepared {
+impl Prepared<'_> {
     /// Throws the command's copies away, and tells what became of its caches.
-    ///
-    /// # Errors
-    /// A copy cannot be removed.
-    pub(super) fn clear(self, shared: Option<&dyn SharedCaches>, succeeded: bool) -> Result<(), StepError> {
+    pub(super) fn clear(self, shared: Option<&dyn SharedCaches>, succeeded: bool) {
         if let Some(shared) = shared {
             self.caches.iter().for_each(|cache| shared.closed(&cache.path, succeeded));
         }
-        for copy in &self.copies {
-            crate::fs::remove_dir_all(copy).map_err(StepError::Cache)?;
-        }
-        Ok(())
     }
 }
 
@@ -58,23 +50,22 @@ impl Prepared {
 ///
 /// # Errors
 /// A source is missing or cannot be copied, or a secret or an agent that is required is not there.
-pub(super) fn prepare(
-    execution: &Execution<'_>,
+pub(super) fn prepare<'a>(
+    execution: &Execution<'a>,
     command: &Run,
-    sources: &[Option<Arc<Tree>>],
+    sources: &[Option<&FinishedTree<'_>>],
     enforced: bool,
     line: &StepLine,
-) -> Result<Prepared, StepError> {
+) -> Result<Prepared<'a>, StepError> {
     let mut sources = sources.iter();
     let mut prepared = Prepared::default();
     for mount in &command.mounts {
-        let tree = mount.origin().and_then(|_| sources.next()).and_then(Option::as_ref);
+        let tree = mount.origin().and_then(|_| sources.next()).copied().flatten().map(|tree| -> &Tree { tree });
         if let Some(content) = content(execution, mount, tree, enforced, line, &mut prepared)?
             && let Some(target) = &mount.target
         {
             prepared.mounts.push(sandbox::Mount { target: target.clone(), content, read_only: mount.read_only });
         }
-        prepared._trees.extend(tree.cloned());
     }
     if let Some(shared) = execution.resources.shared_caches {
         prepared.caches.iter().for_each(|cache| shared.opened(&cache.id, &cache.path));
@@ -83,13 +74,13 @@ pub(super) fn prepare(
 }
 
 /// What a mount shows; `None` if there is nothing to show.
-fn content(
-    execution: &Execution<'_>,
+fn content<'a>(
+    execution: &Execution<'a>,
     mount: &Mount,
-    tree: Option<&Arc<Tree>>,
+    tree: Option<&Tree>,
     enforced: bool,
     line: &StepLine,
-    prepared: &mut Prepared,
+    prepared: &mut Prepared<'a>,
 ) -> Result<Option<MountContent>, StepError> {
     let resources = execution.resources;
     let content = match &mount.source {
@@ -98,7 +89,7 @@ fn content(
             let in_place = mount.read_only && enforced;
             let source = match tree {
                 Some(tree) if in_place => find(tree, path)?,
-                _ => prepared.copy(execution, *from, tree.map(Arc::as_ref), path)?,
+                _ => prepared.copy(execution, *from, tree, path)?,
             };
             MountContent::Bind { source }
         }
@@ -107,7 +98,7 @@ fn content(
             line.working();
             let mut fill = |staging: &Path| match content {
                 Some((from, path)) => {
-                    let copied = copy(execution, *from, tree.map(Arc::as_ref), path, &staging.join(COPY))?;
+                    let copied = copy(execution, *from, tree, path, &staging.join(COPY))?.path().join(COPY);
                     match crate::fs::gated::is_dir(&copied) {
                         true => Ok(copied),
                         false => Err(StepError::CacheContent { path: path.clone() }),
@@ -161,25 +152,26 @@ fn content(
     Ok(Some(content))
 }
 
-impl Prepared {
+impl<'a> Prepared<'a> {
     fn copy(
         &mut self,
-        execution: &Execution<'_>,
+        execution: &Execution<'a>,
         from: CopyFrom,
         tree: Option<&Tree>,
         path: &str,
     ) -> Result<PathBuf, StepError> {
-        let copied = copy(execution, from, tree, path, &execution.tree_path())?;
-        self.copies.extend(copied.parent().map(Path::to_owned));
-        Ok(copied)
+        let copied = execution.own(copy(execution, from, tree, path, &execution.tree_path())?);
+        let source = copied.path().join(COPY);
+        self.copies.push(copied);
+        Ok(source)
     }
 
-    fn copy_of(&mut self, execution: &Execution<'_>, tree: &Tree) -> Result<PathBuf, StepError> {
+    fn copy_of(&mut self, execution: &Execution<'a>, tree: &Tree) -> Result<PathBuf, StepError> {
         let _phase = execution.resources.progress.phase(Phase::Copy);
-        let path = execution.tree_path();
-        tree.copy_to(&path).map_err(StepError::Rootfs)?;
-        self.copies.push(path.clone());
-        Ok(path)
+        let copied = execution.own(tree.copy_to(execution.tree_path()).map_err(StepError::Rootfs)?);
+        let source = copied.path().to_owned();
+        self.copies.push(copied);
+        Ok(source)
     }
 }
 
@@ -192,14 +184,14 @@ fn find(tree: &Tree, path: &str) -> Result<PathBuf, StepError> {
     }
 }
 
-/// Copies a file or a directory as COPY would, and gives the copy, alone in the new `directory`.
+/// Copies a file or a directory as COPY would. The copy, called [`COPY`], is alone in the new tree at `directory`.
 fn copy(
     execution: &Execution<'_>,
     from: CopyFrom,
     tree: Option<&Tree>,
     path: &str,
     directory: &Path,
-) -> Result<PathBuf, StepError> {
+) -> Result<Tree, StepError> {
     let _phase = execution.resources.progress.phase(Phase::Copy);
     let mut apart = Tree::create(directory).map_err(StepError::Rootfs)?;
     let attributes = directory_attributes(execution, from, tree, path)?;
@@ -215,7 +207,7 @@ fn copy(
         ..Copy::default()
     };
     copy_into(execution, &step, tree, &mut apart)?;
-    Ok(directory.join(COPY))
+    Ok(apart)
 }
 
 /// Those of the source if it is a directory; root's where it is one of a build context.

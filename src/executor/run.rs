@@ -20,7 +20,7 @@ use super::users::{Owner, resolve_user};
 pub(super) fn run(
     tree: &mut Tree,
     command: &Run,
-    prepared: &Prepared,
+    prepared: &Prepared<'_>,
     sandbox: &mut dyn Sandbox,
     stop: &Stop,
     line: &Step,

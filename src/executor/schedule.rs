@@ -24,7 +24,7 @@ struct State<E> {
     stages: Vec<Progress>,
     /// Numbers of places that nobody has.
     places: Vec<usize>,
-    error: Option<E>,
+    errors: Vec<E>,
     /// A thread panicked: nobody may wait for its stage.
     broken: bool,
 }
@@ -96,7 +96,7 @@ impl<E> Board<E> {
 
 impl<E> State<E> {
     fn is_given_up(&self) -> bool {
-        self.error.is_some() || self.broken
+        !self.errors.is_empty() || self.broken
     }
 }
 
@@ -124,18 +124,17 @@ impl<E> Drop for Leaving<'_, E> {
 /// Calls `work` for every stage with its number and its place, of which there are `places`; the caller's thread does its share. `bases[stage]` is the stage that must be done before it, one with a lower number. `failed` is called once all can
 /// see that an error has been returned.
 ///
-/// # Errors
-/// The first error of `work`. No stage is begun after it, and those under way are waited for.
+/// Gives the errors of `work` in their order. No stage is begun after the first, and those under way are waited for.
 pub(super) fn run<E: Send>(
     bases: &[Option<usize>],
     places: usize,
     work: impl Fn(usize, &mut Place, &Board<E>) -> Result<(), E> + Sync,
     failed: impl Fn() + Sync,
-) -> Result<(), E> {
+) -> Vec<E> {
     let places = places.max(1);
     let stages = vec![Progress::Open; bases.len()];
     // The lowest number is given first.
-    let state = State { stages, places: (0..places).rev().collect(), error: None, broken: false };
+    let state = State { stages, places: (0..places).rev().collect(), errors: Vec::new(), broken: false };
     let board = Board { state: Mutex::new(state), changed: Condvar::new() };
     let worker = || {
         while let Some((stage, mut place)) = board.next(bases) {
@@ -145,7 +144,7 @@ pub(super) fn run<E: Send>(
             match done {
                 Ok(()) => board.lock().stages[stage] = Progress::Done,
                 Err(error) => {
-                    board.lock().error.get_or_insert(error);
+                    board.lock().errors.push(error);
                     failed();
                 }
             }
@@ -163,8 +162,7 @@ pub(super) fn run<E: Send>(
         }
         worker();
     });
-    let state = board.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-    state.error.map_or(Ok(()), Err)
+    board.state.into_inner().unwrap_or_else(PoisonError::into_inner).errors
 }
 
 #[cfg(test)]
@@ -189,7 +187,7 @@ mod tests {
             },
             || {},
         );
-        assert_eq!((done, order.into_inner().unwrap()), (Ok(()), vec![0, 1, 2, 3]));
+        assert_eq!((done, order.into_inner().unwrap()), (vec![], vec![0, 1, 2, 3]));
     }
 
     #[test]
@@ -209,7 +207,7 @@ mod tests {
             },
             || {},
         );
-        assert_eq!(done, Ok(()));
+        assert_eq!(done, vec![]);
     }
 
     #[test]
@@ -233,7 +231,7 @@ mod tests {
             },
             || {},
         );
-        assert_eq!(done, Ok(()));
+        assert_eq!(done, vec![]);
     }
 
     #[test]
@@ -254,7 +252,7 @@ mod tests {
             },
             || _ = failures.fetch_add(1, Ordering::Relaxed),
         );
-        assert_eq!((result, begun.into_inner(), failures.into_inner()), (Err(0), 2, 1));
+        assert_eq!((result, begun.into_inner(), failures.into_inner()), (vec![0], 2, 1));
     }
 
     proptest! {
@@ -280,7 +278,7 @@ mod tests {
                 done.lock().unwrap()[stage] += 1;
                 if base_done && others_done { Ok(()) } else { Err(stage) }
             }, || {});
-            prop_assert_eq!(result, Ok(()));
+            prop_assert_eq!(result, Vec::<usize>::new());
             prop_assert!(done.into_inner().unwrap().into_iter().all(|times| times == 1));
         }
     }

@@ -10,30 +10,42 @@ use crate::plan::{Action, Base, Copy, CopyFrom, RemoteSource, Run, Step};
 use crate::rootfs::Tree;
 use crate::snapshot;
 
+use super::claims::{Claims, Reading};
 use super::copy::{CopySource, Fetched, copy};
 use super::schedule::{Board, Place};
 use super::stages::Execution;
+use super::trees::{FinishedTree, OwnedTree};
 use super::users::{Owner, resolve_user};
 use super::{BaseLayers, BuiltLayer, ExecutorError, FetchedFiles, LayerObserver, Need, StepError, mounts, run};
 
 /// A stage under way.
-pub(super) struct StageRun<'e> {
+pub(super) struct StageRun<'p, 'e> {
     pub(super) execution: &'e Execution<'e>,
     pub(super) index: usize,
+    /// What it needs of its files.
+    need: Need,
+    pub(super) claims: Claims<'e>,
     /// Says which of the sandboxes is this stage's.
-    place: &'e mut Place,
+    place: &'p mut Place,
     pub(super) layers: Vec<BuiltLayer>,
     /// Present once something needed the files.
-    pub(super) tree: Option<Tree>,
+    pub(super) tree: Option<OwnedTree<'e>>,
     /// How many of the layers are in the tree.
     pub(super) unpacked: usize,
     /// How many of the layers the observer knows of.
     announced: usize,
 }
 
-impl<'e> StageRun<'e> {
-    pub(super) fn new(execution: &'e Execution<'e>, index: usize, place: &'e mut Place) -> Self {
-        Self { execution, index, place, layers: Vec::new(), tree: None, unpacked: 0, announced: 0 }
+impl<'p, 'e> StageRun<'p, 'e> {
+    /// `need` says what it needs of its files.
+    pub(super) fn new(
+        execution: &'e Execution<'e>,
+        index: usize,
+        need: Need,
+        claims: Claims<'e>,
+        place: &'p mut Place,
+    ) -> Self {
+        Self { execution, index, need, claims, place, layers: Vec::new(), tree: None, unpacked: 0, announced: 0 }
     }
 
     /// Runs the stage to its end, or until nobody wants it any more.
@@ -52,7 +64,9 @@ impl<'e> StageRun<'e> {
         let total = stage.steps.len() + 1;
         let last_change = stage.steps.iter().rposition(|step| step.action.makes_layer());
         progress.step(&stage.name, 1, total, &stage.from_text).done();
-        for (number, step) in stage.steps.iter().enumerate() {
+        // Those of a step end with it.
+        let claims = std::mem::take(&mut self.claims.steps);
+        for (number, (step, claims)) in stage.steps.iter().zip(claims).enumerate() {
             if board.is_given_up() {
                 return Ok(());
             }
@@ -62,7 +76,7 @@ impl<'e> StageRun<'e> {
                 line().cached();
                 continue;
             }
-            let needs_tree = step.action.makes_layer() && execution.need(self.index) > Need::Nothing;
+            let needs_tree = step.action.makes_layer() && self.need > Need::Nothing;
             // A step that is not known may be found by what it reads. Until that is there the time would pass anyway.
             let waits = || !step.action.needs().all(|needed| board.is_done(needed));
             if needs_tree && self.tree.is_none() && (execution.known_layers().is_none() || waits()) {
@@ -72,7 +86,7 @@ impl<'e> StageRun<'e> {
                 return Ok(());
             }
             let mut line = line();
-            if let Some(layer) = self.find_known(number, step)? {
+            if let Some(layer) = self.find_known(number, step, &claims)? {
                 self.layers.push(layer);
                 line.cached();
             } else {
@@ -86,7 +100,8 @@ impl<'e> StageRun<'e> {
                 if needs_tree {
                     self.catch_up()?;
                 }
-                match self.step(step, execution.resources.single_snapshot && Some(number) != last_change, &line) {
+                let deferred = execution.resources.single_snapshot && Some(number) != last_change;
+                match self.step(step, &claims, deferred, &line) {
                     Ok(()) => line.done(),
                     Err(_) if board.is_given_up() => {
                         line.canceled();
@@ -97,17 +112,16 @@ impl<'e> StageRun<'e> {
                 self.keep_known(number, step);
                 self.announce();
             }
-            for needed in step.action.needs() {
-                execution.release(needed)?;
-            }
         }
-        if self.tree.is_some() && execution.is_used(self.index) {
+        if self.tree.is_some() && self.claims.is_claimed() {
             self.catch_up()?;
         }
-        if let Base::Stage(parent) = stage.base {
-            execution.release(parent)?;
+        match self.tree {
+            Some(tree) => self.claims.leave_tree(tree),
+            None => self.claims.leave_layers(&self.layers[execution.base_layers_of(self.index)..]),
         }
-        execution.finish(self.index, self.layers, self.tree)
+        execution.finish(self.index, self.layers);
+        Ok(())
     }
 
     /// Tells of the layers that are there by now, if they are the image's. Not before a step has made one: those of the base
@@ -129,8 +143,14 @@ impl<'e> StageRun<'e> {
     }
 
     /// Runs a step. What a `deferred` one changed becomes part of a later step's layer.
-    fn step(&mut self, step: &Step, deferred: bool, line: &StepLine) -> Result<(), ExecutorError> {
-        let sources = self.sources(&step.action)?;
+    fn step(
+        &mut self,
+        step: &Step,
+        claims: &[Option<Reading<'e>>],
+        deferred: bool,
+        line: &StepLine,
+    ) -> Result<(), ExecutorError> {
+        let sources = self.sources(claims)?;
         self.act(&step.action, &sources, deferred, line).map_err(|cause| ExecutorError::Step {
             text: step.text.clone(),
             source_file: Arc::clone(&step.source),
@@ -139,20 +159,18 @@ impl<'e> StageRun<'e> {
         })
     }
 
-    /// The trees that the step takes files from, one for each of its origins; none for a build context.
-    pub(super) fn sources(&self, action: &Action) -> Result<Vec<Option<Arc<Tree>>>, ExecutorError> {
-        let tree = |from| match from {
-            CopyFrom::Context | CopyFrom::Directory(_) => Ok(None),
-            CopyFrom::Stage(stage) => self.execution.files(stage).map(Some),
-            CopyFrom::Image(image) => self.execution.image_files(image).map(Some),
-        };
-        action.origins().into_iter().map(tree).collect()
+    /// The trees that a step takes files from, one for each of its origins; none for a build context.
+    pub(super) fn sources<'c>(
+        &self,
+        claims: &'c [Option<Reading<'e>>],
+    ) -> Result<Vec<Option<&'c FinishedTree<'e>>>, ExecutorError> {
+        claims.iter().map(|claim| claim.as_ref().map(|claim| claim.tree(self.execution)).transpose()).collect()
     }
 
     fn act(
         &mut self,
         action: &Action,
-        sources: &[Option<Arc<Tree>>],
+        sources: &[Option<&FinishedTree<'_>>],
         deferred: bool,
         line: &StepLine,
     ) -> Result<(), StepError> {
@@ -167,7 +185,7 @@ impl<'e> StageRun<'e> {
             }
             Action::Copy(step) => {
                 let _phase = progress.phase(Phase::Copy);
-                let source = sources.iter().flatten().next().map(Arc::as_ref);
+                let source = sources.iter().flatten().next().map(|tree| -> &Tree { tree });
                 // A layer of several steps is not apart from the files it lies on.
                 if step.link && !self.execution.resources.single_snapshot {
                     return self.copy_linked(step, source);
@@ -180,7 +198,12 @@ impl<'e> StageRun<'e> {
         if deferred { Ok(()) } else { self.commit() }
     }
 
-    fn command(&mut self, command: &Run, sources: &[Option<Arc<Tree>>], line: &StepLine) -> Result<(), StepError> {
+    fn command(
+        &mut self,
+        command: &Run,
+        sources: &[Option<&FinishedTree<'_>>],
+        line: &StepLine,
+    ) -> Result<(), StepError> {
         let execution = self.execution;
         let resources = execution.resources;
         let number = self.place.number().checked_rem(resources.sandboxes.len()).ok_or(StepError::NoSandbox)?;
@@ -189,21 +212,19 @@ impl<'e> StageRun<'e> {
         let running = resources.progress.phase(Phase::Run);
         let result = run::run(self.tree()?, command, &prepared, sandbox.as_mut(), &execution.stop, line);
         drop(running);
-        let cleared = prepared.clear(resources.shared_caches, result.is_ok());
-        result.and(cleared)
+        prepared.clear(resources.shared_caches, result.is_ok());
+        result
     }
 
     /// Copies into an empty root directory, makes that a layer, and lays it over the stage's files if somebody needs them.
     fn copy_linked(&mut self, step: &Copy, source: Option<&Tree>) -> Result<(), StepError> {
-        let path = self.execution.tree_path();
-        let mut apart = Tree::create(&path).map_err(StepError::Rootfs)?;
-        copy_into(self.execution, step, source, &mut apart)?;
+        let execution = self.execution;
+        let mut apart = execution.own(Tree::create(execution.tree_path()).map_err(StepError::Rootfs)?);
+        copy_into(execution, step, source, &mut apart)?;
         let layer = self.write_layer(&mut apart)?;
         if let Some(tree) = &mut self.tree {
             overlay(tree, &layer)?;
         }
-        self.execution.resources.progress.disk_use(&path, 0);
-        self.execution.resources.removals.start(&path).map_err(|error| StepError::Rootfs(error.into()))?;
         self.keep(layer);
         Ok(())
     }
@@ -245,7 +266,7 @@ impl<'e> StageRun<'e> {
     }
 
     fn tree(&mut self) -> Result<&mut Tree, StepError> {
-        self.tree.as_mut().ok_or(StepError::NoRoot)
+        self.tree.as_deref_mut().ok_or(StepError::NoRoot)
     }
 }
 

@@ -1,125 +1,79 @@
-//! The build's stages beside each other, and the files they share: trees of finished stages and of images.
-//!
-//! A stage owns its tree while it runs; once it is done the tree is only read, by every stage that needs it at once. A base
-//! is unpacked when a step first needs its files, and a tree goes as soon as nobody needs it any more.
+//! The build's stages beside each other, and how their trees are made: empty, of the layers of an image, or as a copy.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::context::Context;
 use crate::diag::{Phase, with_causes};
 use crate::fs::{Arrived, ArrivingFile, ReadAt};
 use crate::image::LayerDescriptor;
 use crate::layer;
-use crate::plan::{Base, CopyFrom, Plan, Stage};
+use crate::plan::{CopyFrom, Plan, Stage};
 use crate::rootfs::{RootfsError, Tree};
 use crate::sandbox::Stop;
 
+use super::claims::{Claims, claims};
+use super::schedule::{self, Board, Place};
 use super::stage::StageRun;
+use super::trees::OwnedTree;
 use super::users::DATABASES;
-use super::{BuiltLayer, ExecutorError, KnownLayers, Need, Position, Resources, needs, schedule};
+use super::{BuiltLayer, ExecutorError, Need, Position, Resources, needs};
 
 /// Runs every stage of `plan` and gives the target's layers, the base's included, lowest first.
 ///
 /// # Errors
 /// The first thing that goes wrong, with the step it went wrong in.
 pub fn execute(plan: &Plan, resources: &Resources<'_>) -> Result<Vec<BuiltLayer>, ExecutorError> {
-    let uses: Vec<Vec<usize>> = (0..plan.stages.len()).map(|stage| uses(plan, stage, resources.known_layers)).collect();
-    let uses = |stage: usize| uses.iter().flatten().filter(|needed| **needed == stage).count();
+    let is_carried_out = |position: Position| {
+        resources.known_layers.is_none_or(|known| known.is_needed(position.stage) && known.known(position).is_none())
+    };
+    let needs = needs(plan, resources.single_snapshot, &is_carried_out);
     let execution = Execution {
         plan,
         resources,
-        stage_needs: needs(plan, resources.single_snapshot, &|position| {
-            resources
-                .known_layers
-                .is_none_or(|known| known.is_needed(position.stage) && known.known(position).is_none())
-        }),
-        stages: (0..plan.stages.len())
-            .map(|stage| Finished { uses: AtomicUsize::new(uses(stage)), ..Finished::default() })
-            .collect(),
-        images: plan.images.iter().map(|_| Mutex::default()).collect(),
+        layers: plan.stages.iter().map(|_| OnceLock::new()).collect(),
         trees_made: AtomicUsize::new(0),
         layers_made: AtomicUsize::new(0),
         stop: Stop::new().map_err(ExecutorError::Stop)?,
     };
+    let claims = claims(plan, &needs, &is_carried_out);
+    let claims: Vec<Mutex<Option<Claims<'_>>>> = claims.into_iter().map(|claims| Mutex::new(Some(claims))).collect();
     let bases: Vec<Option<usize>> = plan.stages.iter().map(Stage::parent).collect();
-    let work = |stage, place: &mut _, board: &_| StageRun::new(&execution, stage, place).run(board);
-    schedule::run(&bases, resources.parallel, work, || execution.stop.ask())?;
-    Ok(execution.layers(plan.target))
-}
-
-/// The stages whose files a stage may need, once for each time it does.
-fn uses(plan: &Plan, number: usize, known: Option<&dyn KnownLayers>) -> Vec<usize> {
-    if known.is_some_and(|known| !known.is_needed(number)) {
-        return Vec::new();
+    let work = |stage: usize, place: &mut Place, board: &Board<ExecutorError>| {
+        let claims = claims[stage].lock().unwrap_or_else(PoisonError::into_inner).take();
+        let claims = claims.ok_or(ExecutorError::NotMade)?;
+        StageRun::new(&execution, stage, needs[stage], claims, place).run(board)
+    };
+    let errors = schedule::run(&bases, resources.parallel, work, || execution.stop.ask());
+    // That a tree could not be made is missed by others than the one that knows why.
+    match errors.into_iter().min_by_key(|error| matches!(error, ExecutorError::NotMade)) {
+        Some(error) => Err(error),
+        None => Ok(execution.layers(plan.target)),
     }
-    let stage = &plan.stages[number];
-    let is_known = |step| known.is_some_and(|known| known.known(Position { stage: number, step }).is_some());
-    let steps = stage.steps.iter().enumerate().filter(|(step, _)| !is_known(*step));
-    stage.parent().into_iter().chain(steps.flat_map(|(_, step)| step.action.needs())).collect()
-}
-
-/// What a stage leaves to those that need it.
-#[derive(Default)]
-struct Finished {
-    /// How many steps and stages still need it.
-    uses: AtomicUsize,
-    layers: Mutex<Vec<BuiltLayer>>,
-    /// Present once something needed the files.
-    tree: Mutex<Option<Arc<Tree>>>,
 }
 
 /// What the threads share.
 pub(super) struct Execution<'a> {
     pub(super) plan: &'a Plan,
     pub(super) resources: &'a Resources<'a>,
-    stage_needs: Vec<Need>,
-    stages: Vec<Finished>,
-    /// Trees of images that a `COPY --from` reads.
-    images: Vec<Mutex<Option<Arc<Tree>>>>,
+    /// Those of the stages that are done, the base's included.
+    layers: Vec<OnceLock<Vec<BuiltLayer>>>,
     trees_made: AtomicUsize,
     layers_made: AtomicUsize,
     /// For commands of other stages, once one has failed.
     pub(super) stop: Stop,
 }
 
-impl Execution<'_> {
+impl<'a> Execution<'a> {
     /// The layers of a stage that is done.
     pub(super) fn layers(&self, stage: usize) -> Vec<BuiltLayer> {
-        lock(&self.stages[stage].layers).clone()
+        self.layers[stage].get().cloned().unwrap_or_default()
     }
 
-    /// Takes what a stage made; its files are kept if somebody will need them.
-    pub(super) fn finish(
-        &self,
-        stage: usize,
-        layers: Vec<BuiltLayer>,
-        tree: Option<Tree>,
-    ) -> Result<(), ExecutorError> {
-        let finished = &self.stages[stage];
-        *lock(&finished.layers) = layers;
-        *lock(&finished.tree) = tree.map(Arc::new);
-        if finished.uses.load(Ordering::Acquire) == 0 { self.discard(stage) } else { Ok(()) }
-    }
-
-    /// Whether somebody will need the files of a stage that is done.
-    pub(super) fn is_used(&self, stage: usize) -> bool {
-        self.stages[stage].uses.load(Ordering::Acquire) > 0
-    }
-
-    /// The files of a stage that is done: for reading.
-    pub(super) fn files(&self, stage: usize) -> Result<Arc<Tree>, ExecutorError> {
-        let mut slot = lock(&self.stages[stage].tree);
-        if let Some(tree) = &*slot {
-            return Ok(Arc::clone(tree));
-        }
-        // Nothing in the stage made a file: it has those of its base, and of layers that were known.
-        let mut tree = self.start(stage)?;
-        self.unpack_known(&mut tree, stage, &self.layers(stage))?;
-        let tree = Arc::new(tree);
-        *slot = Some(Arc::clone(&tree));
-        Ok(tree)
+    /// Takes the layers of a stage, which is done with them.
+    pub(super) fn finish(&self, stage: usize, layers: Vec<BuiltLayer>) {
+        self.layers[stage].get_or_init(|| layers);
     }
 
     /// The build context, or a named one.
@@ -130,60 +84,36 @@ impl Execution<'_> {
         }
     }
 
-    /// The files of an image: for reading.
-    pub(super) fn image_files(&self, image: usize) -> Result<Arc<Tree>, ExecutorError> {
-        let mut slot = lock(&self.images[image]);
-        if let Some(tree) = &*slot {
-            return Ok(Arc::clone(tree));
-        }
-        let tree = Arc::new(self.unpack(image, Need::Content)?);
-        *slot = Some(Arc::clone(&tree));
-        Ok(tree)
+    /// Gives a tree its owner.
+    pub(super) fn own(&self, tree: Tree) -> OwnedTree<'a> {
+        OwnedTree::new(tree, self.resources.removals, &self.resources.progress)
     }
 
-    /// A tree of its own for a stage, as its `FROM` says.
-    pub(super) fn start(&self, stage: usize) -> Result<Tree, ExecutorError> {
-        let need = self.need(stage);
-        let stage = &self.plan.stages[stage];
-        match stage.base {
-            Base::Scratch => Tree::create(self.tree_path()).map_err(|cause| prepare(stage, cause)),
-            Base::Image(image) => self.unpack(image, need),
-            Base::Stage(parent) => {
-                let tree = self.files(parent)?;
-                if self.stages[parent].uses.load(Ordering::Acquire) == 1 {
-                    // Nobody else needs the parent's files: they are taken over instead of copied.
-                    drop(tree);
-                    let mut slot = lock(&self.stages[parent].tree);
-                    match slot.take().map(Arc::try_unwrap) {
-                        Some(Ok(tree)) => return Ok(tree),
-                        Some(Err(shared)) => *slot = Some(shared),
-                        None => {}
-                    }
-                }
-                let tree = self.files(parent)?;
-                let _phase = self.resources.progress.phase(Phase::Unpack);
-                let tree = tree.copy_to(self.tree_path()).map_err(|cause| prepare(stage, cause))?;
-                self.resources.progress.disk_use(tree.path(), tree.index().content_size());
-                Ok(tree)
-            }
-        }
+    /// An empty tree. `stage` is for messages.
+    pub(super) fn empty_tree(&self, stage: &str) -> Result<OwnedTree<'a>, ExecutorError> {
+        Ok(self.own(Tree::create(self.tree_path()).map_err(|cause| prepare(stage, cause))?))
     }
 
-    /// What a stage and all that build on it need of its files.
-    pub(super) fn need(&self, stage: usize) -> Need {
-        self.stage_needs[stage]
+    /// A tree for `stage`, with the files of another one's.
+    pub(super) fn copy_tree(&self, tree: &Tree, stage: &str) -> Result<OwnedTree<'a>, ExecutorError> {
+        let progress = &self.resources.progress;
+        let _phase = progress.phase(Phase::Unpack);
+        let copy = self.own(tree.copy_to(self.tree_path()).map_err(|cause| prepare(stage, cause))?);
+        progress.disk_use(copy.path(), copy.index().content_size());
+        Ok(copy)
     }
 
-    fn unpack(&self, index: usize, need: Need) -> Result<Tree, ExecutorError> {
+    /// A tree with the files of an image, as far as they are needed.
+    pub(super) fn unpack(&self, index: usize, need: Need) -> Result<OwnedTree<'a>, ExecutorError> {
         let name = self.plan.images[index].reference.to_string();
-        let failed = |cause| ExecutorError::Prepare { stage: name.clone(), cause };
+        let failed = |cause| prepare(&name, cause);
         if need < Need::Content {
             let skeleton =
                 self.with_layers(index, need, || Tree::create_skeleton(self.tree_path(), DATABASES).map_err(failed))?;
             let mut left_out = DATABASES.iter().map(|database| skeleton.is_left_out(Path::new(database)));
             if left_out.try_fold(false, |any, this| this.map(|this| any || this)).map_err(failed)? {
                 // Somewhere else, behind a link: that is too rare to find out before.
-                self.resources.removals.start(skeleton.path()).map_err(|cause| failed(cause.into()))?;
+                drop(skeleton);
             } else {
                 return Ok(skeleton);
             }
@@ -198,15 +128,12 @@ impl Execution<'_> {
         index: usize,
         need: Need,
         create: impl Fn() -> Result<Tree, ExecutorError>,
-    ) -> Result<Tree, ExecutorError> {
+    ) -> Result<OwnedTree<'a>, ExecutorError> {
         loop {
-            let mut tree = create()?;
+            let mut tree = self.own(create()?);
             if self.apply_layers(index, need, &mut tree)? {
                 return Ok(tree);
             }
-            let image = self.plan.images[index].reference.to_string();
-            let started = self.resources.removals.start(tree.path());
-            started.map_err(|cause| ExecutorError::Prepare { stage: image, cause: cause.into() })?;
         }
     }
 
@@ -261,23 +188,6 @@ impl Execution<'_> {
         let number = self.layers_made.fetch_add(1, Ordering::Relaxed);
         self.resources.directory.join(format!("layer-{number}"))
     }
-
-    /// One use of a stage is over.
-    pub(super) fn release(&self, stage: usize) -> Result<(), ExecutorError> {
-        let before = self.stages[stage].uses.fetch_sub(1, Ordering::AcqRel);
-        if before == 1 { self.discard(stage) } else { Ok(()) }
-    }
-
-    fn discard(&self, stage: usize) -> Result<(), ExecutorError> {
-        match lock(&self.stages[stage].tree).take() {
-            Some(tree) => {
-                self.resources.progress.disk_use(tree.path(), 0);
-                let started = self.resources.removals.start(tree.path());
-                started.map_err(|cause| prepare(&self.plan.stages[stage], cause.into()))
-            }
-            None => Ok(()),
-        }
-    }
 }
 
 fn unpack_layer(
@@ -302,10 +212,6 @@ fn unpack_layer(
     Ok(())
 }
 
-fn prepare(stage: &Stage, cause: RootfsError) -> ExecutorError {
-    ExecutorError::Prepare { stage: stage.name.clone(), cause }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn prepare(stage: &str, cause: RootfsError) -> ExecutorError {
+    ExecutorError::Prepare { stage: stage.to_owned(), cause }
 }

@@ -26,7 +26,7 @@ pub use files::{
     create, create_dir_all, metadata, open, read, read_to_string, remove_file, rename, symlink_metadata, write,
     write_atomic,
 };
-pub use removals::Removals;
+pub use removals::{OwnedDirectory, Removals};
 pub use remove::{remove_at, remove_dir_all};
 pub use root::Root;
 pub use status::{FileKind, Status, Timestamp};

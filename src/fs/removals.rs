@@ -2,7 +2,7 @@
 //!
 //! What a stage leaves is of no more use to anybody, and on a large base its removal takes as long as several steps.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -16,11 +16,16 @@ pub struct Removals {
 }
 
 impl Removals {
+    /// Makes the directory at `path` end with the value that is returned.
+    pub fn own(&self, path: impl Into<PathBuf>) -> OwnedDirectory<'_> {
+        OwnedDirectory { path: path.into(), removals: self }
+    }
+
     /// Starts to remove a directory tree, as [`super::remove_dir_all`] does it. What goes wrong later is logged.
     ///
     /// # Errors
     /// The directory above it cannot be opened, or, where no thread can be started, something in it cannot be removed.
-    pub fn start(&self, path: &Path) -> Result<(), Error> {
+    fn start(&self, path: &Path) -> Result<(), Error> {
         let removal = Removal::new(path)?;
         match thread::Builder::new().name("remove".to_owned()).spawn(move || removal.run()) {
             Ok(thread) => self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread),
@@ -30,6 +35,28 @@ impl Removals {
             }
         }
         Ok(())
+    }
+}
+
+/// A directory with one owner. Dropping it starts the removal of the directory; what goes wrong then is logged.
+#[derive(Debug)]
+pub struct OwnedDirectory<'a> {
+    path: PathBuf,
+    removals: &'a Removals,
+}
+
+impl OwnedDirectory<'_> {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for OwnedDirectory<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.removals.start(&self.path) {
+            tracing::warn!("left behind: {error}");
+        }
     }
 }
 
@@ -61,5 +88,18 @@ mod tests {
         assert!(removals.start(&directory.path().join("none/a")).is_err());
         drop(removals);
         assert_eq!(std::fs::read_dir(directory.path()).expect("list").count(), 0);
+    }
+
+    #[test]
+    fn a_directory_ends_with_its_owner() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let removals = Removals::default();
+        let path = directory.path().join("a");
+        std::fs::create_dir_all(path.join("b")).expect("directories");
+        let owned = removals.own(&path);
+        assert!(owned.path().join("b").exists());
+        drop(owned);
+        drop(removals);
+        assert!(!path.exists());
     }
 }

@@ -15,15 +15,15 @@ use super::{Surroundings, positions};
 /// Reads what the steps of a plan do.
 pub(super) struct Reader<'a> {
     around: &'a Surroundings<'a>,
-    /// The digests that were found on the way.
-    known: &'a KnownFiles,
+    /// Digests of files of the contexts, which are there for the whole build.
+    known: KnownFiles,
     /// Those of sources that can be had.
     versions: Vec<(RemoteSource, Version)>,
 }
 
 impl<'a> Reader<'a> {
     /// Asks for the versions of everything on the network, side by side.
-    pub(super) fn new(around: &'a Surroundings<'a>, known: &'a KnownFiles) -> Self {
+    pub(super) fn new(around: &'a Surroundings<'a>) -> Self {
         let mut sources: Vec<RemoteSource> = Vec::new();
         for (_, step) in positions(around.plan) {
             if let Action::Copy(copy) = &step.action {
@@ -39,12 +39,12 @@ impl<'a> Reader<'a> {
                 None
             }
         });
-        Self { around, known, versions: versions.collect() }
+        Self { around, known: KnownFiles::default(), versions: versions.collect() }
     }
 
     /// What a step reads; nothing where that cannot be told, because the step itself will fail.
     pub(super) fn inputs(&self, position: Position) -> Option<Inputs> {
-        let Self { around, known, .. } = *self;
+        let Self { around, known, .. } = self;
         let step = &around.plan.stages[position.stage].steps[position.step];
         let unknown = |error: &(dyn std::error::Error + 'static)| {
             tracing::debug!("cache: {}: it has no key: {}", step.text, with_causes(error));

@@ -22,7 +22,6 @@ use crate::cache::{
 };
 use crate::context::Context;
 use crate::diag::{interrupt, with_causes};
-use crate::executor::copy::KnownFiles;
 use crate::executor::{BuiltLayer, KnownLayerError, KnownLayers, Position};
 use crate::image::{Blob, BlobSource, Digest, Platform, Reference};
 use crate::plan::{Action, Plan, Step};
@@ -79,7 +78,6 @@ pub(super) struct StepCache<'a> {
     in_image: BTreeSet<usize>,
     record: Record,
     last: Option<Record>,
-    files: KnownFiles,
     state: Mutex<State>,
     writer: Writer,
     /// Whether the cache's troubles have been told of.
@@ -115,9 +113,8 @@ impl<'a> StepCache<'a> {
         let clock = Clock { lifetime: request.lifetime, now: around.now };
         let cache = LayerCache::new(around.client.clone(), request.place.clone(), clock);
         let format = around.format.clone();
-        let files = KnownFiles::default();
         let mut inputs = HashMap::new();
-        let reader = Reader::new(&around, &files);
+        let reader = Reader::new(&around);
         let definitions = definitions(plan, &format, &mut |stage, step| {
             let position = Position { stage, step };
             let read = reader.inputs(position)?;
@@ -144,7 +141,6 @@ impl<'a> StepCache<'a> {
             definitions,
             in_image,
             record,
-            files,
         };
         cache.look_up();
         cache.choose();
@@ -480,10 +476,6 @@ impl KnownLayers for StepCache<'_> {
             BlobSource::File(path) if !here => Ok(path.clone()),
             _ => Ok(self.around.runtime.block_on(self.cache.file(descriptor, self.around.store))?),
         }
-    }
-
-    fn known_files(&self) -> &KnownFiles {
-        &self.files
     }
 }
 

@@ -1,0 +1,337 @@
+//! Whole plans in one process: files and layers are real, commands are not. Stages start from scratch, RUN writes what it
+//! is told, and the cache is a table.
+
+mod graphs;
+mod trees;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use crate::cache::Files;
+use crate::context::{Context, IgnoreMatcher};
+use crate::diag::progress::Progress;
+use crate::dockerfile::ast::Source;
+use crate::fs::{Arrival, Removals};
+use crate::image::{BaseImage, BlobSource, Digest};
+use crate::layer::LayerOptions;
+use crate::plan::{self, Base, ImageError, ImageRequest, Images, Plan, RemoteSource};
+use crate::sandbox::{MountContent, Outcome, Process, Sandbox, SandboxError, Status, Stream};
+use crate::secret::Secrets;
+use crate::snapshot::IgnoredPaths;
+
+use super::{
+    AgentError, BaseLayers, BuiltLayer, ExecutorError, FetchError, FetchedFiles, KnownLayerError, KnownLayers,
+    Position, RemoteSources, Resources, SshAgents, execute,
+};
+
+/// Builds Dockerfiles whose bases are other stages or scratch.
+struct Bench {
+    directory: tempfile::TempDir,
+    context: Context,
+    builds: Mutex<usize>,
+}
+
+/// A plan, and what a build of it left.
+struct Build {
+    plan: Plan,
+    cache: Cache,
+    result: Result<Vec<Digest>, ExecutorError>,
+    /// Root directories that are still there at its end.
+    left: Vec<String>,
+}
+
+/// What builds have left, and which of it the next one may have.
+#[derive(Default)]
+struct Cache {
+    /// By stage and step: what is known of their definitions.
+    known: BTreeMap<Position, BuiltLayer>,
+    needed: Vec<bool>,
+    /// By instruction, the layers below and what is read: what can be found by content.
+    by_content: Mutex<HashMap<Content, BuiltLayer>>,
+    contents: Mutex<BTreeMap<Position, Content>>,
+    texts: BTreeMap<Position, String>,
+    made: Mutex<BTreeMap<Position, BuiltLayer>>,
+    /// The layers that were unpacked, once for each time.
+    unpacked: Mutex<Vec<Digest>>,
+    /// The root directories that there were when a step had been carried out.
+    roots: Mutex<BTreeMap<Position, Vec<String>>>,
+    trees: PathBuf,
+}
+
+type Content = (String, Vec<Digest>, Vec<Option<Files>>);
+
+impl Bench {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("context");
+        std::fs::create_dir(&root).unwrap();
+        for name in ["a", "b", "c"] {
+            std::fs::write(root.join(name), name).unwrap();
+        }
+        let context = Context { root, ignore: IgnoreMatcher::default(), description: "context".to_owned() };
+        Self { directory, context, builds: Mutex::new(0) }
+    }
+
+    /// Builds without a cache.
+    fn build(&self, dockerfile: &str, parallel: usize) -> Build {
+        self.build_with(dockerfile, parallel, Cache::default())
+    }
+
+    /// Builds with what is in a cache. It is told of what is made.
+    fn build_with(&self, dockerfile: &str, parallel: usize, cache: Cache) -> Build {
+        let plan = planned(dockerfile);
+        let number = {
+            let mut builds = self.builds.lock().unwrap();
+            *builds += 1;
+            *builds
+        };
+        let directory = self.directory.path().join(format!("build-{number}"));
+        let trees = directory.join("trees");
+        std::fs::create_dir_all(&trees).unwrap();
+        let needed = needed(&plan, &cache.known);
+        let positions = plan.stages.iter().enumerate().flat_map(|(stage, planned)| {
+            let steps = planned.steps.iter().enumerate();
+            steps.map(move |(step, planned)| (Position { stage, step }, planned.text.clone()))
+        });
+        let cache = Cache { needed, texts: positions.collect(), trees: trees.clone(), ..cache };
+        let removals = Removals::default();
+        let nothing = Nothing;
+        let sandboxes = (0..parallel).map(|_| Mutex::new(Box::new(Writer) as Box<dyn Sandbox>)).collect();
+        let resources = Resources {
+            context: &self.context,
+            named_contexts: &[],
+            base_layers: &nothing,
+            known_layers: Some(&cache),
+            layer_observer: None,
+            remote_sources: &nothing,
+            secrets: &Secrets::default(),
+            ssh_agents: &nothing,
+            caches: directory.join("caches"),
+            shared_caches: None,
+            sandboxes,
+            parallel,
+            directory: directory.clone(),
+            trees: trees.clone(),
+            ignored_paths: IgnoredPaths::default(),
+            removals: &removals,
+            layers: LayerOptions { clamp_mtime: Some(0), threads: 1, ..LayerOptions::default() },
+            single_snapshot: false,
+            progress: Progress::to(std::io::sink()),
+        };
+        let result = execute(&plan, &resources);
+        let result = result.map(|layers| layers.into_iter().map(|layer| layer.diff_id).collect());
+        drop(resources);
+        drop(removals);
+        Build { plan, cache, result, left: names(&trees) }
+    }
+}
+
+impl Build {
+    #[track_caller]
+    fn layers(&self) -> &[Digest] {
+        self.result.as_ref().expect("it succeeds")
+    }
+
+    fn position(&self, stage: &str, step: usize) -> Position {
+        let stage = self.plan.stages.iter().position(|planned| planned.name == stage).expect("a stage of that name");
+        Position { stage, step }
+    }
+
+    /// The layer that a step made.
+    fn made(&self, stage: &str, step: usize) -> BuiltLayer {
+        self.cache.made.lock().unwrap()[&self.position(stage, step)].clone()
+    }
+
+    /// A cache that knows the layers of these steps from their definitions.
+    fn knowing(&self, is_known: impl Fn(Position, &str) -> bool) -> Cache {
+        let made = self.cache.made.lock().unwrap();
+        let known = made.iter().filter(|(position, _)| is_known(**position, &self.plan.stages[position.stage].name));
+        Cache {
+            known: known.map(|(position, layer)| (*position, layer.clone())).collect(),
+            by_content: Mutex::new(self.cache.by_content.lock().unwrap().clone()),
+            ..Cache::default()
+        }
+    }
+
+    /// How often a layer was unpacked.
+    fn unpacked(&self, layer: &BuiltLayer) -> usize {
+        self.cache.unpacked.lock().unwrap().iter().filter(|unpacked| **unpacked == layer.diff_id).count()
+    }
+}
+
+fn planned(dockerfile: &str) -> Plan {
+    let source = Source { name: "Dockerfile".into(), text: dockerfile.into() };
+    let parsed = crate::dockerfile::parse(source).expect("it parses");
+    plan::plan(&parsed, &plan::Options::of_platform("linux/amd64"), &mut Nothing).expect("it can be planned")
+}
+
+/// The stages that a build has to look at, as the builder's cache chooses them.
+fn needed(plan: &Plan, known: &BTreeMap<Position, BuiltLayer>) -> Vec<bool> {
+    let mut needed = vec![false; plan.stages.len()];
+    needed[plan.target] = true;
+    for (number, stage) in plan.stages.iter().enumerate().rev().filter(|(number, _)| *number <= plan.target) {
+        if !needed[number] {
+            continue;
+        }
+        if let Base::Stage(parent) = stage.base {
+            needed[parent] = true;
+        }
+        for (step, planned) in stage.steps.iter().enumerate() {
+            if !known.contains_key(&Position { stage: number, step }) {
+                planned.action.needs().for_each(|source| needed[source] = true);
+            }
+        }
+    }
+    needed
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+impl KnownLayers for Cache {
+    fn is_needed(&self, stage: usize) -> bool {
+        self.needed[stage]
+    }
+
+    fn known(&self, position: Position) -> Option<BuiltLayer> {
+        self.known.get(&position).cloned()
+    }
+
+    fn find(&self, position: Position, below: &[Digest], sources: Vec<Option<Files>>) -> Option<BuiltLayer> {
+        let content = (self.texts[&position].clone(), below.to_vec(), sources);
+        self.contents.lock().unwrap().insert(position, content.clone());
+        self.by_content.lock().unwrap().get(&content).cloned()
+    }
+
+    fn keep(&self, position: Position, layer: &BuiltLayer) {
+        let content = self.contents.lock().unwrap()[&position].clone();
+        self.by_content.lock().unwrap().insert(content, layer.clone());
+        self.made.lock().unwrap().insert(position, layer.clone());
+        self.roots.lock().unwrap().insert(position, names(&self.trees));
+    }
+
+    fn explain(&self, _: Position) -> Option<String> {
+        None
+    }
+
+    fn file(&self, layer: &BuiltLayer) -> Result<PathBuf, KnownLayerError> {
+        self.unpacked.lock().unwrap().push(layer.diff_id.clone());
+        match &layer.blob.source {
+            BlobSource::File(path) => Ok(path.clone()),
+            _ => Err("the layer is no file".into()),
+        }
+    }
+}
+
+/// There is nothing outside of a bench.
+struct Nothing;
+
+impl Images for Nothing {
+    fn resolve(&mut self, requests: &[ImageRequest]) -> Vec<Result<BaseImage, ImageError>> {
+        requests.iter().map(|request| Err(format!("{}: not found", request.reference).into())).collect()
+    }
+}
+
+impl BaseLayers for Nothing {
+    fn file(&self, _: &BaseImage, _: usize) -> Result<PathBuf, ImageError> {
+        Err("there are no images".into())
+    }
+
+    fn arrival(&self, _: &BaseImage, _: usize) -> Result<Arc<Arrival>, ImageError> {
+        Err("there are no images".into())
+    }
+
+    fn source(&self, _: &BaseImage, _: usize) -> BlobSource {
+        BlobSource::Bytes(Vec::new())
+    }
+}
+
+impl RemoteSources for Nothing {
+    fn fetch(&self, _: &RemoteSource) -> Result<FetchedFiles, FetchError> {
+        Err("there is no network".into())
+    }
+}
+
+impl SshAgents for Nothing {
+    fn socket(&self, _: &str) -> Result<Option<PathBuf>, AgentError> {
+        Ok(None)
+    }
+}
+
+/// Knows two commands. `write FILE TEXT` writes to a file in place and gives it a fixed time; `list FILE` writes there what
+/// it sees: names and contents of all files of the root and of the mounts.
+struct Writer;
+
+impl Sandbox for Writer {
+    fn run(
+        &mut self,
+        root: &Path,
+        process: &Process,
+        _: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<Outcome, SandboxError> {
+        let words: Vec<&str> = process.arguments.iter().map(String::as_str).collect();
+        let (file, text) = match words.as_slice() {
+            ["write", file, text] => (*file, (*text).to_owned()),
+            ["list", file] => {
+                let mut seen = String::new();
+                list(root, &mut seen);
+                for mount in &process.mounts {
+                    let MountContent::Bind { source } = &mount.content else { panic!("not among the tests") };
+                    seen.push_str("mounted\n");
+                    list(source, &mut seen);
+                }
+                (*file, seen)
+            }
+            other => panic!("no such command: {other:?}"),
+        };
+        let path = root.join(file.trim_start_matches('/'));
+        std::fs::write(&path, text).unwrap();
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+        Ok(Outcome { status: Status::Exited(0), restamped: Vec::new(), busy: Vec::new() })
+    }
+
+    fn name(&self) -> &'static str {
+        "writer"
+    }
+
+    fn is_concurrent(&self) -> bool {
+        true
+    }
+
+    fn enforces_read_only(&self) -> bool {
+        true
+    }
+
+    fn supports_offline(&self) -> bool {
+        true
+    }
+
+    fn sets_host_name(&self) -> bool {
+        true
+    }
+
+    fn obstacle(&self, _: &str, _: bool) -> Option<&'static str> {
+        None
+    }
+}
+
+fn list(directory: &Path, seen: &mut String) {
+    for name in names(directory) {
+        let path = directory.join(&name);
+        seen.push_str(&name);
+        seen.push('\n');
+        match path.is_dir() {
+            true => {
+                list(&path, seen);
+                seen.push_str("..\n");
+            }
+            false => seen.push_str(&std::fs::read_to_string(&path).unwrap()),
+        }
+    }
+}

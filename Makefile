@@ -7,6 +7,7 @@
 # make instructions    what finding changes costs, counted under callgrind
 # make archives    the reader of archives against those of others, ARCHIVES random ones
 # make faults  every system call of own-root's exchange made to fail, and the executor killed at it, in containers (an hour)
+# make graphs  GRAPHS random Dockerfiles of many stages, each built in several ways in both sandboxes: one image for each
 # make fuzz    arbitrary input to all that reads bytes of others, FUZZ_SECONDS for each target (nightly Rust)
 # make fuzz-smoke    the same in a minute for all of them together, as CI does it
 # make deny    licences, sources, versions and advisories of all crates (installs cargo-deny)
@@ -26,13 +27,14 @@ BUSYBOX ?= $(firstword $(wildcard /bin/busybox /usr/bin/busybox))
 EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 1700000000)
 
 ARCHIVES ?= 50000
+GRAPHS ?= 300
 FUZZ_SECONDS ?= 600
 # The targets to run, of src/fuzzing.rs; all of them without a name.
 FUZZ_TARGETS ?=
 # Two at a time, they take a minute on two processors. They begin at the same place: a change is judged by what it changes.
 SMOKE_SECONDS ?= 5
 
-.PHONY: all build demo image image-debug executor-tree shell-tree test peers bench growth instructions archives fuzz fuzz-smoke deny faults fmt lint clean-peers
+.PHONY: all build demo image image-debug executor-tree shell-tree test peers bench growth instructions graphs archives fuzz fuzz-smoke deny faults fmt lint clean-peers
 all: build
 
 build:
@@ -98,6 +100,9 @@ bench: build
 
 growth: build
 	benches/growth.sh $(BINARY)
+
+graphs: peers image-debug
+	CRABWRIGHT_GRAPHS=$(GRAPHS) $(CARGO) test --locked --test it graphs:: -- --nocapture --test-threads=2
 
 instructions:
 	benches/instructions.sh $$($(CARGO) build --locked --release --bench growth --message-format json \

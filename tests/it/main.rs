@@ -23,6 +23,7 @@ mod everyday;
 mod exchanged_root;
 mod floors;
 mod git_ssh;
+mod graphs;
 mod kaniko_contract;
 mod layers;
 mod lint;

@@ -15,7 +15,7 @@ use super::copy::{CopySource, Fetched, copy};
 use super::schedule::{Board, Place};
 use super::stages::Execution;
 use super::trees::{FinishedTree, OwnedTree};
-use super::users::{Owner, resolve_user};
+use super::users::resolve_directory_owner;
 use super::{BaseLayers, BuiltLayer, ExecutorError, FetchedFiles, LayerObserver, Need, StepError, mounts, run};
 
 /// A stage under way.
@@ -180,8 +180,8 @@ impl<'p, 'e> StageRun<'p, 'e> {
             Action::Workdir(workdir) => {
                 let _phase = progress.phase(Phase::Copy);
                 let tree = self.tree()?;
-                let user = resolve_user(tree, &workdir.user).map_err(StepError::User)?;
-                run::working_directory(tree, &workdir.path, Owner { uid: user.uid, gid: user.gid })?;
+                let owner = resolve_directory_owner(tree, &workdir.user).map_err(StepError::User)?;
+                run::working_directory(tree, &workdir.path, owner)?;
             }
             Action::Copy(step) => {
                 let _phase = progress.phase(Phase::Copy);

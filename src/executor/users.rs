@@ -1,8 +1,8 @@
 //! Who a name in a Dockerfile is: `USER`, `--chown` and the owner of a `WORKDIR`, looked up in the image's own
 //! `/etc/passwd` and `/etc/group`, never in this machine's.
 //!
-//! A process must run as somebody: for RUN an unknown name is an error. An owner may be nobody: for `--chown` an unknown
-//! user is root and an unknown group the user's own, whatever the documentation says (BuildKit does so).
+//! A process must run as somebody: for RUN an unknown name is an error. For the owner of a file it is none: for `--chown` and
+//! WORKDIR an unknown user is root and an unknown group the user's own, whatever the documentation says (BuildKit does so).
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -84,34 +84,45 @@ pub struct Owner {
 /// A name the image does not know, an id out of range, or databases that cannot be read.
 pub fn resolve_user(tree: &Tree, user: &str) -> Result<Ids, UserError> {
     let (user, group) = split(user);
-    let user = if user.is_empty() { "0" } else { user };
-    let wanted = number(user);
-    let entry = find(tree, ACCOUNTS, |line| Account::parse(line).filter(|entry| entry.is(user, wanted)))?;
-    let (uid, own_gid, home, name) = match (entry, wanted) {
-        (Some(entry), _) => (entry.uid, entry.gid, entry.home, Some(entry.name)),
-        (None, Some(uid)) => (uid, 0, Vec::new(), None),
-        (None, None) => return Err(UserError::UnknownUser { name: user.to_owned() }),
+    let Some(Account { name, uid, gid: own_gid, home }) = account(tree, user)? else {
+        return Err(UserError::UnknownUser { name: user.to_owned() });
     };
     let mut groups = Vec::new();
     let gid = match group.filter(|group| !group.is_empty()) {
         Some(group) => group_id(tree, group)?.ok_or_else(|| UserError::UnknownGroup { name: group.to_owned() })?,
         None => {
-            if let Some(name) = &name {
+            if !name.is_empty() {
                 find(tree, GROUPS, |line| {
-                    groups.extend(Group::parse(line).filter(|group| group.has(name)).map(|group| group.gid));
+                    groups.extend(Group::parse(line).filter(|group| group.has(&name)).map(|group| group.gid));
                     None::<()>
                 })?;
             }
             own_gid
         }
     };
-    if let Some(id) = [uid, gid].into_iter().find(|id| *id > MAX_ID) {
-        return Err(UserError::OutOfRange { id });
-    }
+    require_range(uid, gid)?;
     groups.retain(|member| *member != gid);
     groups.insert(0, gid);
     let home = if home.is_empty() { "/".to_owned() } else { String::from_utf8_lossy(&home).into_owned() };
     Ok(Ids { uid, gid, groups, home })
+}
+
+/// Finds whom the directories of a `WORKDIR` belong to under `USER user[:group]`: whom a process would run as. An unknown user
+/// is 0, an unknown group the user's own.
+///
+/// # Errors
+/// A name while the tree is still empty, an id out of range, or databases that cannot be read.
+pub fn resolve_directory_owner(tree: &Tree, user: &str) -> Result<Owner, UserError> {
+    refuse_names_on_scratch(tree, user)?;
+    let (user, group) = split(user);
+    let own = account(tree, user)?.map_or_else(Owner::default, |account| Owner { uid: account.uid, gid: account.gid });
+    let gid = match group.filter(|group| !group.is_empty()) {
+        Some(group) => group_id(tree, group)?,
+        None => None,
+    };
+    let owner = Owner { gid: gid.unwrap_or(own.gid), ..own };
+    require_range(owner.uid, owner.gid)?;
+    Ok(owner)
 }
 
 /// Finds whom `--chown=user[:group]` gives files to. A user without a group brings their own: the one in `/etc/passwd` for
@@ -120,13 +131,8 @@ pub fn resolve_user(tree: &Tree, user: &str) -> Result<Ids, UserError> {
 /// # Errors
 /// A name while the tree is still empty, or databases that cannot be read.
 pub fn resolve_owner(tree: &Tree, owner: &str) -> Result<Owner, UserError> {
+    refuse_names_on_scratch(tree, owner)?;
     let (user, group) = split(owner);
-    let name = [Some(user), group].into_iter().flatten().find(|part| !part.is_empty() && number(part).is_none());
-    if let Some(name) = name.filter(|_| tree.index().is_empty())
-        && tree.list(Path::new(""))?.is_empty()
-    {
-        return Err(UserError::NameOnScratch { name: name.to_owned() });
-    }
     let own = match number(user) {
         Some(id) => Owner { uid: id, gid: id },
         None => {
@@ -139,6 +145,31 @@ pub fn resolve_owner(tree: &Tree, owner: &str) -> Result<Owner, UserError> {
         None => None,
     };
     Ok(Owner { gid: gid.unwrap_or(own.gid), ..own })
+}
+
+fn require_range(uid: u32, gid: u32) -> Result<(), UserError> {
+    match [uid, gid].into_iter().find(|id| *id > MAX_ID) {
+        Some(id) => Err(UserError::OutOfRange { id }),
+        None => Ok(()),
+    }
+}
+
+fn refuse_names_on_scratch(tree: &Tree, owner: &str) -> Result<(), UserError> {
+    let (user, group) = split(owner);
+    let name = [Some(user), group].into_iter().flatten().find(|part| !part.is_empty() && number(part).is_none());
+    match name.filter(|_| tree.index().is_empty()) {
+        Some(name) if tree.list(Path::new(""))?.is_empty() => Err(UserError::NameOnScratch { name: name.to_owned() }),
+        _ => Ok(()),
+    }
+}
+
+/// Who `user` of `USER` is, root if it is empty; none for a name that the image does not know. Of a number that it does not
+/// know, the name is empty and the group 0.
+fn account(tree: &Tree, user: &str) -> Result<Option<Account>, UserError> {
+    let user = if user.is_empty() { "0" } else { user };
+    let wanted = number(user);
+    let entry = find(tree, ACCOUNTS, |line| Account::parse(line).filter(|entry| entry.is(user, wanted)))?;
+    Ok(entry.or(wanted.map(|uid| Account { name: Vec::new(), uid, gid: 0, home: Vec::new() })))
 }
 
 fn split(user: &str) -> (&str, Option<&str>) {
@@ -294,6 +325,31 @@ mod tests {
         ] {
             assert_eq!(resolve_owner(&tree, owner).expect(owner), Owner { uid, gid }, "{owner}");
         }
+    }
+
+    /// What BuildKit makes of these, tried with `WORKDIR` under each; a number it does not know is its own group there.
+    #[test]
+    fn directories_belong_to_whom_a_process_would_run_as_or_to_root() {
+        let (_directory, tree) = tree(true);
+        for (user, uid, gid) in [
+            ("app", 1000, 100),
+            ("1000", 1000, 100),
+            ("app:daemon", 1000, 1),
+            ("4321", 4321, 0),
+            ("4321:8765", 4321, 8765),
+            ("", 0, 0),
+            ("nosuch", 0, 0),
+            ("nosuch:nosuch", 0, 0),
+            ("nosuch:staff", 0, 50),
+            ("nosuch:77", 0, 77),
+            ("app:nosuch", 1000, 100),
+            ("broken", 0, 0),
+        ] {
+            assert_eq!(resolve_directory_owner(&tree, user).expect(user), Owner { uid, gid }, "{user}");
+        }
+        assert!(resolve_directory_owner(&tree, "4294967295").is_err());
+        std::fs::remove_file(tree.path().join("etc/passwd")).expect("removed");
+        assert_eq!(resolve_directory_owner(&tree, "app").expect("without a database"), Owner::default());
     }
 
     #[test]

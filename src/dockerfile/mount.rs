@@ -17,7 +17,7 @@ use crate::diag::suggest;
 use super::ast::{Span, Word};
 use super::expand::has_variable;
 
-pub use meaning::{MountKind, MountOwner, MountSpec, Sharing};
+pub use meaning::{CACHE_MODE, MountKind, MountOwner, MountSpec, Sharing};
 
 /// One `--mount`, its keys checked, its values as written.
 #[derive(Debug, Clone, PartialEq, Eq)]

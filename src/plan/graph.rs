@@ -15,6 +15,7 @@ use crate::dockerfile::ast::{Dockerfile, Instruction, Kind, Source, Span, Word};
 use crate::dockerfile::expand;
 use crate::image::{BaseImage, Platform, Reference};
 
+use super::caches;
 use super::contexts::{self, NamedSource};
 use super::environment::{Environment, platform_arguments};
 use super::stage::State;
@@ -160,7 +161,8 @@ impl<'a> Planner<'a> {
         renumber(&mut stages, &positions);
         let used: Vec<&str> = stages.iter().flat_map(|(_, names)| names.iter().map(String::as_str)).collect();
         let warnings = self.unused_arguments(&used);
-        let stages = stages.into_iter().map(|(stage, _)| stage).collect();
+        let mut stages: Vec<Stage> = stages.into_iter().map(|(stage, _)| stage).collect();
+        caches::tell_apart(&mut stages, &self.images);
         let source_date_epoch = self.source_date_epoch;
         Ok(Plan { stages, images: self.images, target: positions[&target], warnings, source_date_epoch })
     }

@@ -4,6 +4,7 @@
 //! configuration and history written. It needs the base images' configurations for that, and nothing else of them; they
 //! come through [`Images`], so that the plan itself knows no registry.
 
+mod caches;
 mod contexts;
 mod environment;
 mod epoch;

@@ -55,7 +55,7 @@ pub enum MountSource {
     },
     /// A directory that outlives the build.
     Cache {
-        /// Its name, the namespace included.
+        /// What builds know it by: its name with the namespace, and what else tells it from other caches.
         id: String,
         /// Who may use it at the same time.
         sharing: Sharing,

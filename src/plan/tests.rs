@@ -457,7 +457,8 @@ fn mounts_have_their_final_words() {
         .iter()
         .filter_map(|mount| if let MountSource::Cache { id, .. } = &mount.source { Some(id.as_str()) } else { None })
         .collect();
-    assert_eq!(caches, ["ns/c/x", "ns/i"]);
+    assert_eq!(caches[0], "ns/c/x");
+    assert!(caches[1].starts_with("ns/i (mode=0700,from=tools@"), "{}", caches[1]);
     assert_eq!(
         mounts.iter().map(|mount| mount.read_only).collect::<Vec<_>>(),
         [true, false, true, false, false, true, true, false, true, true]
@@ -465,6 +466,54 @@ fn mounts_have_their_final_words() {
     assert!(history(&plan).iter().all(|entry| !entry.contains("mount")), "{:?}", history(&plan));
     let missing = plan.missing(&|_| false, &|_| false);
     assert!(missing.is_empty(), "neither is required: {missing:?}");
+}
+
+/// The names of the caches of a plan, in order.
+fn caches(text: &str) -> Vec<String> {
+    let plan = planned(text);
+    let actions = plan.stages.iter().flat_map(|stage| &stage.steps).map(|step| &step.action);
+    let runs = actions.filter_map(|action| if let Action::Run(run) = action { Some(run) } else { None });
+    let sources = runs.flat_map(|run| &run.mounts).map(|mount| &mount.source);
+    sources
+        .filter_map(|source| if let MountSource::Cache { id, .. } = source { Some(id.clone()) } else { None })
+        .collect()
+}
+
+#[test]
+fn caches_of_one_id_are_told_apart_by_owner_mode_and_origin() {
+    let mounts = |words: &[&str]| {
+        let run = |words: &&str| format!("RUN --mount=type=cache,id=c,target=/c{words} true\n");
+        let runs: String = words.iter().map(run).collect();
+        caches(&format!("FROM base AS seed\nRUN make seed\nFROM base AS other\nFROM base\n{runs}"))
+    };
+    // What is said and would be so anyway makes no difference, nor who may use it at a time.
+    let same = mounts(&["", ",uid=0,gid=0,mode=0755", ",ro", ",sharing=locked", ",mode=755"]);
+    assert_eq!(same, ["c"; 5]);
+    let owners = mounts(&[",uid=1000", ",gid=1000", ",uid=1000,gid=1000", ",mode=0700"]);
+    assert_eq!(owners, ["c (uid=1000)", "c (gid=1000)", "c (uid=1000,gid=1000)", "c (mode=0700)"]);
+    let words = [",from=seed", ",from=seed,source=/a", ",from=other", ",from=base", ",from=seed,uid=1"];
+    let origins = mounts(&words);
+    let distinct: std::collections::BTreeSet<&String> = origins.iter().chain(&same).chain(&owners).collect();
+    assert_eq!(distinct.len(), words.len() + 5, "{origins:?}");
+    assert_eq!(origins, mounts(&words));
+}
+
+/// A build without a layer cache makes another layer of the same instruction each time: its caches stay what they are.
+#[test]
+fn a_stage_that_fills_a_cache_is_known_by_its_instructions() {
+    let filled = |seed: &str| {
+        let text = format!(
+            "FROM base AS lower\n{seed}\nFROM lower AS seed\nRUN make\nFROM base\nRUN --mount=type=cache,from=seed,target=/c true\n"
+        );
+        caches(&text).remove(0)
+    };
+    let one = filled("ARG V=1\nRUN echo $V");
+    assert_eq!(one, filled("ARG V=1\nRUN echo $V"));
+    for other in
+        ["ARG V=2\nRUN echo $V", "ARG V=1\nRUN echo  $V", "COPY a b", "RUN --mount=from=triggering,target=/t true"]
+    {
+        assert_ne!(filled(other), one, "{other}");
+    }
 }
 
 #[test]

@@ -253,6 +253,28 @@ async fn what_is_imported_goes_before_files_of_an_image() {
     bench.build_elsewhere(&["--build-arg=TURN=1"]).says("mounts   1 imported");
 }
 
+/// Mounts that have nothing but their id in common, here and by way of the repository.
+#[tokio::test(flavor = "multi_thread")]
+async fn caches_of_one_id_are_kept_apart_by_owner_mode_and_origin() {
+    let traits = ["", ",uid=1000", ",gid=1000", ",mode=0700", ",from=seed,source=/seeds", ",from=seed,source=/more"];
+    let runs = traits.iter().enumerate().map(|(number, traits)| {
+        format!(
+            "RUN --mount=type=cache,id=one,target=/c{traits} \\
+             if test $TURN = 0; then test -z \"$(ls /c | grep mine)\" && echo x > /c/mine-{number}; \\
+             else test \"$(ls /c | grep mine)\" = mine-{number}; fi\n"
+        )
+    });
+    let runs: String = runs.collect();
+    let dockerfile = format!(
+        "FROM {{base}} AS seed\nRUN mkdir /seeds /more && touch /seeds/seed\nFROM {{base}}\nARG TURN=0\n{runs}"
+    );
+    let bench = Bench::new(Store::Registry, &dockerfile).await;
+    bench.build(&[]).says("6 exported");
+    bench.build(&["--build-arg=TURN=1"]);
+    bench.build_elsewhere(&["--build-arg=TURN=1"]).says("6 imported");
+    assert_eq!(bench.place.tags().len(), traits.len());
+}
+
 fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::encode_all(bytes, 1).unwrap()
 }

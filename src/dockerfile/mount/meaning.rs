@@ -67,6 +67,9 @@ pub enum MountKind {
     },
 }
 
+/// Permission bits of a new cache unless `mode` says otherwise.
+pub const CACHE_MODE: u32 = 0o755;
+
 /// Whose a mount is, and what others may do with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MountOwner {
@@ -123,7 +126,7 @@ impl MountFlag {
         let id = self.text(MountKey::Id).filter(|id| !id.is_empty()).map(str::to_owned);
         let from = self.from().cloned();
         let kind = match kind {
-            "cache" => MountKind::Cache { id, sharing: self.sharing()?, from, source, owner: self.owner(0o755)? },
+            "cache" => MountKind::Cache { id, sharing: self.sharing()?, from, source, owner: self.owner(CACHE_MODE)? },
             "tmpfs" => MountKind::Tmpfs { size: self.size()? },
             "secret" => MountKind::Secret {
                 id: self.secret_id(target.as_deref())?,

@@ -84,7 +84,7 @@ pub fn definitions(
                 for (origin, from) in step.action.origins().into_iter().enumerate() {
                     let read = files.next().flatten();
                     match from {
-                        CopyFrom::Context | CopyFrom::Directory(_) => add_files(&mut recipe, origin, from, read?),
+                        CopyFrom::Context | CopyFrom::Directory(_) => add_files(&mut recipe, plan, origin, from, read?),
                         CopyFrom::Image(image) => add_image(&mut recipe, plan, origin, image),
                         CopyFrom::Stage(source) => {
                             let key = ends[source].as_ref()?;
@@ -132,7 +132,7 @@ pub fn content(
         let read = sources.next().flatten();
         match from {
             CopyFrom::Image(image) => add_image(&mut recipe, plan, origin, image),
-            _ => add_files(&mut recipe, origin, from, read?),
+            _ => add_files(&mut recipe, plan, origin, from, read?),
         }
     }
     if !stands_alone(action) {
@@ -198,9 +198,10 @@ fn add_image(recipe: &mut Recipe, plan: &Plan, origin: usize, image: usize) {
     recipe.add(format!("image {}{}", image.reference, suffix(origin)), &Encoder::new().texts(diff_ids));
 }
 
-fn add_files(recipe: &mut Recipe, origin: usize, from: CopyFrom, files: Files) {
+fn add_files(recipe: &mut Recipe, plan: &Plan, origin: usize, from: CopyFrom, files: Files) {
     let place = match from {
-        CopyFrom::Directory(number) => format!("build context {} file", number + 1),
+        // The flags may come in any order, and others beside them.
+        CopyFrom::Directory(number) => format!("build context {} file", plan.directories[number]),
         CopyFrom::Stage(_) => "stage file".to_owned(),
         CopyFrom::Context | CopyFrom::Image(_) => "context file".to_owned(),
     };
@@ -311,13 +312,14 @@ fn encode_mount(words: Encoder, mount: &Mount) -> Encoder {
     };
     match source {
         MountSource::Bind { from: _, path } => words.text("bind").text(path),
-        MountSource::Cache { id, sharing, content, owner: whose } => {
+        // What a cache holds never counts, and so neither does which one it is.
+        MountSource::Cache { id: _, sharing, content, owner: whose } => {
             let sharing = match sharing {
                 Sharing::Shared => "shared",
                 Sharing::Private => "private",
                 Sharing::Locked => "locked",
             };
-            let words = words.text("cache").text(id).text(sharing);
+            let words = words.text("cache").text(sharing);
             owner(words.optional(content.as_ref().map(|(_, path)| path.as_str())), whose)
         }
         MountSource::Memory { size } => words.text("tmpfs").flag(size.is_some()).number(size.unwrap_or_default()),

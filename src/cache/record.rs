@@ -123,6 +123,8 @@ impl fmt::Display for Changes {
             });
         }
         for (number, change) in own.iter().take(MOST_TOLD).enumerate() {
+            // Names of the last build are what somebody wrote into the cache: no terminal may take them for commands.
+            let change = change.replace(char::is_control, "\u{fffd}");
             write!(f, "{}{change}", if number == 0 { "" } else { ", " })?;
         }
         match own.len().saturating_sub(MOST_TOLD) {
@@ -174,6 +176,7 @@ mod tests {
             "other changed, new is new, old is gone"
         );
         assert_eq!(changes(&last, &last), "its entry is not there any more");
+        assert_eq!(changes(&[], &[("\u{1b}[2Jfile\n", "1")]), "\u{fffd}[2Jfile\u{fffd} is gone");
         assert_eq!(changes(&[("an earlier step", "1")], &[("an earlier step", "2")]), "an earlier step changed");
         assert_eq!(changes(&[("an earlier step", "1"), ("a", "1")], &[("an earlier step", "2")]), "a is new");
         let many: Vec<String> = (0..9).map(|number| format!("file {number}")).collect();

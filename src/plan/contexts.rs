@@ -27,6 +27,19 @@ pub(super) fn find<'a>(contexts: &'a [NamedContext], text: &str) -> Option<&'a N
     contexts.iter().rev().find(|context| same_name(&context.name, text)).map(|context| &context.source)
 }
 
+/// The names of those that are directories, by their number.
+pub(super) fn directories(contexts: &[NamedContext]) -> Vec<String> {
+    let mut numbered: Vec<(usize, String)> = contexts
+        .iter()
+        .filter_map(|context| match context.source {
+            NamedSource::Directory(number) => Some((number, context.name.clone())),
+            NamedSource::Image(_) => None,
+        })
+        .collect();
+    numbered.sort_unstable();
+    numbered.into_iter().map(|(_, name)| name).collect()
+}
+
 fn same_name(one: &str, other: &str) -> bool {
     let (one, other) = (one.to_lowercase(), other.to_lowercase());
     one == other || matches!((canonical(&one), canonical(&other)), (Some(one), Some(other)) if one == other)

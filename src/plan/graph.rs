@@ -164,7 +164,9 @@ impl<'a> Planner<'a> {
         let mut stages: Vec<Stage> = stages.into_iter().map(|(stage, _)| stage).collect();
         caches::tell_apart(&mut stages, &self.images);
         let source_date_epoch = self.source_date_epoch;
-        Ok(Plan { stages, images: self.images, target: positions[&target], warnings, source_date_epoch })
+        let directories = contexts::directories(&self.options.contexts);
+        let target = positions[&target];
+        Ok(Plan { stages, images: self.images, directories, target, warnings, source_date_epoch })
     }
 
     fn target(&self) -> Result<usize, PlanError> {

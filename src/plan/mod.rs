@@ -39,6 +39,8 @@ pub struct Plan {
     pub stages: Vec<Stage>,
     /// Base images and `COPY --from` images, each once.
     pub images: Vec<BaseImage>,
+    /// The names of the directories given as `--build-context`, by their number.
+    pub directories: Vec<String>,
     /// Where in [`Plan::stages`] the stage stands that becomes the image.
     pub target: usize,
     /// Things accepted that the user should know of, ready to print.
@@ -183,8 +185,8 @@ pub struct Run {
     pub arguments: Vec<String>,
     /// The environment, in order: the image's, the arguments in scope, and the proxies given to the build in both spellings.
     pub environment: Vec<(String, String)>,
-    /// Those of the environment that name a proxy and do not come from the image or an `ENV`: they say where the build runs,
-    /// and nothing about what it makes.
+    /// Those of the environment that name a proxy and are neither the image's nor set by an `ENV` or an `ARG`: they say where
+    /// the build runs, and nothing about what it makes.
     pub proxies: Vec<&'static str>,
     /// Absolute.
     pub working_directory: String,

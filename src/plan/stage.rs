@@ -292,8 +292,8 @@ impl State {
                 environment.set(name, value);
             }
         }
-        let fixed = Environment::from_entries(&self.config.config.env);
-        let proxies = PROXY_VARIABLES.into_iter().filter(|name| fixed.get(name).is_none());
+        // One that the Dockerfile declares, or sets, is a variable like any other.
+        let proxies = PROXY_VARIABLES.into_iter().filter(|name| self.scope.get(name).is_none());
         Run {
             arguments,
             proxies: proxies.filter(|name| environment.get(name).is_some()).collect(),

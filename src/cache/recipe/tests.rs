@@ -4,7 +4,7 @@ use super::*;
 use crate::dockerfile::ast::Source;
 use crate::dockerfile::parse;
 use crate::image::{BaseImage, Descriptor, ImageConfig, LayerDescriptor, Manifest, media_type};
-use crate::plan::{ImageError, ImageRequest, Images, Options, plan};
+use crate::plan::{ImageError, ImageRequest, Images, NamedContext, NamedSource, Options, plan};
 
 /// Every image exists, with one layer that its name decides.
 struct Anything;
@@ -204,12 +204,51 @@ fn arguments_count_where_they_are_declared() {
     // Commands see it, whether it is declared or not.
     assert_ne!(build(text).with_argument("BUILDKIT_SANDBOX_HOSTNAME", "name").key(), one.key());
     // Declared, it is a variable like any other.
-    for name in ["SOURCE_DATE_EPOCH", "BUILDKIT_INLINE_CACHE"] {
+    for name in ["SOURCE_DATE_EPOCH", "BUILDKIT_INLINE_CACHE", "HTTP_PROXY", "no_proxy"] {
         let declared = format!("FROM base\nARG {name}=1\nRUN make");
         assert_ne!(build(&declared).with_argument(name, "2").key(), key(&declared), "{name}");
+        assert_ne!(key(&format!("FROM base\nARG {name}=2\nRUN make")), key(&declared), "{name}");
+        let inherited = format!("FROM base AS one\nARG {name}=1\nFROM one\nRUN make");
+        assert_ne!(build(&inherited).with_argument(name, "2").key(), key(&inherited), "{name}");
     }
+    // Its other spelling, which a command sees as well, is not.
+    let declared = "FROM base\nARG HTTP_PROXY=1\nRUN make";
+    assert_eq!(build(declared).with_argument("http_proxy", "2").key(), key(declared));
+    // Without a value there is nothing that it could count by.
+    let empty = "FROM base\nARG HTTP_PROXY\nRUN make";
+    assert_eq!(build(empty).with_argument("http_proxy", "2").key(), key(empty));
     // A proxy that is an ENV comes with the image.
     assert_ne!(key("FROM base\nENV HTTP_PROXY=a\nRUN make"), key("FROM base\nENV HTTP_PROXY=b\nRUN make"));
+}
+
+#[test]
+fn which_cache_a_command_has_does_not_count() {
+    let cache = |words: &str| key(&format!("FROM base\nRUN --mount=type=cache,target=/c{words} make"));
+    assert_eq!(cache(",id=d"), cache(""));
+    let mut elsewhere = build("FROM base\nRUN --mount=type=cache,target=/c make");
+    elsewhere.options.build_args.push(("BUILDKIT_CACHE_MOUNT_NS".to_owned(), "n".to_owned()));
+    assert_eq!(elsewhere.key(), cache(""));
+    for words in [",sharing=private", ",uid=7", ",mode=0700", ",readonly", ",from=other"] {
+        assert_ne!(cache(words), cache(""), "{words}");
+    }
+}
+
+#[test]
+fn named_contexts_count_by_their_names() {
+    let with = |names: &[&str]| {
+        let mut build = build("FROM base\nCOPY --from=files main.txt /m\nRUN --mount=from=files,target=/f make");
+        let directories = names.iter().enumerate();
+        build.options.contexts = directories
+            .map(|(number, name)| NamedContext { name: (*name).to_owned(), source: NamedSource::Directory(number) })
+            .collect();
+        build.recipes()
+    };
+    let usual = with(&["files"]);
+    for others in [&["unused", "files"][..], &["files", "unused"]] {
+        assert_eq!(with(others), usual, "{others:?}");
+    }
+    let names: Vec<&str> = usual[0].ingredients().iter().map(|(name, _)| name.as_str()).collect();
+    assert!(names.contains(&"build context files file main.txt"), "{names:?}");
 }
 
 #[test]

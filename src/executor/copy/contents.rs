@@ -4,6 +4,7 @@
 //! piece at a time, and each only once however many steps copy it.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -66,7 +67,8 @@ struct Item {
 }
 
 /// What of `source` the step would copy, by name; remote sources and here-documents excepted. The directory `spared` counts as
-/// not there. `with_top`: the attributes of a directory whose contents are copied count too.
+/// not there. `with_top`: the attributes of a directory whose contents are copied count too, but for those of a build context
+/// itself, which are an accident of the checkout (BuildKit leaves them out as well).
 ///
 /// # Errors
 /// As for the copy itself, as far as its sources are concerned.
@@ -105,9 +107,22 @@ pub fn contents(
         if let Some(digest) = content.and_then(|(_, version)| digests.get(&version).cloned()) {
             described.update(digest.hex().as_bytes());
         }
-        (name.to_string_lossy().into_owned(), described.finish())
+        (as_text(&name), described.finish())
     });
     Ok(finished.collect())
+}
+
+/// A name as text, no two names as the same one: a byte that is not UTF-8 is written `\xff`, and a backslash is doubled.
+fn as_text(name: &Path) -> String {
+    let mut text = String::new();
+    for chunk in name.as_os_str().as_bytes().utf8_chunks() {
+        text.push_str(&chunk.valid().replace('\\', r"\\"));
+        for byte in chunk.invalid() {
+            // Writing to a string does not fail.
+            let _ = write!(text, r"\x{byte:02x}");
+        }
+    }
+    text
 }
 
 /// Makes the digest of every file known.
@@ -179,7 +194,8 @@ impl Walk<'_> {
             self.add(&name, &found.path, &found.node);
             return Ok(());
         }
-        if with_top {
+        let is_context = self.finder.source.reset_owner && found.path.as_os_str().is_empty();
+        if with_top && !is_context {
             self.add(&name, &found.path, &found.node);
         }
         self.directory(&found.path, &name, Path::new(""), found.verdict, Marks::default())
@@ -373,6 +389,45 @@ mod tests {
         std::fs::remove_file(path("d")).unwrap();
         hard_link(path("a"), path("d")).unwrap();
         note("a second name of one file");
+    }
+
+    #[test]
+    fn names_are_bytes() {
+        use std::ffi::OsStr;
+        let named = |name: &[u8]| {
+            let directory = tempfile::tempdir().unwrap();
+            write(directory.path().join(OsStr::from_bytes(name)), "1").unwrap();
+            let [(name, _)]: [_; 1] = read(directory.path(), |_| ()).try_into().unwrap();
+            name
+        };
+        let all: [&[u8]; 7] =
+            [b"a\xff", b"a\xfe", "a\u{fffd}".as_bytes(), b"a\\xff", b"a\\\\xff", b"a\xc3", b"a\xc3\xa9"];
+        let names = all.map(named);
+        assert_eq!(names[0], r"a\xff");
+        assert_eq!(names[3], r"a\\xff");
+        assert_eq!(names[6], "a\u{e9}");
+        let distinct: std::collections::BTreeSet<&String> = names.iter().collect();
+        assert_eq!(distinct.len(), names.len(), "{names:?}");
+    }
+
+    #[test]
+    fn a_directory_that_is_mounted_counts_with_its_mode_unless_it_is_the_context_itself() {
+        let directory = context();
+        let mounted = |source: &str, reset_owner: bool| {
+            let tree = Tree::open(directory.path()).unwrap();
+            let source_of = CopySource { tree: &tree, ignore: None, reset_owner, describe: "context" };
+            let step = plan::Copy { sources: vec![source.to_owned()], ..plan::Copy::default() };
+            contents(&step, &source_of, None, true, &KnownFiles::default()).unwrap()
+        };
+        let all = || [mounted(".", true), mounted("/", true), mounted("src", true), mounted(".", false)];
+        let before = all();
+        for path in ["", "src"] {
+            set_permissions(directory.path().join(path), std::fs::Permissions::from_mode(0o711)).unwrap();
+            let after = all();
+            let same: Vec<bool> = before.iter().zip(&after).map(|(before, after)| before == after).collect();
+            let expected = if path.is_empty() { [true, true, true, false] } else { [false; 4] };
+            assert_eq!(same, expected, "{path:?}");
+        }
     }
 
     #[test]

@@ -292,3 +292,71 @@ async fn copies_behind_cached_commands_are_as_without_a_cache() {
         assert_eq!(bench.image_layers(), layers, "{copies}");
     }
 }
+
+/// Names are bytes: two that are not UTF-8 are two names, wherever they are read.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_whose_names_are_no_text_are_told_apart() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let copied = "FROM {base}\nCOPY d /d\nRUN --mount=type=bind,source=d,target=/m ls /m > /names\n";
+    let bench = Bench::with(Store::Directory, copied, Habits::default()).await;
+    bench.workspace.file("d/plain", "");
+    let named = |byte: u8| bench.workspace.context().join("d").join(OsStr::from_bytes(&[b'a', byte]));
+    std::fs::write(named(0xff), "").unwrap();
+    bench.build();
+    std::fs::rename(named(0xff), named(0xfe)).unwrap();
+    let renamed = bench.build();
+    assert_eq!(renamed.carried_out(), 2, "{}", renamed.said());
+    renamed.says(r"context file d/a\xfe is new, context file d/a\xff is gone");
+
+    let made =
+        "FROM {base} AS made\nRUN mkdir /d && touch /d/a$(printf '\\\\377')\nFROM scratch\nCOPY --from=made /d /d\n";
+    let bench = Bench::with(Store::Directory, made, Habits::default()).await;
+    let layer = bench.build().carried_out();
+    assert_eq!(layer, 2);
+    let first = bench.image_layers();
+    let dockerfile = std::fs::read_to_string(bench.workspace.context().join("Dockerfile")).unwrap();
+    bench.workspace.file("Dockerfile", &dockerfile.replace("377", "376"));
+    assert_eq!(bench.build().carried_out(), 2);
+    assert_ne!(bench.image_layers(), first);
+}
+
+/// A proxy that the Dockerfile declares is a variable like any other: its value can be in the layer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_declared_proxy_counts() {
+    let text = "FROM {base}\nARG HTTP_PROXY=http://a\nRUN echo $HTTP_PROXY > /proxy\n";
+    let bench = Bench::with(Store::Directory, text, Habits::default()).await;
+    bench.build();
+    assert_eq!(bench.build_with(&["--build-arg=http_proxy=http://elsewhere"]).carried_out(), 0, "the other is not");
+    bench.build_with(&["--build-arg=HTTP_PROXY=http://b"]).says("not cached: variable HTTP_PROXY changed");
+}
+
+/// Neither the number of named contexts nor the mode of a checkout says anything of a step.
+#[tokio::test(flavor = "multi_thread")]
+async fn accidents_of_a_command_line_and_a_checkout_do_not_count() {
+    let text = "FROM {base}\nCOPY --from=files one /one\nRUN --mount=target=/m cat /m/main.txt > /main\n\
+                RUN --mount=from=files,target=/m cat /m/one > /two\nRUN --mount=type=cache,target=/c,id=a : > /c/a\n";
+    let bench = Bench::with(Store::Directory, text, Habits::default()).await;
+    let directory = |name: &str| {
+        let path = bench.workspace.out().join(name);
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join("one"), name).unwrap();
+        format!("--build-context={name}={}", path.display())
+    };
+    let (files, unused) = (directory("files"), directory("unused"));
+    bench.build_with(&[&files]);
+    for arguments in [&[files.as_str(), unused.as_str()][..], &[unused.as_str(), files.as_str()]] {
+        let built = bench.build_with(arguments);
+        assert_eq!(built.carried_out(), 0, "{}", built.said());
+    }
+    for path in [bench.workspace.context(), bench.workspace.out().join("files")] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o711)).unwrap();
+    }
+    let built = bench.build_with(&[&files]);
+    assert_eq!(built.carried_out(), 0, "{}", built.said());
+    let dockerfile = std::fs::read_to_string(bench.workspace.context().join("Dockerfile")).unwrap();
+    bench.workspace.file("Dockerfile", &dockerfile.replace("id=a", "id=b"));
+    let built = bench.build_with(&[&files]);
+    assert_eq!(built.carried_out(), 0, "{}", built.said());
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 
 use crate::diag::with_causes;
-use crate::image::layout::LayoutError;
+use crate::image::layout::{LayoutError, remove_leftovers};
 use crate::image::{BlobSource, Descriptor, Image, Reference};
 use crate::registry::{Client, RegistryError};
 
@@ -44,6 +44,15 @@ impl std::fmt::Display for Place {
         match self {
             Self::Repository(repository) => write!(f, "{}", repository.without_tag()),
             Self::Directory(path) => write!(f, "oci:{}", path.display()),
+        }
+    }
+}
+
+impl Place {
+    /// Removes what builds left behind that were killed while they wrote here.
+    pub fn remove_leftovers(&self) {
+        if let Self::Directory(directory) = self {
+            remove_leftovers(directory);
         }
     }
 }

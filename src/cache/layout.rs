@@ -76,7 +76,10 @@ pub(super) fn add(directory: &Path, image: &Image, names: &[String]) -> Result<(
     // The index is read by the writer when it is opened: blobs come before the lock, the index behind it.
     let mut blobs = locked(directory, || Ok(LayoutWriter::open(directory, Existing::Keep)?))?;
     for blob in &image.blobs {
-        if let BlobSource::File(path) = &blob.source {
+        // A layer that was found here is held against its digest by those who read it.
+        if let BlobSource::File(path) = &blob.source
+            && *path != blobs.blob_path(&blob.descriptor.digest)
+        {
             let file = fs::open(path).map_err(io_error("open", path))?;
             blobs.add_blob(&blob.descriptor, file)?;
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::fs::gated as fs;
-use crate::image::layout::{LayoutReader, REF_NAME};
+use crate::image::layout::{LayoutReader, REF_NAME, remove_leftovers, write_index};
 use crate::image::{Digest, Index, Manifest, Reference};
 use crate::registry::Client;
 
@@ -102,20 +102,13 @@ fn prune_directory(directory: &Path, rule: Rule) -> Result<Pruned, LayerCacheErr
         let condemned = condemned(&entries, rule);
         index.manifests.retain(|descriptor| !condemned.contains(&descriptor.digest));
         write_index(directory, &index)?;
+        remove_leftovers(directory);
         let freed = remove_unreferenced(directory, &reader, &index)?;
         Ok(Pruned { kept: entries.len() - condemned.len(), deleted: condemned.len(), freed })
     })
 }
 
-fn write_index(directory: &Path, index: &Index) -> Result<(), LayerCacheError> {
-    let path = directory.join("index.json");
-    let failed = io_error("write", &path);
-    let written = index.to_bytes().map_err(std::io::Error::other);
-    let written = written.and_then(|bytes| crate::fs::write_atomic(&path, bytes).map_err(std::io::Error::other));
-    written.map_err(failed)
-}
-
-/// Removes the blobs that no manifest of the index leads to, and what interrupted writers left.
+/// Removes the blobs that no manifest of the index leads to.
 fn remove_unreferenced(directory: &Path, reader: &LayoutReader, index: &Index) -> Result<u64, LayerCacheError> {
     let mut used: BTreeSet<String> = BTreeSet::new();
     for descriptor in &index.manifests {
@@ -130,7 +123,11 @@ fn remove_unreferenced(directory: &Path, reader: &LayoutReader, index: &Index) -
     for entry in fs::read_dir(&blobs).map_err(io_error("list", &blobs))? {
         let entry = entry.map_err(io_error("list", &blobs))?;
         let path = entry.path();
-        let metadata = entry.metadata().map_err(io_error("look at", &path))?;
+        let metadata = match entry.metadata() {
+            // What is being written has another name by now.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            other => other.map_err(io_error("look at", &path))?,
+        };
         let age = metadata.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
         let is_old = age.is_some_and(|age| age > YOUTH);
         if !used.contains(&*entry.file_name().to_string_lossy()) && is_old && metadata.is_file() {

@@ -1,12 +1,16 @@
 //! OCI image layouts: a directory of blobs and an index (OCI image spec, image-layout.md).
+//!
+//! Files appear under their names only when they are whole ([`Partial`]), and a blob that is there already counts only as what its
+//! digest says: one that was damaged is written anew.
+
+mod partial;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use partial::Partial;
 use rustix::fs::OFlags;
 
 use crate::fs::gated as fs;
@@ -160,43 +164,29 @@ impl LayoutWriter {
         blob_path(&self.directory, digest)
     }
 
-    /// Whether a blob of that size is there already.
-    pub fn has_blob(&self, descriptor: &Descriptor) -> bool {
-        fs::metadata(self.blob_path(&descriptor.digest))
-            .is_ok_and(|metadata| metadata.is_file() && metadata.len() == descriptor.size)
-    }
-
-    /// Copies a blob into the layout, unless it is there; its size and digest are verified before it appears.
+    /// Copies a blob into the layout, unless it is there, whole and undamaged; its size and digest are verified before it
+    /// appears.
     ///
     /// # Errors
     /// The content is not what the descriptor says, or cannot be read or written.
     pub fn add_blob(&mut self, descriptor: &Descriptor, content: impl Read) -> Result<(), LayoutError> {
-        if self.has_blob(descriptor) {
-            return Ok(());
+        match verified_blob(&self.directory, descriptor) {
+            Ok(_there) => return Ok(()),
+            Err(LayoutError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(damaged) => tracing::debug!("{damaged}: it is written anew"),
         }
         let path = self.blob_path(&descriptor.digest);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(io_error("create", parent))?;
         }
-        let partial = partial_path(&path);
-        let result = self.write_verified(descriptor, content, &partial);
-        if result.is_err() {
-            if let Err(error) = fs::remove_file(&partial) {
-                tracing::debug!(path = %partial.display(), %error, "leave a partial blob behind");
-            }
-            return result;
-        }
-        fs::rename(&partial, &path).map_err(io_error("rename", &partial))
-    }
-
-    fn write_verified(&self, descriptor: &Descriptor, content: impl Read, partial: &Path) -> Result<(), LayoutError> {
-        let mut file = fs::create(partial).map_err(io_error("create", partial))?;
+        let mut partial = Partial::create(&path)?;
         // One byte more than expected is enough to see that there are too many.
         let limited = content.take(descriptor.size.saturating_add(1));
         let mut reader = HashingReader::verifying(limited, &descriptor.digest);
-        io::copy(&mut reader, &mut file).map_err(io_error("write", partial))?;
+        io::copy(&mut reader, partial.file()).map_err(io_error("write", partial.path()))?;
         let (_, found, size) = reader.finish();
-        check_content(&self.directory, descriptor, &found, size)
+        check_content(&self.directory, descriptor, &found, size)?;
+        partial.place(&path)
     }
 
     /// Adds an image whose blobs are there, under `name` (usually a tag) if one is given.
@@ -223,10 +213,24 @@ impl LayoutWriter {
     /// # Errors
     /// The index cannot be written.
     pub fn finish(self) -> Result<(), LayoutError> {
-        let path = self.directory.join(INDEX_FILE);
-        let bytes = self.index.to_bytes().map_err(|source| LayoutError::Json { path: path.clone(), source })?;
-        write_atomic(&path, &bytes)
+        write_index(&self.directory, &self.index)
     }
+}
+
+/// Replaces a layout's index.
+///
+/// # Errors
+/// It cannot be written; the one that was there is untouched then.
+pub fn write_index(directory: &Path, index: &Index) -> Result<(), LayoutError> {
+    let path = directory.join(INDEX_FILE);
+    let bytes = index.to_bytes().map_err(|source| LayoutError::Json { path: path.clone(), source })?;
+    write_atomic(&path, &bytes)
+}
+
+/// Removes the files that writers left behind who were killed. What cannot be removed stays, and does no harm.
+pub fn remove_leftovers(directory: &Path) {
+    partial::remove_leftovers(directory);
+    partial::remove_leftovers(&directory.join("blobs").join("sha256"));
 }
 
 /// Reads images from a layout.
@@ -290,13 +294,7 @@ impl LayoutReader {
     /// # Errors
     /// It is not there, or is not what the descriptor says.
     pub fn verified_blob(&self, descriptor: &Descriptor) -> Result<PathBuf, LayoutError> {
-        let path = self.blob_path(&descriptor.digest);
-        let file = open(&path).map_err(io_error("open", &path))?;
-        let mut reader = HashingReader::verifying(file.take(descriptor.size.saturating_add(1)), &descriptor.digest);
-        io::copy(&mut reader, &mut io::sink()).map_err(io_error("read", &path))?;
-        let (_, found, size) = reader.finish();
-        check_content(&self.directory, descriptor, &found, size)?;
-        Ok(path)
+        verified_blob(&self.directory, descriptor)
     }
 
     /// A manifest or config, verified.
@@ -341,6 +339,21 @@ impl LayoutReader {
     }
 }
 
+fn verified_blob(directory: &Path, descriptor: &Descriptor) -> Result<PathBuf, LayoutError> {
+    let path = blob_path(directory, &descriptor.digest);
+    let file = open(&path).map_err(io_error("open", &path))?;
+    let found = file.metadata().map_err(io_error("look at", &path))?.len();
+    if found != descriptor.size {
+        let (path, digest) = (directory.to_owned(), descriptor.digest.clone());
+        return Err(LayoutError::Size { path, digest, expected: descriptor.size, found });
+    }
+    let mut reader = HashingReader::verifying(file.take(descriptor.size.saturating_add(1)), &descriptor.digest);
+    io::copy(&mut reader, &mut io::sink()).map_err(io_error("read", &path))?;
+    let (_, found, size) = reader.finish();
+    check_content(directory, descriptor, &found, size)?;
+    Ok(path)
+}
+
 fn check_content(directory: &Path, descriptor: &Descriptor, found: &Digest, size: u64) -> Result<(), LayoutError> {
     if size != descriptor.size {
         return Err(LayoutError::Size {
@@ -364,21 +377,10 @@ fn blob_path(directory: &Path, digest: &Digest) -> PathBuf {
     directory.join("blobs").join(digest.algorithm()).join(digest.hex())
 }
 
-/// A name that nobody else has at this time: pods that share the directory may have the same process numbers.
-fn partial_path(path: &Path) -> PathBuf {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let moment = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".partial.{}.{count}.{moment}", std::process::id()));
-    PathBuf::from(name)
-}
-
 fn write_atomic(path: &Path, content: &[u8]) -> Result<(), LayoutError> {
-    let partial = partial_path(path);
-    let mut file = fs::create(&partial).map_err(io_error("create", &partial))?;
-    file.write_all(content).map_err(io_error("write", &partial))?;
-    fs::rename(&partial, path).map_err(io_error("rename", &partial))
+    let mut partial = Partial::create(path)?;
+    partial.file().write_all(content).map_err(io_error("write", partial.path()))?;
+    partial.place(path)
 }
 
 #[cfg(test)]
@@ -454,6 +456,35 @@ mod tests {
         assert!(matches!(writer.add_blob(&descriptor, &b"right and more"[..]), Err(LayoutError::Size { .. })));
         let blobs = directory.path().join("blobs/sha256");
         assert_eq!(fs::read_dir(blobs).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_damaged_blob_is_written_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let image = add(directory.path(), b"right", None, Existing::Keep);
+        let path = blob_path(directory.path(), &image.blobs[0].descriptor.digest);
+        for damaged in [&b"wrong"[..], b"righ", b"right and more", b""] {
+            fs::write(&path, damaged).unwrap();
+            add(directory.path(), b"right", None, Existing::Keep);
+            assert_eq!(fs::read(&path).unwrap(), b"right", "{damaged:?}");
+        }
+        // And so are documents.
+        let manifest = blob_path(directory.path(), &image.digest());
+        fs::write(&manifest, vec![b' '; image.manifest_bytes.len()]).unwrap();
+        add(directory.path(), b"right", None, Existing::Keep);
+        assert_eq!(fs::read(&manifest).unwrap(), image.manifest_bytes);
+    }
+
+    /// A blob that is as it should be is not written again.
+    #[test]
+    fn a_blob_that_is_there_stays() {
+        use std::os::unix::fs::MetadataExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let image = add(directory.path(), b"right", None, Existing::Keep);
+        let inode = || fs::metadata(blob_path(directory.path(), &image.blobs[0].descriptor.digest)).unwrap().ino();
+        let before = inode();
+        add(directory.path(), b"right", None, Existing::Keep);
+        assert_eq!(inode(), before);
     }
 
     #[test]

@@ -1,16 +1,21 @@
 //! Pushing: all blobs to all repositories first, then manifests and tags, so that no tag ever names what is not there.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::PushError;
 use super::uploads::{Placed, Uploads};
+use crate::diag::with_causes;
 use crate::image::{Blob, Image, Reference};
 use crate::registry::{Client, LocalBlobs};
 
 /// How many blobs are looked after at once; the client bounds how many of them move.
 const CONCURRENT: usize = 8;
+
+/// How long a registry is given that has said it has a blob and then lacks it: another upload of it is being completed.
+const SETTLING: Duration = Duration::from_millis(200);
 
 /// What a push moved, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -53,23 +58,26 @@ async fn push_all<S: LocalBlobs + Send + 'static>(
     existing: ExistingTags,
 ) -> Result<PushSummary, PushError> {
     let blobs = distinct_blobs(image);
-    let work = blobs.iter().map(|blob| uploads.bring(blob)).collect::<Vec<_>>();
-    let brought: Vec<_> = stream::iter(work).buffer_unordered(CONCURRENT).try_collect().await?;
-    let mut summary = PushSummary::default();
-    for (size, placed) in brought.into_iter().flatten() {
-        match placed {
-            Placed::Uploaded => summary.uploaded += size,
-            Placed::Existing => summary.existing += size,
-            Placed::Mounted => summary.mounted += size,
-        }
-    }
+    let mut summary = bring_all(uploads, &blobs).await?;
+    let mut is_second = false;
     let mut written: Vec<Reference> = Vec::new();
     for destination in uploads.destinations() {
         let destination = destination.with_tag(destination.tag_or_latest());
         if written.contains(&destination) {
             continue;
         }
-        let put = uploads.client().put_manifest(&destination, &image.manifest.media_type, &image.manifest_bytes).await;
+        let write = || uploads.client().put_manifest(&destination, &image.manifest.media_type, &image.manifest_bytes);
+        let mut put = write().await;
+        if let Err(error) = &put
+            && error.is_missing_blob()
+            && !std::mem::replace(&mut is_second, true)
+        {
+            tracing::debug!("the blobs are brought once more: {}", with_causes(error));
+            tokio::time::sleep(SETTLING).await;
+            uploads.forget();
+            summary = bring_all(uploads, &blobs).await?;
+            put = write().await;
+        }
         if existing == ExistingTags::KeepImmutable
             && let Err(error) = &put
             && error.is_immutable_tag()
@@ -87,6 +95,24 @@ async fn push_all<S: LocalBlobs + Send + 'static>(
         })?;
         uploads.progress().line(format_args!("pushed {destination}@{}", image.digest()));
         written.push(destination);
+    }
+    Ok(summary)
+}
+
+/// Brings all blobs to all repositories.
+async fn bring_all<S: LocalBlobs + Send + 'static>(
+    uploads: &Uploads<S>,
+    blobs: &[Blob],
+) -> Result<PushSummary, PushError> {
+    let work = blobs.iter().map(|blob| uploads.bring(blob)).collect::<Vec<_>>();
+    let brought: Vec<_> = stream::iter(work).buffer_unordered(CONCURRENT).try_collect().await?;
+    let mut summary = PushSummary::default();
+    for (size, placed) in brought.into_iter().flatten() {
+        match placed {
+            Placed::Uploaded => summary.uploaded += size,
+            Placed::Existing => summary.existing += size,
+            Placed::Mounted => summary.mounted += size,
+        }
     }
     Ok(summary)
 }

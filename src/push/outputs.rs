@@ -9,7 +9,7 @@ use super::{PushError, Target};
 use crate::diag::interrupt;
 use crate::fs::gated as fs;
 use crate::image::archive::{write_docker_archive, write_oci_archive};
-use crate::image::layout::{Existing, LayoutWriter};
+use crate::image::layout::{Existing, LayoutWriter, remove_leftovers};
 use crate::image::{Blob, BlobSource, Digest, Image, Reference};
 use crate::registry::{Client, LocalBlobs};
 
@@ -42,11 +42,9 @@ pub async fn write_layout(
     let layers = image.blobs.iter().filter(|blob| !blob.descriptor.is_foreign());
     let files = local_files(client, layers.clone(), directory, store).await?;
     let error = |source| PushError::Layout { path: directory.to_owned(), source };
+    remove_leftovers(directory);
     let mut writer = LayoutWriter::open(directory, Existing::Replace).map_err(error)?;
     for blob in layers {
-        if writer.has_blob(&blob.descriptor) {
-            continue;
-        }
         let content = open(blob, &files).map_err(|source| PushError::File {
             verb: "open a layer for",
             path: directory.to_owned(),

@@ -104,6 +104,11 @@ impl<S: LocalBlobs + Send + 'static> Uploads<S> {
         }
     }
 
+    /// Forgets what was brought, so that it is asked for and brought once more.
+    pub(super) fn forget(&self) {
+        locked(&self.0.blobs).clear();
+    }
+
     /// Ends what was begun and nobody waits for any more, and tells the registries so.
     pub async fn give_up(&self) {
         let begun = std::mem::take(&mut *locked(&self.0.begun));

@@ -287,6 +287,11 @@ impl RegistryError {
         matches!(self, Self::Refused(refusal) if refusal.is_immutable_tag())
     }
 
+    /// Whether a manifest was refused because a blob that it names is not there.
+    pub fn is_missing_blob(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.is_missing_blob())
+    }
+
     /// Whether another server may give what this one did not.
     pub(super) fn concerns_server(&self) -> bool {
         !matches!(self, Self::Interrupted(_) | Self::File { .. } | Self::Setup { .. })
@@ -378,6 +383,12 @@ impl Refusal {
     fn is_immutable_tag(&self) -> bool {
         self.operation.starts_with("push manifest")
             && self.says(&["enabled tag immutability", "tag is immutable", "configured as immutable"])
+    }
+
+    /// Whether the registry lacks a blob of the manifest (the code of the OCI distribution specification).
+    fn is_missing_blob(&self) -> bool {
+        self.operation.starts_with("push manifest")
+            && self.remote.iter().any(|error| error.code == "MANIFEST_BLOB_UNKNOWN" || error.code == "BLOB_UNKNOWN")
     }
 
     /// Whether the registry's own words have one of `words` in them.

@@ -112,6 +112,9 @@ impl<'a> StepCache<'a> {
         let plan = around.plan;
         let clock = Clock { lifetime: request.lifetime, now: around.now };
         let cache = LayerCache::new(around.client.clone(), request.place.clone(), clock);
+        if request.write {
+            request.place.remove_leftovers();
+        }
         let format = around.format.clone();
         let mut inputs = HashMap::new();
         let reader = Reader::new(&around);

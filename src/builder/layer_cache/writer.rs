@@ -1,8 +1,11 @@
 //! Entries on their way into the cache, in the background.
 //!
 //! Layers that are pushed with the image anyway wait for that, and are then mounted from its repository instead of being
-//! uploaded twice. A cache that cannot be written is told of once, and fails no build.
+//! uploaded twice. Entries whose layer is the same (commands that change nothing all make one) are written one after the other: a
+//! registry may have a blob for one request and not for the next while it is being completed. A cache that cannot be written is
+//! told of once, and fails no build.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,7 +16,7 @@ use tokio::task::JoinHandle;
 use crate::cache::{BlobStore, Entry, LayerCache, LayerCacheError, Place};
 use crate::diag::progress::Progress;
 use crate::diag::{interrupt, with_causes};
-use crate::image::{Blob, BlobSource, Image, Platform, Reference};
+use crate::image::{Blob, BlobSource, Digest, Image, Platform, Reference};
 use crate::push::{self, ExistingTags, PushError, Uploads};
 use crate::registry::Client;
 
@@ -33,6 +36,8 @@ pub(super) struct Writer {
     /// A destination in the cache's registry, from whose repository layers can be mounted.
     neighbour: Option<Reference>,
     permits: Arc<Semaphore>,
+    /// One lock for each blob that is written.
+    blobs: Arc<Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<()>>>>>,
     /// Whether the cache's troubles have been told of.
     warned: Arc<AtomicBool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -56,6 +61,7 @@ impl Writer {
             place: place.clone(),
             neighbour: neighbour.cloned(),
             permits: Arc::new(Semaphore::new(PARALLEL_WRITES)),
+            blobs: Arc::default(),
             warned,
             tasks: Mutex::default(),
             waiting: Mutex::default(),
@@ -83,7 +89,12 @@ impl Writer {
     pub(super) fn write_image(&self, image: Image, names: Vec<String>) {
         let (client, store, place) = (self.client.clone(), self.store.clone(), self.place.clone());
         let (permits, warned) = (Arc::clone(&self.permits), Arc::clone(&self.warned));
+        let locks = self.locks(&image);
         let task = self.runtime.spawn(async move {
+            let mut held = Vec::new();
+            for lock in locks {
+                held.push(lock.lock_owned().await);
+            }
             let Ok(_permit) = permits.acquire().await else { return };
             let existing = ExistingTags::KeepImmutable;
             if let Err(error) = write_to(&client, &place, image, names, existing, &store).await {
@@ -95,6 +106,14 @@ impl Writer {
             }
         });
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+    }
+
+    /// The locks of an image's blobs, in an order that is the same for all images.
+    fn locks(&self, image: &Image) -> Vec<Arc<tokio::sync::Mutex<()>>> {
+        let layers = image.blobs.iter().map(|blob| &blob.descriptor.digest);
+        let digests: BTreeSet<&Digest> = layers.chain([&image.manifest.config.digest]).collect();
+        let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
+        digests.into_iter().map(|digest| Arc::clone(blobs.entry(digest.clone()).or_default())).collect()
     }
 
     /// Starts to write what waited for the image. `pushed`: it is where it was to go. After a signal nothing more is written.

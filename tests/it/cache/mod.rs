@@ -2,6 +2,7 @@
 
 mod base_configurations;
 mod damage;
+mod disk;
 mod faults;
 mod hits;
 mod leaks;

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::runtime::Handle;
 
-use crate::cache::{BlobStore, Clock, LayerCache, MountedCache, mount};
+use crate::cache::{BlobStore, Clock, LayerCache, LayerCacheError, MountedCache, mount};
 use crate::diag::progress::{Bytes, Progress};
 use crate::diag::{CacheMountsSummary, Phase, interrupt, with_causes};
 use crate::executor::caches::archive::{CacheArchiveError, pack, unpack};
@@ -105,7 +105,8 @@ impl<'a> CacheMounts<'a> {
         // For the entries of steps: caches do not expire.
         let clock = Clock { lifetime: std::time::Duration::MAX, now: around.now };
         Self {
-            cache: LayerCache::new(client.clone(), request.place.clone(), clock),
+            cache: LayerCache::new(client.clone(), request.place.clone(), clock)
+                .authenticated(request.authenticator.clone()),
             client,
             platforms: platforms(around.plan),
             found: Mutex::default(),
@@ -161,6 +162,10 @@ impl<'a> CacheMounts<'a> {
         let sent = layer.size;
         let content = MountedCache { id, platform, layer, diff_id, created: self.around.now, size };
         let image = content.to_image(blob)?;
+        let image = match &self.request.authenticator {
+            Some(authenticator) => authenticator.sign(image)?,
+            None => image,
+        };
         let place = &self.request.place;
         let written = write_to(&self.client, place, image, vec![tag], ExistingTags::Replace, self.around.store);
         match self.around.runtime.block_on(written) {
@@ -219,6 +224,10 @@ impl<'a> CacheMounts<'a> {
             Ok(Some(manifest)) => manifest,
             Ok(None) => {
                 tracing::debug!("the cache {id} is not in {}", self.cache.place());
+                return None;
+            }
+            Err(LayerCacheError::Unauthentic { source, .. }) => {
+                self.begins_empty(id, &source.to_string());
                 return None;
             }
             Err(error) => {

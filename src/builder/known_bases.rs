@@ -37,7 +37,9 @@ impl KnownBases {
         let clock = Clock { lifetime: cache.lifetime, now: now() };
         let tag =
             BaseConfigurations::tag(dockerfile::name(request), options.target.as_deref(), &options.target_platform);
-        let cache = cache.read.then(|| LayerCache::new(client.clone(), cache.place.clone(), clock));
+        let cache = cache.read.then(|| {
+            LayerCache::new(client.clone(), cache.place.clone(), clock).authenticated(cache.authenticator.clone())
+        });
         Some(Self(Arc::new(Reading { cache, tag, configurations: OnceCell::new() })))
     }
 

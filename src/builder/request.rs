@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cache::{Place, WarmImages};
+use crate::cache::{Authenticator, Place, WarmImages};
 use crate::diag::redact::Secret;
 use crate::executor::copy::Limits;
 use crate::image::{ImageFormat, Platform, Reference};
@@ -136,6 +136,8 @@ pub struct CacheRequest {
     pub run_layers: bool,
     /// `--cache-copy-layers`; if not given, those that are part of the image.
     pub copy_layers: Option<bool>,
+    /// `--cache-key-file`.
+    pub authenticator: Option<Authenticator>,
     /// Not `--no-cache`.
     pub read: bool,
     /// Not `--no-push-cache`.
@@ -149,6 +151,8 @@ pub struct CacheMountsRequest {
     pub place: Place,
     /// `--cache-mounts-limit`: bytes that a cache may have.
     pub limit: u64,
+    /// `--cache-key-file`.
+    pub authenticator: Option<Authenticator>,
     /// Not `--no-cache`.
     pub read: bool,
     /// Not `--no-push-cache`.

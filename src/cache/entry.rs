@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::image::{AssembleError, Blob, Descriptor, Digest, Image, Platform};
 
+use super::authentication::Unauthentic;
 use super::key::Key;
 use super::layer_image::{self, KeptLayer, annotation};
 use super::lineage::Lineage;
@@ -68,6 +69,8 @@ pub enum Miss {
     },
     /// Its layer is not there.
     NoLayer(Digest),
+    /// Those who wrote it do not have the cache's secret.
+    Unauthentic(Unauthentic),
     /// The cache cannot be read.
     Unreadable(String),
 }
@@ -80,6 +83,7 @@ impl fmt::Display for Miss {
             Self::Expired { age } => {
                 write!(f, "the entry is {} old", humantime::format_duration(Duration::from_secs(age.as_secs())))
             }
+            Self::Unauthentic(problem) => write!(f, "the entry cannot be used: {problem}"),
             Self::NoLayer(digest) => write!(f, "the entry's layer {digest} is not there"),
             Self::Unreadable(problem) => f.write_str(problem),
         }

@@ -10,6 +10,7 @@ use crate::image::layout::{LayoutError, remove_leftovers};
 use crate::image::{BlobSource, Descriptor, Image, Reference};
 use crate::registry::{Client, RegistryError};
 
+use super::authentication::{Authenticator, Unauthentic};
 use super::entry::{Entry, Miss};
 use super::key::Key;
 use super::layout::{self, Listing};
@@ -95,6 +96,15 @@ pub enum LayerCacheError {
         #[source]
         source: RegistryError,
     },
+    /// Something was written without the cache's secret.
+    #[error("use {name} of the cache")]
+    Unauthentic {
+        /// What it is called there.
+        name: String,
+        /// Why it is not believed.
+        #[source]
+        source: Unauthentic,
+    },
     /// A thread that worked on the cache ended early.
     #[error("change the cache: the thread ended early")]
     Thread,
@@ -106,12 +116,19 @@ pub struct LayerCache {
     client: Client,
     place: Place,
     clock: Clock,
+    authenticator: Option<Authenticator>,
 }
 
 impl LayerCache {
     /// The cache at `place`.
     pub fn new(client: Client, place: Place, clock: Clock) -> Self {
-        Self { client, place, clock }
+        Self { client, place, clock, authenticator: None }
+    }
+
+    /// The same, where nothing is believed that was written without this secret, if there is one.
+    #[must_use]
+    pub fn authenticated(self, authenticator: Option<Authenticator>) -> Self {
+        Self { authenticator, ..self }
     }
 
     /// Where it is.
@@ -127,7 +144,9 @@ impl LayerCache {
                 stream::iter(work).buffered(CONCURRENT).collect().await
             }
             Place::Directory(directory) => match Listing::read(directory) {
-                Ok(Some(listing)) => keys.iter().map(|key| listing.entry(key, &self.clock)).collect(),
+                Ok(Some(listing)) => {
+                    keys.iter().map(|key| listing.entry(key, |manifest| self.entry(key, manifest))).collect()
+                }
                 Ok(None) => keys.iter().map(|_| Err(Miss::Absent)).collect(),
                 Err(error) => keys.iter().map(|_| Err(Miss::Unreadable(with_causes(&error)))).collect(),
             },
@@ -138,26 +157,39 @@ impl LayerCache {
         let unreadable = |error: RegistryError| Miss::Unreadable(with_causes(&error));
         let client = self.client.with_patience(PATIENCE);
         let manifest = client.read_manifest(&repository.with_tag(key.as_str())).await.map_err(unreadable)?;
-        let entry = Entry::read(key, &manifest.ok_or(Miss::Absent)?, self.clock.lifetime, self.clock.now)?;
+        let entry = self.entry(key, &manifest.ok_or(Miss::Absent)?)?;
         match client.has_blob(repository, &entry.layer).await.map_err(unreadable)? {
             true => Ok(entry),
             false => Err(Miss::NoLayer(entry.layer.digest)),
         }
     }
 
+    fn entry(&self, key: &Key, manifest: &[u8]) -> Result<Entry, Miss> {
+        self.check(manifest).map_err(Miss::Unauthentic)?;
+        Entry::read(key, manifest, self.clock.lifetime, self.clock.now)
+    }
+
+    fn check(&self, manifest: &[u8]) -> Result<(), Unauthentic> {
+        self.authenticator.as_ref().map_or(Ok(()), |authenticator| authenticator.check(manifest))
+    }
+
     /// The manifest under a name that is no key; `None` if there is none.
     ///
     /// # Errors
-    /// The cache cannot be read.
+    /// The cache cannot be read, or those who wrote the manifest do not have the secret.
     pub async fn manifest(&self, name: &str) -> Result<Option<Vec<u8>>, LayerCacheError> {
-        match &self.place {
+        let manifest = match &self.place {
             Place::Repository(repository) => {
-                Ok(self.client.with_patience(PATIENCE).read_manifest(&repository.with_tag(name)).await?)
+                self.client.with_patience(PATIENCE).read_manifest(&repository.with_tag(name)).await?
             }
             Place::Directory(directory) => match Listing::read(directory)? {
-                Some(listing) => Ok(listing.manifest(name).transpose()?),
-                None => Ok(None),
+                Some(listing) => listing.manifest(name).transpose()?,
+                None => None,
             },
+        };
+        match manifest.as_deref().map_or(Ok(()), |manifest| self.check(manifest)) {
+            Ok(()) => Ok(manifest),
+            Err(source) => Err(LayerCacheError::Unauthentic { name: name.to_owned(), source }),
         }
     }
 

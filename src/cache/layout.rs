@@ -16,9 +16,9 @@ use crate::fs::gated as fs;
 use crate::image::layout::{Existing, LayoutError, LayoutReader, LayoutWriter, REF_NAME};
 use crate::image::{BlobSource, Descriptor, Image};
 
+use super::LayerCacheError;
 use super::entry::{Entry, Miss};
 use super::key::Key;
-use super::{Clock, LayerCacheError};
 
 /// What is locked while the index is written; the name is none that a layout has.
 const LOCK: &str = ".crabwright.lock";
@@ -47,11 +47,10 @@ impl Listing {
         Some(self.reader.read_document(self.entries.get(name)?))
     }
 
-    /// The entry of a key.
-    pub(super) fn entry(&self, key: &Key, clock: &Clock) -> Result<Entry, Miss> {
+    /// The entry of a key, as `read` takes it out of its manifest.
+    pub(super) fn entry(&self, key: &Key, read: impl FnOnce(&[u8]) -> Result<Entry, Miss>) -> Result<Entry, Miss> {
         let manifest = self.manifest(key.as_str()).ok_or(Miss::Absent)?;
-        let manifest = manifest.map_err(|error| Miss::Foreign(error.to_string()))?;
-        let entry = Entry::read(key, &manifest, clock.lifetime, clock.now)?;
+        let entry = read(&manifest.map_err(|error| Miss::Foreign(error.to_string()))?)?;
         let found = fs::metadata(self.reader.blob_path(&entry.layer.digest));
         match found {
             Ok(metadata) if metadata.is_file() && metadata.len() == entry.layer.size => Ok(entry),

@@ -1,12 +1,12 @@
 //! The flags that are about layers of earlier builds, and what they come to together with the destinations.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::ArgAction;
 
 use crate::builder::CacheRequest;
-use crate::cache::Place;
+use crate::cache::{Authenticator, Place, SecretFileError};
 use crate::dockerfile::parse_go_duration;
 use crate::image::{Reference, ReferenceError};
 
@@ -48,6 +48,15 @@ pub struct CacheFlags {
     #[arg(long, action = ArgAction::Set, help_heading = "Cache")]
     pub cache_copy_layers: Option<bool>,
 
+    /// A file with a secret: nothing in a cache is used that was written without it.
+    ///
+    /// Who may write to a cache decides what images hold. With a secret, every layer and every cache of --cache-mounts-repo that
+    /// this build leaves carries a code (HMAC-SHA256) that only builds with the same secret can make; what has none, or a wrong
+    /// one, is not used, with a warning. At least 16 bytes, such as `openssl rand -hex 32` gives. It is read before anything
+    /// runs, and reaches no command, log or cache.
+    #[arg(long, value_name = "FILE", help_heading = "Cache")]
+    pub cache_key_file: Option<PathBuf>,
+
     /// Take layers from the cache, and write nothing into it.
     #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Cache")]
     pub no_push_cache: bool,
@@ -86,6 +95,9 @@ pub enum CacheFlagError {
     /// How large is said, and not where.
     #[error("--cache-mounts-limit has no effect without --cache-mounts-repo: say where the caches are kept")]
     LimitWithoutPlace,
+    /// The file of `--cache-key-file` holds no secret.
+    #[error(transparent)]
+    Secret(#[from] SecretFileError),
     /// The place is a directory without a name.
     #[error("{flag} {text:?} names no directory")]
     NoDirectory {
@@ -103,6 +115,7 @@ pub(super) fn cache_request(
     single_snapshot: bool,
     destinations: &[Reference],
     push: bool,
+    authenticator: Option<Authenticator>,
 ) -> Result<Option<CacheRequest>, CacheFlagError> {
     if !flags.cache {
         return Ok(None);
@@ -120,9 +133,16 @@ pub(super) fn cache_request(
         lifetime: flags.cache_ttl,
         run_layers: flags.cache_run_layers,
         copy_layers: flags.cache_copy_layers,
+        authenticator,
         read: !no_cache,
         write: !flags.no_push_cache,
     }))
+}
+
+/// The secret of `--cache-key-file`, if it is given.
+pub(super) fn authenticator(file: Option<&Path>) -> Result<Option<Authenticator>, CacheFlagError> {
+    let file = file.filter(|file| !file.as_os_str().is_empty());
+    Ok(file.map(Authenticator::open).transpose()?)
 }
 
 /// Reads `--cache-repo`, or another flag that names such a place.
@@ -166,7 +186,7 @@ mod tests {
         let destinations: Vec<Reference> =
             destinations.iter().map(|destination| Reference::parse(destination).unwrap()).collect();
         let request =
-            cache_request(CacheFlags { cache_repo: repository, ..flags() }, false, false, &destinations, push);
+            cache_request(CacheFlags { cache_repo: repository, ..flags() }, false, false, &destinations, push, None);
         request.map(|request| request.unwrap().place.to_string()).map_err(|error| error.to_string())
     }
 
@@ -186,7 +206,7 @@ mod tests {
     #[test]
     fn without_the_flag_there_is_no_cache() {
         let flags = CacheFlags { cache: false, cache_repo: Some("oci:".to_owned()), ..flags() };
-        assert_eq!(cache_request(flags, false, true, &[], false), Ok(None));
+        assert_eq!(cache_request(flags, false, true, &[], false, None), Ok(None));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::cache_flags::{CacheFlagError, place};
 use super::context_flags::size;
 use crate::builder::CacheMountsRequest;
+use crate::cache::Authenticator;
 
 /// Bytes of a cache: those of large projects' packages are below it, and moving more costs as much as it saves.
 const DEFAULT_LIMIT: u64 = 2 << 30;
@@ -28,14 +29,19 @@ impl CacheMountFlags {
     ///
     /// # Errors
     /// The place makes no sense, or there is a limit and no place.
-    pub(super) fn request(&self, read: bool, write: bool) -> Result<Option<CacheMountsRequest>, CacheFlagError> {
+    pub(super) fn request(
+        &self,
+        read: bool,
+        write: bool,
+        authenticator: Option<Authenticator>,
+    ) -> Result<Option<CacheMountsRequest>, CacheFlagError> {
         if self.cache_mounts_limit.is_some() && self.cache_mounts_repo.is_none() {
             return Err(CacheFlagError::LimitWithoutPlace);
         }
         let Some(text) = self.cache_mounts_repo.clone().filter(|text| !text.is_empty()) else { return Ok(None) };
         let place = place("--cache-mounts-repo", text)?;
         let limit = self.cache_mounts_limit.unwrap_or(DEFAULT_LIMIT);
-        Ok(Some(CacheMountsRequest { place, limit, read, write }))
+        Ok(Some(CacheMountsRequest { place, limit, authenticator, read, write }))
     }
 }
 
@@ -45,7 +51,7 @@ mod tests {
 
     fn request(text: &str) -> Result<Option<String>, String> {
         let flags = CacheMountFlags { cache_mounts_repo: Some(text.to_owned()), cache_mounts_limit: Some(7) };
-        let request = flags.request(true, false).map_err(|error| error.to_string())?;
+        let request = flags.request(true, false, None).map_err(|error| error.to_string())?;
         Ok(request.map(|request| {
             assert_eq!((request.limit, request.read, request.write), (7, true, false));
             request.place.to_string()
@@ -57,12 +63,12 @@ mod tests {
         assert_eq!(request("r.example:5000/m"), Ok(Some("r.example:5000/m".to_owned())));
         assert_eq!(request("oci:/var/mounts"), Ok(Some("oci:/var/mounts".to_owned())));
         assert_eq!(request(""), Ok(None));
-        assert_eq!(CacheMountFlags::default().request(true, true), Ok(None));
+        assert_eq!(CacheMountFlags::default().request(true, true, None), Ok(None));
         let error = request("r.example/m:tag").unwrap_err();
         assert!(error.starts_with("--cache-mounts-repo \"r.example/m:tag\" has a tag"), "{error}");
         assert_eq!(request("oci:").unwrap_err(), "--cache-mounts-repo \"oci:\" names no directory");
         assert!(request("r.example/UPPER").unwrap_err().contains("cannot be used"));
         let alone = CacheMountFlags { cache_mounts_limit: Some(7), ..CacheMountFlags::default() };
-        assert_eq!(alone.request(true, true), Err(CacheFlagError::LimitWithoutPlace));
+        assert_eq!(alone.request(true, true, None), Err(CacheFlagError::LimitWithoutPlace));
     }
 }

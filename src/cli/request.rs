@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use super::cache_flags::{CacheFlagError, cache_request};
+use super::cache_flags::{CacheFlagError, authenticator, cache_request};
 use super::context_flags;
 use super::delivery::{DeliveryError, delivery};
 use super::flags::{self, Flags, NotBoolean};
@@ -207,11 +207,19 @@ pub fn request(mut flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>)
     let build_args = with_epoch(build_arguments(&flags.build_arg, environment)?, environment)?;
     let mut targets = flags.target.into_iter().filter(|stage| !stage.is_empty());
     let target = targets.next();
-    let cache_mounts = flags.cache_mounts.request(!flags.no_cache, !flags.caching.no_push_cache)?;
+    let authenticator = authenticator(flags.caching.cache_key_file.as_deref())?;
+    let (reads, writes) = (!flags.no_cache, !flags.caching.no_push_cache);
+    let cache_mounts = flags.cache_mounts.request(reads, writes, authenticator.clone())?;
     let caching = &flags.caching;
     let warm_images = caching.cache.then(|| WarmImages::new(&caching.cache_dir, caching.cache_ttl));
-    let cache =
-        cache_request(flags.caching, flags.no_cache, flags.layers.single_snapshot, &delivery.names, delivery.push)?;
+    let cache = cache_request(
+        flags.caching,
+        flags.no_cache,
+        flags.layers.single_snapshot,
+        &delivery.names,
+        delivery.push,
+        authenticator,
+    )?;
     let caches = [cache.as_ref().map(|cache| &cache.place), cache_mounts.as_ref().map(|cache| &cache.place)];
     let caches = caches.into_iter().flatten().filter_map(Place::repository);
     let check_push = !flags.registries.skip_push_permission_check;

@@ -82,6 +82,8 @@ pub(super) struct StepCache<'a> {
     writer: Writer,
     /// Whether the cache's troubles have been told of.
     warned: Arc<AtomicBool>,
+    /// Whether entries without the right code have been told of.
+    told_of_strangers: AtomicBool,
     /// Something on the network is another version by now than the keys say: nothing more is kept.
     outdated: AtomicBool,
     carried_out: AtomicUsize,
@@ -111,7 +113,8 @@ impl<'a> StepCache<'a> {
     pub(super) fn open(request: &'a CacheRequest, around: Surroundings<'a>) -> Self {
         let plan = around.plan;
         let clock = Clock { lifetime: request.lifetime, now: around.now };
-        let cache = LayerCache::new(around.client.clone(), request.place.clone(), clock);
+        let cache = LayerCache::new(around.client.clone(), request.place.clone(), clock)
+            .authenticated(request.authenticator.clone());
         if request.write {
             request.place.remove_leftovers();
         }
@@ -132,8 +135,9 @@ impl<'a> StepCache<'a> {
             found: plan.stages.iter().map(|stage| vec![None; stage.steps.len()]).collect(),
             last: None,
             state: Mutex::default(),
-            writer: Writer::new(&around, &request.place, Arc::clone(&warned)),
+            writer: Writer::new(&around, request, Arc::clone(&warned)),
             warned,
+            told_of_strangers: AtomicBool::new(false),
             outdated: AtomicBool::new(false),
             carried_out: AtomicUsize::new(0),
             around,
@@ -198,10 +202,17 @@ impl<'a> StepCache<'a> {
             }
             Err(miss) => {
                 tracing::debug!("cache: {step}: {key}: {miss}");
-                if let Miss::Unreadable(problem) = miss
-                    && !self.warned.swap(true, Ordering::Relaxed)
-                {
-                    tracing::warn!("the cache {} cannot be read: {problem}", self.cache.place());
+                match miss {
+                    Miss::Unreadable(problem) if !self.warned.swap(true, Ordering::Relaxed) => {
+                        tracing::warn!("the cache {} cannot be read: {problem}", self.cache.place());
+                    }
+                    Miss::Unauthentic(problem) if !self.told_of_strangers.swap(true, Ordering::Relaxed) => {
+                        let place = self.cache.place();
+                        tracing::warn!(
+                            "an entry of the cache {place} is not used, and neither are others like it: {problem}"
+                        );
+                    }
+                    _ => {}
                 }
                 None
             }

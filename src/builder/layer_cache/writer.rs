@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use crate::cache::{BlobStore, Entry, LayerCache, LayerCacheError, Place};
+use crate::cache::{Authenticator, BlobStore, Entry, LayerCache, LayerCacheError, Place};
 use crate::diag::progress::Progress;
 use crate::diag::{interrupt, with_causes};
 use crate::image::{Blob, BlobSource, Digest, Image, Platform, Reference};
@@ -21,6 +21,7 @@ use crate::push::{self, ExistingTags, PushError, Uploads};
 use crate::registry::Client;
 
 use super::Surroundings;
+use crate::builder::request::CacheRequest;
 
 /// How many entries are written at once.
 const PARALLEL_WRITES: usize = 4;
@@ -33,6 +34,7 @@ pub(super) struct Writer {
     client: Client,
     store: BlobStore,
     place: Place,
+    authenticator: Option<Authenticator>,
     /// A destination in the cache's registry, from whose repository layers can be mounted.
     neighbour: Option<Reference>,
     permits: Arc<Semaphore>,
@@ -46,8 +48,9 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Writes to `place`, and says so if that does not work unless `warned` is set.
-    pub(super) fn new(around: &Surroundings<'_>, place: &Place, warned: Arc<AtomicBool>) -> Self {
+    /// Writes where `request` says, and says so if that does not work unless `warned` is set.
+    pub(super) fn new(around: &Surroundings<'_>, request: &CacheRequest, warned: Arc<AtomicBool>) -> Self {
+        let place = &request.place;
         let neighbour = match place {
             Place::Repository(repository) => {
                 around.destinations.iter().find(|destination| destination.registry == repository.registry)
@@ -59,6 +62,7 @@ impl Writer {
             client: around.client.with_patience(PATIENCE),
             store: around.store.clone(),
             place: place.clone(),
+            authenticator: request.authenticator.clone(),
             neighbour: neighbour.cloned(),
             permits: Arc::new(Semaphore::new(PARALLEL_WRITES)),
             blobs: Arc::default(),
@@ -87,6 +91,14 @@ impl Writer {
 
     /// Writes an image under names.
     pub(super) fn write_image(&self, image: Image, names: Vec<String>) {
+        let signed = match &self.authenticator {
+            Some(authenticator) => authenticator.sign(image),
+            None => Ok(image),
+        };
+        let image = match signed {
+            Ok(image) => image,
+            Err(error) => return tracing::warn!("a layer is not kept in the cache: {}", with_causes(&error)),
+        };
         let (client, store, place) = (self.client.clone(), self.store.clone(), self.place.clone());
         let (permits, warned) = (Arc::clone(&self.permits), Arc::clone(&self.warned));
         let locks = self.locks(&image);

@@ -181,6 +181,10 @@ const MEANINGS: &[Meaning] = &[
     ("cache_run_layers", "--cache-run-layers=false", |flags| !flags.caching.cache_run_layers),
     ("cache_copy_layers", "", |flags| flags.caching.cache_copy_layers.is_none()),
     ("cache_copy_layers", "--cache-copy-layers", |flags| flags.caching.cache_copy_layers == Some(true)),
+    ("cache_key_file", "", |flags| flags.caching.cache_key_file.is_none()),
+    ("cache_key_file", "--cache-key-file /run/secrets/key", |flags| {
+        flags.caching.cache_key_file == Some("/run/secrets/key".into())
+    }),
     ("no_push_cache", "--no-push-cache", |flags| flags.caching.no_push_cache),
     ("cache_mounts_repo", "--cache-mounts-repo r/m", |flags| {
         flags.cache_mounts.cache_mounts_repo.as_deref() == Some("r/m")

@@ -10,6 +10,7 @@ mod order;
 mod prune;
 mod remote;
 mod secrets;
+mod strangers;
 mod together;
 
 use std::path::PathBuf;

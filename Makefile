@@ -11,6 +11,8 @@
 # make fuzz    arbitrary input to all that reads bytes of others, FUZZ_SECONDS for each target (nightly Rust)
 # make fuzz-smoke    the same in a minute for all of them together, as CI does it
 # make deny    licences, sources, versions and advisories of all crates (installs cargo-deny)
+# make cache-fuzz    random projects and edits, built with the cache and without: CACHE_FUZZ_SECONDS, or CACHE_FUZZ_DOCKERFILES of them,
+#              from CACHE_FUZZ_SEED on (the test run has a short one; needs the peers of make test)
 # make fmt, make lint, make clean-peers
 
 # PROFILE=dev makes `image` and `demo` quick to build and slow to run
@@ -34,7 +36,10 @@ FUZZ_TARGETS ?=
 # Two at a time, they take a minute on two processors. They begin at the same place: a change is judged by what it changes.
 SMOKE_SECONDS ?= 5
 
-.PHONY: all build demo image image-debug executor-tree shell-tree test peers bench growth instructions graphs archives fuzz fuzz-smoke deny faults fmt lint clean-peers
+CACHE_FUZZ_SECONDS ?= 600
+export CACHE_FUZZ_SECONDS
+
+.PHONY: all build demo image image-debug executor-tree shell-tree test peers bench growth instructions graphs archives fuzz fuzz-smoke cache-fuzz deny faults fmt lint clean-peers
 all: build
 
 build:
@@ -124,6 +129,9 @@ deny:
 faults: peers image image-debug
 	CRABWRIGHT_FAULTS=all $(CARGO) test --locked --test it own_root_faults -- --nocapture
 	$(CARGO) test --locked --lib own_root::faults -- --nocapture
+
+cache-fuzz: peers
+	$(CARGO) test --locked --test it -- --ignored --exact --nocapture cache_fuzz::for_as_long_as_one_likes
 
 fmt:
 	$(CARGO) fmt

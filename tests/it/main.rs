@@ -11,6 +11,7 @@ mod agent_image;
 mod arriving;
 mod bad_input;
 mod cache;
+mod cache_fuzz;
 mod cache_mounts;
 mod cli;
 mod conformance;

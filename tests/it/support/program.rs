@@ -71,9 +71,11 @@ pub(crate) fn stdout(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
 }
 
-/// The program under test, as cargo built it for this test run, to be run on this machine itself.
+/// The program under test, as cargo built it for this test run, to be run on this machine itself. `CRABWRIGHT_TEST_PROGRAM` names
+/// another one, such as that of an earlier commit, to see whether a test finds what was wrong with it.
 pub(crate) fn crabwright() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_crabwright"));
+    let program = std::env::var_os("CRABWRIGHT_TEST_PROGRAM");
+    let mut command = Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_crabwright").into()));
     // Whatever the machine is logged in to is none of the tests' business.
     command.env_remove("DOCKER_CONFIG").env("HOME", "/nonexistent");
     command

@@ -43,9 +43,9 @@ impl Build {
     /// `tokens` answers for paths below `/token`.
     async fn new(habits: Habits, tokens: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
         let registry = FakeRegistry::start(habits).await;
-        // Nobody gets in before the RUN has begun, so that what is needed for it is looked for then.
-        let busy = Fault::Status(503, vec![("retry-after", "1".to_owned())], String::new());
-        registry.fail("GET", "/v2/", 0, u32::MAX, busy);
+        // Nobody gets in before the RUN has begun, so that what is needed for it is looked for then. An answer, be it an error,
+        // would have credentials looked for that its message can name.
+        registry.fail("GET", "/v2/", 0, u32::MAX, Fault::Close);
         let has_run: Arc<AtomicBool> = Arc::default();
         let (begun, asked) = (Arc::clone(&has_run), registry.clone());
         let web = Web::serve(move |request, _before| {

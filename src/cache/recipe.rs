@@ -136,9 +136,8 @@ pub fn content(
         }
     }
     if !stands_alone(action) {
-        let platform = stage.config.platform();
-        let layers = layers.iter().map(ToString::to_string);
-        recipe.add("layers", &encode_platform(Encoder::new(), &platform).texts(layers));
+        recipe.add("layers", &Encoder::new().texts(layers.iter().map(ToString::to_string)));
+        add_base(&mut recipe, plan, stage);
     }
     Some(recipe)
 }
@@ -161,7 +160,9 @@ fn start(plan: &Plan, stage: &Stage, ends: &[Option<Key>]) -> Option<Key> {
 }
 
 /// The image or the emptiness that a stage starts from, with its platform. An image counts by its files alone: what its
-/// configuration says is in the words of the steps that it changes.
+/// configuration says is in the words of the steps that it changes. It counts by its blobs as well as by their content: that a
+/// blob holds what the configuration says is only checked where commands run on it, and an image with the diffIDs of another
+/// must not get at the other's keys.
 fn add_base(recipe: &mut Recipe, plan: &Plan, stage: &Stage) {
     let mut base = stage.base;
     while let Base::Stage(parent) = base {
@@ -172,8 +173,8 @@ fn add_base(recipe: &mut Recipe, plan: &Plan, stage: &Stage) {
         Base::Image(image) => plan.images[image].layers.as_slice(),
         _ => &[],
     };
-    let diff_ids = layers.iter().map(|layer| layer.diff_id.to_string());
-    recipe.add("the base image", &Encoder::new().texts(diff_ids));
+    let digests = layers.iter().map(|layer| format!("{} {}", layer.descriptor.digest, layer.diff_id));
+    recipe.add("the base image", &Encoder::new().texts(digests));
 }
 
 fn chained(before: &Key, step: &Key) -> Key {

@@ -6,7 +6,7 @@ use crate::dockerfile::parse;
 use crate::image::{BaseImage, Descriptor, ImageConfig, LayerDescriptor, Manifest, media_type};
 use crate::plan::{ImageError, ImageRequest, Images, NamedContext, NamedSource, Options, plan};
 
-/// Every image exists, with one layer that its name decides.
+/// Every image exists, with one layer that its name decides. The configuration of `liar` says that it is that of `base`.
 struct Anything;
 
 impl Images for Anything {
@@ -23,7 +23,7 @@ impl Images for Anything {
                 config_bytes: Vec::new(),
                 layers: vec![LayerDescriptor {
                     descriptor: Descriptor::of(media_type::OCI_LAYER_GZIP, name.as_bytes()),
-                    diff_id: Digest::sha256_of(name.as_bytes()),
+                    diff_id: Digest::sha256_of(name.replace("liar", "base").as_bytes()),
                 }],
             }
         };
@@ -343,6 +343,24 @@ fn ingredients_are_named_without_credentials() {
     for (name, _) in recipes.iter().flat_map(Recipe::ingredients) {
         assert!(!name.contains("sesame"), "{name}");
     }
+}
+
+/// A COPY does not read what the base's files hold, so that nothing checks whether they are those of the diffIDs: through a
+/// link in such a base it makes a layer that must not be found by builds of the real one.
+#[test]
+fn an_image_with_the_diff_ids_of_another_does_not_have_its_keys() {
+    let keys = |base: &str| {
+        let build = build(&format!("FROM {base}\nCOPY main.txt /app/"));
+        let plan = build.plan();
+        let layers: Vec<Digest> = plan.images[0].layers.iter().map(|layer| layer.diff_id.clone()).collect();
+        let files = vec![Some(build.files.clone())];
+        let content = content(&plan, (0, 0), &build.format, &layers, files, &BTreeMap::new()).unwrap();
+        (layers, build.key(), content.key())
+    };
+    let (honest, liar) = (keys("base"), keys("liar"));
+    assert_eq!(honest.0, liar.0);
+    assert_ne!(honest.1, liar.1);
+    assert_ne!(honest.2, liar.2);
 }
 
 #[test]

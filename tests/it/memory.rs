@@ -1,4 +1,4 @@
-//! Memory is bounded by a constant, not by what is built.
+//! Memory has a limit that neither what is built nor what somebody sends can move.
 
 use std::time::{Duration, Instant};
 

@@ -42,8 +42,8 @@ pub(super) fn kaniko(variables: &Variables, named: &BTreeSet<String>, registry: 
         names.extend(parents.map(|parent| (parent, parent.to_owned())));
     }
     for (domain, name) in names {
-        let user = format!("KANIKO_{}_USER", spelled(&name));
-        let password = format!("KANIKO_{}_PASSWORD", spelled(&name));
+        let host = spelled(&name);
+        let (user, password) = (format!("KANIKO_{host}_USER"), format!("KANIKO_{host}_PASSWORD"));
         if let Some(login) = pair(variables, &user, &password) {
             return match rival(domain, named) {
                 Some(other) => Found::Ambiguous { variable: user, other },

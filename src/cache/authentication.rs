@@ -22,7 +22,7 @@ use super::key::Encoder;
 const CODE: &str = "dev.crabwright.cache.hmac-sha256";
 /// Comes first in what is authenticated: other uses of the same secret never meet this one.
 const VERSION: &str = "crabwright cache entry 1";
-/// Bytes of a secret that nobody can guess by trying.
+/// The fewest bytes of a secret: too many to guess.
 const SHORTEST: usize = 16;
 /// More is no secret but some other file.
 const LONGEST: usize = 4096;
@@ -54,7 +54,7 @@ pub enum Unauthentic {
 pub struct Authenticator(Secret<Vec<u8>>);
 
 impl Authenticator {
-    /// Reads the secret from a file; line ends behind it do not belong to it.
+    /// Reads the secret from a file; line ends after it are left out.
     ///
     /// # Errors
     /// The file cannot be read, or what it holds is too short or too long for a secret.

@@ -30,7 +30,7 @@ pub struct InputFile {
     pub path: PathBuf,
     /// What is in it.
     pub content: Vec<u8>,
-    /// Whether messages may quote it. Not where a link outside the context leads to another directory: whoever made the link
+    /// Whether messages may quote it. Not where a link outside the context leads to another directory: the author of the link
     /// chose the file, and it may hold anything.
     pub may_be_quoted: bool,
 }

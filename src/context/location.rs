@@ -76,7 +76,7 @@ impl Context {
         Ok(())
     }
 
-    /// Reads the ignore file that goes with `dockerfile`: that of its name with `.dockerignore` behind it, if there is such a
+    /// Reads the ignore file that goes with `dockerfile`: its name with `.dockerignore` appended, if there is such a
     /// file, else the context's own `.dockerignore`. The two are never merged.
     ///
     /// # Errors

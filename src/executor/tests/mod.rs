@@ -1,5 +1,5 @@
-//! Whole plans in one process: files and layers are real, commands are not. Stages start from scratch, RUN writes what it
-//! is told, and the cache is a table.
+//! Whole plans in one process: files and layers are real, commands are not. Stages start from scratch, RUN writes the file its
+//! words name, and the cache is a table.
 
 mod graphs;
 mod trees;

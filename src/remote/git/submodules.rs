@@ -156,7 +156,9 @@ pub(super) fn setting_for(settings: &Path, path: &Path) -> Result<Option<Setting
     let config = Config::open(settings)?;
     let mut names = Vec::new();
     config.entries(Some("submodule\\..*\\.path"))?.for_each(|entry| {
-        if let (Ok(name), Ok(value)) = (entry.name(), entry.value())
+        // A key alone means true, and is no path; git2 panics when it is asked for the value.
+        if entry.has_value()
+            && let (Ok(name), Ok(value)) = (entry.name(), entry.value())
             && Path::new(value.trim_end_matches('/')) == path
         {
             names.push(name.strip_suffix(".path").unwrap_or(name).to_owned());
@@ -225,7 +227,7 @@ mod tests {
         std::fs::write(
             &file,
             "[submodule \"one.path\"]\n\tpath = lib/one/\n\turl = ../one.git\n\
-             [submodule \"two\"]\n\tpath = two\n\tupdate = none\n\turl = https://h/two.git\n",
+             [submodule \"bare\"]\n\tpath\n\turl\n[submodule \"two\"]\n\tpath = two\n\tupdate = none\n\turl = https://h/two.git\n",
         )
         .unwrap();
         let one = setting_for(&file, Path::new("lib/one")).unwrap().unwrap();

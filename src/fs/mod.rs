@@ -9,6 +9,7 @@
 #![allow(clippy::disallowed_methods, reason = "the gate is here")]
 
 mod arriving;
+mod descent;
 mod error;
 mod files;
 pub mod gate;
@@ -18,9 +19,11 @@ mod remove;
 mod root;
 mod status;
 pub mod sys;
+mod walk;
 pub mod xattr;
 
 pub use arriving::{Arrival, Arrived, ArrivingFile, ReadAt};
+pub use descent::Descent;
 pub use error::Error;
 pub use files::{
     create, create_dir_all, metadata, open, read, read_to_string, remove_file, rename, symlink_metadata, write,
@@ -30,3 +33,4 @@ pub use removals::{OwnedDirectory, Removals};
 pub use remove::{remove_at, remove_dir_all};
 pub use root::Root;
 pub use status::{FileKind, Status, Timestamp};
+pub use walk::{Step, Walk};

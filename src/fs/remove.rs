@@ -10,13 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use rustix::fs::{AtFlags, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, OFlags};
 use rustix::io::{Errno, Result};
 
-use super::{Error, Root, sys};
+use super::{Descent, Error, Root, sys};
 
-/// Directories held open at once; anything nested deeper is first moved up to the top.
-const MAX_DEPTH: usize = 64;
 /// How deep the directories lie that threads remove beside each other.
 const APART: usize = 3;
 /// More of them are left to one thread: each directory they are in is held open.
@@ -135,21 +133,18 @@ fn is_directory(directory: BorrowedFd<'_>, name: &OsStr) -> bool {
 }
 
 fn remove_tree(parent: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
-    let mut open: Vec<(OwnedFd, OsString)> = vec![(open_directory(parent, name)?, name.to_owned())];
-    let mut moved = 0_u64;
-    while let Some((directory, _)) = open.last() {
-        let Some(inner) = empty_of_files(directory.as_fd())? else {
-            let Some((_, name)) = open.pop() else { break };
-            let above = open.last().map_or(parent, |(directory, _)| directory.as_fd());
-            rustix::fs::unlinkat(above, &name, AtFlags::REMOVEDIR)?;
-            continue;
-        };
-        if open.len() < MAX_DEPTH {
-            let opened = open_directory(directory.as_fd(), &inner)?;
-            open.push((opened, inner));
-        } else if let Some((top, _)) = open.first() {
-            // The top directory is looked through again until nothing is left in it.
-            move_up(directory.as_fd(), &inner, top.as_fd(), &mut moved)?;
+    let mut descent = Descent::new(parent, OFlags::RDONLY);
+    descent.push(open_directory(parent, name)?)?;
+    let mut names: Vec<OsString> = vec![name.to_owned()];
+    while let Some(name) = names.last() {
+        if let Some(inner) = empty_of_files(descent.directory())? {
+            let opened = open_directory(descent.directory(), &inner)?;
+            descent.push(opened)?;
+            names.push(inner);
+        } else {
+            descent.leave()?;
+            rustix::fs::unlinkat(descent.directory(), name, AtFlags::REMOVEDIR)?;
+            names.pop();
         }
     }
     Ok(())
@@ -178,16 +173,6 @@ fn empty_of_files(directory: BorrowedFd<'_>) -> Result<Option<OsString>> {
                 Err(Errno::NOENT) => {}
                 answer => answer?,
             }
-        }
-    }
-}
-
-fn move_up(from: BorrowedFd<'_>, name: &OsStr, top: BorrowedFd<'_>, moved: &mut u64) -> Result<()> {
-    loop {
-        *moved += 1;
-        match rustix::fs::renameat_with(from, name, top, format!(".removing-{moved}"), RenameFlags::NOREPLACE) {
-            Err(Errno::EXIST) => {}
-            answer => return answer,
         }
     }
 }

@@ -15,7 +15,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, Result};
 
 use super::gate::{self, Pass};
-use super::{Error, FileKind, Status, sys};
+use super::{Descent, Error, FileKind, Status, sys};
 
 /// As many links as the kernel follows before it speaks of a loop.
 const MAX_LINKS: usize = 40;
@@ -96,14 +96,13 @@ impl Root {
     }
 
     fn open_by_walking(&self, path: &Path, flags: OFlags) -> Result<OwnedFd> {
-        let walked = self.walk(path, !flags.contains(OFlags::NOFOLLOW))?;
-        if walked.descriptors.len() < walked.names.len() {
+        let Walked { names, mut descent } = self.walk(path, !flags.contains(OFlags::NOFOLLOW))?;
+        if descent.depth() < names.len() {
             return Err(Errno::NOENT);
         }
-        let above = walked.descriptors.len().checked_sub(2).and_then(|at| walked.descriptors.get(at));
-        let directory = above.map_or(self.directory.as_fd(), AsFd::as_fd);
-        let name = walked.names.last().map_or(OsStr::new("."), OsString::as_os_str);
-        sys::open_at(directory, name, flags, 0)
+        descent.leave()?;
+        let name = names.last().map_or(OsStr::new("."), OsString::as_os_str);
+        sys::open_at(descent.directory(), name, flags, 0)
     }
 
     /// Opens the directory `path` lies in, and gives the name `path` has there. The root itself has the name `.`.
@@ -129,21 +128,21 @@ impl Root {
         Ok(self.walk(path, follow_last)?.names.into_iter().collect())
     }
 
-    fn walk(&self, path: &Path, follow_last: bool) -> Result<Walked> {
+    fn walk(&self, path: &Path, follow_last: bool) -> Result<Walked<'_>> {
         let mut pending: Vec<OsString> = reversed(path);
-        let mut walked = Walked { names: Vec::new(), descriptors: Vec::new() };
+        let top = || Descent::new(self.directory.as_fd(), OFlags::PATH);
+        let mut walked = Walked { names: Vec::new(), descent: top() };
         let mut links = 0;
         while let Some(name) = pending.pop() {
             if name == ".." {
-                walked.up();
+                walked.up()?;
                 continue;
             }
-            if walked.descriptors.len() < walked.names.len() {
+            if walked.descent.depth() < walked.names.len() {
                 walked.names.push(name);
                 continue;
             }
-            let directory = walked.descriptors.last().map_or(self.directory.as_fd(), AsFd::as_fd);
-            let found = match sys::open_at(directory, &name, OFlags::PATH, 0) {
+            let found = match sys::open_at(walked.descent.directory(), &name, OFlags::PATH, 0) {
                 Ok(found) => found,
                 Err(Errno::NOENT) => {
                     walked.names.push(name);
@@ -160,29 +159,31 @@ impl Root {
                 let target = rustix::fs::readlinkat(&found, "", Vec::new())?.into_bytes();
                 let target = PathBuf::from(OsString::from_vec(target));
                 if target.is_absolute() {
-                    walked.names.clear();
-                    walked.descriptors.clear();
+                    walked = Walked { names: Vec::new(), descent: top() };
                 }
                 pending.extend(reversed(&target));
             } else {
                 walked.names.push(name);
-                walked.descriptors.push(found);
+                walked.descent.push(found)?;
             }
         }
         Ok(walked)
     }
 }
 
-/// A path as far as it was walked: as many descriptors as leading names exist.
-struct Walked {
+/// A path as far as it was walked: as deep into the directories as leading names exist.
+struct Walked<'r> {
     names: Vec<OsString>,
-    descriptors: Vec<OwnedFd>,
+    descent: Descent<'r>,
 }
 
-impl Walked {
-    fn up(&mut self) {
+impl Walked<'_> {
+    fn up(&mut self) -> Result<()> {
         self.names.pop();
-        self.descriptors.truncate(self.names.len());
+        if self.descent.depth() > self.names.len() {
+            self.descent.leave()?;
+        }
+        Ok(())
     }
 }
 

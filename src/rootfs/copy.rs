@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{OFlags, SeekFrom};
 use rustix::io::Errno;
 
-use crate::fs::{self, FileKind, Status, sys};
+use crate::fs::{self, Descent, FileKind, Status, Step, Walk, sys};
 
 use super::attributes::Attributes;
 use super::error::{RootfsError, check_interrupt};
@@ -37,7 +37,7 @@ impl Tree {
         let from = self.open_directory(root)?;
         let to = copy.open_directory(root)?;
         let mut copying = Copying::new(self, &mut copy);
-        copying.children(from.as_fd(), to.as_fd(), root)?;
+        copying.all(from.as_fd(), to.as_fd())?;
         let refresh = copying.links;
         let status = Status::of(&from).map_err(|errno| self.error("look at", root, errno))?;
         let attributes = self.attributes_at(from.as_fd(), OsStr::new("."), &status);
@@ -75,6 +75,14 @@ struct Copied {
     unchanged: bool,
 }
 
+/// A directory that was made and is being filled.
+struct BegunDirectory {
+    /// What it is to have in the end.
+    attributes: Attributes,
+    /// Whether the source's directory was as its baseline says.
+    unchanged: bool,
+}
+
 struct Copying<'a> {
     from: &'a Tree,
     to: &'a mut Tree,
@@ -90,21 +98,44 @@ impl<'a> Copying<'a> {
         Self { from, to, links: HashMap::new(), may_share: true, buffer: vec![0; CHUNK] }
     }
 
-    fn children(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &Path) -> Result<(), RootfsError> {
-        check_interrupt()?;
-        for name in sys::names(from).map_err(|errno| self.from.error("list", path, errno))? {
-            self.child(from, to, &name, &path.join(&name))?;
+    /// Copies what is below `from`.
+    fn all(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), RootfsError> {
+        let tree = self.from;
+        let mut walk = Walk::new(tree.path(), PathBuf::new(), from)?;
+        let mut target = Descent::new(to, OFlags::PATH);
+        // The directories that the walk is in.
+        let mut begun = Vec::new();
+        while let Some(step) = walk.step()? {
+            check_interrupt()?;
+            match step {
+                Step::Name(name) => {
+                    let path = walk.path().join(&name);
+                    let made = self.child(walk.directory(), target.directory(), &name, &path)?;
+                    let Some(directory) = made else { continue };
+                    walk.enter(&name)?;
+                    target.enter(&name).map_err(|errno| self.to.error("open directory", &path, errno))?;
+                    begun.push(directory);
+                }
+                Step::Left(name) => {
+                    let path = walk.path().join(&name);
+                    target.leave().map_err(|errno| self.to.error("go back from directory", &path, errno))?;
+                    if let Some(directory) = begun.pop() {
+                        self.finish_directory(target.directory(), &name, &path, &directory)?;
+                    }
+                }
+            }
         }
         Ok(())
     }
 
+    /// Copies one file. What is left to do to a directory is returned: it still has to be filled.
     fn child(
         &mut self,
         from: BorrowedFd<'_>,
         to: BorrowedFd<'_>,
         name: &OsStr,
         path: &Path,
-    ) -> Result<(), RootfsError> {
+    ) -> Result<Option<BegunDirectory>, RootfsError> {
         let status = Status::at(from, name).map_err(|errno| self.from.error("look at", path, errno))?;
         let attributes = self
             .from
@@ -117,13 +148,18 @@ impl<'a> Copying<'a> {
             let copied = Copied { path: path.to_owned(), unchanged };
             if let Some(first) = names.first().map(|first| first.path.clone()) {
                 names.push(copied);
-                return self.to.create_hard_link(&first, path);
+                self.to.create_hard_link(&first, path)?;
+                return Ok(None);
             }
             names.push(copied);
         }
         let made = match attributes.kind {
-            FileKind::Directory => return self.directory(from, to, name, path, &attributes, unchanged),
-            FileKind::Socket => return Ok(()),
+            FileKind::Directory => {
+                let made = self.to.make_directory(to, name, &attributes);
+                made.map_err(|errno| self.to.error("create directory", path, errno))?;
+                return Ok(Some(BegunDirectory { attributes, unchanged }));
+            }
+            FileKind::Socket => return Ok(None),
             FileKind::File => self.file(from, to, name, path, &attributes, status.size)?,
             FileKind::Symlink => {
                 let target = rustix::fs::readlinkat(from, name, Vec::new())
@@ -139,29 +175,20 @@ impl<'a> Copying<'a> {
                 .map_err(|errno| self.to.error("create special file", path, errno))?,
         };
         self.to.stamp(path, &made, unchanged);
-        Ok(())
+        Ok(None)
     }
 
-    fn directory(
+    /// Making its children moved the directory's time.
+    fn finish_directory(
         &mut self,
-        from: BorrowedFd<'_>,
         to: BorrowedFd<'_>,
         name: &OsStr,
         path: &Path,
-        attributes: &Attributes,
-        unchanged: bool,
+        BegunDirectory { attributes, unchanged }: &BegunDirectory,
     ) -> Result<(), RootfsError> {
-        self.to.make_directory(to, name, attributes).map_err(|errno| self.to.error("create directory", path, errno))?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let inner_from = sys::open_at(from, name, flags, 0);
-        let inner_from = inner_from.map_err(|errno| self.from.error("open directory", path, errno))?;
-        let inner_to = sys::open_at(to, name, OFlags::PATH | OFlags::DIRECTORY, 0);
-        let inner_to = inner_to.map_err(|errno| self.to.error("open directory", path, errno))?;
-        self.children(inner_from.as_fd(), inner_to.as_fd(), path)?;
-        // Making its children moved the directory's time.
         let made = self.to.dress(to, name, attributes, true);
         let made = made.map_err(|errno| self.to.error("set attributes of", path, errno))?;
-        self.to.stamp(path, &made, unchanged);
+        self.to.stamp(path, &made, *unchanged);
         Ok(())
     }
 

@@ -4,11 +4,11 @@
 //! its own part of the baseline. What is found does not depend on who found it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::iter::Peekable;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ use std::thread;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::fs::{self, FileKind, Status, sys};
+use crate::fs::{self, FileKind, Status, Step, Walk, sys};
 use crate::rootfs::{Attributes, Change, ChangeKind, ContentHash, ContentHasher, Entries, Entry, Tree};
 
 use super::error::SnapshotError;
@@ -30,9 +30,6 @@ const CHUNK: usize = 128 * 1024;
 
 /// How deep the directories lie that are compared on their own: as `usr/share/doc` does.
 const APART: usize = 3;
-/// Directories that one thread holds open at once. One that lies deeper is closed while the directories in it are compared, so
-/// that no nesting takes all the descriptors of the process.
-const MAX_OPEN: usize = 64;
 /// Bytes that a path may have: what the kernel takes. A layer with a longer one could be unpacked nowhere.
 const MAX_PATH: usize = 4095;
 /// Beyond this number threads only wait for each other in the kernel.
@@ -82,15 +79,6 @@ pub fn compare(tree: &Tree, options: &Options) -> Result<Vec<Change>, SnapshotEr
     })
 }
 
-/// A directory on the way from where a walk began to where it is.
-struct Level {
-    path: PathBuf,
-    /// `None` if it was closed meanwhile.
-    directory: Option<OwnedFd>,
-    /// What is still to be compared of it.
-    names: std::vec::IntoIter<OsString>,
-}
-
 struct Comparison<'a> {
     tree: &'a Tree,
     ignored: &'a IgnoredPaths,
@@ -123,8 +111,10 @@ impl<'a> Comparison<'a> {
     /// Compares everything below a directory.
     fn below(&mut self, path: &Path) -> Result<(), SnapshotError> {
         self.baseline = self.tree.index().below(path).peekable();
-        let directory = self.open(path)?;
-        self.walk(directory, path)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+        let opened = self.tree.root().open_at(path, flags);
+        let directory = opened.map_err(|errno| self.error("open directory", path, errno))?;
+        self.walk(Walk::new(self.tree.path(), path.to_owned(), directory.as_fd())?)?;
         // What the walk did not come to does not exist any more.
         while let Some((path, entry)) = self.baseline.peek() {
             let (path, entry): (&Path, &Entry) = (path, entry);
@@ -134,24 +124,19 @@ impl<'a> Comparison<'a> {
     }
 
     /// Compares what is in a directory, and in the directories in it.
-    fn walk(&mut self, directory: OwnedFd, path: &Path) -> Result<(), SnapshotError> {
-        let mut levels = vec![self.level(directory, path.to_owned())?];
-        while let Some(level) = levels.last_mut() {
-            let Some(name) = level.names.next() else {
-                levels.pop();
-                continue;
-            };
-            let path = level.path.join(&name);
+    fn walk(&mut self, mut walk: Walk<'_>) -> Result<(), SnapshotError> {
+        while let Some(step) = walk.step()? {
+            if let Some(signal) = crate::diag::interrupt::requested() {
+                return Err(SnapshotError::Interrupted { signal });
+            }
+            let Step::Name(name) = step else { continue };
+            let path = walk.path().join(&name);
             if self.ignored.contains(&path) {
                 self.entry(&path);
                 self.skip_below(&path);
                 continue;
             }
-            let directory = match &level.directory {
-                Some(directory) => directory,
-                None => level.directory.insert(self.open(&level.path)?),
-            };
-            let status = match Status::at(directory, &name) {
+            let status = match Status::at(walk.directory(), &name) {
                 Ok(status) if status.kind != FileKind::Socket => status,
                 Ok(_) | Err(Errno::NOENT) => continue,
                 Err(errno) => return Err(self.error("look at", &path, errno)),
@@ -160,31 +145,11 @@ impl<'a> Comparison<'a> {
                 let start = String::from_utf8_lossy(&path.as_os_str().as_bytes()[..SHOWN]).into_owned();
                 return Err(SnapshotError::PathTooLong { start, limit: MAX_PATH });
             }
-            if self.file(directory.as_fd(), &name, &path, &status)? {
-                let inner = sys::open_at(directory, &name, OFlags::RDONLY | OFlags::DIRECTORY, 0)
-                    .map_err(|errno| self.error("open directory", &path, errno))?;
-                if levels.len() >= MAX_OPEN
-                    && let Some(level) = levels.last_mut()
-                {
-                    level.directory = None;
-                }
-                levels.push(self.level(inner, path)?);
+            if self.file(walk.directory(), &name, &path, &status)? {
+                walk.enter(&name)?;
             }
         }
         Ok(())
-    }
-
-    fn level(&self, directory: OwnedFd, path: PathBuf) -> Result<Level, SnapshotError> {
-        if let Some(signal) = crate::diag::interrupt::requested() {
-            return Err(SnapshotError::Interrupted { signal });
-        }
-        let names = sys::names(&directory).map_err(|errno| self.error("list", &path, errno))?;
-        Ok(Level { path, directory: Some(directory), names: names.into_iter() })
-    }
-
-    fn open(&self, path: &Path) -> Result<OwnedFd, SnapshotError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-        self.tree.root().open_at(path, flags).map_err(|errno| self.error("open directory", path, errno))
     }
 
     /// Compares one file. Says whether it is a directory that has to be entered.

@@ -18,6 +18,7 @@ mod conformance;
 mod contexts;
 mod contexts_buckets;
 mod contract;
+mod deep_trees;
 mod drop_in;
 mod early_uploads;
 mod everyday;

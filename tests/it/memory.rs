@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::archive::Archive;
+use crate::support::archive::{Archive, record};
 use crate::support::images;
 use crate::support::peers::peers;
 use crate::support::pod::{Pod, RunningPod};
@@ -105,13 +105,6 @@ fn hostile_layers_end_in_an_error_and_not_in_the_pods_end() {
         }
         assert!(peak < LIMIT, "{name}: peak resident memory {peak} KiB");
     }
-}
-
-/// One record of an extended header, which counts its own digits.
-fn record(key: &str, value: &str) -> Vec<u8> {
-    let rest = format!(" {key}={value}\n");
-    let digits = (1..).find(|digits| (rest.len() + digits).to_string().len() == *digits).unwrap();
-    format!("{}{rest}", rest.len() + digits).into_bytes()
 }
 
 /// The highest VmHWM seen of the pod's first process (kibibytes) until it ended.

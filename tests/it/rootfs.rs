@@ -8,7 +8,7 @@ use crabwright::diag::with_causes;
 use crabwright::rootfs::archive::{MemberKind, Reader};
 use crabwright::rootfs::{Attributes, FileKind, RootfsError, Timestamp, Tree};
 
-use crate::support::archive::Archive;
+use crate::support::archive::{Archive, record};
 
 struct Fixture {
     directory: tempfile::TempDir,
@@ -242,13 +242,6 @@ fn a_file_that_cannot_be_written_is_the_one_that_is_named() {
     }
     let text = Fixture::new().refused(&archive);
     assert!(text.starts_with(&format!("cannot unpack {long:?}: cannot write file: ")), "{text}");
-}
-
-/// One record of an extended header, which counts its own digits.
-fn record(name: &str, value: &str) -> Vec<u8> {
-    let rest = format!(" {name}={value}\n");
-    let digits = (1..).find(|digits| (rest.len() + digits).to_string().len() == *digits).expect("a length");
-    format!("{}{rest}", rest.len() + digits).into_bytes()
 }
 
 #[test]

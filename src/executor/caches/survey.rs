@@ -5,14 +5,13 @@
 //! were, could stay hidden; then the next build's changes are written instead.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-use crate::fs::{self, FileKind, Status, sys};
+use crate::fs::{self, FileKind, Status, Step, Walk};
 use crate::rootfs::{Change, ChangeKind, ContentHash, ContentHasher, Tree};
 
 use super::archive::CacheArchiveError;
@@ -78,31 +77,19 @@ fn walk(tree: &Tree, visit: &mut dyn FnMut(&Path, &Status)) -> Result<(), CacheA
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
     let failed = |errno| fs::Error::new("open directory", tree.path(), errno);
     let directory = tree.root().open_at(Path::new(""), flags).map_err(failed)?;
-    walk_below(tree.path(), directory.as_fd(), &mut PathBuf::new(), visit)
-}
-
-fn walk_below(
-    root: &Path,
-    directory: BorrowedFd<'_>,
-    path: &mut PathBuf,
-    visit: &mut dyn FnMut(&Path, &Status),
-) -> Result<(), CacheArchiveError> {
-    if let Some(signal) = crate::diag::interrupt::requested() {
-        return Err(CacheArchiveError::Interrupted { signal });
-    }
-    let failed = |verb, path: &Path, errno| fs::Error::new(verb, root.join(path), errno);
-    for name in sys::names(directory).map_err(|errno| failed("list", path, errno))? {
-        let name: &OsStr = &name;
-        path.push(name);
-        let status = Status::at(directory, name).map_err(|errno| failed("look at", path, errno))?;
-        visit(path, &status);
-        if status.kind == FileKind::Directory {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-            let inner =
-                sys::open_at(directory, name, flags, 0).map_err(|errno| failed("open directory", path, errno))?;
-            walk_below(root, inner.as_fd(), path, visit)?;
+    let mut walk = Walk::new(tree.path(), PathBuf::new(), directory.as_fd())?;
+    while let Some(step) = walk.step()? {
+        if let Some(signal) = crate::diag::interrupt::requested() {
+            return Err(CacheArchiveError::Interrupted { signal });
         }
-        path.pop();
+        let Step::Name(name) = step else { continue };
+        let path = walk.path().join(&name);
+        let status = Status::at(walk.directory(), &name)
+            .map_err(|errno| fs::Error::new("look at", tree.path().join(&path), errno))?;
+        visit(&path, &status);
+        if status.kind == FileKind::Directory {
+            walk.enter(&name)?;
+        }
     }
     Ok(())
 }

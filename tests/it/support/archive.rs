@@ -77,3 +77,10 @@ impl Archive {
         encoder.finish().unwrap()
     }
 }
+
+/// One record of an extended header, which counts its own digits.
+pub(crate) fn record(key: &str, value: &str) -> Vec<u8> {
+    let rest = format!(" {key}={value}\n");
+    let digits = (1..).find(|digits| (rest.len() + digits).to_string().len() == *digits).unwrap();
+    format!("{}{rest}", rest.len() + digits).into_bytes()
+}

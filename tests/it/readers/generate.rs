@@ -2,58 +2,9 @@
 
 use std::fmt;
 
-/// What readers are known not to agree on. An archive has one of them at most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Trait {
-    /// Records for the whole archive (`g`).
-    GlobalRecords,
-    /// Two extended headers before one member.
-    TwoRecordHeaders,
-    /// A record and a GNU long name that give one member two names.
-    RecordsAndLongName,
-    /// A name with `..` in it.
-    NameClimbs,
-    /// A member that lies behind a symbolic link.
-    ThroughLink,
-    /// A type flag that no format defines.
-    UnknownKind,
-    /// A directory with a size, and content behind it.
-    DirectoryWithSize,
-    /// A symbolic link with a size, and no content.
-    LinkWithSize,
-    /// A header that was changed on the way.
-    BadChecksum,
-    /// An archive that ends within a header.
-    CutInHeader,
-    /// An archive that ends within content.
-    CutInContent,
-    /// A sparse file whose map overlaps or is too large.
-    SparseMapWrong,
-    /// A hard link to a name that is not there.
-    MissingLinkTarget,
-    /// A size that is negative, or larger than the archive.
-    SizeWrong,
-    /// A record that does not say its length.
-    RecordBroken,
-}
-
-const SPECIALS: [Trait; 15] = [
-    Trait::GlobalRecords,
-    Trait::TwoRecordHeaders,
-    Trait::RecordsAndLongName,
-    Trait::NameClimbs,
-    Trait::ThroughLink,
-    Trait::UnknownKind,
-    Trait::DirectoryWithSize,
-    Trait::LinkWithSize,
-    Trait::BadChecksum,
-    Trait::CutInHeader,
-    Trait::CutInContent,
-    Trait::SparseMapWrong,
-    Trait::MissingLinkTarget,
-    Trait::SizeWrong,
-    Trait::RecordBroken,
-];
+use super::header::{Fields, Format, checksum, header, octal, split};
+use super::special::{SPECIALS, Trait};
+use crate::support::archive::record;
 
 /// An archive.
 pub(super) struct Sample {
@@ -73,7 +24,7 @@ impl fmt::Debug for Sample {
 }
 
 /// SplitMix64: the same numbers everywhere.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -85,55 +36,29 @@ impl Random {
     }
 
     /// A number below `end`.
-    fn below(&mut self, end: u64) -> u64 {
+    pub(super) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
-    fn one_in(&mut self, chances: u64) -> bool {
+    pub(super) fn one_in(&mut self, chances: u64) -> bool {
         self.below(chances) == 0
     }
 
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+    pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[usize::try_from(self.below(from.len() as u64)).unwrap()]
     }
 }
 
-/// How the header of a member is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
-    Old,
-    Ustar,
-    Gnu,
-    Pax,
-}
-
-/// The fields of one header.
-#[derive(Clone)]
-struct Fields {
-    name: Vec<u8>,
-    prefix: Vec<u8>,
-    link: Vec<u8>,
-    kind: u8,
-    mode: u64,
-    uid: u64,
-    gid: u64,
-    size: u64,
-    mtime: u64,
-    format: Format,
-    /// Whether records may say something else of owner and time.
-    may_vary: bool,
-}
-
-struct Writer {
-    random: Random,
-    bytes: Vec<u8>,
+pub(super) struct Writer {
+    pub(super) random: Random,
+    pub(super) bytes: Vec<u8>,
     story: Vec<String>,
-    directories: Vec<String>,
+    pub(super) directories: Vec<String>,
     files: Vec<String>,
     /// Those that hard links name, as their headers say it: readers do not agree on whose header counts where the two differ.
     linkable: Vec<Fields>,
     /// Where headers of members begin.
-    headers: Vec<usize>,
+    pub(super) headers: Vec<usize>,
     names: u64,
 }
 
@@ -210,7 +135,7 @@ impl Writer {
         }
     }
 
-    fn fields(&mut self, name: &str, kind: u8, size: u64) -> Fields {
+    pub(super) fn fields(&mut self, name: &str, kind: u8, size: u64) -> Fields {
         let format = self.random.pick(&[Format::Old, Format::Ustar, Format::Gnu, Format::Pax, Format::Pax]);
         Fields {
             name: self.written(name).into_bytes(),
@@ -252,7 +177,7 @@ impl Writer {
         (0..size).map(|at: u64| u8::try_from((start.wrapping_add(at * 7)) % 251).unwrap()).collect()
     }
 
-    fn file(&mut self) {
+    pub(super) fn file(&mut self) {
         let name = if self.random.one_in(10) && !self.files.is_empty() {
             // Once more: the later one counts.
             self.files[usize::try_from(self.random.below(self.files.len() as u64)).unwrap()].clone()
@@ -338,7 +263,7 @@ impl Writer {
         self.sparse_of(&name, &segments, size);
     }
 
-    fn sparse_of(&mut self, name: &str, segments: &[(u64, u64)], size: u64) {
+    pub(super) fn sparse_of(&mut self, name: &str, segments: &[(u64, u64)], size: u64) {
         let stored: u64 = segments.iter().map(|(_, length)| length).sum();
         let start = self.random.next();
         let data: Vec<u8> = (0..stored).map(|at| u8::try_from(1 + start.wrapping_add(at * 3) % 251).unwrap()).collect();
@@ -417,7 +342,7 @@ impl Writer {
     }
 
     /// A member with what its format needs before it.
-    fn put(&mut self, fields: Fields, content: &[u8]) {
+    pub(super) fn put(&mut self, fields: Fields, content: &[u8]) {
         self.put_with(fields, Vec::new(), content);
     }
 
@@ -496,7 +421,7 @@ impl Writer {
         self.push(content);
     }
 
-    fn extension(&mut self, kind: u8, content: &[u8]) {
+    pub(super) fn extension(&mut self, kind: u8, content: &[u8]) {
         let (name, format) = match kind {
             b'x' | b'g' => (&b"PaxHeaders/x"[..], Format::Ustar),
             _ => (&b"././@LongLink"[..], Format::Gnu),
@@ -518,179 +443,8 @@ impl Writer {
         self.push(content);
     }
 
-    fn push(&mut self, bytes: &[u8]) {
+    pub(super) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
         self.bytes.resize(self.bytes.len().next_multiple_of(512), 0);
     }
-
-    /// What readers do not agree on, or all refuse.
-    fn special(&mut self, special: Option<Trait>) {
-        let Some(special) = special else { return };
-        let name = format!("special{}", self.random.below(1000));
-        let mut fields = self.fields(&name, b'0', 0);
-        fields.format = Format::Ustar;
-        fields.kind = b'0';
-        match special {
-            Trait::GlobalRecords => {
-                let said = self.random.pick(&["mtime", "uid", "path", "comment"]);
-                let value = if said == "path" { "renamed" } else { "4321" };
-                self.extension(b'g', &record(said, value));
-                self.put(fields, b"");
-                self.file();
-            }
-            Trait::TwoRecordHeaders => {
-                self.extension(b'x', &record("mtime", "4321"));
-                self.extension(b'x', &record("uid", "77"));
-                self.put(Fields { size: 1, ..fields }, b"x");
-            }
-            Trait::RecordsAndLongName => {
-                let said = [record("path", "by-record"), record("mtime", "5")].concat();
-                let mut extensions = [(b'x', said), (b'L', b"by-long-name\0".to_vec())];
-                if self.random.one_in(2) {
-                    extensions.reverse();
-                }
-                for (kind, content) in extensions {
-                    self.extension(kind, &content);
-                }
-                self.put(Fields { size: 1, ..fields }, b"x");
-            }
-            Trait::NameClimbs => {
-                let name = self.random.pick(&["a/../b", "../outside", "a/../../outside", "..", "a/.."]);
-                self.put(Fields { name: name.into(), size: 7, ..fields }, b"climbed");
-            }
-            Trait::ThroughLink => {
-                let target = self.random.pick(&[".", "real", "/", "../.."]);
-                self.put(Fields { name: b"real/".to_vec(), kind: b'5', ..fields.clone() }, b"");
-                self.directories.push("real".to_owned());
-                self.put(Fields { name: b"door".to_vec(), link: target.into(), kind: b'2', ..fields.clone() }, b"");
-                self.put(Fields { name: b"door/behind".to_vec(), size: 6, ..fields }, b"behind");
-            }
-            Trait::UnknownKind => {
-                let kind = self.random.pick(b"Zz8NM");
-                self.put(Fields { kind, ..fields }, b"");
-            }
-            Trait::DirectoryWithSize => {
-                let content = header(&Fields { name: b"behind".to_vec(), ..fields.clone() });
-                self.put(Fields { kind: b'5', size: 512, ..fields }, &content);
-                self.directories.push(name);
-            }
-            Trait::LinkWithSize => {
-                let size = self.random.pick(&[1, 512, 5000]);
-                self.put(Fields { kind: b'2', size, link: b"target".to_vec(), ..fields }, b"");
-                self.file();
-            }
-            Trait::MissingLinkTarget => {
-                self.put(Fields { kind: b'1', link: b"nowhere".to_vec(), ..fields }, b"");
-            }
-            Trait::SparseMapWrong => {
-                let (segments, size) = match self.random.below(3) {
-                    0 => (vec![(0, 1024), (512, 1024)], 10_000),
-                    1 => (vec![(0, 512), (9_000, 1024)], 10_000),
-                    _ => (vec![(4096, 512), (0, 512)], 10_000),
-                };
-                self.sparse_of(&name, &segments, size);
-            }
-            Trait::SizeWrong => {
-                let mut block = header(&fields);
-                if self.random.one_in(2) {
-                    block[124..136].copy_from_slice(&[0xff; 12]);
-                } else {
-                    block[124..136].copy_from_slice(&octal(1 << 30, 12));
-                }
-                checksum(&mut block);
-                self.push(&block);
-            }
-            Trait::RecordBroken => {
-                let broken = self.random.pick(&["99 path=a\n", "x path=a\n", "9 path=ab\n", "8 nokey\n", "0 a=b\n"]);
-                self.extension(b'x', broken.as_bytes());
-                self.put(fields, b"");
-            }
-            // Those of the archive as a whole.
-            Trait::BadChecksum | Trait::CutInHeader | Trait::CutInContent => {}
-        }
-    }
-
-    fn end(&mut self, special: Option<Trait>) {
-        match special {
-            Some(Trait::BadChecksum) => {
-                let at = self.random.pick(&self.headers);
-                self.bytes[at + 2] ^= 0x21;
-            }
-            Some(Trait::CutInHeader) => {
-                let at = self.random.pick(&self.headers);
-                let cut = 1 + usize::try_from(self.random.below(511)).unwrap();
-                self.bytes.truncate(at + cut);
-                return;
-            }
-            Some(Trait::CutInContent) => {
-                let fields = Fields { kind: b'0', format: Format::Ustar, ..self.fields("cut", b'0', 3000) };
-                self.put(fields, &[b'c'; 3000]);
-                let cut = usize::try_from(100 + self.random.below(2900)).unwrap();
-                self.bytes.truncate(self.bytes.len() - cut);
-                return;
-            }
-            _ => {}
-        }
-        // Two blocks of zeros, filled up to a record or not; some archivers write none.
-        match self.random.below(8) {
-            0 => {}
-            1 => self.bytes.resize((self.bytes.len() + 1024).next_multiple_of(10_240), 0),
-            _ => self.bytes.resize(self.bytes.len() + 1024, 0),
-        }
-    }
-}
-
-/// A name in two parts, as ustar holds it.
-fn split(name: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
-    let at = (0..name.len())
-        .find(|at| name[*at] == b'/' && *at > 0 && *at <= 155 && name.len() - at - 1 <= 100 && name.len() > at + 1)?;
-    Some((name[..at].to_vec(), name[at + 1..].to_vec()))
-}
-
-/// A number in octal digits, or where they do not hold it, in base 256.
-fn octal(number: u64, length: usize) -> Vec<u8> {
-    let digits = format!("{number:0width$o}", width = length - 1);
-    if digits.len() < length {
-        return [digits.as_bytes(), &[0]].concat();
-    }
-    let mut field = vec![0; length];
-    field[length - 8.min(length)..].copy_from_slice(&number.to_be_bytes()[8 - 8.min(length)..]);
-    field[0] |= 0x80;
-    field
-}
-
-fn header(fields: &Fields) -> Vec<u8> {
-    let mut block = vec![0; 512];
-    let mut set = |at: usize, bytes: &[u8]| block[at..at + bytes.len()].copy_from_slice(bytes);
-    set(0, &fields.name);
-    set(100, &octal(fields.mode, 8));
-    set(108, &octal(fields.uid, 8));
-    set(116, &octal(fields.gid, 8));
-    set(124, &octal(fields.size, 12));
-    set(136, &octal(fields.mtime, 12));
-    set(156, &[fields.kind]);
-    set(157, &fields.link);
-    match fields.format {
-        Format::Old => {}
-        Format::Gnu => set(257, b"ustar  \0"),
-        Format::Ustar | Format::Pax => {
-            set(257, b"ustar\x0000");
-            set(345, &fields.prefix);
-        }
-    }
-    checksum(&mut block);
-    block
-}
-
-fn checksum(block: &mut [u8]) {
-    block[148..156].fill(b' ');
-    let sum: u64 = block.iter().map(|byte| u64::from(*byte)).sum();
-    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-}
-
-/// One record of an extended header, which counts its own digits.
-fn record(key: &str, value: &str) -> Vec<u8> {
-    let rest = format!(" {key}={value}\n");
-    let digits = (1..).find(|digits| (rest.len() + digits).to_string().len() == *digits).unwrap();
-    format!("{}{rest}", rest.len() + digits).into_bytes()
 }

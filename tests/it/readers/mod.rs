@@ -8,15 +8,18 @@
 //! `CRABWRIGHT_ARCHIVES` is the number of archives, `PROPTEST_RNG_SEED` another sequence of them.
 
 mod generate;
+mod header;
 mod outcome;
+mod special;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use generate::{Sample, Trait, sample};
+use generate::{Sample, sample};
 use outcome::{Outcome, bsdtar, gnu_tar, ours, python};
+use special::Trait;
 
 /// Archives of an ordinary run.
 const ARCHIVES: u64 = 500;

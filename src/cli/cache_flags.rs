@@ -1,4 +1,4 @@
-//! The flags that are about layers of earlier builds, and what they come to together with the destinations.
+//! The flags of the layer cache, and the cache request that follows from them and the destinations.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,27 +10,27 @@ use crate::cache::{Authenticator, Place, SecretFileError};
 use crate::dockerfile::parse_go_duration;
 use crate::image::{Reference, ReferenceError};
 
-/// What a cache is called below the first destination; kaniko's.
+/// The name of the cache below the first destination; kaniko's.
 const INFERRED: &str = "cache";
 /// How long entries live; kaniko's.
 const LIFETIME: &str = "336h0m0s";
-/// Where layers are kept.
+/// The flag for the cache's location.
 pub(super) const CACHE_REPO: &str = "--cache-repo";
-/// Before a directory.
+/// Prefix of a directory.
 const LAYOUT: &str = "oci:";
 
 /// How layers of earlier builds are used.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct CacheFlags {
-    /// Take layers of earlier builds instead of making them again, and keep those of this one.
+    /// Use layers of earlier builds instead of executing steps again, and store those of this one.
     #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Cache")]
     pub cache: bool,
 
-    /// Where layers are kept: a repository, or oci:DIRECTORY [default: the first destination's, with /cache].
+    /// Where layers are stored: a repository, or oci:DIRECTORY [default: the first destination's, with /cache].
     #[arg(long, value_name = "REPOSITORY", help_heading = "Cache")]
     pub cache_repo: Option<String>,
 
-    /// A directory of base images that warmer has filled, read with --cache=true.
+    /// A directory of base images that warmer has filled; read with --cache=true.
     #[arg(long, value_name = "DIRECTORY", default_value = "/cache", help_heading = "Cache")]
     pub cache_dir: PathBuf,
 
@@ -38,40 +38,40 @@ pub struct CacheFlags {
     #[arg(long, value_name = "DURATION", default_value = LIFETIME, value_parser = lifetime, help_heading = "Cache")]
     pub cache_ttl: Duration,
 
-    /// Keep layers that RUN makes.
+    /// Store layers of RUN in the cache.
     #[arg(long, action = ArgAction::Set, default_value_t = true, help_heading = "Cache")]
     pub cache_run_layers: bool,
 
-    /// Keep layers that COPY and ADD make [default: those that are part of the image].
+    /// Store layers of COPY and ADD in the cache [default: only those of the image].
     ///
-    /// Layers of other stages are as a rule made sooner than fetched, and not needed where a later step is cached.
+    /// Layers of other stages are usually faster to make than to fetch, and not needed if a later step is cached.
     #[arg(long, action = ArgAction::Set, help_heading = "Cache")]
     pub cache_copy_layers: Option<bool>,
 
-    /// A file with a secret: nothing in a cache is used that was written without it.
+    /// A file with a secret: cache entries that were written without it are not used.
     ///
-    /// Who may write to a cache decides what images hold. With a secret, every layer and every cache of --cache-mounts-repo that
-    /// this build leaves carries a code (HMAC-SHA256) that only builds with the same secret can make; what has none, or a wrong
-    /// one, is not used, with a warning. At least 16 bytes, such as `openssl rand -hex 32` gives. It is read before anything
-    /// runs, and reaches no command, log or cache.
+    /// Those who can write to a cache decide what images contain. With a secret, every layer and every cache mount that
+    /// this build stores carries an HMAC-SHA256 that only builds with the same secret can make. An entry with none, or
+    /// a wrong one, is not used, and a warning says so. The secret has at least 16 bytes, such as from `openssl rand
+    /// -hex 32`. It is read before anything runs, and reaches no command, log or cache.
     #[arg(long, value_name = "FILE", help_heading = "Cache")]
     pub cache_key_file: Option<PathBuf>,
 
-    /// Take layers from the cache, and write nothing into it.
+    /// Use the cache, and store nothing in it.
     #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Cache")]
     pub no_push_cache: bool,
 }
 
-/// A cache that cannot be had.
+/// Why cache flags are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CacheFlagError {
-    /// Nobody says where it is. In kaniko's words.
+    /// The cache has no location. The message is kaniko's.
     #[error("if using cache with --no-push, specify cache repo with --cache-repo")]
     NoRepository,
     /// A layer of several steps.
     #[error("--cache does not go with --single-snapshot: a cache keeps a layer for each step")]
     SingleSnapshot,
-    /// The place is no repository.
+    /// The location is not a repository.
     #[error("{flag} {text:?} cannot be used")]
     Repository {
         /// Where it was given.
@@ -82,7 +82,7 @@ pub enum CacheFlagError {
         #[source]
         source: ReferenceError,
     },
-    /// The place is a single image.
+    /// The location names a single image.
     #[error(
         "{flag} {text:?} has a tag or a digest: it names a repository, and everything kept has a tag of its own there"
     )]
@@ -92,13 +92,13 @@ pub enum CacheFlagError {
         /// As given.
         text: String,
     },
-    /// How large is said, and not where.
+    /// A limit without a location.
     #[error("--cache-mounts-limit has no effect without --cache-mounts-repo: say where the caches are kept")]
     LimitWithoutPlace,
     /// The file of `--cache-key-file` holds no secret.
     #[error(transparent)]
     Secret(#[from] SecretFileError),
-    /// The place is a directory without a name.
+    /// The directory has no name.
     #[error("{flag} {text:?} names no directory")]
     NoDirectory {
         /// Where it was given.
@@ -108,7 +108,7 @@ pub enum CacheFlagError {
     },
 }
 
-/// What the flags ask for; nothing without `--cache`. `push`: the image is pushed to the destinations.
+/// Returns the request of the flags; none without `--cache`. `push`: the image is pushed to the destinations.
 pub(super) fn cache_request(
     flags: CacheFlags,
     no_cache: bool,
@@ -145,7 +145,7 @@ pub(super) fn authenticator(file: Option<&Path>) -> Result<Option<Authenticator>
     Ok(file.map(Authenticator::open).transpose()?)
 }
 
-/// Reads `--cache-repo`, or another flag that names such a place.
+/// Parses `--cache-repo`, or another flag that names a cache location.
 pub(super) fn place(flag: &'static str, text: String) -> Result<Place, CacheFlagError> {
     if let Some(directory) = text.strip_prefix(LAYOUT) {
         if directory.is_empty() {

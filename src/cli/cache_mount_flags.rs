@@ -1,34 +1,35 @@
-//! The flags that are about what commands keep in their caches (`RUN --mount=type=cache`).
+//! The flags of cache mounts (`RUN --mount=type=cache`).
 
 use super::cache_flags::{CacheFlagError, place};
 use super::context_flags::size;
 use crate::builder::CacheMountsRequest;
 use crate::cache::Authenticator;
 
-/// Bytes of a cache: those of large projects' packages are below it, and moving more costs as much as it saves.
+/// Bytes of a cache mount: packages of large projects fit, and moving more costs as much as it saves.
 const DEFAULT_LIMIT: u64 = 2 << 30;
 
-/// How caches of commands go from machine to machine.
+/// How cache mounts are exchanged between machines.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct CacheMountFlags {
-    /// Where RUN --mount=type=cache directories are kept between machines: a repository, or oci:DIRECTORY.
+    /// Where RUN --mount=type=cache directories are stored between machines: a repository, or oci:DIRECTORY.
     ///
-    /// An empty one is filled from there before its first command, and what commands changed goes there after the build.
-    /// With --no-cache nothing is taken, with --no-push-cache nothing is left there. Whatever a command writes into such a
-    /// directory can be read by everybody who can read the repository.
+    /// An empty directory is imported before its first command; one that commands changed is exported after the build.
+    /// --no-cache imports nothing, --no-push-cache exports nothing. Everything that a command writes to such a directory can
+    /// be read by those who can read the repository.
     #[arg(long, value_name = "REPOSITORY", help_heading = "Cache")]
     pub cache_mounts_repo: Option<String>,
 
-    /// Bytes that one such directory may have to be kept or taken, such as 500MiB [default: 2GiB].
+    /// The largest cache mount that is exported or imported, such as 500MiB [default: 2GiB].
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Cache")]
     pub cache_mounts_limit: Option<u64>,
 }
 
 impl CacheMountFlags {
-    /// What the flags ask for; nothing without a repository. `read` and `write`: whether caches are used that way at all.
+    /// Returns the request of the flags; none without a location. `read` and `write`: whether caches are imported,
+    /// exported.
     ///
     /// # Errors
-    /// The place makes no sense, or there is a limit and no place.
+    /// The location is not valid, or there is a limit and no location.
     pub(super) fn request(
         &self,
         read: bool,

@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use super::flags::{Called, Flags, command, path};
 use crate::builder::{Call, Format};
 
-/// The flags of a build that `lint` has, too.
+/// The flags that `lint` shares with a build.
 const LINT_FLAGS: &[&str] = &[
     "dockerfile",
     "context",
@@ -40,25 +40,27 @@ const LINT_FLAGS: &[&str] = &[
 
 const LINT_HELP: &str = "\
 The rules are those of docker build --check: https://docs.docker.com/reference/build-checks/
-A Dockerfile chooses among them on its first lines, or for one instruction directly above it:
+A Dockerfile selects rules on its first lines, or for one instruction directly above it:
 
   # check=skip=RULE,RULE;experimental=RULE
 
-The build argument BUILDKIT_DOCKERFILE_CHECK takes the place of the first lines.
-Registries are asked for the configuration of base images, which tells the variables that are set.
+The build argument BUILDKIT_DOCKERFILE_CHECK replaces the first lines.
+Registries are asked for the configuration of base images, which names the variables that are set.
 
 Exit status:
   0  Nothing was found
-  1  There is a warning, or something that keeps the Dockerfile from being built";
+  1  There is a warning, or an error that prevents a build";
 
-/// The parser of `crabwright lint`: a build's, of which [`not_for_lint`] tells the flags that have no meaning here.
+/// The parser of `crabwright lint`: a build's, of which [`not_for_lint`] names the flags that have no meaning here.
 pub(super) fn lint_command() -> Command {
     command()
         .mut_args(|arg| if is_for_lint(&arg) { arg } else { arg.hide(true) })
-        .mut_arg("target", |arg| arg.help("The stage to look at, with those it needs; every stage if not given"))
+        .mut_arg("target", |arg| {
+            arg.help("The stage to check, with those it needs; every stage if not given").long_help(None)
+        })
         .mut_subcommands(|word| word.hide(true))
         .name("crabwright lint")
-        .about("Tells what is wrong with a Dockerfile, or better written otherwise, without building it.")
+        .about("Reports what is wrong with a Dockerfile, or could be written better, without building it.")
         .override_usage("crabwright lint [FLAGS]")
         .after_help(LINT_HELP)
         .arg(
@@ -74,13 +76,13 @@ pub(super) fn lint_command() -> Command {
         .arg(
             Arg::new("offline")
                 .long("offline")
-                .help("Ask no registry; variables of base images are not known then")
+                .help("Ask no registry; variables of base images are then unknown")
                 .action(ArgAction::SetTrue)
                 .help_heading("Registries"),
         )
 }
 
-/// The flag of a build that was given to `lint` all the same, if there is one.
+/// Returns a flag of a build that `lint` does not have, if one was given.
 pub(super) fn not_for_lint(matches: &ArgMatches) -> Option<String> {
     stray(matches, is_for_lint)
 }
@@ -89,7 +91,7 @@ fn is_for_lint(flag: &Arg) -> bool {
     LINT_FLAGS.contains(&flag.get_id().as_str())
 }
 
-/// A flag of a build on this command line that is not one of those that the sub-command has.
+/// Returns a flag of a build on this command line that the sub-command does not have.
 fn stray(matches: &ArgMatches, is_wanted: impl Fn(&Arg) -> bool) -> Option<String> {
     let given = |flag: &&Arg| matches.value_source(flag.get_id().as_str()) == Some(ValueSource::CommandLine);
     let command = command();
@@ -97,7 +99,7 @@ fn stray(matches: &ArgMatches, is_wanted: impl Fn(&Arg) -> bool) -> Option<Strin
     strays.filter(given).find_map(|flag| flag.get_long().map(|name| format!("--{name}")))
 }
 
-/// What `lint` and its own flags ask for.
+/// Returns the flags of a build that `lint` and its own flags amount to.
 pub(super) fn lint_flags(matches: &ArgMatches) -> Result<Flags, clap::Error> {
     let format = match matches.get_one::<String>("format").map(String::as_str) {
         Some("json") => Format::Json,
@@ -107,7 +109,7 @@ pub(super) fn lint_flags(matches: &ArgMatches) -> Result<Flags, clap::Error> {
     Ok(Flags { call: Called { call: Call::Check, format }, offline: matches.get_flag("offline"), ..flags })
 }
 
-/// The flags of a build that `push` has besides those about registries and messages.
+/// The flags that `push` shares with a build, in addition to those of registries and messages.
 const PUSH_FLAGS: &[&str] = &[
     "destination",
     "work_dir",
@@ -119,12 +121,12 @@ const PUSH_FLAGS: &[&str] = &[
 ];
 
 const PUSH_HELP: &str = "\
-PATH is an archive that docker save or --tar-path wrote, with one image in it, or the directory of an OCI image layout with
-one. An image of a layout keeps its digest. The layers of an archive are compressed on the way, where they are not yet.
+PATH is an archive with one image, written by docker save or --tar-path, or the directory of an OCI image layout with one
+image. An image of a layout keeps its digest. Uncompressed layers of an archive are compressed.
 
 Exit status:
-  0  Every tag is written
-  1  Something went wrong; no tag was written unless it is named";
+  0  Every tag was written
+  1  There was an error; no tag was written unless the message names it";
 
 /// The parser of `crabwright push`.
 pub(super) fn push_command() -> Command {
@@ -134,7 +136,7 @@ pub(super) fn push_command() -> Command {
         .mut_subcommands(|word| word.hide(true))
         .subcommand_negates_reqs(true)
         .name("crabwright push")
-        .about("Pushes an image that lies in a docker archive or an OCI image layout.")
+        .about("Pushes an image from a docker archive or an OCI image layout.")
         .override_usage("crabwright push <PATH> --destination <IMAGE> [FLAGS]")
         .after_help(PUSH_HELP)
         .arg(Arg::new("path").value_name("PATH").help("The archive or the layout's directory").value_parser(path()))
@@ -145,7 +147,7 @@ fn is_for_push(flag: &Arg) -> bool {
         || flag.get_help_heading().is_some_and(|heading| ["Registries", "Messages"].contains(&heading))
 }
 
-/// The flag of a build that was given to `push` all the same, if there is one.
+/// Returns a flag of a build that `push` does not have, if one was given.
 pub(super) fn not_for_push(matches: &ArgMatches) -> Option<String> {
     stray(matches, is_for_push)
 }
@@ -153,7 +155,7 @@ pub(super) fn not_for_push(matches: &ArgMatches) -> Option<String> {
 /// The shells that `completion` knows.
 pub(super) const SHELLS: [&str; 5] = ["bash", "elvish", "fish", "powershell", "zsh"];
 
-/// The completion script for a shell, for the program under the name by which it was called.
+/// Returns the completion script of a shell for the program under the name by which it was started.
 pub(super) fn completion(shell: &str, program: &str) -> Option<String> {
     let shell: clap_complete::Shell = shell.parse().ok()?;
     let mut command = command();

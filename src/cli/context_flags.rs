@@ -17,22 +17,22 @@ const DEFAULT_MAX_SIZE: &str = "8GiB";
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Input")]
 pub struct ContextFlags {
-    /// A bucket of Google's with context.tar.gz in it; only with --context="". Better: --context=gs://BUCKET.
+    /// A Google bucket with context.tar.gz, with --context=""; prefer --context=gs://BUCKET.
     #[arg(short, long, value_name = "BUCKET")]
     pub bucket: Option<String>,
 
-    /// For a context that is a repository: branch=NAME, recurse-submodules=BOOL, insecure-skip-tls=BOOL, with commas.
+    /// Options of a git context: branch=NAME, recurse-submodules=BOOL, insecure-skip-tls=BOOL, separated by commas.
     ///
-    /// A branch that --context itself names goes before. single-branch and depth are accepted: only what the build needs is
-    /// fetched anyway.
+    /// A branch in --context takes precedence. single-branch and depth have no effect: only the wanted commit is
+    /// fetched.
     #[arg(long, value_name = "KEY=VALUE", action = ArgAction::Append)]
     pub git: Vec<String>,
 
-    /// Bytes that an archive with the context may unpack to, such as 500MiB.
+    /// Bytes that a context from an archive or a repository may unpack to, such as 500MiB.
     #[arg(long, value_name = "SIZE", default_value = DEFAULT_MAX_SIZE, value_parser = size)]
     pub context_max_size: u64,
 
-    /// Files and directories that an archive with the context may unpack to.
+    /// Files and directories that a context from an archive or a repository may unpack to.
     #[arg(long, value_name = "COUNT", default_value_t = 2_000_000)]
     pub context_max_entries: u64,
 }
@@ -100,7 +100,7 @@ fn git_context(texts: &[String], environment: &dyn Fn(&str) -> Option<OsString>)
     Ok(context)
 }
 
-/// Bytes, with a unit of 1000 (`k`, `M`, `G`, `T`) or of 1024 (`Ki`…), a `B` behind it or not.
+/// Bytes, with a unit of 1000 (`k`, `M`, `G`, `T`) or of 1024 (`Ki`…), with or without a `B`.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

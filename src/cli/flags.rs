@@ -1,6 +1,6 @@
-//! The flags of a build as they are typed: kaniko's names, defaults and meanings, and the few that are ours.
+//! The flags of a build as they are typed: kaniko's names, defaults and meanings, and a few of our own.
 //!
-//! Nothing is looked up or checked against anything else here; that is [`super::request`]'s.
+//! Nothing is looked up or checked against anything else here: [`super::request`] does that.
 
 use std::any::TypeId;
 use std::num::NonZeroUsize;
@@ -40,15 +40,15 @@ use crate::sandbox::Isolation;
     after_help = ENVIRONMENT
 )]
 pub struct Flags {
-    /// The Dockerfile; looked for as given, then in the context. "-" is standard input; a URL is fetched.
+    /// The Dockerfile: a path as given, else below the context; "-" for standard input; or a URL.
     ///
-    /// A relative path is tried from the current directory first; without this flag, the context's alone is. A symbolic
-    /// link in the context leads to files of the context alone. PATH.dockerignore is used instead of .dockerignore if it
-    /// exists.
+    /// A relative path is tried from the current directory first. Without this flag only the context is searched. A
+    /// symbolic link in the context leads only to files of the context. PATH.dockerignore is used instead of
+    /// .dockerignore if it exists.
     #[arg(short = 'f', long, value_name = "PATH", default_value = "Dockerfile", help_heading = "Input")]
     pub dockerfile: String,
 
-    /// Whether the command line has that flag.
+    /// Whether the command line has `--dockerfile`.
     #[arg(skip)]
     pub dockerfile_is_named: bool,
 
@@ -70,27 +70,30 @@ pub struct Flags {
 
     /// A directory, image, OCI layout or URL that FROM and COPY --from can name. Repeatable.
     ///
-    /// LOCATION is a path, docker-image://IMAGE, oci-layout://DIRECTORY[:NAME][@DIGEST], or the URL of a git repository or
-    /// an archive. It goes before a stage and before an image of that name.
+    /// LOCATION is a path, docker-image://IMAGE, oci-layout://DIRECTORY[:NAME][@DIGEST], the URL of a git repository,
+    /// or an archive: tar://FILE, a URL, or an object in a bucket. NAME takes precedence over a stage or image of the
+    /// same name.
     #[arg(long, value_name = "NAME=LOCATION", action = ArgAction::Append, help_heading = "Input")]
     pub build_context: Vec<String>,
 
     /// A secret, from a file or a variable of the environment: id=ID[,src=FILE][,env=VARIABLE]. Repeatable.
     ///
-    /// With the ID alone it is the variable of that name, or else the file. type=file or type=env says which.
+    /// With the ID alone, the source is the variable of that name, or else the file. type=file or type=env decides. A
+    /// secret reaches only the steps that mount it, and never the image.
     #[arg(long, value_name = "FIELDS", action = ArgAction::Append, help_heading = "Input")]
     pub secret: Vec<String>,
 
     /// An SSH agent for RUN --mount=type=ssh: default, or ID[=SOCKET|KEY[,KEY...]][,raw=true]. Repeatable.
     ///
-    /// Without a path it is the agent at $SSH_AUTH_SOCK. Commands can list keys and have data signed, nothing else; keys in
-    /// files, which may have no passphrase, are held by crabwright itself. raw=true passes everything on to a socket.
+    /// Without a path, the agent at $SSH_AUTH_SOCK is used. Commands can list keys and have data signed, nothing else.
+    /// Key files must not have a passphrase; crabwright holds their keys itself. raw=true forwards everything to a
+    /// socket.
     #[arg(long, value_name = "AGENT", help_heading = "Input")]
     pub ssh: Vec<String>,
 
     /// A value for ARG; a NAME alone takes its value from the environment. Repeatable.
     ///
-    /// A NAME that the environment does not have either stays unset, so that the default in the Dockerfile applies.
+    /// A NAME that is not in the environment stays unset, so that the default in the Dockerfile applies.
     #[arg(
         long,
         value_name = "NAME[=VALUE]",
@@ -100,18 +103,23 @@ pub struct Flags {
     )]
     pub build_arg: Vec<String>,
 
-    /// The stage to build; the last one if not given.
+    /// The stage to build; the last one if not given. Repeatable.
+    ///
+    /// Of several, also separated by commas, the first becomes the image, and the others are built, too.
     #[arg(long, value_name = "STAGE", value_delimiter = ',', action = ArgAction::Append, help_heading = "Input")]
     pub target: Vec<String>,
 
     /// The platform of the image, such as linux/arm64; that of this machine if not given.
+    ///
+    /// A RUN for a foreign platform needs an emulator in the kernel (binfmt).
     #[arg(long, visible_alias = "platform", value_name = "OS/ARCHITECTURE[/VARIANT]", help_heading = "Input")]
     pub custom_platform: Option<String>,
 
     /// What to do: build, check, outline or targets; with ,format=json the answer is a JSON object.
     ///
-    /// check tells what is wrong with the Dockerfile or better written otherwise, outline which arguments, secrets and
-    /// caches the target uses, targets which stages can be built. Nothing is built then, and no other output written.
+    /// check reports what is wrong with the Dockerfile or could be written better, outline the arguments, secrets and
+    /// caches of the target, targets the stages that can be built. Nothing is built then, and no other output is
+    /// written.
     #[arg(
         long,
         value_name = "KIND[,format=FORMAT]",
@@ -125,7 +133,7 @@ pub struct Flags {
     #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Input")]
     pub check: bool,
 
-    /// Of lint only: ask no registry.
+    /// Of `lint` only: ask no registry.
     #[arg(skip)]
     pub offline: bool,
 
@@ -135,11 +143,11 @@ pub struct Flags {
     #[arg(short, long, value_name = "IMAGE", action = ArgAction::Append, help_heading = "Output")]
     pub destination: Vec<String>,
 
-    /// Where it goes besides.
+    /// Outputs other than the push.
     #[command(flatten)]
     pub outputs: OutputFlags,
 
-    /// A label of the image; it overrides the Dockerfile's. Repeatable.
+    /// A label of the image; it overrides that of the Dockerfile. Repeatable.
     #[arg(
         long,
         value_name = "KEY=VALUE",
@@ -159,7 +167,7 @@ pub struct Flags {
     )]
     pub annotation: Vec<String>,
 
-    /// The format of the image's manifest: oci or docker.
+    /// The format of the image's manifest, whatever the base image has: oci or docker.
     #[arg(
         long,
         value_name = "FORMAT",
@@ -171,6 +179,8 @@ pub struct Flags {
     pub image_format: ImageFormat,
 
     /// Give no file of a new layer a time after SOURCE_DATE_EPOCH, or 1970 without it.
+    ///
+    /// The same input then gives the same digest in every sandbox and on every machine.
     #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Output")]
     pub reproducible: bool,
 
@@ -182,14 +192,14 @@ pub struct Flags {
     #[command(flatten)]
     pub caching: CacheFlags,
 
-    /// How caches of commands go from machine to machine.
+    /// How cache mounts are exchanged between machines.
     #[command(flatten)]
     pub cache_mounts: CacheMountFlags,
 
     /// How RUN is isolated: auto, namespace or own-root.
     ///
-    /// namespace uses Linux namespaces; own-root puts the image's files in place of this container's own, for a pod that
-    /// may neither unshare nor mount; auto takes the first that works.
+    /// namespace uses Linux namespaces; own-root puts the image's files in place of this container's own, for a pod
+    /// that may neither unshare nor mount; auto takes the first that works.
     #[arg(
         long,
         value_name = "KIND",
@@ -200,19 +210,19 @@ pub struct Flags {
     )]
     pub isolation: Isolation,
 
-    /// Where everything but the outputs is kept while building [default: $KANIKO_DIR, or /kaniko].
+    /// The directory for everything except outputs during the build [default: $KANIKO_DIR, or /kaniko].
     #[arg(long, visible_alias = "kaniko-dir", value_name = "DIRECTORY", value_parser = path(), help_heading = "Build")]
     pub work_dir: Option<PathBuf>,
 
-    /// How many stages are built at a time [default: twice the processors, at least 4].
+    /// How many stages are built in parallel [default: twice the processors, at least 4].
     ///
-    /// Stages that need nothing of each other are built side by side. Their RUNs are, too, with the namespace isolation.
+    /// Independent stages are built in parallel, and their RUNs, too, with namespace isolation.
     #[arg(long, value_name = "STAGES", help_heading = "Build")]
     pub parallel: Option<NonZeroUsize>,
 
     /// full, redo or time: each finds every change.
     ///
-    /// Accepted so that a command line for kaniko works; there is one way of finding what a step changed, and it loses nothing.
+    /// Accepted for compatibility with kaniko: there is one way to find what a step changed, and it misses nothing.
     #[arg(
         long,
         value_name = "MODE",
@@ -231,21 +241,21 @@ pub struct Flags {
     #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Build")]
     pub force: bool,
 
-    /// Take no step from a cache. That is the default: --cache is what asks for one.
+    /// Take no step from the cache. That is the default without --cache.
     ///
-    /// With --cache every step is carried out, and what it makes is kept for later builds.
+    /// With --cache, every step is executed and its layer stored for later builds.
     #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Build")]
     pub no_cache: bool,
 
-    /// What kaniko has besides.
+    /// Flags that exist because kaniko has them.
     #[command(flatten)]
     pub kaniko: KanikoFlags,
 
-    /// How the program speaks.
+    /// The log and the progress output.
     #[command(flatten)]
     pub log: LogFlags,
 
-    /// `version` and the words that are no sub-command.
+    /// `login`, `version`, `help`, or a word that is not a sub-command.
     #[command(subcommand)]
     pub(super) command: Option<Word>,
 }
@@ -259,7 +269,7 @@ pub struct Called {
     pub format: Format,
 }
 
-/// What `login` is told.
+/// The flags of `login`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LoginFlags {
     /// The registry, such as registry.example:5000; Docker Hub if not given.
@@ -270,7 +280,7 @@ pub struct LoginFlags {
     #[arg(short, long, value_name = "USER")]
     pub username: Option<String>,
 
-    /// The password. Other processes of the machine can see it: --password-stdin is better.
+    /// The password. Other processes of the machine can see it; prefer --password-stdin.
     #[arg(short, long, value_name = "PASSWORD", conflicts_with = "password_stdin")]
     pub password: Option<String>,
 
@@ -279,10 +289,10 @@ pub struct LoginFlags {
     pub password_stdin: bool,
 }
 
-/// The first word that is no flag.
+/// The first word that is not a flag.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub(super) enum Word {
-    /// Put a user and a password into Docker's config.
+    /// Log in to a registry.
     Login(LoginFlags),
     /// Print the version.
     Version,
@@ -294,20 +304,20 @@ pub(super) enum Word {
 }
 
 const ENVIRONMENT: &str = "\
-A flag that is on or off may be given as --flag, --flag=true or --flag=false.
+A boolean flag may be given as --flag, --flag=true or --flag=false.
 
 Environment:
   KANIKO_DIR         Default of --work-dir
   KANIKO_NO_PUSH     true or false; default of --no-push
-  SOURCE_DATE_EPOCH  Seconds since 1970: the time of what the build creates; also a build argument
+  SOURCE_DATE_EPOCH  Seconds since 1970: the time of the image's configuration; also a build argument
   DOCKER_CONFIG      Directory with the config.json that holds the registries' credentials
   DOCKER_AUTH_CONFIG The content of such a file
   KANIKO_<HOST>_USER, KANIKO_<HOST>_PASSWORD
                      Credentials for a registry, such as KANIKO_REG_EXAMPLE_COM_USER
   KANIKO_REGISTRY_MIRROR, KANIKO_REGISTRY_MAP
-                     One more --registry-mirror, --registry-map
+                     An additional --registry-mirror, --registry-map
   S3_ENDPOINT, S3_FORCE_PATH_STYLE, AWS_*
-                     Where the buckets of an s3:// context are, and its credentials
+                     The service of an s3:// context, and its credentials
   GOOGLE_APPLICATION_CREDENTIALS
                      The file with the credentials for a gs:// context
   AZURE_STORAGE_ACCESS_KEY, AZURE_STORAGE_SAS_TOKEN
@@ -318,9 +328,9 @@ Environment:
 Exit status:
   0            The image is complete, or a check has found nothing
   128+NUMBER   Stopped by that signal: 143 for SIGTERM
-  any other    That of the command when a RUN fails, 1 for everything else";
+  any other    That of the command if a RUN fails, 1 for everything else";
 
-/// The parser: the flags above, with the syntax of Go's pflag for those that are on or off.
+/// The parser: the flags above, with the syntax of Go's pflag for booleans.
 pub fn command() -> clap::Command {
     with_booleans(Flags::command())
 }
@@ -328,13 +338,13 @@ pub fn command() -> clap::Command {
 /// The flags of a command line, and which Dockerfile it names itself.
 ///
 /// # Errors
-/// A value means nothing.
+/// A value is not valid.
 pub(super) fn from_matches(matches: &ArgMatches) -> Result<Flags, clap::Error> {
     let dockerfile_is_named = matches.value_source("dockerfile") == Some(ValueSource::CommandLine);
     Ok(Flags { dockerfile_is_named, ..Flags::from_arg_matches(matches)? })
 }
 
-/// Lets flags that are on or off be given as --flag, --flag=true or --flag=false.
+/// Accepts boolean flags as --flag, --flag=true and --flag=false.
 pub(super) fn with_booleans(command: clap::Command) -> clap::Command {
     command.mut_args(|arg| {
         if arg.get_value_parser().type_id() != TypeId::of::<bool>() {
@@ -387,7 +397,7 @@ fn called(text: &str) -> Result<Called, NotCall> {
     Ok(called)
 }
 
-/// A word that is no call.
+/// A word that is not a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected build, check, outline or targets, and then ,format=text or ,format=json")]
 struct NotCall;

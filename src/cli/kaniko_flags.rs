@@ -1,7 +1,7 @@
-//! kaniko's flags about its own way of building, most of which have nothing left to do here, and its old spellings.
+//! kaniko's flags about its own way of building, most of which have no effect here, and its old spellings.
 //!
-//! Each is accepted, so that a pipeline changes nothing but the name of the image. A flag whose help says that it has no
-//! effect says why: the table of flags in the documentation is made of these texts.
+//! Each is accepted, so that a pipeline changes only the name of the image. A flag whose help says that it has no
+//! effect says why: the table of flags in the documentation is generated from these texts.
 
 use std::ffi::OsString;
 
@@ -11,46 +11,45 @@ use super::request::{RequestError, boolean};
 use crate::builder::SnapshotMode;
 use crate::snapshot::{IgnoredPaths, PatternError};
 
-/// Above the flags that are accepted and do nothing, in the help.
+/// The help's heading for flags that are accepted and do nothing.
 const WITHOUT_EFFECT: &str = "Without effect";
 
-/// Flags that are here because kaniko has them.
+/// Flags that exist because kaniko has them.
 #[derive(Debug, Clone, clap::Args)]
 pub struct KanikoFlags {
-    /// A path that is kept out of every layer, with all that is below it. Repeatable.
+    /// A path to keep out of every layer, with everything below it. Repeatable.
     ///
-    /// In each component of the path, * and ? and [a-z] stand for other characters. The files stay where they are for the RUNs
-    /// of their stage.
+    /// *, ? and [a-z] match within a component of the path. The RUNs of the stage still find the files.
     #[arg(long, value_name = "PATH", action = ArgAction::Append, help_heading = "Build")]
     pub ignore_path: Vec<String>,
 
-    /// Print what would be done, and do nothing: stages, their steps, and where the image would go.
+    /// Print the plan and do nothing: stages and steps, what is pulled, skipped, pushed and written.
     #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Build")]
     pub dryrun: bool,
 
-    /// With --force: let own-root isolation work in an image that has an operating system of its own.
+    /// With --force: allow own-root isolation in an image that has an operating system of its own.
     ///
-    /// Its files are out of the way while a RUN runs, and come back after it; nothing is deleted. The executor's own images need
-    /// no such permission: there it has no effect. [default: $KANIKO_PRE_CLEANUP]
+    /// The image's files are moved aside while a RUN runs, and restored after it; nothing is deleted. The executor's
+    /// own images do not need this permission. [default: $KANIKO_PRE_CLEANUP]
     #[arg(long, action = ArgAction::Set, help_heading = "Build")]
     pub pre_cleanup: Option<bool>,
 
-    /// Accepted so that a command line for kaniko works; it has no effect.
+    /// Accepted for compatibility with kaniko; it has no effect.
     ///
-    /// What a RUN changed is found without reading every file, and deletions are found, too.
+    /// Changes of a RUN, deletions included, are found without reading every file.
     #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = WITHOUT_EFFECT)]
     pub use_new_run: bool,
 
-    /// Accepted so that a command line for kaniko works; it has no effect.
+    /// Accepted for compatibility with kaniko; it has no effect.
     ///
-    /// A stage has a root directory of its own, in which /var/run is the image's; what a RUN writes there is part of the image,
-    /// as with BuildKit. To leave it out: --ignore-path /var/run.
+    /// Every stage has its own root directory, in which /var/run belongs to the image; what a RUN writes there is part
+    /// of the image, as with BuildKit. To leave it out: --ignore-path /var/run.
     #[arg(long, action = ArgAction::Set, default_value_t = true, help_heading = WITHOUT_EFFECT)]
     pub ignore_var_run: bool,
 
-    /// Accepted so that a command line for kaniko works; it has no effect.
+    /// Accepted for compatibility with kaniko; it has no effect.
     ///
-    /// Layers are unpacked from files that were verified when they were fetched; it is fetching that is tried again.
+    /// Layers are verified when they are fetched, and fetching is what is repeated.
     #[arg(
         long,
         value_name = "NUMBER",
@@ -60,37 +59,37 @@ pub struct KanikoFlags {
     )]
     pub image_fs_extract_retry: u32,
 
-    /// Accepted so that a command line for kaniko works; it has no effect.
+    /// Accepted for compatibility with kaniko; it has no effect.
     ///
-    /// Files of the image never stay in this container, and those of the build are always removed at its end.
+    /// Files of the image never stay in this container, and those of the build are removed at its end.
     #[arg(long, action = ArgAction::Set, help_heading = WITHOUT_EFFECT)]
     pub cleanup: Option<bool>,
 
-    /// Accepted so that a command line for kaniko works; it has no effect.
+    /// Accepted for compatibility with kaniko; it has no effect.
     ///
-    /// The context is only read, and there as it was after the build.
+    /// The context is never changed.
     #[arg(long, action = ArgAction::Set, help_heading = WITHOUT_EFFECT)]
     pub preserve_context: Option<bool>,
 
-    /// Accepted so that a command line for kaniko works; it has no effect.
+    /// Accepted for compatibility with kaniko; it has no effect.
     ///
-    /// The image's files are never laid over those of this container. To have them: --output type=local,dest=DIRECTORY.
+    /// The image's files are not unpacked over those of this container. --output type=local,dest=DIRECTORY writes them.
     #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = WITHOUT_EFFECT)]
     pub materialize: bool,
 
-    /// Accepted so that a command line for kaniko works; it has no effect.
+    /// Accepted for compatibility with kaniko; it has no effect.
     ///
-    /// Deprecated. The image's configuration is always written whole.
+    /// Deprecated. The image's configuration is always complete.
     #[arg(long, action = ArgAction::Set, hide = true)]
     pub force_build_metadata: Option<bool>,
 
-    /// Accepted so that a command line for kaniko works; it has no effect.
+    /// Accepted for compatibility with kaniko; it has no effect.
     ///
-    /// Deprecated. Stages that nothing needs are never built.
+    /// Deprecated. Unused stages are never built.
     #[arg(long, action = ArgAction::Set, hide = true)]
     pub skip_unused_stages: Option<bool>,
 
-    /// Accepted so that a command line for kaniko works; it has no effect.
+    /// Accepted for compatibility with kaniko; it has no effect.
     ///
     /// The old name of --ignore-var-run.
     #[arg(long, action = ArgAction::Set, hide = true)]
@@ -122,7 +121,7 @@ pub struct KanikoFlags {
     pub tar_path_camel: Option<std::path::PathBuf>,
 }
 
-/// A path to ignore that cannot be one.
+/// A value of `--ignore-path` that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("--ignore-path {text:?} cannot be used")]
 pub struct IgnorePathError {
@@ -137,7 +136,7 @@ pub struct IgnorePathError {
 const BOOLEANS_WITHOUT_EFFECT: [&str; 2] = ["KANIKO_CLEANUP", "KANIKO_PRESERVE_CONTEXT"];
 
 impl KanikoFlags {
-    /// Warns of each deprecated flag that was given, once, and tells what has no effect to whoever asks for details.
+    /// Warns of each deprecated flag that was given, once, and logs at debug level what has no effect.
     ///
     /// # Errors
     /// A variable of the environment is neither true nor false.
@@ -168,7 +167,7 @@ impl KanikoFlags {
     /// The paths of `--ignore-path`.
     ///
     /// # Errors
-    /// One of them is no pattern of an absolute path.
+    /// One of them is not a pattern of an absolute path.
     pub(super) fn ignored_paths(&self) -> Result<IgnoredPaths, IgnorePathError> {
         let mut paths = IgnoredPaths::default();
         for text in self.ignore_path.iter().filter(|text| !text.is_empty()) {

@@ -10,9 +10,10 @@ use crate::layer::{Compression, LayerOptions};
 /// How new layers are written.
 #[derive(Debug, Clone, Args)]
 pub struct LayerFlags {
-    /// gzip or zstd: what new layers are compressed with.
+    /// The compression of new layers: gzip or zstd.
     ///
-    /// The layers of a base image stay as they are. Old versions of Docker cannot read zstd.
+    /// The layers of a base image stay as they are. Old versions of Docker cannot read zstd, and --image-format docker
+    /// does not support it.
     #[arg(
         long,
         value_name = "KIND",
@@ -23,9 +24,9 @@ pub struct LayerFlags {
     )]
     pub compression: Compression,
 
-    /// 1 to 9 for gzip, 1 to 22 for zstd: more takes longer for less [default: 5 for gzip, 3 for zstd].
+    /// The level: 1 to 9 for gzip, 1 to 22 for zstd; higher is smaller and slower [default: 5 for gzip, 3 for zstd].
     ///
-    /// -1 and 0 stand for the default too.
+    /// -1 and 0 mean the default, too.
     #[arg(
         long,
         value_name = "LEVEL",
@@ -40,9 +41,9 @@ pub struct LayerFlags {
     #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Build")]
     pub single_snapshot: bool,
 
-    /// Accepted so that a command line for kaniko works; it has no effect.
+    /// Accepted for compatibility with kaniko; it has no effect.
     ///
-    /// kaniko keeps compressed layers in memory with it. Here a layer is compressed once, and never kept in memory.
+    /// kaniko holds compressed layers in memory with it. Here, a layer is compressed once and never held in memory.
     #[arg(long, action = ArgAction::Set, default_value_t = true, help_heading = "Build")]
     pub compressed_caching: bool,
 }
@@ -51,7 +52,7 @@ impl LayerFlags {
     /// How layers are written. kaniko takes a level that is not above zero for its default.
     ///
     /// # Errors
-    /// The compression has no such level, or the format no place for it.
+    /// The compression does not have that level, or the format does not support the compression.
     pub(super) fn options(&self, format: ImageFormat) -> Result<LayerOptions, RequestError> {
         let (compression, level) = (self.compression, self.compression_level);
         if (compression, format) == (Compression::Zstd, ImageFormat::Docker) {

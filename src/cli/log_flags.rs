@@ -1,13 +1,13 @@
-//! The flags that say how the program speaks: kaniko's, and BuildKit's `--progress`.
+//! The flags of the log and of progress output: kaniko's, and BuildKit's `--progress`.
 
 use clap::{ArgAction, ValueEnum};
 
 /// How much is logged, and in what shape.
 #[derive(Debug, Clone, clap::Args)]
 pub struct LogFlags {
-    /// trace, debug, info, warn, error, fatal or panic.
+    /// The log level: trace, debug, info, warn, error, fatal or panic.
     ///
-    /// Above info the progress lines are left out too; what RUN prints is always passed through.
+    /// Above info, progress lines are left out, too; output of RUN is always shown.
     #[arg(
         short,
         long,
@@ -20,7 +20,7 @@ pub struct LogFlags {
     )]
     pub verbosity: Verbosity,
 
-    /// text, color or json. Colours are for terminals only.
+    /// The log format: text, color or json. Colors are used on terminals only.
     #[arg(
         long,
         value_name = "FORMAT",
@@ -33,8 +33,8 @@ pub struct LogFlags {
 
     /// How progress is shown: auto, plain, tty, rawjson or quiet.
     ///
-    /// plain has a line for what begins and what ends; tty also shows what is under way, which auto does on a terminal; rawjson
-    /// has one JSON object a line, as docker buildx build has them; quiet leaves only errors, not even what RUN prints.
+    /// plain prints a line when something starts and ends. tty also shows what is running; auto means tty on a
+    /// terminal. rawjson prints BuildKit's JSON objects, one per line. quiet prints only errors, and no output of RUN.
     #[arg(
         long,
         value_name = "KIND",

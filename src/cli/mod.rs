@@ -32,3 +32,12 @@ pub use prune::{PruneFlags, prune_report, prune_request};
 pub use request::{RequestError, request};
 pub use snippet::Snippet;
 pub use warmer::{WarmerFlags, warm_request};
+
+/// The parsers of all commands, a build's first: the reference of flags is generated from them.
+pub fn all_commands() -> Vec<clap::Command> {
+    let build = flags::command();
+    let login = build.find_subcommand("login").cloned();
+    let mut all = vec![build, commands::lint_command(), commands::push_command(), prune::command(), warmer::command()];
+    all.extend(login.map(|login| login.name("crabwright login")));
+    all
+}

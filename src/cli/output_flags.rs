@@ -1,4 +1,4 @@
-//! Where the image goes besides a registry, in kaniko's words and in those of `docker buildx build`.
+//! The outputs, with kaniko's flags and those of `docker buildx build`.
 
 use std::path::PathBuf;
 
@@ -14,11 +14,11 @@ pub struct OutputFlags {
     #[arg(long, action = ArgAction::Set)]
     pub no_push: Option<bool>,
 
-    /// One more name for the image, as docker build has it: nothing is pushed unless --push says so.
+    /// A further name for the image, as for docker build: it is pushed only with --push. Repeatable.
     #[arg(short, long, value_name = "IMAGE", action = ArgAction::Append)]
     pub tag: Vec<String>,
 
-    /// Push the image under every --tag. What --destination names is pushed in any case.
+    /// Push the image under every --tag. Every --destination is pushed unless --no-push is given.
     #[arg(long, action = ArgAction::Set, default_value_t = false)]
     pub push: bool,
 
@@ -30,10 +30,10 @@ pub struct OutputFlags {
     #[arg(long, value_name = "DIRECTORY", value_parser = path())]
     pub oci_layout_path: Option<PathBuf>,
 
-    /// An output as docker buildx build has it: type=KIND[,dest=PATH][,name=IMAGE][,push=true]. Repeatable.
+    /// An output as in docker buildx build: type=KIND[,dest=PATH][,name=IMAGE][,push=true]. Repeatable.
     ///
-    /// image (pushed), registry, oci and docker (archives; with tar=false a directory), tar and local (the image's files). A
-    /// path alone is a directory for the image's files; - is standard output.
+    /// KIND is image (pushed), registry, oci or docker (archives; with tar=false a directory), tar or local (the
+    /// image's files). A path alone is a directory for the image's files; - is standard output.
     #[arg(short, long, value_name = "FIELDS", action = ArgAction::Append)]
     pub output: Vec<String>,
 
@@ -42,14 +42,16 @@ pub struct OutputFlags {
     pub load: bool,
 
     /// Write the image's digest to this file, or PUT it to this https URL.
+    ///
+    /// There is no line end. Parent directories are created.
     #[arg(long, value_name = "FILE", value_parser = path())]
     pub digest_file: Option<PathBuf>,
 
-    /// Write registry/repository@digest to this file, a line for each destination.
+    /// Write registry/repository@digest to this file or https URL, a line for each destination.
     #[arg(long, value_name = "FILE", value_parser = path())]
     pub image_name_with_digest_file: Option<PathBuf>,
 
-    /// Write registry/repository:tag@digest to this file, a line for each destination.
+    /// Write registry/repository:tag@digest to this file or https URL, a line for each destination.
     #[arg(long, value_name = "FILE", value_parser = path())]
     pub image_name_tag_with_digest_file: Option<PathBuf>,
 
@@ -57,7 +59,7 @@ pub struct OutputFlags {
     #[arg(long, value_name = "FILE", value_parser = path())]
     pub metadata_file: Option<PathBuf>,
 
-    /// Write the image's ID, the digest of its configuration, to this file.
+    /// Write the image ID, which is the digest of its configuration, to this file.
     #[arg(long, value_name = "FILE", value_parser = path())]
     pub iidfile: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! `crabwright cache prune`: deletes from a cache what no build will take from it any more.
+//! `crabwright cache prune`: deletes expired entries from a cache.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use crate::builder::PruneRequest;
 use crate::cache::Pruned;
 use crate::diag::progress::Bytes;
 
-/// Deletes from a cache the layers that are too old.
+/// Deletes expired layers from a cache.
 ///
-/// Only what crabwright wrote is looked at. In a registry, space becomes free when it next collects its garbage.
+/// Only entries that crabwright wrote are considered. A registry reclaims the space when it collects garbage.
 #[derive(Debug, Clone, Parser)]
 #[command(
     name = "crabwright cache prune",
@@ -24,7 +24,7 @@ use crate::diag::progress::Bytes;
     override_usage = "crabwright cache prune --cache-repo <REPOSITORY> [FLAGS]"
 )]
 pub struct PruneFlags {
-    /// Where layers are kept: a repository, or oci:DIRECTORY.
+    /// Where layers are stored: a repository, or oci:DIRECTORY.
     #[arg(long, value_name = "REPOSITORY")]
     pub cache_repo: String,
 
@@ -32,7 +32,7 @@ pub struct PruneFlags {
     #[arg(long, value_name = "DURATION", default_value = "336h0m0s", value_parser = lifetime)]
     pub cache_ttl: Duration,
 
-    /// Of the layers that are young enough, keep only so many of the newest.
+    /// Of the layers that have not expired, keep only this many of the newest.
     #[arg(long, value_name = "NUMBER")]
     pub keep: Option<usize>,
 
@@ -40,7 +40,7 @@ pub struct PruneFlags {
     #[command(flatten)]
     pub registries: RegistryFlags,
 
-    /// How the program speaks.
+    /// The log and the progress output.
     #[command(flatten)]
     pub log: LogFlags,
 }
@@ -51,15 +51,15 @@ pub(super) fn command() -> clap::Command {
     with_booleans(PruneFlags::command())
 }
 
-/// Reads the command line behind `cache prune`, with the program's name before it.
+/// Reads the command line of `cache prune`, which starts with the program's name.
 pub(super) fn parse(command: &mut clap::Command, arguments: Vec<OsString>) -> Result<PruneFlags, clap::Error> {
     command.try_get_matches_from_mut(arguments).and_then(|matches| PruneFlags::from_arg_matches(&matches))
 }
 
-/// What the flags ask for.
+/// Returns the request of the flags.
 ///
 /// # Errors
-/// A value means nothing.
+/// A value is not valid.
 pub fn prune_request(
     flags: PruneFlags,
     environment: &dyn Fn(&str) -> Option<OsString>,
@@ -73,7 +73,7 @@ pub fn prune_request(
     Ok(PruneRequest { place, lifetime: flags.cache_ttl, keep: flags.keep, registries })
 }
 
-/// What was done, for the user.
+/// Returns the report for the user.
 pub fn prune_report(pruned: &Pruned) -> String {
     let Pruned { kept, deleted, freed } = *pruned;
     let freed = if freed == 0 { String::new() } else { format!(", {} freed", Bytes(freed)) };

@@ -1,4 +1,4 @@
-//! The flags that are about registries, and what they and the environment ask of the registry client.
+//! The flags of registries, and the configuration of the registry client that follows from them and the environment.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,26 +15,30 @@ use crate::registry::{ClientConfig, MirrorError, Mirrors};
 #[command(next_help_heading = "Registries")]
 pub struct RegistryFlags {
     /// Push over plain http.
+    ///
+    /// Credentials are then sent to the registries of destinations and caches only.
     #[arg(long, action = ArgAction::Set, default_value_t = false)]
     pub insecure: bool,
 
     /// Pull over plain http.
+    ///
+    /// Credentials are then sent to the registries of destinations and caches only.
     #[arg(long, action = ArgAction::Set, default_value_t = false)]
     pub insecure_pull: bool,
 
-    /// A registry to push to and pull from over plain http. Repeatable.
+    /// A registry to push to and pull from over plain http, with credentials. Repeatable.
     #[arg(long, value_name = "HOST[:PORT]", action = ArgAction::Append)]
     pub insecure_registry: Vec<String>,
 
-    /// Push whatever certificate the registry shows.
+    /// Push without verifying certificates.
     #[arg(long, action = ArgAction::Set, default_value_t = false)]
     pub skip_tls_verify: bool,
 
-    /// Pull whatever certificate the registry shows.
+    /// Pull without verifying certificates.
     #[arg(long, action = ArgAction::Set, default_value_t = false)]
     pub skip_tls_verify_pull: bool,
 
-    /// A registry whose certificate is not checked. Repeatable.
+    /// A host and port whose certificate is not verified, whatever is requested there. Repeatable.
     #[arg(long, value_name = "HOST[:PORT]", action = ArgAction::Append)]
     pub skip_tls_verify_registry: Vec<String>,
 
@@ -42,14 +46,14 @@ pub struct RegistryFlags {
     #[arg(long, value_name = "HOST[:PORT]=FILE", action = ArgAction::Append)]
     pub registry_certificate: Vec<String>,
 
-    /// PEM files with the certificate that a registry is shown, and its key. Repeatable.
+    /// PEM files with the client certificate for a registry, and its key. Repeatable.
     #[arg(long, value_name = "HOST[:PORT]=CERTIFICATE,KEY", action = ArgAction::Append)]
     pub registry_client_cert: Vec<String>,
 
-    /// Where images of a registry are looked for first. Repeatable.
+    /// A mirror from which images of a registry are pulled first. Repeatable.
     ///
-    /// Mirrors are asked in their order, then the registry itself. Several can be separated by semicolons. The path of an image is
-    /// put behind the PREFIX. Only what is pulled is mapped.
+    /// Mirrors are tried in their order, then the registry itself. Several can be separated by semicolons. The path of
+    /// an image is appended to PREFIX. docker.io means Docker Hub. Pushes are not mapped.
     #[arg(long, value_name = "REGISTRY=MIRROR[/PREFIX]", action = ArgAction::Append)]
     pub registry_map: Vec<String>,
 
@@ -57,40 +61,41 @@ pub struct RegistryFlags {
     #[arg(long, value_name = "MIRROR[/PREFIX]", action = ArgAction::Append)]
     pub registry_mirror: Vec<String>,
 
-    /// Do not ask a registry itself that has mirrors.
+    /// Do not fall back to the registry itself if it has mirrors.
     #[arg(long, action = ArgAction::Set, default_value_t = false)]
     pub skip_default_registry_fallback: bool,
 
-    /// How often a push is tried again at least; never less than 4 times.
+    /// How often a push is repeated at least; never fewer than 4 times.
     #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
     pub push_retry: u32,
 
-    /// How often a pull is tried again at least; never less than 4 times.
+    /// How often a pull is repeated at least; never fewer than 4 times.
     #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
     pub image_download_retry: u32,
 
-    /// Succeed when a tag is there already and the registry lets no tag change.
+    /// Succeed if the tag exists and the registry does not allow it to change.
     #[arg(long, action = ArgAction::Set, default_value_t = false)]
     pub push_ignore_immutable_tag_errors: bool,
 
-    /// Do not ask before the build whether its image may be pushed.
+    /// Do not check before the build whether its image may be pushed.
     #[arg(long, action = ArgAction::Set, default_value_t = false)]
     pub skip_push_permission_check: bool,
 
-    /// Where credentials are looked for besides Docker's config: env, google, ecr, acr, gitlab. Repeatable.
+    /// Credential sources in addition to Docker's config: env, google, ecr, acr, gitlab. Repeatable.
     ///
-    /// All of them if not given; none if empty. Each is asked only for registries of its own.
+    /// All of them if not given; none if empty. Each is asked only for its own registries.
     #[arg(long, value_name = "NAME", value_delimiter = ',', action = ArgAction::Append)]
     pub credential_helpers: Vec<String>,
 
-    /// The configuration of Azure's cloud provider (azure.json, or YAML): who asks for tokens of Azure's registries.
+    /// The configuration of Azure's cloud provider (JSON or YAML), for tokens of Azure's registries.
     ///
-    /// Its cloud, tenantId, aadClientId and aadClientSecret, or its managed identity, are used instead of the variables AZURE_*.
+    /// Its cloud, tenantId, aadClientId and aadClientSecret, federated token file or managed identity take precedence
+    /// over the variables AZURE_*.
     #[arg(long, value_name = "FILE", value_parser = super::flags::path())]
     pub azure_container_registry_config: Option<PathBuf>,
 }
 
-/// A value of one of these flags that means nothing.
+/// A value of one of these flags that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryFlagError {
     /// A map or a mirror.
@@ -130,7 +135,7 @@ pub enum RegistryFlagError {
     },
 }
 
-/// The registry client that the flags and the environment ask for.
+/// Returns the configuration of the registry client from flags and environment.
 pub(super) fn client_config(
     flags: RegistryFlags,
     environment: &dyn Fn(&str) -> Option<OsString>,

@@ -1,4 +1,4 @@
-//! `warmer`: kaniko's second program, here the same one under another name, or with this word first.
+//! `warmer`: kaniko's second program, here the same one under a different name, or a sub-command.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -16,13 +16,13 @@ use crate::image::{Platform, Reference};
 
 /// Fills a directory with base images, which builds read with --cache=true and --cache-dir.
 ///
-/// Images that are there already and young enough are left alone.
+/// Images that exist and have not expired are left alone.
 #[derive(Debug, Clone, Parser)]
 #[command(
     name = "crabwright warmer",
     max_term_width = 100,
     override_usage = "crabwright warmer --image <IMAGE> [FLAGS]\n       crabwright warmer --dockerfile <PATH> [FLAGS]",
-    after_help = "Exit status:\n  0  At least one image is there\n  1  None is, or something else went wrong"
+    after_help = "Exit status:\n  0  At least one image is in the directory\n  1  None is, or there was an error"
 )]
 pub struct WarmerFlags {
     /// An image. Repeatable.
@@ -45,7 +45,7 @@ pub struct WarmerFlags {
     #[arg(long, value_name = "DURATION", default_value = "336h0m0s", value_parser = lifetime)]
     pub cache_ttl: Duration,
 
-    /// Fetch images that are there already, too.
+    /// Fetch images again that exist already.
     #[arg(short, long, action = ArgAction::Set, default_value_t = false)]
     pub force: bool,
 
@@ -57,12 +57,12 @@ pub struct WarmerFlags {
     #[command(flatten)]
     pub registries: RegistryFlags,
 
-    /// How the program speaks.
+    /// The log and the progress output.
     #[command(flatten)]
     pub log: LogFlags,
 }
 
-/// Whether the program was called by kaniko's name for this.
+/// Reports whether the program was started under kaniko's name for this.
 pub(super) fn is_called_so(program: Option<&OsString>) -> bool {
     program.and_then(|program| Path::new(program).file_name()).is_some_and(|name| name == "warmer")
 }
@@ -73,8 +73,8 @@ pub(super) fn command() -> clap::Command {
     with_booleans(WarmerFlags::command())
 }
 
-/// Reads the command line behind the program's name. The second flags are those of a build that nothing was said about: a
-/// Dockerfile is read as that build would read it.
+/// Reads the command line, which starts with the program's name. The second result has the flags of a build with
+/// defaults: the Dockerfile is read as that build would read it.
 pub(super) fn parse(
     command: &mut clap::Command,
     arguments: Vec<OsString>,
@@ -85,10 +85,10 @@ pub(super) fn parse(
     Ok((flags, build))
 }
 
-/// What the flags ask for.
+/// Returns the request of the flags.
 ///
 /// # Errors
-/// There is nothing to fetch, or a value means nothing.
+/// There is nothing to fetch, or a value is not valid.
 pub fn warm_request(
     flags: WarmerFlags,
     build: Flags,

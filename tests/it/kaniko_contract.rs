@@ -1,5 +1,5 @@
-//! The contract with kaniko: every flag, variable and sub-command of its, and what became of each here. The table in
-//! docs/kaniko-flags.md and the man page are made from the definitions of the flags, and compared with the files:
+//! The contract with kaniko: its flags, variables and sub-commands, and the status of each here. The table in
+//! docs/kaniko-flags.md and the man page are generated from the definitions of the flags and compared with the files:
 //! `UPDATE_DOCS=1 cargo test --test it documents` writes them.
 
 use std::collections::BTreeSet;
@@ -10,6 +10,7 @@ use clap::Arg;
 use crabwright::cli::kaniko::NO_OP_VARIABLES;
 use crabwright::cli::{Invocation, flags, parse};
 
+use crate::support::markdown::generated;
 use crate::support::program::source_directory;
 
 /// The flags of `executor`, with their single letter and their default.
@@ -141,12 +142,12 @@ const COMMANDS: &[(&str, &str, &[&str])] = &[
 const VARIABLES: &[(&str, &str)] = &[
     ("KANIKO_DIR", "default of `--work-dir`"),
     ("KANIKO_NO_PUSH", "default of `--no-push`"),
-    ("KANIKO_REGISTRY_MIRROR", "one more `--registry-mirror`"),
-    ("KANIKO_REGISTRY_MAP", "more of `--registry-map`"),
+    ("KANIKO_REGISTRY_MIRROR", "an additional `--registry-mirror`"),
+    ("KANIKO_REGISTRY_MAP", "additional `--registry-map`s"),
     ("KANIKO_CLEANUP", "default of `--cleanup`"),
     ("KANIKO_PRE_CLEANUP", "default of `--pre-cleanup`"),
     ("KANIKO_PRESERVE_CONTEXT", "default of `--preserve-context`"),
-    ("KANIKO_PRINT_PLAN", "print the plan, and go on"),
+    ("KANIKO_PRINT_PLAN", "print the plan, and build"),
     ("KANIKO_IGNORE_ASSERTIONS", ""),
     ("KANIKO_TELEMETRY_ENDPOINT", ""),
     ("KANIKO_TELEMETRY_OMIT_DOCKERFILE", ""),
@@ -170,7 +171,7 @@ const VARIABLES: &[(&str, &str)] = &[
     ("AWS_ECR_CACHE_DIR", ""),
     ("AWS_ECR_DISABLE_CACHE", ""),
     ("AWS_SDK_LOAD_CONFIG", ""),
-    ("AZURE_CLIENT_ID", "who asks for credentials of Azure's registries"),
+    ("AZURE_CLIENT_ID", "the client for Azure's registries"),
     ("AZURE_CLIENT_SECRET", "its secret"),
     ("AZURE_TENANT_ID", "its tenant"),
     ("AZURE_FEDERATED_TOKEN", "its federated token"),
@@ -179,7 +180,7 @@ const VARIABLES: &[(&str, &str)] = &[
     ("CI_REGISTRY", "GitLab's registry"),
     ("CI_REGISTRY_USER", "its user"),
     ("CI_REGISTRY_PASSWORD", "its password"),
-    ("container", "a sign of a container"),
+    ("container", "indicates a container"),
     ("GODEBUG", ""),
     ("DOCKER_CONFIG", "the directory of `config.json`"),
     ("DOCKER_AUTH_CONFIG", "the content of `config.json`"),
@@ -193,7 +194,7 @@ const VARIABLES: &[(&str, &str)] = &[
     ("AZURE_STORAGE_ACCESS_KEY", "the key of Azure contexts"),
     ("SSL_CERT_FILE", "a file of certificate authorities"),
     ("SSL_CERT_DIR", "a directory of certificate authorities"),
-    ("HOME", "where `.docker/config.json` and `.ssh/known_hosts` are looked for"),
+    ("HOME", "the directory of `.docker/config.json` and `.ssh/known_hosts`"),
 ];
 
 /// kaniko's feature flags, and what this program does instead of asking.
@@ -201,54 +202,56 @@ const FEATURES: &[(&str, &str)] = &[
     ("ADD_CHECKSUM", "`ADD --checksum` is verified"),
     ("BUILDKIT_ARG_ENV_PRECEDENCE", "the later of `ARG` and `ENV` wins"),
     ("CACHE_LOOKAHEAD", "the plan is known before anything runs"),
-    ("CACHE_PROBE_AFTER_MISS", "how steps are looked for in a cache does not depend on it"),
+    ("CACHE_PROBE_AFTER_MISS", "every step is looked up, also after a miss"),
     ("CHOWN_ON_IMPLICIT_DIRS", "directories that `WORKDIR` makes belong to `USER`"),
     ("CLEAN_KANIKO_DIR", "the build's files are removed from the work directory"),
-    ("COPY_AS_ROOT", "what `COPY` and `ADD` bring belongs to root unless `--chown` says otherwise"),
-    ("COPY_CHMOD_ON_IMPLICIT_DIRS", "`--chmod` is for directories made on the way, too"),
+    ("COPY_AS_ROOT", "files of `COPY` and `ADD` belong to root unless `--chown` says otherwise"),
+    ("COPY_CHMOD_ON_IMPLICIT_DIRS", "`--chmod` applies to implied directories, too"),
     ("COPY_SKIP_SPECIAL_FILES", "sockets are left out"),
     ("CROSS_REPO_MOUNT", "blobs are mounted across repositories where the registry can"),
     ("DEPRECATE_INTER_STAGE_RESTORE", "the context is never touched"),
     ("DEPRECATE_LAYERLESS_CACHE_ENTRIES", "instructions that only configure make no layer"),
     ("DISABLE_HTTP2", "blobs move over several HTTP/1.1 connections"),
     ("EXPAND_HEREDOC", "variables in here-documents are expanded as BuildKit expands them"),
-    ("HASH_DIR_FRAMING", "no key is a mere concatenation"),
-    ("IGNORE_CACHED_MANIFEST", "what is kept is verified by its digest"),
-    ("INFER_CROSS_STAGE_CACHE_KEY", "what a `COPY --from` brings follows from the stage"),
+    ("HASH_DIR_FRAMING", "every field of a key is framed"),
+    ("IGNORE_CACHED_MANIFEST", "cached content is verified by its digest"),
+    ("INFER_CROSS_STAGE_CACHE_KEY", "the key of `COPY --from` follows from the stage"),
     ("NATIVE_COPY", "hard links and capabilities survive every copy"),
     ("NO_PROPAGATE_ANNOTATIONS", "annotations of the base are not the image's"),
     ("OCI_SCRATCH_BASE", "the manifest of an image from scratch is OCI's"),
-    ("OCI_WARMER", "what is kept is kept byte for byte"),
-    ("PATH_SCOPED_REGISTRY_AUTH", "credentials are those of the longest path that fits"),
-    ("PLATFORM_CACHE_KEY", "the platform is part of what a step is"),
+    ("OCI_WARMER", "cached images are stored byte for byte"),
+    ("PATH_SCOPED_REGISTRY_AUTH", "credentials are those of the longest matching path"),
+    ("PLATFORM_CACHE_KEY", "the platform is part of every cache key"),
     ("PRECOMPILE_DOCKERIGNORE", "`.dockerignore` is read once"),
     ("PRESERVE_HARDLINKS", "hard links survive `COPY --from`"),
     ("PRESERVE_MOUNTED_PATHS", "mount points of the pod are never removed"),
     ("RELATIVE_LINK_TARGETS", "names of hard links in layers are relative"),
     ("REPRODUCIBLE_PRESERVE_BASE_LAYERS", "layers of the base stay as they are"),
-    ("RESOLVE_CACHE_KEY", "a step is its expanded words and here-documents"),
-    ("ROLLING_CACHE_KEY", "no key is a mere concatenation"),
+    ("RESOLVE_CACHE_KEY", "keys contain expanded words and here-documents"),
+    ("ROLLING_CACHE_KEY", "every field of a key is framed"),
     ("RUN_HONOR_GROUP", "the group of `USER` is that of `RUN`"),
     ("RUN_MOUNT_BIND", "`RUN --mount` works with every type"),
-    ("RUN_VIA_TINI", "what a command leaves behind is ended and reaped"),
-    ("SCOPED_DOCKERIGNORE", "`.dockerignore` is about the context alone"),
+    ("RUN_VIA_TINI", "processes that outlive a command are killed and reaped"),
+    ("SCOPED_DOCKERIGNORE", "`.dockerignore` applies to the context only"),
     ("SECUREJOIN_EXTRACTION", "nothing is unpacked outside its root directory"),
     ("SHARED_BASE_CACHE", "a blob is fetched once"),
-    ("SKIP_CACHED_STAGES", "stages that nothing needs are not built"),
+    ("SKIP_CACHED_STAGES", "stages whose result is not needed are not built"),
     ("SKIP_RELABEL_RECOMPRESS", "a layer is never compressed again for its media type"),
     ("SKIP_WRITE_WHITEOUTS", "whiteouts are applied, never written as files"),
     ("UNTAR_SKIP_ROOT", "`ADD` of an archive leaves its destination's attributes"),
     ("VOLUME_SKIP_MKDIR", "`VOLUME` makes no directory"),
-    ("WARMER_CACHE_LOCK", "what is kept may be filled by several at a time"),
+    ("WARMER_CACHE_LOCK", "several warmers may fill a directory at the same time"),
 ];
 
 #[test]
 fn documents_list_every_flag_variable_and_command_of_kaniko() {
     let mut text = String::from(
-        "# kaniko's command line, and what became of it\n\n\
-         Made from the definitions of the flags; a test compares this file with them. “supported” means what it means with \
-         kaniko; “no effect” is accepted, and there is nothing left to do, for the reason given. Flags that are on or off take `--flag`, `--flag=true` and `--flag=false`, and all that Go takes for either; a \
-         deprecated flag is told of in one warning.\n\n## Flags\n\n| flag | kaniko's default | here | |\n| --- | --- | --- | --- |\n",
+        "# kaniko's command line\n\n\
+         Generated from the definitions of the flags; a test compares this file with them. *Supported* means\n\
+         what it means with kaniko. *No effect* means accepted, with nothing left to do, for the reason\n\
+         given. Boolean flags take `--flag`, `--flag=true` and `--flag=false`, and every spelling that Go\n\
+         accepts. Each deprecated flag causes one warning. `executor bake` does not exist.\n\n\
+         ## Flags\n\n| flag | kaniko's default | here | |\n| --- | --- | --- | --- |\n",
     );
     let command = flags::command();
     let mut lost = Vec::new();
@@ -295,15 +298,18 @@ fn documents_list_every_flag_variable_and_command_of_kaniko() {
         writeln!(text, "| `{shown}` | {status} | {note} |").unwrap();
     }
     text.push_str(
-        "\n`HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in capitals or not, are those of every connection.\n\n\
-         ## Feature flags\n\nEvery variable that begins with `FF_KANIKO_` is accepted and has no effect: what it would turn on is \
-         done in any case, or is about a way of working that is not used here.\n\n| variable | what is done in any case |\n| --- | --- |\n",
+        "\n`HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in upper or lower case, apply to every\n\
+         connection.\n\n\
+         ## Feature flags\n\nEvery variable that begins with `FF_KANIKO_` is accepted and has no effect. Most of what \
+         they\nenable is always done here; the rest is about a way of working that is not used. Layer hints\n\
+         (`FF_KANIKO_LAYER_HINTS`) are not printed.\n\n\
+         | variable | what is always done |\n| --- | --- |\n",
     );
     for (name, what) in FEATURES {
         writeln!(text, "| `FF_KANIKO_{name}` | {what} |").unwrap();
     }
-    assert!(lost.is_empty(), "what kaniko has and is not here: {}", lost.join(", "));
-    document("docs/kaniko-flags.md", &text);
+    assert!(lost.is_empty(), "kaniko has, and crabwright does not: {}", lost.join(", "));
+    generated("docs/kaniko-flags.md", &text);
 }
 
 /// A flag whose help says so has no effect; the rest of its help is the reason.
@@ -329,7 +335,7 @@ fn documents_have_a_man_page() {
     for (name, ..) in FLAGS.iter().filter(|(name, ..)| *name == "destination" || *name == "ignore-path") {
         assert!(page.contains(&name.replace('-', "\\-")), "{name}");
     }
-    document("docs/crabwright.1", &page);
+    generated("docs/crabwright.1", &page);
 }
 
 /// No flag of ours means something else to kaniko, and no name is listed twice.
@@ -371,14 +377,4 @@ fn sources() -> Vec<String> {
     let mut found = Vec::new();
     collect(source_directory().join("src"), &mut found);
     found
-}
-
-/// Compares a file of the documentation with what it should be, or writes it.
-fn document(path: &str, text: &str) {
-    let file = source_directory().join(path);
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&file, text).unwrap();
-    }
-    let found = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(found == text, "{path} is not what the flags say: UPDATE_DOCS=1 cargo test --test it documents");
 }

@@ -23,6 +23,7 @@ mod drop_in;
 mod early_uploads;
 mod everyday;
 mod exchanged_root;
+mod flag_reference;
 mod floors;
 mod git_ssh;
 mod graphs;

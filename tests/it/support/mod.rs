@@ -8,6 +8,7 @@ pub(crate) mod git;
 pub(crate) mod images;
 pub(crate) mod kube;
 pub(crate) mod leaks;
+pub(crate) mod markdown;
 pub(crate) mod names;
 pub(crate) mod peers;
 pub(crate) mod pod;

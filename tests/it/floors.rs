@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::support::markdown;
 use crate::support::program::source_directory;
 
 /// From the ground up. Modules on one floor do not know each other.
@@ -99,6 +100,16 @@ fn paths_are_taken_behind_the_gate_only() {
     let lint = std::fs::read_to_string(source_directory().join("clippy.toml")).unwrap();
     for call in ["std::fs::read", "std::fs::File::open", "std::path::Path::exists", "std::process::Command::new"] {
         assert!(lint.contains(&format!("path = \"{call}\"")), "{call}");
+    }
+}
+
+#[test]
+fn the_map_has_these_floors_and_every_folder() {
+    let map = markdown::text(Path::new("docs/architecture.md"));
+    let floors: Vec<String> = FLOORS.iter().rev().map(|floor| floor.join(" ")).collect();
+    assert!(map.contains(&format!("```text\n{}\n```", floors.join("\n"))), "docs/architecture.md has other floors");
+    for module in FLOORS.iter().flat_map(|floor| floor.iter()) {
+        assert!(map.contains(&format!("| `src/{module}/` | ")), "docs/architecture.md does not say what {module} does");
     }
 }
 

@@ -5,6 +5,8 @@
 //! container. What is in the way of a member is replaced, except a directory by a directory. Whiteouts hide what lower
 //! layers hold, never what this layer brought, in whatever order the two stand.
 
+mod whiteout;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
@@ -35,10 +37,6 @@ const MAX_NAME: usize = 4096;
 const EACH_TIME: usize = 90;
 /// What the names of whiteouts start with.
 const WHITEOUT: &[u8] = b".wh.";
-/// What the names of AUFS's own files start with; the one for opaque directories became part of the format.
-const WHITEOUT_META: &[u8] = b".wh..wh.";
-/// Hides everything that lower layers hold in its directory.
-const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// What a layer brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -416,73 +414,6 @@ impl Extraction<'_> {
         let linked = Entry::new(attributes, &status, entry.content(), self.tree.layers);
         self.tree.index.insert(path.to_owned(), linked);
         Ok(())
-    }
-
-    fn whiteout(&mut self, above: &Path, name: &OsStr, hidden: &[u8]) -> Result<(), MemberError> {
-        let opaque = name.as_bytes() == WHITEOUT_OPAQUE;
-        if !opaque && name.as_bytes().starts_with(WHITEOUT_META) {
-            return Ok(());
-        }
-        if matches!(hidden, b"" | b"." | b"..") {
-            return Err(MemberError::Whiteout);
-        }
-        let Some(parent) = self.parent(above, false)? else { return Ok(()) };
-        if opaque {
-            return self.hide(&parent.path, false);
-        }
-        let path = parent.path.join(OsStr::from_bytes(hidden));
-        if self.tree.index.get(&path).is_some() { self.hide(&path, true) } else { Ok(()) }
-    }
-
-    /// Removes what lower layers hold below `path`, and at it if `itself`.
-    fn hide(&mut self, path: &Path, itself: bool) -> Result<(), MemberError> {
-        let current = self.tree.layers;
-        let is_current = |entry: &Entry| entry.layer() == current;
-        let index = &self.tree.index;
-        let own = index.get(path).filter(|_| itself);
-        if itself && !own.is_some_and(is_current) && !index.below(path).any(|(_, entry)| is_current(entry)) {
-            self.summary.removed += 1;
-            return self.unlink(path, true).map(drop);
-        }
-        // Deepest first, so that a directory is looked at when everything that can go from it is gone.
-        let below = index.below(path).map(|(path, entry)| (path.to_owned(), entry));
-        let hidden: Vec<PathBuf> = own
-            .map(|entry| (path.to_owned(), entry))
-            .into_iter()
-            .chain(below)
-            .filter(|(_, entry)| !is_current(entry))
-            .map(|(path, _)| path)
-            .collect();
-        for path in hidden.iter().rev() {
-            if self.unlink(path, false)? {
-                self.summary.removed += 1;
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes a path, a directory only if it is empty or `tree`. Says whether it is gone.
-    fn unlink(&mut self, path: &Path, tree: bool) -> Result<bool, MemberError> {
-        let (directory, name) = self.tree.root().parent(path).map_err(io("open directory"))?;
-        let is_directory = self.tree.index.get(path).is_some_and(|entry| entry.is_directory());
-        // What is left in a skeleton's directory may be nowhere on the disk.
-        if is_directory && !tree && self.tree.index.below(path).next().is_some() {
-            return Ok(false);
-        }
-        let removed = match (is_directory, tree) {
-            (_, true) => fs::remove_at(&directory, &name),
-            (true, false) => rustix::fs::unlinkat(&directory, &name, AtFlags::REMOVEDIR),
-            (false, false) => rustix::fs::unlinkat(&directory, &name, AtFlags::empty()),
-        };
-        match removed {
-            Err(Errno::NOTEMPTY | Errno::EXIST) => return Ok(false),
-            answer => absent_is_fine(answer).map_err(io("remove"))?,
-        }
-        if let Some(above) = path.parent() {
-            self.keep_time(above);
-        }
-        self.forget(path);
-        Ok(true)
     }
 
     /// Sets the times of directories, and brings the entries up to date whose inode changed under another name.

@@ -487,13 +487,13 @@ fn open_sandboxes(
         let sandbox =
             crate::sandbox::open(&chosen, work_dir, &resources.directory, &[]).map_err(BuildError::NoSandbox)?;
         refuse_impossible_steps(plan, sandbox.as_ref())?;
-        if sandboxes.is_empty() && !sandbox.sets_host_name() && has_host_name(plan) {
+        if sandboxes.is_empty() && !sandbox.features().host_name && has_host_name(plan) {
             progress.line(format_args!(
                 "WARNING: {} isolation cannot set a host name: that of BUILDKIT_SANDBOX_HOSTNAME stands in /etc/hosts only",
                 sandbox.name()
             ));
         }
-        let alone = !sandbox.is_concurrent();
+        let alone = !sandbox.features().concurrent_commands;
         sandboxes.push(Mutex::new(sandbox));
         if alone || sandboxes.len() >= resources.parallel.min(plan.stages.len()) {
             return Ok(sandboxes);
@@ -509,10 +509,10 @@ fn has_host_name(plan: &Plan) -> bool {
 /// What a sandbox cannot give is told before anything runs.
 fn refuse_impossible_steps(plan: &Plan, sandbox: &dyn Sandbox) -> Result<(), BuildError> {
     let (isolation, mut errors) = (sandbox.name(), Vec::new());
-    let offline = sandbox.supports_offline();
+    let features = sandbox.features();
     for step in plan.stages.iter().flat_map(|stage| &stage.steps) {
         let plan::Action::Run(run) = &step.action else { continue };
-        if run.offline && !offline {
+        if run.offline && !features.offline_commands {
             let message = format!(
                 "RUN --network=none is not possible with {isolation} isolation in a pod that may not install seccomp filters"
             );
@@ -523,7 +523,7 @@ fn refuse_impossible_steps(plan: &Plan, sandbox: &dyn Sandbox) -> Result<(), Bui
         for mount in &run.mounts {
             let is_memory = matches!(mount.source, plan::MountSource::Memory { .. });
             let Some(target) = &mount.target else { continue };
-            if let Some(reason) = sandbox.obstacle(target, is_memory) {
+            if let Some(reason) = features.obstacle(Path::new(target), is_memory) {
                 let message = format!("cannot mount over {target} with {isolation} isolation: {reason}");
                 let help =
                     "mount it elsewhere, here or in the pod, or allow user namespaces (seccompProfile: Unconfined)";

@@ -208,7 +208,7 @@ impl<'p, 'e> StageRun<'p, 'e> {
         let resources = execution.resources;
         let number = self.place.number().checked_rem(resources.sandboxes.len()).ok_or(StepError::NoSandbox)?;
         let mut sandbox = resources.sandboxes[number].lock().unwrap_or_else(PoisonError::into_inner);
-        let prepared = mounts::prepare(execution, command, sources, sandbox.enforces_read_only(), line)?;
+        let prepared = mounts::prepare(execution, command, sources, sandbox.features().read_only_mounts, line)?;
         let running = resources.progress.phase(Phase::Run);
         let result = run::run(self.tree()?, command, &prepared, sandbox.as_mut(), &execution.stop, line);
         drop(running);

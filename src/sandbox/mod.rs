@@ -171,7 +171,7 @@ pub struct Mount {
     pub target: String,
     /// What lies there.
     pub content: MountContent,
-    /// The command must not change it. See [`Sandbox::enforces_read_only`].
+    /// The command must not change it. See [`Features::read_only_mounts`].
     pub read_only: bool,
 }
 
@@ -269,6 +269,49 @@ pub struct Outcome {
     pub busy: Vec<PathBuf>,
 }
 
+/// What a sandbox can do, known before anything runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Features {
+    /// Several commands may run at once, each with a sandbox of its own.
+    pub concurrent_commands: bool,
+    /// [`Mount::read_only`] is enforced. Where it is not, a caller gives a copy of what must not change.
+    pub read_only_mounts: bool,
+    /// [`Network::None`] works.
+    pub offline_commands: bool,
+    /// Commands see [`Process::hostname`] as their host name, and not only in `/etc/hosts`.
+    pub host_name: bool,
+    /// Paths of a stage at which nothing can be mounted, as far as that can be told before.
+    pub obstacles: Vec<Obstacle>,
+}
+
+impl Features {
+    /// All of them.
+    pub const ALL: Self = Self {
+        concurrent_commands: true,
+        read_only_mounts: true,
+        offline_commands: true,
+        host_name: true,
+        obstacles: Vec::new(),
+    };
+
+    /// Why nothing can be mounted at this path of a stage. `is_memory`: [`MountContent::Memory`].
+    pub fn obstacle(&self, target: &Path, is_memory: bool) -> Option<&'static str> {
+        let mut obstacles = self.obstacles.iter();
+        obstacles.find(|known| known.target == target && known.is_memory == is_memory).map(|known| known.reason)
+    }
+}
+
+/// A path of a stage at which one kind of mount is impossible.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Obstacle {
+    /// The path.
+    pub target: PathBuf,
+    /// It is [`MountContent::Memory`] that cannot be mounted there; else it is the other kinds.
+    pub is_memory: bool,
+    /// Why not.
+    pub reason: &'static str,
+}
+
 /// Runs one command at a time in a root directory and gives the directory back as the command left it.
 pub trait Sandbox: Send {
     /// Runs `process` with `root` as its `/` until it ends, and ends whatever it left running.
@@ -289,21 +332,8 @@ pub trait Sandbox: Send {
     /// `namespace` or `own-root`.
     fn name(&self) -> &'static str;
 
-    /// Whether several commands may run at once, each with a sandbox of its own.
-    fn is_concurrent(&self) -> bool;
-
-    /// Whether [`Mount::read_only`] is more than a wish. Where it is not, a caller gives a copy of what must not change.
-    fn enforces_read_only(&self) -> bool;
-
-    /// Whether [`Network::None`] works here, so that a build can be refused before it runs anything.
-    fn supports_offline(&self) -> bool;
-
-    /// Whether commands see [`Process::hostname`] as their host name, and not only in `/etc/hosts`.
-    fn sets_host_name(&self) -> bool;
-
-    /// Why nothing can be mounted at this path of a stage, as far as that can be told before. `is_memory`:
-    /// [`MountContent::Memory`].
-    fn obstacle(&self, target: &str, is_memory: bool) -> Option<&'static str>;
+    /// What it can do.
+    fn features(&self) -> Features;
 }
 
 /// Opens the sandbox that [`probe`] chose.

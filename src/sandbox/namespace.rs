@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::message::{NamespaceSpec, RunSpec};
 use super::mount_points::MountPoints;
 use super::stubs::Stubs;
-use super::{Chosen, HOSTNAME, Outcome, Process, Sandbox, SandboxError, Stream, launch, standard_files};
+use super::{Chosen, Features, HOSTNAME, Outcome, Process, Sandbox, SandboxError, Stream, launch, standard_files};
 
 /// Runs commands in namespaces of their own.
 #[derive(Debug)]
@@ -120,24 +120,8 @@ impl Sandbox for NamespaceSandbox {
         "namespace"
     }
 
-    fn is_concurrent(&self) -> bool {
-        true
-    }
-
-    fn enforces_read_only(&self) -> bool {
-        true
-    }
-
-    fn supports_offline(&self) -> bool {
-        true
-    }
-
-    fn sets_host_name(&self) -> bool {
-        true
-    }
-
-    fn obstacle(&self, _target: &str, _is_memory: bool) -> Option<&'static str> {
-        None
+    fn features(&self) -> Features {
+        Features::ALL
     }
 }
 

@@ -16,7 +16,7 @@ use crate::fs::{Arrival, Removals};
 use crate::image::{BaseImage, BlobSource, Digest};
 use crate::layer::LayerOptions;
 use crate::plan::{self, Base, ImageError, ImageRequest, Images, Plan, RemoteSource};
-use crate::sandbox::{MountContent, Outcome, Process, Sandbox, SandboxError, Status, Stream};
+use crate::sandbox::{Features, MountContent, Outcome, Process, Sandbox, SandboxError, Status, Stream};
 use crate::secret::Secrets;
 use crate::snapshot::IgnoredPaths;
 
@@ -300,24 +300,8 @@ impl Sandbox for Writer {
         "writer"
     }
 
-    fn is_concurrent(&self) -> bool {
-        true
-    }
-
-    fn enforces_read_only(&self) -> bool {
-        true
-    }
-
-    fn supports_offline(&self) -> bool {
-        true
-    }
-
-    fn sets_host_name(&self) -> bool {
-        true
-    }
-
-    fn obstacle(&self, _: &str, _: bool) -> Option<&'static str> {
-        None
+    fn features(&self) -> Features {
+        Features::ALL
     }
 }
 

@@ -66,8 +66,8 @@ use self::swap::{Place, Swapped};
 use super::message::RunSpec;
 use super::mountinfo::{self, Mount};
 use super::{
-    MountContent, Outcome, Process, Sandbox, SandboxError, Script, Stream, launch, own_system, script, seccomp,
-    standard_files,
+    Features, MountContent, Outcome, Process, Sandbox, SandboxError, Script, Stream, launch, own_system, script,
+    seccomp, standard_files,
 };
 use crate::diag::interrupt;
 use crate::fs::gate::{self, Shut};
@@ -87,6 +87,7 @@ pub(super) struct OwnRoot {
     keep: Vec<PathBuf>,
     /// Those of the start.
     mounts: Vec<Mount>,
+    features: Features,
     _lock: RootLock,
 }
 
@@ -151,7 +152,14 @@ impl OwnRoot {
                 Err(error) => return Err(SandboxError::io("resolve", path)(error)),
             }
         }
-        let opened = Self { work_dir, keep: kept, mounts, _lock: lock };
+        let features = Features {
+            concurrent_commands: false,
+            read_only_mounts: false,
+            offline_commands: seccomp::is_possible(),
+            host_name: false,
+            obstacles: placed_mounts::obstacles(&mounts),
+        };
+        let opened = Self { work_dir, keep: kept, mounts, features, _lock: lock };
         if let Some(system) = system {
             tracing::warn!(
                 "the files of this image ({system}) are out of the way while a RUN runs, and come back after it: {}",
@@ -331,23 +339,7 @@ impl Sandbox for OwnRoot {
         "own-root"
     }
 
-    fn is_concurrent(&self) -> bool {
-        false
-    }
-
-    fn enforces_read_only(&self) -> bool {
-        false
-    }
-
-    fn supports_offline(&self) -> bool {
-        seccomp::is_possible()
-    }
-
-    fn sets_host_name(&self) -> bool {
-        false
-    }
-
-    fn obstacle(&self, target: &str, is_memory: bool) -> Option<&'static str> {
-        placed_mounts::obstacle(&self.mounts, Path::new(target), is_memory)
+    fn features(&self) -> Features {
+        self.features.clone()
     }
 }

@@ -27,7 +27,7 @@ use super::swap::{Place, change_time};
 use crate::fs::Root;
 use crate::sandbox::mountinfo::{self, Mount as MountInfo};
 use crate::sandbox::stubs::{Lifetime, StubKind, Stubs, modification_time, set_modification_time};
-use crate::sandbox::{ChangeTime, Mount, MountContent, Restamp, SandboxError, in_root};
+use crate::sandbox::{ChangeTime, Mount, MountContent, Obstacle, Restamp, SandboxError, in_root};
 
 pub(super) const DIRECTORY: &str = "mounts";
 
@@ -214,8 +214,18 @@ impl PlacedMounts {
     }
 }
 
+/// The mount points of the pod over which nothing can be mounted.
+pub(super) fn obstacles(points: &[MountInfo]) -> Vec<Obstacle> {
+    let both = points.iter().flat_map(|point| [(&point.mount_point, false), (&point.mount_point, true)]);
+    both.filter_map(|(target, is_memory)| {
+        let reason = obstacle(points, target, is_memory)?;
+        Some(Obstacle { target: target.clone(), is_memory, reason })
+    })
+    .collect()
+}
+
 /// Why nothing can be mounted at `target`, which is a mount point of the pod.
-pub(super) fn obstacle(points: &[MountInfo], target: &Path, is_memory: bool) -> Option<&'static str> {
+fn obstacle(points: &[MountInfo], target: &Path, is_memory: bool) -> Option<&'static str> {
     match is_memory {
         true => cleared::obstacle(points, target),
         false => points.iter().any(|point| point.mount_point == target).then_some("the container has a mount there"),

@@ -267,6 +267,33 @@ mod tests {
         }
     }
 
+    /// More directories than the walk keeps open, on the way down and up again, and from the top once more.
+    #[test]
+    fn the_walk_through_many_directories_is_the_kernels() {
+        let outside = tree();
+        let root = Root::open(outside.path().join("root")).expect("root");
+        let deep: PathBuf = std::iter::repeat_n("d", 100).collect();
+        std::fs::create_dir_all(root.path().join(&deep)).expect("directories");
+        symlink("../".repeat(90), root.path().join(&deep).join("up")).expect("link");
+        symlink("/a/b", root.path().join(&deep).join("top")).expect("link");
+        let back: PathBuf = std::iter::repeat_n("..", 95).collect();
+        for (path, expected) in [
+            (deep.clone(), deep.clone()),
+            (deep.join(&back), std::iter::repeat_n("d", 5).collect()),
+            (deep.join("up"), std::iter::repeat_n("d", 10).collect()),
+            (deep.join("up/d/d"), std::iter::repeat_n("d", 12).collect()),
+            (deep.join("top"), PathBuf::from("a/b")),
+            (deep.join("missing/../up/d"), std::iter::repeat_n("d", 11).collect()),
+        ] {
+            assert_eq!(root.resolve(&path, true).as_deref(), Ok(expected.as_path()), "{path:?}");
+            if path.components().all(|component| component.as_os_str() != "missing") {
+                let kernel = root.open_with(&path, OFlags::PATH, false).and_then(Status::of);
+                let walk = root.open_with(&path, OFlags::PATH, true).and_then(Status::of);
+                assert_eq!(kernel.expect("kernel").inode, walk.expect("walk").inode, "{path:?}");
+            }
+        }
+    }
+
     #[test]
     fn resolving_gives_the_path_behind_the_links() {
         let outside = tree();

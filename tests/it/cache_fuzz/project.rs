@@ -12,7 +12,7 @@ use super::random::Random;
 pub(super) const PATHS: [&[u8]; 9] =
     [b"a", b"b", b"c", b"d/x", b"d/y", b"d/sub/z", b"d/n\xff", b"d/n\xfe", b"d/\xc3\x28"];
 /// Where instructions put files.
-pub(super) const TARGETS: [&str; 4] = ["/v", "/w", "/out", "/dir/f"];
+pub(super) const TARGETS: [&str; 8] = ["/v", "/w", "/x", "/y", "/z", "/out", "/dir/f", "/dir/g"];
 
 /// A file of the context.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,8 +192,9 @@ impl Project {
             true => Step::Write { target, text: twins[number].1.to_owned() },
             false => Step::Copy { source: number, target, flags: 9 },
         };
-        // Each file is one more that can have the inode of one before it.
-        let maker = |number| Stage::new(Base::Busybox, (0..TARGETS.len()).map(|target| make(number, target)).collect());
+        // A tree of these files alone gets the inodes of the one that was removed before it; each file is one more that can.
+        let base = if by_command { Base::Busybox } else { Base::Scratch };
+        let maker = |number| Stage::new(base, (0..TARGETS.len()).map(|target| make(number, target)).collect());
         self.collect((0..twins.len()).map(maker).collect(), random);
         self.equal_times = true;
         self.flags.reproducible |= by_command;

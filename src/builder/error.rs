@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::cache::{LayerCacheError, StoreError};
+use crate::cache::LayerCacheError;
 use crate::context::ContextError;
 use crate::executor::{CopyError, ExecutorError};
 use crate::image::AssembleError;
@@ -25,7 +25,7 @@ pub enum BuildError {
     /// The build context.
     #[error(transparent)]
     Context(#[from] ContextError),
-    /// A file that names the build's inputs could not be read.
+    /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] crate::fs::Error),
     /// The work directory cannot be used.
@@ -95,9 +95,6 @@ pub enum BuildError {
     /// The image's configuration and manifest.
     #[error(transparent)]
     Assemble(#[from] AssembleError),
-    /// The place where blobs are kept during the build.
-    #[error(transparent)]
-    Store(#[from] StoreError),
     /// A cache, where that is all there is to do.
     #[error(transparent)]
     Cache(#[from] LayerCacheError),

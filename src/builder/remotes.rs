@@ -14,7 +14,6 @@ use crate::cache::Version;
 use crate::diag::progress::Progress;
 use crate::diag::redact::Secret;
 use crate::executor::{FetchError, FetchedFiles, Position, RemoteSources};
-use crate::fs::gated;
 use crate::http::RetryPolicy;
 use crate::image::Digest;
 use crate::location::{BucketLocation, GitLocation, HttpLocation};
@@ -215,11 +214,7 @@ impl Fetcher {
             let _permit = self.permits.acquire().await.ok();
             let authorization = http_authorization(&self.secrets, location);
             let directory = &slot.directory;
-            gated::create_dir_all(directory).map_err(|source| DownloadError::File {
-                verb: "create directory",
-                path: directory.clone(),
-                source,
-            })?;
+            crate::fs::create_dir_all(directory)?;
             self.downloader.fetch(location, checksum, authorization.as_ref(), directory).await
         });
         fetched.await.cloned()

@@ -76,17 +76,9 @@ pub enum LayerCacheError {
     /// A layout.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// A file.
-    #[error("{verb} {}", path.display())]
-    Io {
-        /// What was tried.
-        verb: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] crate::fs::Error),
     /// The registry keeps what it has.
     #[error("delete from the cache {repository}: the registry does not delete manifests")]
     NoDelete {

@@ -6,13 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use crate::fs::gated as fs;
+use crate::fs::{failed_to, gated as fs};
 use crate::image::layout::{Existing, LayoutError, LayoutReader, LayoutWriter, REF_NAME};
 use crate::image::{BlobSource, Descriptor, Image};
 
@@ -71,7 +70,7 @@ pub(super) fn layer_path(directory: &Path, descriptor: &Descriptor) -> PathBuf {
 
 /// Adds an image, whose layers are files, under each of the names.
 pub(super) fn add(directory: &Path, image: &Image, names: &[String]) -> Result<(), LayerCacheError> {
-    fs::create_dir_all(directory).map_err(io_error("create", directory))?;
+    fs::create_dir_all(directory).map_err(failed_to("create", directory))?;
     // The index is read by the writer when it is opened: blobs come before the lock, the index behind it.
     let mut blobs = locked(directory, || Ok(LayoutWriter::open(directory, Existing::Keep)?))?;
     for blob in &image.blobs {
@@ -79,7 +78,7 @@ pub(super) fn add(directory: &Path, image: &Image, names: &[String]) -> Result<(
         if let BlobSource::File(path) = &blob.source
             && *path != blobs.blob_path(&blob.descriptor.digest)
         {
-            let file = fs::open(path).map_err(io_error("open", path))?;
+            let file = fs::open(path).map_err(failed_to("open", path))?;
             blobs.add_blob(&blob.descriptor, file)?;
         }
     }
@@ -98,18 +97,13 @@ pub(super) fn locked<T>(
     work: impl FnOnce() -> Result<T, LayerCacheError>,
 ) -> Result<T, LayerCacheError> {
     let path = directory.join(LOCK);
-    let file = fs::open_with(&path, OpenOptions::new().create(true).append(true)).map_err(io_error("open", &path))?;
+    let file = fs::open_with(&path, OpenOptions::new().create(true).append(true)).map_err(failed_to("open", &path))?;
     match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
         Ok(()) => {}
         Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP) => {
             tracing::debug!("the file system of {} has no locks", path.display());
         }
-        Err(errno) => return Err(io_error("lock", &path)(errno.into())),
+        Err(errno) => return Err(failed_to("lock", &path)(errno).into()),
     }
     work()
-}
-
-pub(super) fn io_error(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LayerCacheError {
-    let path = path.to_owned();
-    move |source| LayerCacheError::Io { verb, path, source }
 }

@@ -35,5 +35,5 @@ pub use mount::MountedCache;
 pub use prune::{Pruned, Rule, prune};
 pub use recipe::{Definitions, Files, Inputs, LayerFormat, Version};
 pub use record::{Changes, Record};
-pub use store::{BlobStore, StoreError};
+pub use store::BlobStore;
 pub use warm::{WarmError, WarmImages, Warmed};

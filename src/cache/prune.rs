@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use crate::fs::gated as fs;
+use crate::fs::{failed_to, gated as fs};
 use crate::image::layout::{LayoutReader, REF_NAME, remove_leftovers, write_index};
 use crate::image::{Digest, Index, Manifest, Reference};
 use crate::registry::Client;
@@ -18,7 +18,7 @@ use crate::registry::Client;
 use super::key::Key;
 use super::layer_cache::{Clock, LayerCacheError, Place};
 use super::layer_image::{created, embedded_config};
-use super::layout::{io_error, locked};
+use super::layout::locked;
 use super::{bases, mount, record};
 
 /// How many entries are looked at or deleted at once.
@@ -120,18 +120,18 @@ fn remove_unreferenced(directory: &Path, reader: &LayoutReader, index: &Index) -
     }
     let blobs = directory.join("blobs").join("sha256");
     let mut freed = 0;
-    for entry in fs::read_dir(&blobs).map_err(io_error("list", &blobs))? {
-        let entry = entry.map_err(io_error("list", &blobs))?;
+    for entry in fs::read_dir(&blobs).map_err(failed_to("list", &blobs))? {
+        let entry = entry.map_err(failed_to("list", &blobs))?;
         let path = entry.path();
         let metadata = match entry.metadata() {
             // What is being written has another name by now.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            other => other.map_err(io_error("look at", &path))?,
+            other => other.map_err(failed_to("look at", &path))?,
         };
         let age = metadata.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
         let is_old = age.is_some_and(|age| age > YOUTH);
         if !used.contains(&*entry.file_name().to_string_lossy()) && is_old && metadata.is_file() {
-            fs::remove_file(&path).map_err(io_error("remove", &path))?;
+            fs::remove_file(&path).map_err(failed_to("remove", &path))?;
             freed += metadata.len();
         }
     }

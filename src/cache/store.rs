@@ -11,36 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::diag::with_causes;
-use crate::fs::{Arrival, gate, gated};
+use crate::fs::{self, Arrival, failed_to, gate, gated};
 use crate::image::layout::LayoutReader;
 use crate::image::{Descriptor, Digest, Reference};
 use crate::registry::{Client, LocalBlobs, RegistryError};
 
 /// How many blobs are asked for at once; the client bounds how many of them move.
 const CONCURRENT: usize = 8;
-
-/// Why a store cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The directory cannot be made.
-    #[error("create the blob store {}", path.display())]
-    Create {
-        /// The directory.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
-    /// A file cannot become part of the store.
-    #[error("take {} into the blob store", path.display())]
-    Adopt {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
-}
 
 /// A directory of blobs; cheap to clone, and safe to use from several tasks and threads.
 #[derive(Debug, Clone)]
@@ -74,9 +51,9 @@ impl BlobStore {
     ///
     /// # Errors
     /// The directory cannot be made.
-    pub fn open(directory: impl Into<PathBuf>) -> Result<Self, StoreError> {
+    pub fn open(directory: impl Into<PathBuf>) -> Result<Self, fs::Error> {
         let directory = directory.into();
-        gated::create_dir_all(&directory).map_err(|source| StoreError::Create { path: directory.clone(), source })?;
+        fs::create_dir_all(&directory)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 directory,
@@ -111,7 +88,7 @@ impl BlobStore {
             Ok(metadata) if metadata.is_file() && metadata.len() == descriptor.size => Ok(Some(path)),
             Ok(_another) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(RegistryError::File { verb: "inspect", path, source }),
+            Err(error) => Err(failed_to("look at", &path)(error).into()),
         }
     }
 
@@ -119,14 +96,15 @@ impl BlobStore {
     ///
     /// # Errors
     /// The store cannot be written.
-    pub fn adopt(&self, descriptor: &Descriptor, file: &Path) -> Result<(), StoreError> {
+    pub fn adopt(&self, descriptor: &Descriptor, file: &Path) -> Result<(), fs::Error> {
         let path = self.path(&descriptor.digest);
-        let failed = |source| StoreError::Adopt { path: file.to_owned(), source };
         if let Some(parent) = path.parent() {
-            gated::create_dir_all(parent).map_err(failed)?;
+            fs::create_dir_all(parent)?;
         }
         match gated::hard_link(file, &path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(error)),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(fs::Error::new("link into the blob store", file, error))
+            }
             _ => Ok(()),
         }
     }
@@ -189,9 +167,8 @@ impl BlobStore {
             None => self.borrow(descriptor).await,
         };
         if let Some(path) = here {
-            let failed = |source| RegistryError::File { verb: "open", path: path.clone(), source };
-            let _pass = gate::passed_for(&path).await.map_err(failed)?;
-            arrival.begin(gated::open(&path).map_err(failed)?);
+            let _pass = gate::passed_for(&path).await.map_err(failed_to("open", &path))?;
+            arrival.begin(gated::open(&path).map_err(failed_to("open", &path))?);
             arrival.reach(descriptor.size);
             return Ok(path);
         }

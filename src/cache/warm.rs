@@ -13,7 +13,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use crate::fs::gated as fs;
+use crate::fs::{failed_to, gated as fs};
 use crate::image::layout::{Existing, LayoutError, LayoutReader, LayoutWriter};
 use crate::image::{BaseImage, Descriptor, Digest, Image, Manifest};
 use crate::registry::{Client, RegistryError};
@@ -25,17 +25,9 @@ const LOCKS: &str = ".warmer-locks";
 /// Why an image is not in the directory.
 #[derive(Debug, thiserror::Error)]
 pub enum WarmError {
-    /// A file or directory.
-    #[error("{verb} {}", path.display())]
-    Io {
-        /// What was tried.
-        verb: &'static str,
-        /// With what.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] crate::fs::Error),
     /// The layout cannot be written.
     #[error(transparent)]
     Layout(#[from] LayoutError),
@@ -84,11 +76,11 @@ impl WarmImages {
     /// It cannot be fetched or written.
     pub async fn warm(&self, client: &Client, image: &BaseImage, again: bool) -> Result<Warmed, WarmError> {
         let locks = self.directory.join(LOCKS);
-        fs::create_dir_all(&locks).map_err(io_error("create", &locks))?;
+        fs::create_dir_all(&locks).map_err(failed_to("create", &locks))?;
         let lock = locks.join(format!("{}.lock", image.digest.hex()));
         let _lock = match tokio::task::spawn_blocking(move || take(&lock)).await {
             Ok(taken) => taken?,
-            Err(error) => return Err(io_error("lock", &locks)(io::Error::other(error))),
+            Err(error) => return Err(failed_to("lock", &locks)(io::Error::other(error)).into()),
         };
         if !again && self.is_whole(image) {
             return Ok(Warmed::Already);
@@ -140,7 +132,7 @@ impl WarmImages {
             .collect();
         stream::iter(fetches).buffer_unordered(CONCURRENT).try_collect::<()>().await?;
         let config_path = writer.blob_path(&config.digest);
-        let config_bytes = fs::read(&config_path).map_err(io_error("read", &config_path))?;
+        let config_bytes = fs::read(&config_path).map_err(failed_to("read", &config_path))?;
         let (config, manifest) = (image.config.clone(), image.manifest.clone());
         writer.add_image(&Image { config, config_bytes, manifest, manifest_bytes, blobs: Vec::new() }, None)?;
         Ok(writer.finish()?)
@@ -153,9 +145,9 @@ impl WarmImages {
         match fs::rename(&path, &old) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(io_error("rename", &path)(error)),
+            Err(error) => return Err(failed_to("rename", &path)(error).into()),
         }
-        fs::rename(fetched, &path).map_err(io_error("rename", fetched))?;
+        fs::rename(fetched, &path).map_err(failed_to("rename", fetched))?;
         remove(&old);
         Ok(())
     }
@@ -163,10 +155,10 @@ impl WarmImages {
 
 /// Waits for whoever fills the same entry. On a file system without locks the last one wins.
 fn take(path: &Path) -> Result<File, WarmError> {
-    let file = fs::open_with(path, OpenOptions::new().create(true).append(true)).map_err(io_error("open", path))?;
+    let file = fs::open_with(path, OpenOptions::new().create(true).append(true)).map_err(failed_to("open", path))?;
     match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
         Ok(()) | Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(file),
-        Err(errno) => Err(io_error("lock", path)(errno.into())),
+        Err(errno) => Err(failed_to("lock", path)(errno).into()),
     }
 }
 
@@ -178,7 +170,7 @@ fn tempfile_in(directory: &Path, digest: &Digest) -> Result<PathBuf, WarmError> 
         match fs::create_dir(&path) {
             Ok(()) => return Ok(path),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
-            Err(error) => return Err(io_error("create", &path)(error)),
+            Err(error) => return Err(failed_to("create", &path)(error).into()),
         }
     }
 }
@@ -187,9 +179,4 @@ fn remove(path: &Path) {
     if let Err(error) = fs::remove_dir_all(path) {
         tracing::warn!("{} is left behind: {error}", path.display());
     }
-}
-
-fn io_error(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WarmError {
-    let path = path.to_owned();
-    move |source| WarmError::Io { verb, path, source }
 }

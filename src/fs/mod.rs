@@ -24,7 +24,7 @@ pub mod xattr;
 
 pub use arriving::{Arrival, Arrived, ArrivingFile, ReadAt};
 pub use descent::Descent;
-pub use error::Error;
+pub use error::{Error, failed_to};
 pub use files::{
     create, create_dir_all, metadata, open, read, read_to_string, remove_file, rename, symlink_metadata, write,
     write_atomic,

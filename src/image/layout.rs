@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use partial::Partial;
 use rustix::fs::OFlags;
 
-use crate::fs::gated as fs;
+use crate::fs::{failed_to, gated as fs};
 
 use super::{Descriptor, Digest, HashingReader, Image, Index, Manifest, media_type};
 
@@ -34,16 +34,8 @@ const MAX_INDEX: u64 = 64 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
     /// A file could not be read or written.
-    #[error("{verb} {}", path.display())]
-    Io {
-        /// What was tried.
-        verb: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] crate::fs::Error),
     /// A JSON file is malformed.
     #[error("read {} as JSON", path.display())]
     Json {
@@ -113,11 +105,6 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn io_error(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LayoutError {
-    let path = path.to_owned();
-    move |source| LayoutError::Io { verb, path, source }
-}
-
 /// Whether the layout's earlier images stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
@@ -152,7 +139,7 @@ impl LayoutWriter {
             Index::oci(Vec::new())
         };
         let blobs = directory.join("blobs").join("sha256");
-        fs::create_dir_all(&blobs).map_err(io_error("create", &blobs))?;
+        fs::create_dir_all(&blobs).map_err(failed_to("create", &blobs))?;
         if !fs::exists(&layout_file) {
             write_atomic(&layout_file, LAYOUT_CONTENT)?;
         }
@@ -172,18 +159,18 @@ impl LayoutWriter {
     pub fn add_blob(&mut self, descriptor: &Descriptor, content: impl Read) -> Result<(), LayoutError> {
         match verified_blob(&self.directory, descriptor) {
             Ok(_there) => return Ok(()),
-            Err(LayoutError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(LayoutError::File(error)) if error.kind() == io::ErrorKind::NotFound => {}
             Err(damaged) => tracing::debug!("{damaged}: it is written anew"),
         }
         let path = self.blob_path(&descriptor.digest);
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(io_error("create", parent))?;
+            fs::create_dir_all(parent).map_err(failed_to("create", parent))?;
         }
         let mut partial = Partial::create(&path)?;
         // One byte more than expected is enough to see that there are too many.
         let limited = content.take(descriptor.size.saturating_add(1));
         let mut reader = HashingReader::verifying(limited, &descriptor.digest);
-        io::copy(&mut reader, partial.file()).map_err(io_error("write", partial.path()))?;
+        io::copy(&mut reader, partial.file()).map_err(failed_to("write", partial.path()))?;
         let (_, found, size) = reader.finish();
         check_content(&self.directory, descriptor, &found, size)?;
         partial.place(&path)
@@ -256,7 +243,7 @@ impl LayoutReader {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(LayoutError::NotALayout { path: directory });
             }
-            other => other.map_err(io_error("read", &path))?,
+            other => other.map_err(failed_to("read", &path))?,
         };
         let version: Version = serde_json::from_slice(&bytes).map_err(|source| LayoutError::Json { path, source })?;
         if !version.version.starts_with("1.") {
@@ -271,7 +258,7 @@ impl LayoutReader {
     /// It cannot be read or parsed.
     pub fn index(&self) -> Result<Index, LayoutError> {
         let path = self.directory.join(INDEX_FILE);
-        let bytes = read(&path).map_err(io_error("read", &path))?;
+        let bytes = read(&path).map_err(failed_to("read", &path))?;
         serde_json::from_slice(&bytes).map_err(|source| LayoutError::Json { path, source })
     }
 
@@ -310,10 +297,10 @@ impl LayoutReader {
                 size: descriptor.size,
             });
         }
-        let file = open(&path).map_err(io_error("open", &path))?;
+        let file = open(&path).map_err(failed_to("open", &path))?;
         let mut reader = HashingReader::verifying(file.take(descriptor.size.saturating_add(1)), &descriptor.digest);
         let mut bytes = Vec::new();
-        reader.read_to_end(&mut bytes).map_err(io_error("read", &path))?;
+        reader.read_to_end(&mut bytes).map_err(failed_to("read", &path))?;
         let (_, found, size) = reader.finish();
         check_content(&self.directory, descriptor, &found, size)?;
         Ok(bytes)
@@ -341,14 +328,14 @@ impl LayoutReader {
 
 fn verified_blob(directory: &Path, descriptor: &Descriptor) -> Result<PathBuf, LayoutError> {
     let path = blob_path(directory, &descriptor.digest);
-    let file = open(&path).map_err(io_error("open", &path))?;
-    let found = file.metadata().map_err(io_error("look at", &path))?.len();
+    let file = open(&path).map_err(failed_to("open", &path))?;
+    let found = file.metadata().map_err(failed_to("look at", &path))?.len();
     if found != descriptor.size {
         let (path, digest) = (directory.to_owned(), descriptor.digest.clone());
         return Err(LayoutError::Size { path, digest, expected: descriptor.size, found });
     }
     let mut reader = HashingReader::verifying(file.take(descriptor.size.saturating_add(1)), &descriptor.digest);
-    io::copy(&mut reader, &mut io::sink()).map_err(io_error("read", &path))?;
+    io::copy(&mut reader, &mut io::sink()).map_err(failed_to("read", &path))?;
     let (_, found, size) = reader.finish();
     check_content(directory, descriptor, &found, size)?;
     Ok(path)
@@ -379,7 +366,7 @@ fn blob_path(directory: &Path, digest: &Digest) -> PathBuf {
 
 fn write_atomic(path: &Path, content: &[u8]) -> Result<(), LayoutError> {
     let mut partial = Partial::create(path)?;
-    partial.file().write_all(content).map_err(io_error("write", partial.path()))?;
+    partial.file().write_all(content).map_err(failed_to("write", partial.path()))?;
     partial.place(path)
 }
 

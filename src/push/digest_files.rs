@@ -9,7 +9,7 @@ use reqwest::Url;
 
 use super::{PushError, send};
 use crate::diag::redact;
-use crate::fs::gated;
+use crate::fs::{self, failed_to, gated};
 use crate::image::{Digest, Reference};
 
 /// Which files are wanted; values as they were typed.
@@ -60,7 +60,7 @@ pub async fn write_digest_files(
 async fn write(flag: &'static str, path: &Path, content: &str) -> Result<(), PushError> {
     let text = path.to_string_lossy();
     if !text.starts_with("https://") && !text.starts_with("http://") {
-        return write_file(path, content);
+        return Ok(write_file(path, content)?);
     }
     let shown = redact::url(&text);
     match Url::parse(&text) {
@@ -72,19 +72,15 @@ async fn write(flag: &'static str, path: &Path, content: &str) -> Result<(), Pus
 }
 
 /// Writes a small file that a pipeline reads.
-pub(super) fn write_file(path: &Path, content: &str) -> Result<(), PushError> {
-    let error = |verb, path: &Path| {
-        let path = path.to_owned();
-        move |source: io::Error| PushError::File { verb, path, source }
-    };
+pub(super) fn write_file(path: &Path, content: &str) -> Result<(), fs::Error> {
     if path == Path::new("/dev/stdout") {
         // Opening it anew fails for a socket, and would overwrite a file's beginning.
         let mut output = io::stdout().lock();
-        return output.write_all(content.as_bytes()).and_then(|()| output.flush()).map_err(error("write", path));
+        return output.write_all(content.as_bytes()).and_then(|()| output.flush()).map_err(failed_to("write", path));
     }
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         let mut directories = DirBuilder::new();
-        gated::create_dir_with(parent, directories.recursive(true).mode(0o700)).map_err(error("create", parent))?;
+        gated::create_dir_with(parent, directories.recursive(true).mode(0o700)).map_err(failed_to("create", parent))?;
     }
     // A link stays one: what it leads to is the file.
     let target = gated::canonicalize(path).unwrap_or_else(|_missing| path.to_owned());
@@ -95,10 +91,10 @@ pub(super) fn write_file(path: &Path, content: &str) -> Result<(), PushError> {
             // /dev/termination-log and the like are single mounted files that cannot be renamed over, and a directory that
             // cannot be written to may hold a file that can.
             Err(source) if is_unmovable(&source) => {}
-            Err(source) => return Err(error("write", path)(source)),
+            Err(source) => return Err(failed_to("write", path)(source)),
         }
     }
-    overwrite(&target, content).map_err(error("write", path))
+    overwrite(&target, content).map_err(failed_to("write", path))
 }
 
 /// Writes a file beside the one that is meant and gives it its name: whoever reads it finds the whole text, or what was there.

@@ -1,7 +1,6 @@
 //! What can go wrong on the way out, and how far the image had got.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::PathBuf;
 
 use crate::http::HttpError;
@@ -91,16 +90,8 @@ pub enum PushError {
     #[error("name the archive's image")]
     Name(#[from] ReferenceError),
     /// A file could not be read or written.
-    #[error("{verb} {}", path.display())]
-    File {
-        /// What was tried.
-        verb: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] crate::fs::Error),
     /// An archive would go to a terminal.
     #[error("write the archive to standard output: it is a terminal; give dest=FILE, or redirect it")]
     Terminal,

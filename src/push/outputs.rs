@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::{PushError, Target};
 use crate::diag::interrupt;
-use crate::fs::gated as fs;
+use crate::fs::{failed_to, gated as fs};
 use crate::image::archive::{write_docker_archive, write_oci_archive};
 use crate::image::layout::{Existing, LayoutWriter, remove_leftovers};
 use crate::image::{Blob, BlobSource, Digest, Image, Reference};
@@ -45,11 +45,7 @@ pub async fn write_layout(
     remove_leftovers(directory);
     let mut writer = LayoutWriter::open(directory, Existing::Replace).map_err(error)?;
     for blob in layers {
-        let content = open(blob, &files).map_err(|source| PushError::File {
-            verb: "open a layer for",
-            path: directory.to_owned(),
-            source,
-        })?;
+        let content = open(blob, &files).map_err(failed_to("open a layer for", directory))?;
         writer.add_blob(&blob.descriptor, content).map_err(error)?;
     }
     writer.add_image(image, name).map_err(error)?;
@@ -104,13 +100,12 @@ pub fn write_whole<E: From<PushError>>(
         }
         return flushed(BufWriter::with_capacity(BUFFER, output.lock()), Path::new("-"), write);
     };
-    let error = |verb| move |source| PushError::File { verb, path: path.to_owned(), source };
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        fs::create_dir_all(parent).map_err(error("create the directory of"))?;
+        fs::create_dir_all(parent).map_err(failed_to("create the directory of", path)).map_err(PushError::from)?;
     }
     let create = |path: &Path| {
         let file = fs::open_with(path, OpenOptions::new().write(true).create(true).truncate(true));
-        file.map_err(|source| PushError::File { verb: "create", path: path.to_owned(), source })
+        file.map_err(failed_to("create", path)).map_err(PushError::from)
     };
     if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
         return flushed(BufWriter::with_capacity(BUFFER, create(path)?), path, write);
@@ -125,7 +120,7 @@ pub fn write_whole<E: From<PushError>>(
         }
         return result;
     }
-    fs::rename(&partial, path).map_err(error("rename the finished archive to"))?;
+    fs::rename(&partial, path).map_err(failed_to("rename the finished archive to", path)).map_err(PushError::from)?;
     Ok(())
 }
 
@@ -135,7 +130,7 @@ fn flushed<E: From<PushError>>(
     write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
 ) -> Result<(), E> {
     write(&mut out)?;
-    out.flush().map_err(|source| PushError::File { verb: "write", path: path.to_owned(), source })?;
+    out.flush().map_err(failed_to("write", path)).map_err(PushError::from)?;
     Ok(())
 }
 

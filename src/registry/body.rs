@@ -18,7 +18,7 @@ use super::error::RegistryError;
 use super::traffic::Meter;
 use crate::diag::progress::Transfer;
 use crate::fs::gate::{self, Pass};
-use crate::fs::{Arrival, ArrivingFile, ReadAt as _, gated};
+use crate::fs::{Arrival, ArrivingFile, ReadAt as _, failed_to, gated};
 
 /// Size of a piece, and how many wait between the file and the connection.
 const PIECE: usize = 256 << 10;
@@ -65,23 +65,19 @@ impl FilePayload<'_> {
     /// Waits until the file can be opened: a blob of somebody's layout cannot while a command has the root directory.
     pub(super) async fn reach(&self) -> Result<Option<Pass>, RegistryError> {
         let path = self.path;
-        let passed = gate::passed_for(path).await;
-        passed.map_err(|source| RegistryError::File { verb: "open", path: path.to_owned(), source })
+        Ok(gate::passed_for(path).await.map_err(failed_to("open", path))?)
     }
 
     /// A body that reads the file, counting what goes out.
     pub(super) fn open(&self, activity: &Activity) -> Result<reqwest::Body, RegistryError> {
-        let error = |verb| {
-            let path = self.path.to_owned();
-            move |source| RegistryError::File { verb, path, source }
-        };
-        let mut file = gated::open(self.path).map_err(error("open"))?;
-        let found = file.metadata().map_err(error("read the size of"))?.len();
+        let mut file = gated::open(self.path).map_err(failed_to("open", self.path))?;
+        let found = file.metadata().map_err(failed_to("read the size of", self.path))?.len();
         if found != self.size {
             let problem = format!("the file has {found} bytes, its descriptor says {}", self.size);
-            return Err(error("upload")(io::Error::new(io::ErrorKind::InvalidData, problem)));
+            let changed = io::Error::new(io::ErrorKind::InvalidData, problem);
+            return Err(failed_to("upload", self.path)(changed).into());
         }
-        file.seek(io::SeekFrom::Start(self.offset)).map_err(error("read"))?;
+        file.seek(io::SeekFrom::Start(self.offset)).map_err(failed_to("read", self.path))?;
         let (sender, receiver) = mpsc::channel(PIECES);
         tokio::spawn(read_pieces(tokio::fs::File::from_std(file), self.path.to_owned(), self.length, sender));
         let (transfer, activity) = (self.transfer.clone(), activity.clone());

@@ -15,7 +15,7 @@ use super::client::{Client, Purpose};
 use super::error::RegistryError;
 use super::transport::{Endpoint, Request, next_chunk};
 use crate::diag::progress::Transfer;
-use crate::fs::{Arrival, gated};
+use crate::fs::{self, Arrival, failed_to, gated};
 use crate::http::{Flow, Pace, host_of};
 use crate::image::{Descriptor, Digest, Hasher, Reference};
 
@@ -237,15 +237,14 @@ struct PartialFile<'a> {
 impl<'a> PartialFile<'a> {
     fn create(destination: &Path, digest: &Digest, arrival: &'a Arrival) -> Result<Self, RegistryError> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
-        let error = |verb, path: &Path, source| RegistryError::File { verb, path: path.to_owned(), source };
         if let Some(parent) = destination.parent() {
-            gated::create_dir_all(parent).map_err(|source| error("create", parent, source))?;
+            gated::create_dir_all(parent).map_err(failed_to("create", parent))?;
         }
         let mut name = destination.as_os_str().to_owned();
         name.push(format!(".partial.{}.{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed)));
         let path = PathBuf::from(name);
-        let file = gated::create(&path).map_err(|source| error("create", &path, source))?;
-        arrival.begin(open_both_ways(&path).map_err(|source| error("open", &path, source))?);
+        let file = gated::create(&path).map_err(failed_to("create", &path))?;
+        arrival.begin(open_both_ways(&path).map_err(failed_to("open", &path))?);
         Ok(Self {
             arrival,
             told: 0,
@@ -264,9 +263,8 @@ impl<'a> PartialFile<'a> {
         self.hasher.bytes()
     }
 
-    fn error(&self, verb: &'static str) -> impl FnOnce(std::io::Error) -> RegistryError + use<> {
-        let path = self.path.clone();
-        move |source| RegistryError::File { verb, path, source }
+    fn error(&self, verb: &'static str) -> impl FnOnce(std::io::Error) -> fs::Error + use<> {
+        failed_to(verb, &self.path)
     }
 
     /// Forgets what has come.

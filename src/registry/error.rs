@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::StatusCode;
@@ -169,16 +168,8 @@ pub enum RegistryError {
         problem: String,
     },
     /// A file could not be read or written.
-    #[error("{verb} {}", path.display())]
-    File {
-        /// What was tried.
-        verb: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] crate::fs::Error),
     /// The build was asked to stop.
     #[error(transparent)]
     Interrupted(#[from] Interrupted),

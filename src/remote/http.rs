@@ -1,6 +1,6 @@
 //! One file behind a URL.
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -11,7 +11,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 use crate::diag::progress::Progress;
 use crate::diag::redact::{self, Secret};
 use crate::diag::with_causes;
-use crate::fs::gated;
+use crate::fs::{self, failed_to, gated};
 use crate::http::{
     self, Flow, HttpClients, HttpError, Interrupted, Pace, RetryPolicy, Transient, host_of, retry_after,
 };
@@ -145,17 +145,9 @@ pub enum DownloadError {
         /// The file, without credentials.
         url: String,
     },
-    /// The file could not be written.
-    #[error("{verb} {}", path.display())]
-    File {
-        /// What was tried.
-        verb: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] fs::Error),
     /// An error after which another attempt would not help, whatever the error itself knows.
     #[error(transparent)]
     Final(Box<Self>),
@@ -492,19 +484,17 @@ impl<'a> Spool<'a> {
         let mut options = std::fs::OpenOptions::new();
         match gated::open_with(path, options.write(true).create(true).truncate(true).mode(MODE)) {
             Ok(file) => Ok(Self { file, path, finished: false }),
-            Err(source) => Err(DownloadError::File { verb: "create", path: path.to_owned(), source }),
+            Err(error) => Err(failed_to("create", path)(error).into()),
         }
     }
 
     // Written by the task itself: pieces go to the page cache, as those of a registry's blobs.
     fn write(&mut self, piece: &[u8]) -> Result<(), DownloadError> {
-        let written = self.file.write_all(piece);
-        written.map_err(|source| DownloadError::File { verb: "write", path: self.path.to_owned(), source })
+        Ok(self.file.write_all(piece).map_err(|error| fs::Error::new("write", self.path, error))?)
     }
 
     fn finish(mut self, modified: SystemTime) -> Result<(), DownloadError> {
-        let set = self.file.set_modified(modified);
-        set.map_err(|source| DownloadError::File { verb: "set the time of", path: self.path.to_owned(), source })?;
+        self.file.set_modified(modified).map_err(failed_to("set the time of", self.path))?;
         self.finished = true;
         Ok(())
     }

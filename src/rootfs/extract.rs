@@ -205,7 +205,7 @@ impl Extraction<'_> {
         self.tree
             .set_attributes(Path::new(""), &Attributes { kind: FileKind::Directory, ..attributes_of(member) })
             .map_err(|error| match error {
-                RootfsError::Io(fs::Error::Io { verb, source, .. }) => MemberError::Io { verb, source },
+                RootfsError::Io(fs::Error { verb, source, .. }) => MemberError::Io { verb, source },
                 _ => MemberError::Root,
             })
     }

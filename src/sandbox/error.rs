@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::fs;
+
 use super::Isolation;
 
 /// Why a command could not be run, or its root directory not be prepared or given back.
@@ -92,17 +94,9 @@ pub enum SandboxError {
         /// How it ended.
         status: String,
     },
-    /// Input or output on a path.
-    #[error("cannot {verb} {path}")]
-    Io {
-        /// What was tried.
-        verb: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] fs::Error),
     /// Two programs want to swap the same root directory.
     #[error(
         "another build in this container has / for itself, or needs the files in it to stay where they are: only one at a time \
@@ -167,22 +161,15 @@ pub enum SandboxError {
     },
 }
 
-impl From<crate::fs::Error> for SandboxError {
-    fn from(error: crate::fs::Error) -> Self {
-        let crate::fs::Error::Io { verb, path, source } = error;
-        Self::Io { verb, path, source }
-    }
-}
-
 impl SandboxError {
     pub(super) fn io(verb: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { verb, path, source }
+        move |source| Self::File(fs::Error { verb, path, source })
     }
 
     pub(super) fn errno(verb: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(rustix::io::Errno) -> Self {
         let path = path.into();
-        move |source| Self::Io { verb, path, source: source.into() }
+        move |errno| Self::File(fs::Error { verb, path, source: errno.into() })
     }
 
     /// What the user may change.

@@ -203,7 +203,7 @@ mod tests {
                 let path = PathBuf::from(format!("a/{number}/deep"));
                 match stubs.create(&opened(root.path()), &path, StubKind::Directory, Lifetime::Lasting) {
                     Ok(()) => {}
-                    Err(SandboxError::Io { source, .. }) => {
+                    Err(SandboxError::File(crate::fs::Error { source, .. })) => {
                         assert!(matches!(source.raw_os_error(), Some(libc::ELOOP | libc::ENOTDIR)), "{source}");
                     }
                     Err(error) => panic!("{error}"),

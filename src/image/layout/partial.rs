@@ -13,8 +13,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use super::{LayoutError, io_error};
-use crate::fs::gated as fs;
+use super::LayoutError;
+use crate::fs::{failed_to, gated as fs};
 
 /// What the names of such files have behind the name that they are to get.
 const MARK: &str = ".partial.";
@@ -38,11 +38,11 @@ impl Partial {
     pub(super) fn create(path: &Path) -> Result<Self, LayoutError> {
         loop {
             let path = unique(path);
-            let file = fs::create_new(&path).map_err(io_error("create", &path))?;
+            let file = fs::create_new(&path).map_err(failed_to("create", &path))?;
             let partial = Self { path, file, is_placed: false };
-            try_lock(&partial.file).map_err(io_error("lock", &partial.path))?;
+            try_lock(&partial.file).map_err(failed_to("lock", &partial.path))?;
             // Somebody may have taken it for abandoned before it was locked.
-            let metadata = partial.file.metadata().map_err(io_error("look at", &partial.path))?;
+            let metadata = partial.file.metadata().map_err(failed_to("look at", &partial.path))?;
             if metadata.nlink() > 0 {
                 return Ok(partial);
             }
@@ -62,7 +62,7 @@ impl Partial {
     /// # Errors
     /// It cannot be renamed.
     pub(super) fn place(mut self, path: &Path) -> Result<(), LayoutError> {
-        fs::rename(&self.path, path).map_err(io_error("rename", &self.path))?;
+        fs::rename(&self.path, path).map_err(failed_to("rename", &self.path))?;
         self.is_placed = true;
         Ok(())
     }

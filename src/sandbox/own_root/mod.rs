@@ -239,8 +239,8 @@ pub(super) fn place_for_trees(work_dir: &Path) -> Option<PathBuf> {
 }
 
 fn is_busy(error: &SandboxError) -> bool {
-    matches!(error, SandboxError::Io { source, .. }
-        if source.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()))
+    matches!(error, SandboxError::File(error)
+        if error.source.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()))
 }
 
 /// Renames do not cross mounts, even of the same file system.

@@ -288,7 +288,7 @@ impl Swapped {
         };
         let Some(name) = inside.file_name() else { return Ok(above) };
         let made = above.make(name, 0o755).map_err(|error| match error {
-            SandboxError::Io { source, .. } => SandboxError::io("put new files into", wanted)(source),
+            SandboxError::File(error) => SandboxError::io("put new files into", wanted)(error.source),
             error => error,
         })?;
         DirectoryMetadata::of(container)?.give(&made)?;

@@ -106,9 +106,7 @@ struct StandardInput(io::Stdin);
 impl Read for StandardInput {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            if interrupt::requested().is_some() {
-                return Err(io::Error::other("interrupted"));
-            }
+            interrupt::check()?;
             let mut files = [PollFd::new(&self.0, PollFlags::IN)];
             match poll(&mut files, Some(&INTERRUPT_POLL)) {
                 Ok(0) | Err(rustix::io::Errno::INTR) => {}

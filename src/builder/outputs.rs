@@ -179,9 +179,7 @@ fn write_files(tree: &Tree, directory: &Path) -> Result<(), RootfsError> {
     let mut links: HashMap<(u64, u64), PathBuf> = HashMap::new();
     let mut directories: Vec<(PathBuf, Attributes)> = Vec::new();
     for Change { path, .. } in everything(tree) {
-        if let Some(signal) = interrupt::requested() {
-            return Err(RootfsError::Interrupted { signal });
-        }
+        interrupt::check()?;
         let Some(node) = tree.node(&path)? else { continue };
         let Node { attributes, link_target, identity, link_count, .. } = node;
         let attributes = Attributes { uid: owner.0, gid: owner.1, xattrs: Default::default(), ..attributes };

@@ -96,6 +96,32 @@ pub fn requested() -> Option<i32> {
     i32::try_from(signal).ok().filter(|number| *number != 0)
 }
 
+/// The build was asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("interrupted by signal {signal}")]
+pub struct Interrupted {
+    /// The signal's number.
+    pub signal: i32,
+}
+
+/// For readers and writers. Not `ErrorKind::Interrupted`, which copy loops take as "try again".
+impl From<Interrupted> for io::Error {
+    fn from(interrupted: Interrupted) -> Self {
+        Self::other(interrupted)
+    }
+}
+
+/// Ends a long loop when the build was asked to stop.
+///
+/// # Errors
+/// It was.
+pub fn check() -> Result<(), Interrupted> {
+    match requested() {
+        Some(signal) => Err(Interrupted { signal }),
+        None => Ok(()),
+    }
+}
+
 /// A descriptor that turns readable when the build is asked to stop; to be polled, never read. `None` before [`install`].
 pub fn wake_fd() -> Option<BorrowedFd<'static>> {
     WAKE.get().map(AsFd::as_fd)

@@ -156,6 +156,7 @@ mod tests {
     use std::io::Read;
 
     use super::*;
+    use crate::diag::interrupt::Interrupted;
 
     fn compressed(compression: Compression, threads: usize, bytes: &[u8]) -> Vec<u8> {
         let mut sink = Vec::new();
@@ -202,7 +203,7 @@ mod tests {
     fn an_error_while_filling_ends_everything() {
         let mut sink = Vec::new();
         let result: Result<(), _> =
-            compress(Compression::Zstd, 1, 2, &mut sink, |_| Err(LayerError::Interrupted { signal: 15 }));
-        assert!(matches!(result, Err(LayerError::Interrupted { signal: 15 })));
+            compress(Compression::Zstd, 1, 2, &mut sink, |_| Err(Interrupted { signal: 15 }.into()));
+        assert!(matches!(result, Err(LayerError::Interrupted(Interrupted { signal: 15 }))));
     }
 }

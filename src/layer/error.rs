@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::diag::interrupt::Interrupted;
 use crate::fs;
 use crate::image::Digest;
 
@@ -48,11 +49,8 @@ pub enum LayerError {
     #[error("start a thread that decompresses the layer")]
     Thread(#[source] std::io::Error),
     /// The build was asked to stop.
-    #[error("interrupted by signal {signal}")]
-    Interrupted {
-        /// The signal.
-        signal: i32,
-    },
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
 }
 
 /// The uncompressed content of a layer is not what the image's config says. The cause of an [`std::io::Error`], because it

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use crate::diag::interrupt;
 use crate::fs::{self, Arrival, FileKind, Status, Timestamp, sys};
 use crate::image::{Descriptor, Digest, HashingWriter, media_type};
 use crate::rootfs::{Change, ChangeKind, ContentHash, ContentHasher, Tree};
@@ -127,9 +128,7 @@ pub fn compress(mut tar: impl Read, spool: &Path, options: &LayerOptions) -> Res
     let ((), descriptor) = spooled(spool, options, &Arrival::default(), |blocks| {
         let mut buffer = vec![0; CHUNK];
         loop {
-            if let Some(signal) = crate::diag::interrupt::requested() {
-                return Err(LayerError::Interrupted { signal });
-            }
+            interrupt::check()?;
             match tar.read(&mut buffer) {
                 Ok(0) => return Ok(()),
                 Ok(read) => written(blocks.write_all(&buffer[..read]))?,
@@ -243,9 +242,7 @@ impl<'a, W: Write> Writing<'a, W> {
     }
 
     fn change(&mut self, change: &Change) -> Result<(), LayerError> {
-        if let Some(signal) = crate::diag::interrupt::requested() {
-            return Err(LayerError::Interrupted { signal });
-        }
+        interrupt::check()?;
         let path = change.path.as_path();
         let Some(name) = path.file_name() else {
             return Err(self.failed("put into a layer", path, Errno::INVAL));
@@ -357,9 +354,7 @@ impl<'a, W: Write> Writing<'a, W> {
             hasher.update(piece);
             written(self.tar.content(piece))?;
             found += read as u64;
-            if let Some(signal) = crate::diag::interrupt::requested() {
-                return Err(LayerError::Interrupted { signal });
-            }
+            interrupt::check()?;
         }
         written(self.tar.pad(expected))?;
         self.hashes.insert(path.to_owned(), hasher.finish());
@@ -427,7 +422,7 @@ mod tests {
             let reader = ArrivingFile::new(Arc::clone(&arrival));
             let failed: Result<((), _), _> = spooled(&spool, &LayerOptions::default(), &arrival, |blocks| {
                 written(blocks.write_all(b"some"))?;
-                Err(LayerError::Interrupted { signal: 15 })
+                Err(interrupt::Interrupted { signal: 15 }.into())
             });
             failed.unwrap_err();
             assert_eq!(reader.read_at(&mut [0; 9], 0).unwrap_err().to_string(), "the layer was given up");

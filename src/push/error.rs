@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::http::HttpError;
+use crate::http::{HttpError, Interrupted};
 use crate::image::archive::ArchiveError;
 use crate::image::layout::LayoutError;
 use crate::image::{Digest, Reference, ReferenceError};
@@ -133,11 +133,8 @@ pub enum SendError {
         status: u16,
     },
     /// The build was asked to stop.
-    #[error("interrupted by signal {signal}")]
-    Interrupted {
-        /// The signal's number.
-        signal: i32,
-    },
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
 }
 
 impl PushError {

@@ -181,10 +181,7 @@ struct Watched {
 
 impl Read for Watched {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        // Not ErrorKind::Interrupted, which copy loops take as "try again".
-        if let Some(signal) = interrupt::requested() {
-            return Err(io::Error::other(format!("interrupted by signal {signal}")));
-        }
+        interrupt::check()?;
         self.content.read(buffer)
     }
 }

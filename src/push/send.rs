@@ -31,7 +31,7 @@ pub(super) async fn put(url: &Url, content: &str) -> Result<(), SendError> {
     run(&RetryPolicy::default(), "send the digest", attempt).await.map_err(|failed| match failed {
         Failed::Http(error) => SendError::Http(error),
         Failed::Status { status, .. } => SendError::Status { status: status.as_u16() },
-        Failed::Interrupted { signal } => SendError::Interrupted { signal },
+        Failed::Interrupted(interrupted) => SendError::Interrupted(interrupted),
     })
 }
 
@@ -42,14 +42,8 @@ enum Failed {
     Http(#[from] HttpError),
     #[error("the server answered {status}")]
     Status { status: StatusCode, retry_after: Option<Duration> },
-    #[error("interrupted by signal {signal}")]
-    Interrupted { signal: i32 },
-}
-
-impl From<Interrupted> for Failed {
-    fn from(interrupted: Interrupted) -> Self {
-        Self::Interrupted { signal: interrupted.signal }
-    }
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
 }
 
 impl Transient for Failed {
@@ -59,7 +53,7 @@ impl Transient for Failed {
             Self::Status { status, retry_after } => {
                 (status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS).then_some(*retry_after)
             }
-            Self::Interrupted { .. } => None,
+            Self::Interrupted(_) => None,
         }
     }
 }

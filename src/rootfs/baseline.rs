@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use crate::diag::interrupt;
 use crate::fs::{FileKind, Status, Timestamp};
 
 use super::change::{Change, ChangeKind};
-use super::error::{RootfsError, check_interrupt};
+use super::error::RootfsError;
 use super::index::{ContentHash, Entry};
 use super::tree::Tree;
 
@@ -19,7 +20,7 @@ impl Tree {
     pub fn absorb(&mut self, changes: &[Change], hashes: &HashMap<PathBuf, ContentHash>) -> Result<(), RootfsError> {
         self.layers += 1;
         for Change { path, kind } in changes {
-            check_interrupt()?;
+            interrupt::check()?;
             if *kind == ChangeKind::Removed {
                 self.index.remove_below(path);
                 self.index.remove(path);
@@ -54,7 +55,7 @@ impl Tree {
                 entry.distrust();
             }
         }
-        check_interrupt()
+        Ok(interrupt::check()?)
     }
 
     fn entry(&self, path: &Path, hash: Option<&ContentHash>) -> rustix::io::Result<Entry> {

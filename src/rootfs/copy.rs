@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{OFlags, SeekFrom};
 use rustix::io::Errno;
 
+use crate::diag::interrupt;
 use crate::fs::{self, Descent, FileKind, Status, Step, Walk, sys};
 
 use super::attributes::Attributes;
-use super::error::{RootfsError, check_interrupt};
+use super::error::RootfsError;
 use super::file::{CHUNK, MadeFile, NewFile, write_content};
 use super::index::ContentHash;
 use super::tree::Tree;
@@ -106,7 +107,7 @@ impl<'a> Copying<'a> {
         // The directories that the walk is in.
         let mut begun = Vec::new();
         while let Some(step) = walk.step()? {
-            check_interrupt()?;
+            interrupt::check()?;
             match step {
                 Step::Name(name) => {
                     let path = walk.path().join(&name);
@@ -205,8 +206,8 @@ impl<'a> Copying<'a> {
             .map_err(|errno| self.from.error("open", path, errno))?;
         let new = NewFile { directory: to, name, attributes, mode: self.to.mode_on_disk(attributes) };
         let (target, replaced) = new.create().map_err(|errno| self.to.error("create", path, errno))?;
-        self.content(source.into(), &target, size).map_err(|source| match check_interrupt() {
-            Err(interrupted) => interrupted,
+        self.content(source.into(), &target, size).map_err(|source| match interrupt::check() {
+            Err(interrupted) => RootfsError::from(interrupted),
             Ok(()) => fs::Error::new("copy", self.from.path().join(path), source).into(),
         })?;
         let finished = new.finish(&target);
@@ -266,9 +267,7 @@ fn copy_range(source: &File, target: &File, start: u64, end: u64) -> io::Result<
             Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => return Ok(false),
             Err(errno) => return Err(errno.into()),
         }
-        if let Some(signal) = crate::diag::interrupt::requested() {
-            return Err(io::Error::other(format!("interrupted by signal {signal}")));
-        }
+        interrupt::check()?;
     }
     Ok(true)
 }

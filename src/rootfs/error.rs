@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::diag::interrupt::Interrupted;
 use crate::fs;
 
 use super::archive::ArchiveError;
@@ -50,11 +51,8 @@ pub enum RootfsError {
         limit: usize,
     },
     /// The build was asked to stop.
-    #[error("interrupted by signal {signal}")]
-    Interrupted {
-        /// The signal.
-        signal: i32,
-    },
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
 }
 
 impl RootfsError {
@@ -120,12 +118,4 @@ pub enum MemberError {
         #[source]
         source: io::Error,
     },
-}
-
-/// Ends a long loop when the build was asked to stop.
-pub(crate) fn check_interrupt() -> Result<(), RootfsError> {
-    match crate::diag::interrupt::requested() {
-        Some(signal) => Err(RootfsError::Interrupted { signal }),
-        None => Ok(()),
-    }
 }

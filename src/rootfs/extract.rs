@@ -19,12 +19,13 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
 
+use crate::diag::interrupt;
 use crate::fs::{self, FileKind, Status, Timestamp, sys};
 
 use super::archive::{Member, MemberKind, Reader};
 use super::attributes::Attributes;
 use super::budget::path_size;
-use super::error::{MemberError, RootfsError, check_interrupt};
+use super::error::{MemberError, RootfsError};
 use super::index::{ContentHash, Entry};
 use super::tree::Tree;
 use super::writers::{Content, Job, LARGEST, WriteError, Writers, Written};
@@ -61,8 +62,8 @@ impl Tree {
     pub fn apply_layer(&mut self, layer: &str, tar: impl Read) -> Result<LayerSummary, RootfsError> {
         self.layers += 1;
         let archive_error = |source| RootfsError::Layer { layer: layer.to_owned(), source };
-        let member_error = |name: &[u8], source| match check_interrupt() {
-            Err(interrupted) => interrupted,
+        let member_error = |name: &[u8], source| match interrupt::check() {
+            Err(interrupted) => interrupted.into(),
             Ok(()) => RootfsError::Member {
                 layer: layer.to_owned(),
                 member: String::from_utf8_lossy(name).into_owned(),
@@ -82,7 +83,7 @@ impl Tree {
             failed: None,
         };
         while let Some(member) = reader.next_member().map_err(archive_error)? {
-            check_interrupt()?;
+            interrupt::check()?;
             extraction.summary.members += 1;
             if extraction.summary.members > MAX_MEMBERS {
                 return Err(RootfsError::TooManyMembers { layer: layer.to_owned(), limit: MAX_MEMBERS });

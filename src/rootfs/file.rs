@@ -11,6 +11,7 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
+use crate::diag::interrupt;
 use crate::fs::xattr::{self, Xattrs};
 use crate::fs::{FileKind, Status, sys};
 
@@ -158,9 +159,7 @@ pub(super) fn write_content(content: &mut impl Read, file: &File, buffer: &mut [
         if filled < buffer.len() {
             break;
         }
-        if let Some(signal) = crate::diag::interrupt::requested() {
-            return Err(io::Error::other(format!("interrupted by signal {signal}")));
-        }
+        interrupt::check()?;
     }
     if hole {
         rustix::fs::ftruncate(file, size)?;

@@ -5,11 +5,12 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::diag::interrupt;
 use crate::fs;
 
 use super::attributes::Attributes;
 use super::directory::Directory;
-use super::error::{RootfsError, check_interrupt};
+use super::error::RootfsError;
 use super::tree::Tree;
 use super::writers::{Content, Job, WriteError, Writers, Written};
 
@@ -91,5 +92,5 @@ fn note(tree: &mut Tree, Written { path, attributes, made }: Written) -> Result<
         Err(WriteError::Open { path, source }) => fs::Error::new("open", path, source),
         Err(WriteError::Write(source)) => fs::Error::new("write", tree.shown(&path), source),
     };
-    Err(NotCopied { path, error: check_interrupt().err().unwrap_or_else(|| error.into()) })
+    Err(NotCopied { path, error: interrupt::check().err().map_or_else(|| error.into(), RootfsError::from) })
 }

@@ -11,11 +11,12 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::diag::interrupt;
 use crate::fs::xattr;
 use crate::fs::{self, FileKind, Status, sys};
 
 use super::attributes::Attributes;
-use super::error::{RootfsError, check_interrupt};
+use super::error::RootfsError;
 use super::file::{CHUNK, MadeFile, NewFile, held_or_recorded, replacing, set_xattrs};
 use super::index::ContentHash;
 use super::tree::{Tree, xattrs_at};
@@ -62,8 +63,8 @@ impl Tree {
     ) -> Result<ContentHash, RootfsError> {
         let (directory, name) = self.parent_of(path)?;
         let (_, hash) = self.make_file(directory.as_fd(), &name, attributes, content).map_err(|source| {
-            match check_interrupt() {
-                Err(interrupted) => interrupted,
+            match interrupt::check() {
+                Err(interrupted) => RootfsError::from(interrupted),
                 Ok(()) => fs::Error::new("write", self.shown(path), source).into(),
             }
         })?;

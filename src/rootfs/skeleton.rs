@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
+use crate::diag::interrupt;
 use crate::fs::Status;
 
 use super::attributes::{Attributes, Node};
@@ -161,9 +162,7 @@ impl Extraction<'_> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
-            if let Some(signal) = crate::diag::interrupt::requested() {
-                return Err(io::Error::other(format!("interrupted by signal {signal}")));
-            }
+            interrupt::check()?;
         }
     }
 }

@@ -17,6 +17,7 @@ use std::thread;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use crate::diag::interrupt;
 use crate::fs::{self, FileKind, Status, Step, Walk, sys};
 use crate::rootfs::{Attributes, Change, ChangeKind, ContentHash, ContentHasher, Entries, Entry, Tree};
 
@@ -126,9 +127,7 @@ impl<'a> Comparison<'a> {
     /// Compares what is in a directory, and in the directories in it.
     fn walk(&mut self, mut walk: Walk<'_>) -> Result<(), SnapshotError> {
         while let Some(step) = walk.step()? {
-            if let Some(signal) = crate::diag::interrupt::requested() {
-                return Err(SnapshotError::Interrupted { signal });
-            }
+            interrupt::check()?;
             let Step::Name(name) = step else { continue };
             let path = walk.path().join(&name);
             if self.ignored.contains(&path) {
@@ -277,9 +276,7 @@ impl<'a> Comparison<'a> {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(fs::Error::new("read", self.tree.path().join(path), error).into()),
             }
-            if let Some(signal) = crate::diag::interrupt::requested() {
-                return Err(SnapshotError::Interrupted { signal });
-            }
+            interrupt::check()?;
         }
         let hash = hasher.finish();
         if status.link_count > 1 {

@@ -1,5 +1,6 @@
 //! Why a tree could not be compared.
 
+use crate::diag::interrupt::Interrupted;
 use crate::fs;
 
 /// The tree could not be compared with its baseline.
@@ -20,9 +21,6 @@ pub enum SnapshotError {
         limit: usize,
     },
     /// The build was asked to stop.
-    #[error("interrupted by signal {signal}")]
-    Interrupted {
-        /// The signal.
-        signal: i32,
-    },
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
 }

@@ -11,6 +11,7 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use crate::diag::interrupt::{self, Interrupted};
 use crate::executor::copy::Limits;
 use crate::fs::FileKind;
 use crate::layer::{self, Compression, Layer, LayerError, LayerOptions};
@@ -68,11 +69,8 @@ pub enum CacheArchiveError {
     #[error(transparent)]
     Layer(#[from] LayerError),
     /// The build was asked to stop.
-    #[error("interrupted by signal {signal}")]
-    Interrupted {
-        /// The signal.
-        signal: i32,
-    },
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
 }
 
 /// Writes everything in a tree to a new file at `spool`.
@@ -123,9 +121,7 @@ impl Unpacking {
     fn members(&mut self, archive: impl Read) -> Result<(), CacheArchiveError> {
         let mut reader = Reader::new(archive);
         while let Some(member) = reader.next_member().map_err(CacheArchiveError::Archive)? {
-            if let Some(signal) = crate::diag::interrupt::requested() {
-                return Err(CacheArchiveError::Interrupted { signal });
-            }
+            interrupt::check()?;
             self.member(&member, &mut reader)?;
         }
         reader.finish().map_err(CacheArchiveError::Archive)

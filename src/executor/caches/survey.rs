@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
+use crate::diag::interrupt;
 use crate::fs::{self, FileKind, Status, Step, Walk};
 use crate::rootfs::{Change, ChangeKind, ContentHash, ContentHasher, Tree};
 
@@ -79,9 +80,7 @@ fn walk(tree: &Tree, visit: &mut dyn FnMut(&Path, &Status)) -> Result<(), CacheA
     let directory = tree.root().open_at(Path::new(""), flags).map_err(failed)?;
     let mut walk = Walk::new(tree.path(), PathBuf::new(), directory.as_fd())?;
     while let Some(step) = walk.step()? {
-        if let Some(signal) = crate::diag::interrupt::requested() {
-            return Err(CacheArchiveError::Interrupted { signal });
-        }
+        interrupt::check()?;
         let Step::Name(name) = step else { continue };
         let path = walk.path().join(&name);
         let status = Status::at(walk.directory(), &name)

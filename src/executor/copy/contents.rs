@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::context::Verdict;
+use crate::diag::interrupt;
 use crate::fs::{self, FileKind, Timestamp};
 use crate::image::{Digest, Hasher};
 use crate::plan;
@@ -19,7 +20,7 @@ use crate::rootfs::{Node, RootfsError};
 
 use super::error::CopyError;
 use super::mode::ModeChange;
-use super::place::{capability_alone, check_interrupt};
+use super::place::capability_alone;
 use super::selection::{Marks, Selection};
 use super::source::{Finder, Found};
 use super::step::{CopySource, find};
@@ -141,7 +142,7 @@ fn read_contents(source: &CopySource<'_>, items: &[Item], known: &KnownFiles) ->
     let read = || -> Result<(), CopyError> {
         let mut piece = vec![0; PIECE];
         while let Some((version, path)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-            check_interrupt()?;
+            interrupt::check()?;
             let digest = digest(source, path, &mut piece)?;
             known.lock().insert(*version, digest);
         }
@@ -210,7 +211,7 @@ impl Walk<'_> {
         marks: Marks,
     ) -> Result<(), CopyError> {
         for entry in self.finder.tree().list(from)? {
-            check_interrupt()?;
+            interrupt::check()?;
             let (from, name, below) = (from.join(&entry), name.join(&entry), below.join(&entry));
             let marks = self.selection.marks(&below, marks);
             let selected = self.selection.takes(marks);

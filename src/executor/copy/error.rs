@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::context::{BadPattern, IgnoreError};
+use crate::diag::interrupt::Interrupted;
 use crate::executor::directories::DirectoryError;
 use crate::executor::users::UserError;
 use crate::fs;
@@ -137,6 +138,12 @@ pub enum CopyError {
     /// A tree cannot be read or changed, or the build was asked to stop.
     #[error(transparent)]
     Tree(#[from] RootfsError),
+}
+
+impl From<Interrupted> for CopyError {
+    fn from(interrupted: Interrupted) -> Self {
+        Self::Tree(interrupted.into())
+    }
 }
 
 impl From<DirectoryError> for CopyError {

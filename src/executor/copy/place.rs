@@ -219,7 +219,7 @@ impl<'a> Placement<'a> {
 
     fn copy_contents(&mut self, from: &Path, place: &Place, to: &Path) -> Result<(), CopyError> {
         for name in self.source_directory(from)?.names()? {
-            check_interrupt()?;
+            interrupt::check()?;
             let directory = from;
             let (from, to, below) = (from.join(&name), to.join(&name), place.below.join(&name));
             let marks = self.selection.marks(&below, place.marks);
@@ -396,11 +396,4 @@ fn opened<'o, 't>(
 /// Of all extended attributes BuildKit's layers hold file capabilities alone.
 pub(super) fn capability_alone(xattrs: &Xattrs) -> Xattrs {
     xattrs.iter().filter(|(name, _)| *name == CAPABILITY).map(|(name, value)| (name.clone(), value.clone())).collect()
-}
-
-pub(super) fn check_interrupt() -> Result<(), RootfsError> {
-    match interrupt::requested() {
-        Some(signal) => Err(RootfsError::Interrupted { signal }),
-        None => Ok(()),
-    }
 }

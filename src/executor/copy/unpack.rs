@@ -10,6 +10,7 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use crate::diag::interrupt;
 use crate::executor::users::Owner;
 use crate::fs::{FileKind, Timestamp};
 use crate::rootfs::archive::{Member, MemberKind, Reader};
@@ -17,7 +18,7 @@ use crate::rootfs::{Attributes, Tree};
 
 use super::archive::Archive;
 use super::error::{CopyError, MemberError};
-use super::place::{capability_alone, check_interrupt};
+use super::place::capability_alone;
 
 /// As many links as the kernel follows before it speaks of a loop.
 const MAX_LINKS: usize = 40;
@@ -86,7 +87,7 @@ impl<'a> Unpacking<'a> {
         let Archive { mut reader, first } = archive;
         let mut next = Some(first);
         while let Some(member) = next {
-            check_interrupt()?;
+            interrupt::check()?;
             self.member(&member, &mut reader).map_err(|source| self.failed(&member, source))?;
             next = reader
                 .next_member()

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 
 use crate::cache::{BlobStore, Clock, LayerCache, LayerCacheError, MountedCache, mount};
 use crate::diag::progress::{Bytes, Progress};
-use crate::diag::{CacheMountsSummary, Phase, interrupt, with_causes};
+use crate::diag::{CacheMountsSummary, Hint, Phase, interrupt, with_causes, with_hint};
 use crate::executor::caches::archive::{CacheArchiveError, pack, unpack};
 use crate::executor::caches::survey::{Survey, survey};
 use crate::executor::caches::{SharedCaches, hold};
@@ -99,6 +99,18 @@ enum ExportError {
     InUse,
 }
 
+impl Hint for ExportError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Archive(error) => error.hint(),
+            Self::Lock(error) => error.hint(),
+            Self::Rootfs(error) => error.hint(),
+            Self::File(error) => error.hint(),
+            Self::Assemble(_) | Self::TooLarge { .. } | Self::TooMany { .. } | Self::InUse => None,
+        }
+    }
+}
+
 impl<'a> CacheMounts<'a> {
     pub(super) fn new(request: &'a CacheMountsRequest, around: Surroundings<'a>) -> Self {
         let client = around.client.with_patience(PATIENCE);
@@ -143,7 +155,7 @@ impl<'a> CacheMounts<'a> {
             match result {
                 Ok(()) => {}
                 Err(error) if interrupt::requested().is_some() => tracing::debug!("{}", with_causes(&error)),
-                Err(error) => tracing::warn!("the cache {id} is not exported: {}", with_causes(&error)),
+                Err(error) => tracing::warn!("the cache {id} is not exported: {}", with_hint(&error)),
             }
         }
     }
@@ -231,7 +243,7 @@ impl<'a> CacheMounts<'a> {
                 return None;
             }
             Err(error) => {
-                self.tell("read", &with_causes(&error));
+                self.tell("read", &with_hint(&error));
                 return None;
             }
         };
@@ -297,7 +309,7 @@ impl SharedCaches for CacheMounts<'_> {
         let file = match self.around.runtime.block_on(self.cache.file(&content.layer, self.around.store)) {
             Ok(file) => file,
             Err(error) => {
-                self.tell("read", &with_causes(&error));
+                self.tell("read", &with_hint(&error));
                 return false;
             }
         };
@@ -306,7 +318,7 @@ impl SharedCaches for CacheMounts<'_> {
             Ok(tree) => tree,
             Err(error) => {
                 if interrupt::requested().is_none() {
-                    self.begins_empty(id, &with_causes(&error));
+                    self.begins_empty(id, &with_hint(&error));
                 }
                 if crate::fs::gated::exists(new)
                     && let Err(error) = crate::fs::remove_dir_all(new)

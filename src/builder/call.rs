@@ -217,7 +217,7 @@ fn tell_unchecked(report: &Report, offline: bool) {
     }
     for image in &report.unchecked {
         let ImageRequest { reference, platform } = &image.request;
-        let cause = image.cause.as_ref().map(|cause| with_causes(cause.as_ref())).unwrap_or_default();
+        let cause = image.cause.as_ref().map(|cause| with_causes(cause)).unwrap_or_default();
         tracing::warn!("{consequence} {reference} ({platform}): {cause}");
     }
 }

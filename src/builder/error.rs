@@ -1,9 +1,13 @@
 //! What can go wrong between the command line and the last output.
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 
 use crate::cache::LayerCacheError;
 use crate::context::ContextError;
+use crate::diag::Hint;
 use crate::executor::{CopyError, ExecutorError};
 use crate::image::AssembleError;
 use crate::lint::{SettingsError, Violation};
@@ -157,4 +161,51 @@ pub enum BuildError {
     /// The asynchronous runtime could not start.
     #[error("start the network runtime")]
     Runtime(#[source] std::io::Error),
+}
+
+impl Hint for BuildError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Context(error) => error.hint(),
+            Self::File(error) => error.hint(),
+            Self::WorkDirectory(error) => {
+                error.hint().or_else(|| Some("give a directory that can be written to with --work-dir".to_owned()))
+            }
+            Self::NoDockerfile { .. } => {
+                Some("name the file with --dockerfile, and the build context with --context".to_owned())
+            }
+            Self::DockerfileLink { .. } => {
+                Some("a Dockerfile outside the build context has to be named with --dockerfile".to_owned())
+            }
+            Self::UnquotedDockerfile { .. } => {
+                Some("name the file itself with --dockerfile to see what is wrong with it".to_owned())
+            }
+            Self::Dockerfile(errors) => errors.iter().find_map(Hint::hint),
+            Self::CheckSettings(error) => error.hint(),
+            Self::Lint(error) => error.hint(),
+            Self::Ssh(error) => error.hint(),
+            Self::Secret(error) => error.hint(),
+            Self::NoSandbox(error) | Self::InPlace(error) => error.hint(),
+            Self::Execute(error) => error.hint(),
+            Self::Registry(error) => error.hint(),
+            Self::Cache(error) => error.hint(),
+            Self::Download(error) => error.hint(),
+            Self::Repository(error) => error.hint(),
+            Self::ContextArchive(error) => error.hint(),
+            Self::Transfer(error) => error.hint(),
+            Self::Unpack { source, .. } => source.hint(),
+            Self::Push(error) => error.hint(),
+            Self::Saved(error) => error.hint(),
+            Self::Files(error) => error.hint(),
+            Self::Runtime(error) => error.hint(),
+            Self::NotText { .. }
+            | Self::Json(_)
+            | Self::Assemble(_)
+            | Self::Location { .. }
+            | Self::Terminal
+            | Self::InputTwice
+            | Self::Interrupted { .. }
+            | Self::Endless => None,
+        }
+    }
 }

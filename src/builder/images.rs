@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use tokio::runtime::Handle;
 
 use crate::cache::{BlobStore, WarmImages};
-use crate::diag::with_causes;
+use crate::diag::{Hint, with_causes};
 use crate::executor::{self, BaseLayers, Need, Position};
 use crate::fs::Arrival;
 use crate::image::{BaseImage, BlobSource, Digest};
@@ -138,7 +138,7 @@ impl Images for Registry {
             .into_iter()
             .map(|fetch| match self.runtime.block_on(fetch) {
                 Ok(answer) => answer,
-                Err(panicked) => Err(ImageError::from(panicked)),
+                Err(panicked) => Err(std::io::Error::from(panicked).into()),
             })
             .collect()
     }
@@ -203,9 +203,9 @@ impl Images for Remembering<'_> {
         let mut errors: Vec<(ImageRequest, ImageError)> = Vec::new();
         for (request, answer) in new.into_iter().zip(fresh) {
             let kept = answer.map_err(|error| {
-                let text = with_causes(error.as_ref());
+                let again = Again { message: with_causes(&error), hint: error.hint() };
                 errors.push((request.clone(), error));
-                text
+                again
             });
             self.answers.0.push((request, kept));
         }
@@ -219,18 +219,32 @@ impl Images for Remembering<'_> {
     }
 }
 
-/// Answers that are there already. Errors are text: whoever asked first was given the error itself.
-pub(super) struct Answers(Vec<(ImageRequest, Result<BaseImage, String>)>);
+/// Answers that are there already. Errors are text: the first request got the error itself.
+pub(super) struct Answers(Vec<(ImageRequest, Result<BaseImage, Again>)>);
+
+/// An error that was reported before.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+struct Again {
+    message: String,
+    hint: Option<String>,
+}
+
+impl Hint for Again {
+    fn hint(&self) -> Option<String> {
+        self.hint.clone()
+    }
+}
 
 impl Answers {
-    fn of(&self, request: &ImageRequest) -> Option<&Result<BaseImage, String>> {
+    fn of(&self, request: &ImageRequest) -> Option<&Result<BaseImage, Again>> {
         self.0.iter().find(|(known, _)| known == request).map(|(_, answer)| answer)
     }
 
     fn give(&self, request: &ImageRequest) -> Result<BaseImage, ImageError> {
         match self.of(request) {
             Some(Ok(image)) => Ok(image.clone()),
-            Some(Err(message)) => Err(message.clone().into()),
+            Some(Err(error)) => Err(error.clone().into()),
             None => Err(format!("nobody asked for {}", request.reference).into()),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::diag::Hint;
 use crate::image::layout::{LayoutError, LayoutReader};
 use crate::image::{
     BaseImage, Descriptor, Digest, ImageConfig, Index, LayerDescriptor, Manifest, Platform, Reference, media_type,
@@ -43,6 +44,15 @@ pub(super) enum LayoutImageError {
         #[source]
         source: serde_json::Error,
     },
+}
+
+impl Hint for LayoutImageError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Layout { source, .. } => source.hint(),
+            Self::Missing { .. } | Self::Json { .. } => None,
+        }
+    }
 }
 
 /// Reads manifest and configuration of the image that `reference` names in the layout at `directory`.

@@ -303,7 +303,7 @@ impl Work<'_> {
                 (Err(ExecutorError::KnownLayer { digest, cause }), Some(cache))
                     if interrupt::requested().is_none() && cache.reject(&digest) =>
                 {
-                    tracing::warn!("the cached layer {digest} cannot be used: {}", with_causes(cause.as_ref()));
+                    tracing::warn!("the cached layer {digest} cannot be used: {}", with_causes(&cause));
                     begin_again(&mut resources, &places, attempt + 1)?;
                     continue;
                 }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::cache::BlobStore;
-use crate::diag::interrupt;
+use crate::diag::{Hint, interrupt};
 use crate::fs::{FileKind, gated};
 use crate::image::{Blob, BlobSource, Digest, Image, Reference};
 use crate::layer::{self, LayerError, LayerOptions, VerifyingReader};
@@ -81,6 +81,18 @@ pub enum FilesError {
     /// Its file could not.
     #[error(transparent)]
     Output(#[from] PushError),
+}
+
+impl Hint for FilesError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Fetch { source, .. } => source.hint(),
+            Self::Read { source, .. } | Self::Archive { source, .. } => source.hint(),
+            Self::Unpack { source, .. } | Self::Directory { source, .. } => source.hint(),
+            Self::Create(error) => error.hint(),
+            Self::Output(error) => error.hint(),
+        }
+    }
 }
 
 impl Outputs<'_> {

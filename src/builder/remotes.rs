@@ -3,6 +3,7 @@
 //! Files start to come when the plan is known, while earlier steps run. Repositories are fetched when their step needs them, and
 //! no RUN of own-root exchanges the root directory meanwhile: the git library reads settings and known hosts there.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -113,7 +114,7 @@ impl Remotes {
             .collect();
         asked
             .into_iter()
-            .map(|answer| self.runtime.block_on(answer).unwrap_or_else(|ended| Err(ended.into())))
+            .map(|answer| self.runtime.block_on(answer).unwrap_or_else(|ended| Err(io::Error::from(ended).into())))
             .collect()
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cache::BlobStore;
 use crate::diag::progress::Progress;
-use crate::diag::{Phase, Summary, interrupt};
+use crate::diag::{Hint, Phase, Summary, interrupt};
 use crate::fs::gated;
 use crate::image::layout::{LayoutError, LayoutReader};
 use crate::image::saved::{SavedError, SavedLayer, read_docker_archive};
@@ -77,6 +77,18 @@ pub enum SavedImageError {
     /// The manifest.
     #[error(transparent)]
     Assemble(#[from] AssembleError),
+}
+
+impl Hint for SavedImageError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Missing { source, .. } => source.hint(),
+            Self::Archive(error) => error.hint(),
+            Self::Layer { source, .. } => source.hint(),
+            Self::Layout { source, .. } => source.hint(),
+            Self::NotOne { .. } | Self::Json { .. } | Self::Assemble(_) => None,
+        }
+    }
 }
 
 /// Pushes the image at `path` under the names of the request.

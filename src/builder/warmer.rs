@@ -7,7 +7,7 @@ use tokio::runtime::Runtime;
 
 use crate::cache::{WarmError, WarmImages, Warmed};
 use crate::diag::progress::Progress;
-use crate::diag::with_causes;
+use crate::diag::{Hint, with_hint};
 use crate::image::{Platform, Reference};
 use crate::lint::stages::{Base, Stages};
 use crate::plan::ImageRequest;
@@ -52,6 +52,15 @@ enum ImageFailure {
     Warm(#[from] WarmError),
 }
 
+impl Hint for ImageFailure {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Registry(error) => error.hint(),
+            Self::Warm(error) => error.hint(),
+        }
+    }
+}
+
 /// Fetches every image that is not in the directory. What fails for one image is told, and is not the end of the others.
 ///
 /// # Errors
@@ -77,7 +86,7 @@ pub fn warm(request: &WarmRequest, progress: &Progress) -> Result<WarmSummary, B
         match runtime.block_on(warm_image(&client, &directory, image, request.force, progress)) {
             Ok(()) => summary.there += 1,
             Err(error) => {
-                progress.line(format_args!("Error while warming {}: {}", image.reference, with_causes(&error)));
+                progress.line(format_args!("Error while warming {}: {}", image.reference, with_hint(&error)));
                 summary.failed += 1;
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 
-use crate::diag::with_causes;
+use crate::diag::{Hint, with_hint};
 use crate::image::layout::{LayoutError, remove_leftovers};
 use crate::image::{BlobSource, Descriptor, Image, Reference};
 use crate::registry::{Client, RegistryError};
@@ -102,6 +102,22 @@ pub enum LayerCacheError {
     Thread,
 }
 
+impl Hint for LayerCacheError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Registry(error) => error.hint(),
+            Self::Layout(error) => error.hint(),
+            Self::File(error) => error.hint(),
+            Self::NoDelete { .. } => Some(
+                "let the registry delete (for CNCF's distribution: storage.delete.enabled, or REGISTRY_STORAGE_DELETE_ENABLED=true), \
+                 or let it expire images itself"
+                    .to_owned(),
+            ),
+            Self::Unauthentic { .. } | Self::Thread => None,
+        }
+    }
+}
+
 /// A cache of layers; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct LayerCache {
@@ -140,13 +156,13 @@ impl LayerCache {
                     keys.iter().map(|key| listing.entry(key, |manifest| self.entry(key, manifest))).collect()
                 }
                 Ok(None) => keys.iter().map(|_| Err(Miss::Absent)).collect(),
-                Err(error) => keys.iter().map(|_| Err(Miss::Unreadable(with_causes(&error)))).collect(),
+                Err(error) => keys.iter().map(|_| Err(Miss::Unreadable(with_hint(&error)))).collect(),
             },
         }
     }
 
     async fn find_in(&self, repository: &Reference, key: &Key) -> Result<Entry, Miss> {
-        let unreadable = |error: RegistryError| Miss::Unreadable(with_causes(&error));
+        let unreadable = |error: RegistryError| Miss::Unreadable(with_hint(&error));
         let client = self.client.with_patience(PATIENCE);
         let manifest = client.read_manifest(&repository.with_tag(key.as_str())).await.map_err(unreadable)?;
         let entry = self.entry(key, &manifest.ok_or(Miss::Absent)?)?;

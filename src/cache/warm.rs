@@ -13,6 +13,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
+use crate::diag::Hint;
 use crate::fs::{failed_to, gated as fs};
 use crate::image::layout::{Existing, LayoutError, LayoutReader, LayoutWriter};
 use crate::image::{BaseImage, Descriptor, Digest, Image, Manifest};
@@ -40,6 +41,17 @@ pub enum WarmError {
         /// The manifest.
         digest: Digest,
     },
+}
+
+impl Hint for WarmError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::File(error) => error.hint(),
+            Self::Layout(error) => error.hint(),
+            Self::Registry(error) => error.hint(),
+            Self::Gone { .. } => None,
+        }
+    }
 }
 
 /// What has become of an image.

@@ -1,11 +1,10 @@
 //! Every error to what the user reads and to the exit code, in one place.
 //!
-//! The modules keep their errors typed; here each becomes a message, the chain of its causes, hints, and the places in
-//! the Dockerfile it is about.
+//! The modules keep their errors typed, and each error knows its hint ([`Hint`]); here it becomes a message, the chain of its causes,
+//! its hint, and the places in the Dockerfile that it is about.
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::io;
 use std::sync::Arc;
 
 use tracing::Level;
@@ -15,17 +14,13 @@ use super::parse::UsageError;
 use super::request::RequestError;
 use super::snippet::{Snippet, printable};
 use crate::builder::BuildError;
-use crate::cache::LayerCacheError;
 use crate::diag::line::{LineFormat, Style};
 use crate::diag::progress::Progress;
-use crate::diag::{messages, with_causes};
+use crate::diag::{BoxedError, Hint, messages, with_causes};
 use crate::dockerfile::ast::{Source, Span};
-use crate::executor::{CopyError, ExecutorError, StepError};
-use crate::lint;
+use crate::executor::{ExecutorError, StepError};
+use crate::lint::SettingsError;
 use crate::plan::PlanError;
-use crate::registry::RegistryError;
-use crate::remote::{DownloadError, GitError};
-use crate::rootfs::RootfsError;
 use crate::sandbox::SandboxError;
 
 /// The exit code of everything that has no code of its own.
@@ -56,12 +51,11 @@ impl Failure {
         Self { message: message.into(), causes: Vec::new(), hints: Vec::new(), snippets: Vec::new(), exit_code: FAILED }
     }
 
-    /// A failure with the error's message and the chain of its sources.
+    /// A failure with the error's message, the chain of its sources and its hint.
     #[must_use]
-    pub fn from_error(error: &(dyn Error + 'static)) -> Self {
-        let mut failure = Self::new(error.to_string());
-        failure.causes = error.source().map(messages).unwrap_or_default();
-        failure
+    pub fn from_error(error: &(impl Hint + 'static)) -> Self {
+        let causes = error.source().map(messages).unwrap_or_default();
+        Self { causes, hints: error.hint().into_iter().collect(), ..Self::new(error.to_string()) }
     }
 
     /// The failure of a build during which `signal` arrived: whatever it says, it ended because it was asked to.
@@ -133,14 +127,7 @@ impl Failure {
 
 impl From<UsageError> for Failure {
     fn from(error: UsageError) -> Self {
-        let mut failure = Self::from_error(&error);
-        let hint = match error {
-            UsageError::UnknownFlag { .. } => "crabwright --help lists the flags",
-            UsageError::UnknownCommand { .. } => "a build takes flags only, its context is named with --context",
-            _ => return failure,
-        };
-        failure.hints.push(hint.to_owned());
-        failure
+        Self::from_error(&error)
     }
 }
 
@@ -164,57 +151,13 @@ impl From<BuildError> for Failure {
                 let place = Place { source: source_file, span };
                 step(&text, place, &cause)
             }
-            // What such an error stands for is not below it.
-            BuildError::Transfer(error) => {
-                Self { hints: error.hint().into_iter().collect(), ..Self::from_error(&error) }
-            }
-            BuildError::Download(error) => {
-                Self { hints: error.hint().into_iter().collect(), ..Self::from_error(&error) }
-            }
-            BuildError::Repository(error) => {
-                Self { hints: error.hint().into_iter().collect(), ..Self::from_error(&error) }
-            }
-            BuildError::Push(error) => Self { hints: error.hint().into_iter().collect(), ..Self::from_error(&error) },
-            BuildError::Cache(error @ LayerCacheError::NoDelete { .. }) => Self {
-                hints: vec![
-                    "let the registry delete (for CNCF's distribution: storage.delete.enabled, or \
-                     REGISTRY_STORAGE_DELETE_ENABLED=true), or let it expire images itself"
-                        .to_owned(),
-                ],
-                ..Self::from_error(&error)
-            },
             BuildError::Interrupted { signal, left } => {
                 Self { message: format!("stopped by {}: {left}", signal_name(signal)), ..Self::stopped(signal) }
             }
-            BuildError::CheckSettings(error) => {
-                let mut failure = Self::from_error(&error);
-                match error.place {
-                    Some((source, span)) => failure.snippets.push(at(Place { source, span }, error.hint)),
-                    None => failure.hints.push(format!("in --build-arg {}: {}", lint::BUILD_ARGUMENT, error.hint)),
-                }
-                failure
+            BuildError::CheckSettings(SettingsError { message, hint, place: Some((source, span)) }) => {
+                Self { snippets: vec![at(Place { source, span }, hint)], ..Self::new(message) }
             }
-            BuildError::Lint(error) => Self {
-                hints: vec!["the warnings above say where; check=error=true makes errors of them".to_owned()],
-                ..Self::from_error(&error)
-            },
-            BuildError::WorkDirectory(_) => Self {
-                hints: vec!["give a directory that can be written to with --work-dir".to_owned()],
-                ..Self::from_error(&error)
-            },
-            BuildError::NoDockerfile { .. } => Self {
-                hints: vec!["name the file with --dockerfile, and the build context with --context".to_owned()],
-                ..Self::from_error(&error)
-            },
-            BuildError::DockerfileLink { .. } => Self {
-                hints: vec!["a Dockerfile outside the build context has to be named with --dockerfile".to_owned()],
-                ..Self::from_error(&error)
-            },
-            BuildError::UnquotedDockerfile { .. } => Self {
-                hints: vec!["name the file itself with --dockerfile to see what is wrong with it".to_owned()],
-                ..Self::from_error(&error)
-            },
-            error => Self { hints: hints_below(&error), ..Self::from_error(&error) },
+            error => Self::from_error(&error),
         }
     }
 }
@@ -245,23 +188,20 @@ fn dockerfile(mut errors: Vec<PlanError>) -> Failure {
             }
             None => failure.causes.push(message),
         }
-        failure.hints.extend(hints_below(error));
+        failure.hints.extend(error.cause.as_ref().and_then(BoxedError::hint));
     }
     failure.hints.dedup();
     failure
 }
 
+/// The hint goes to the place, where there is one; that of the cause stands below.
 fn planning(error: &PlanError) -> Failure {
     let mut failure = Failure::from_error(error);
-    match (&error.place, &error.hint) {
-        (Some((source, span)), hint) => {
-            let place = Place { source: Arc::clone(source), span: span.clone() };
-            failure.snippets.push(at(place, hint.clone().unwrap_or_default()));
-        }
-        (None, Some(hint)) => failure.hints.push(hint.clone()),
-        (None, None) => {}
+    if let Some((source, span)) = &error.place {
+        let place = Place { source: Arc::clone(source), span: span.clone() };
+        failure.snippets.push(at(place, error.hint.clone().unwrap_or_default()));
+        failure.hints = error.cause.as_ref().and_then(BoxedError::hint).into_iter().collect();
     }
-    failure.hints.extend(hints_below(error));
     failure
 }
 
@@ -283,38 +223,8 @@ fn step(text: &str, place: Place, cause: &StepError) -> Failure {
         _ => FAILED,
     };
     failure.snippets.push(at(place, label));
-    if let StepError::Busy { mounts, .. } = cause {
-        let mounts: Vec<String> = mounts.iter().map(|path| path.display().to_string()).collect();
-        failure.hints.push(format!(
-            "the pod has a mount at {}, which a command can neither remove nor rename with own-root isolation: mount it \
-             elsewhere, below /kaniko for example, or allow user namespaces in the pod (seccompProfile: Unconfined)",
-            mounts.join(", ")
-        ));
-    }
-    if matches!(cause, StepError::Signal(signal_hook::consts::SIGKILL)) {
-        failure.hints.push("SIGKILL is often the kernel's, for want of memory: check the container's limit".to_owned());
-    }
-    failure.hints.extend(hints_below(cause));
+    failure.hints.extend(cause.hint());
     failure
-}
-
-/// What the errors below this one know to advise.
-fn hints_below(error: &(dyn Error + 'static)) -> Vec<String> {
-    let mut hints = Vec::new();
-    let mut next = Some(error);
-    while let Some(current) = next {
-        hints.extend(current.downcast_ref::<RegistryError>().and_then(RegistryError::hint));
-        hints.extend(current.downcast_ref::<DownloadError>().and_then(DownloadError::hint));
-        hints.extend(current.downcast_ref::<GitError>().and_then(GitError::hint));
-        hints.extend(current.downcast_ref::<CopyError>().and_then(CopyError::hint));
-        hints.extend(current.downcast_ref::<SandboxError>().and_then(SandboxError::hint));
-        hints.extend(current.downcast_ref::<RootfsError>().and_then(RootfsError::hint));
-        if current.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::StorageFull) {
-            hints.push("the file system is full; --work-dir names the directory that everything is kept in".to_owned());
-        }
-        next = current.source();
-    }
-    hints
 }
 
 fn at(place: Place, label: String) -> Snippet {
@@ -327,6 +237,7 @@ fn signal_name(signal: i32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::ops::Range;
     use std::sync::Mutex;
 
@@ -369,11 +280,15 @@ mod tests {
     #[error("uploading sha256:ab")]
     struct Upload(#[source] io::Error);
 
+    impl Hint for Push {
+        fn hint(&self) -> Option<String> {
+            Some("is the registry up?".to_owned())
+        }
+    }
+
     #[test]
     fn causes_are_an_indented_chain() {
-        let error = Push(Upload(io::Error::other("connection reset by peer")));
-        let mut failure = Failure::from_error(&error);
-        failure.hints.push("is the registry up?".to_owned());
+        let failure = Failure::from_error(&Push(Upload(io::Error::other("connection reset by peer"))));
         assert_eq!(failure.exit_code, 1);
         insta::assert_snapshot!(failure.render(Style::Plain), @r"
         error: pushing reg:5000/app:1

@@ -10,6 +10,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
 use super::log_flags::{LogFlags, LogFormat, ProgressKind, Verbosity};
+use crate::diag::Hint;
 use crate::diag::line::{LineFormat, Style};
 use crate::diag::progress::Progress;
 
@@ -22,6 +23,12 @@ pub enum LoggingError {
     /// What is under way is to be drawn on something that is no terminal.
     #[error("--progress=tty needs a terminal on standard error: use --progress=plain, or auto")]
     NoTerminal,
+}
+
+impl Hint for LoggingError {
+    fn hint(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Sets the log up and returns what prints to the same place, standard error.

@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 
 use super::flags::LoginFlags;
+use crate::diag::Hint;
 use crate::image::{Reference, ReferenceError};
 use crate::registry::credentials::{CredentialsError, Variables, save_login};
 
@@ -33,6 +34,17 @@ pub enum LoginError {
     /// The config cannot be read or written.
     #[error("keep the login")]
     Keep(#[source] CredentialsError),
+}
+
+impl Hint for LoginError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Input(error) => error.hint(),
+            Self::Keep(error) => error.hint(),
+            // What can be done is in the message.
+            Self::NoUser | Self::NoPassword | Self::Registry { .. } => None,
+        }
+    }
 }
 
 /// Keeps a login; gives what to tell the user.

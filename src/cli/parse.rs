@@ -12,6 +12,7 @@ use super::flags::{self, Flags, LoginFlags, Word};
 use super::prune::{self, PruneFlags};
 use super::warmer::{self, WarmerFlags};
 use crate::diag;
+use crate::diag::Hint;
 
 /// The sub-command that checks a Dockerfile.
 const LINT: &str = "lint";
@@ -117,6 +118,18 @@ pub enum UsageError {
     /// Anything else the parser has to say.
     #[error("{0}")]
     Other(String),
+}
+
+impl Hint for UsageError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::UnknownFlag { .. } => Some("crabwright --help lists the flags".to_owned()),
+            Self::UnknownCommand { .. } => {
+                Some("a build takes flags only, its context is named with --context".to_owned())
+            }
+            _ => None,
+        }
+    }
 }
 
 fn did_you_mean(suggestion: Option<&str>) -> String {

@@ -13,6 +13,7 @@ use super::kaniko_flags::IgnorePathError;
 use super::registry_flags::{RegistryFlagError, client_config};
 use crate::builder::{BuildRequest, Call, SnapshotMode};
 use crate::cache::{Place, WarmImages};
+use crate::diag::Hint;
 use crate::image::{EpochError, ImageFormat, Platform, PlatformError, Reference, ReferenceError, parse_epoch};
 use crate::location::LocationError;
 use crate::plan::{NamedContext, NamedSource};
@@ -172,6 +173,13 @@ pub enum RequestError {
         /// What is wrong with it.
         problem: EpochError,
     },
+}
+
+impl Hint for RequestError {
+    fn hint(&self) -> Option<String> {
+        // The messages name the flag and what it takes.
+        None
+    }
 }
 
 /// Checks what was typed and fills in what the environment says. `environment` looks a variable up.

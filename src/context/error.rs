@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::diag::Hint;
 use crate::fs;
 
 use super::pattern::BadPattern;
@@ -96,6 +97,26 @@ pub enum ContextError {
     /// The file system refused something.
     #[error(transparent)]
     Io(#[from] fs::Error),
+}
+
+impl Hint for ContextError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Io(error) => error.hint(),
+            // What can be done is in the message.
+            Self::UnknownScheme { .. }
+            | Self::Empty
+            | Self::Missing { .. }
+            | Self::MissingSubPath { .. }
+            | Self::SubPathOutside { .. }
+            | Self::NotDirectory { .. }
+            | Self::SubPathLink { .. }
+            | Self::NotRegular { .. }
+            | Self::Kernel { .. }
+            | Self::TooLarge { .. }
+            | Self::IgnorePattern { .. } => None,
+        }
+    }
 }
 
 /// A pattern that cannot be used to exclude files.

@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use super::Hint;
+
 /// The messages of an error and of everything below it. A message that a wrapper only repeats is left out.
 pub fn messages(error: &(dyn Error + 'static)) -> Vec<String> {
     let mut messages = vec![error.to_string()];
@@ -19,6 +21,14 @@ pub fn messages(error: &(dyn Error + 'static)) -> Vec<String> {
 /// The same on one line, separated by colons.
 pub fn with_causes(error: &(dyn Error + 'static)) -> String {
     messages(error).join(": ")
+}
+
+/// The same, and what the user can do: for an error that ends as a line of the log.
+pub fn with_hint(error: &(impl Hint + 'static)) -> String {
+    match error.hint() {
+        Some(hint) => format!("{}; hint: {hint}", with_causes(error)),
+        None => with_causes(error),
+    }
 }
 
 #[cfg(test)]

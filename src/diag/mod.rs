@@ -4,6 +4,7 @@
 
 mod causes;
 mod disk;
+mod hint;
 pub mod interrupt;
 pub mod line;
 pub mod progress;
@@ -14,7 +15,8 @@ mod suggestion;
 mod summary;
 mod terminal;
 
-pub use causes::{messages, with_causes};
+pub use causes::{messages, with_causes, with_hint};
+pub use hint::{BoxedError, Hint};
 pub use step::Step;
 pub use suggestion::suggest;
 pub use summary::{CacheMountsSummary, CacheSummary, Phase, Summary};

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::diag::Hint;
 use crate::fs::{FileKind, Timestamp};
 use crate::rootfs::{Attributes, RootfsError, Tree};
 
@@ -23,6 +24,15 @@ pub enum DirectoryError {
     /// The tree could not be changed.
     #[error(transparent)]
     Tree(#[from] RootfsError),
+}
+
+impl Hint for DirectoryError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Tree(error) => error.hint(),
+            Self::NotDirectory { .. } => None,
+        }
+    }
 }
 
 /// How new directories look. What is not said comes as it comes from mkdir(2): mode 0755, root's, except below a

@@ -30,7 +30,7 @@ pub struct Position {
 }
 
 /// Why the blob of a known layer cannot be had.
-pub type KnownLayerError = Box<dyn std::error::Error + Send + Sync>;
+pub type KnownLayerError = crate::diag::BoxedError;
 
 /// What earlier builds have left.
 pub trait KnownLayers: Sync {

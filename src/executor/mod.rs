@@ -28,6 +28,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::context::{Context, ContextError};
 use crate::diag::progress::Progress;
+use crate::diag::{BoxedError, Hint};
 use crate::dockerfile::ast::{Source, Span};
 use crate::fs::{Arrival, Removals};
 use crate::image::{BaseImage, Blob, BlobSource, Digest};
@@ -129,7 +130,7 @@ pub trait RemoteSources: Sync {
 }
 
 /// Why a source could not be fetched.
-pub type FetchError = Box<dyn std::error::Error + Send + Sync>;
+pub type FetchError = BoxedError;
 
 /// What [`RemoteSources`] brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,7 +151,7 @@ pub trait SshAgents: Sync {
 }
 
 /// Why there is no socket of an SSH agent.
-pub type AgentError = Box<dyn std::error::Error + Send + Sync>;
+pub type AgentError = BoxedError;
 
 /// A layer of the image that is being built.
 #[derive(Debug, Clone)]
@@ -236,6 +237,20 @@ pub enum ExecutorError {
         #[source]
         cause: RootfsError,
     },
+}
+
+impl Hint for ExecutorError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Step { cause, .. } => cause.hint(),
+            Self::Stop(error) => error.hint(),
+            Self::KnownLayer { cause, .. } => cause.hint(),
+            Self::Fetch { cause, .. } => cause.hint(),
+            Self::ReadLayer { cause, .. } => cause.hint(),
+            Self::Unpack { cause, .. } | Self::Prepare { cause, .. } => cause.hint(),
+            Self::NotMade => None,
+        }
+    }
 }
 
 /// Why a step failed.
@@ -351,4 +366,43 @@ pub enum StepError {
     /// The layer.
     #[error("write the step's layer")]
     Layer(#[source] LayerError),
+}
+
+impl Hint for StepError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Busy { mounts, .. } => {
+                let mounts: Vec<String> = mounts.iter().map(|path| path.display().to_string()).collect();
+                Some(format!(
+                    "the pod has a mount at {}, which a command can neither remove nor rename with own-root isolation: mount it \
+                     elsewhere, below /kaniko for example, or allow user namespaces in the pod (seccompProfile: Unconfined)",
+                    mounts.join(", ")
+                ))
+            }
+            Self::Signal(libc::SIGKILL) => {
+                Some("SIGKILL is often the kernel's, for want of memory: check the container's limit".to_owned())
+            }
+            Self::User(error) => error.hint(),
+            Self::Sandbox(error) => error.hint(),
+            Self::Copy(error) => error.hint(),
+            Self::Fetch { cause, .. } => cause.hint(),
+            Self::Cache(error) => error.hint(),
+            Self::Secret(error) => error.hint(),
+            Self::Agent { cause, .. } => cause.hint(),
+            Self::Context(error) => error.hint(),
+            Self::Workdir { cause, .. } => cause.hint(),
+            Self::Rootfs(error) | Self::Overlay(error) => error.hint(),
+            Self::Snapshot(error) => error.hint(),
+            Self::ReadLayer(error) | Self::Layer(error) => error.hint(),
+            Self::Exit(_)
+            | Self::Signal(_)
+            | Self::CacheContent { .. }
+            | Self::NoMountSource { .. }
+            | Self::NoSecret { .. }
+            | Self::SecretNotText { .. }
+            | Self::NoAgent { .. }
+            | Self::NoSandbox
+            | Self::NoRoot => None,
+        }
+    }
 }

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
+use crate::diag::Hint;
 use crate::fs;
 use crate::rootfs::{RootfsError, Tree};
 
@@ -53,6 +54,19 @@ pub enum UserError {
     /// A database cannot be read.
     #[error(transparent)]
     Read(#[from] fs::Error),
+}
+
+impl Hint for UserError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Tree(error) => error.hint(),
+            Self::Read(error) => error.hint(),
+            Self::UnknownUser { .. }
+            | Self::UnknownGroup { .. }
+            | Self::OutOfRange { .. }
+            | Self::NameOnScratch { .. } => None,
+        }
+    }
 }
 
 /// Who a process runs as.

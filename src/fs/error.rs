@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::diag::Hint;
+
 /// An operation on a path that failed. The errors of other modules hold it as it is, so that a file that cannot be opened reads the
 /// same wherever it is opened.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +27,12 @@ impl Error {
     /// The operating system's answer, for callers that treat "not found" and the like as ordinary.
     pub fn kind(&self) -> io::ErrorKind {
         self.source.kind()
+    }
+}
+
+impl Hint for Error {
+    fn hint(&self) -> Option<String> {
+        self.source.hint()
     }
 }
 

@@ -9,6 +9,8 @@ use serde::Serialize;
 use super::layout::{INDEX_FILE, LAYOUT_CONTENT, LAYOUT_FILE, REF_NAME};
 use super::{Blob, Descriptor, Digest, Image, Index, Reference};
 
+use crate::diag::Hint;
+
 /// The annotation by which containerd and Docker learn an image's whole name from a layout.
 const IMAGE_NAME: &str = "io.containerd.image.name";
 
@@ -52,6 +54,15 @@ pub enum ArchiveError {
         #[source]
         source: serde_json::Error,
     },
+}
+
+impl Hint for ArchiveError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Write { source, .. } | Self::Open { source, .. } => source.hint(),
+            Self::Size { .. } | Self::Json { .. } => None,
+        }
+    }
 }
 
 #[derive(Serialize)]

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use partial::Partial;
 use rustix::fs::OFlags;
 
+use crate::diag::Hint;
 use crate::fs::{failed_to, gated as fs};
 
 use super::{Descriptor, Digest, HashingReader, Image, Index, Manifest, media_type};
@@ -83,6 +84,19 @@ pub enum LayoutError {
         /// Its size.
         size: u64,
     },
+}
+
+impl Hint for LayoutError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::File(error) => error.hint(),
+            Self::Json { .. }
+            | Self::NotALayout { .. }
+            | Self::Size { .. }
+            | Self::Digest { .. }
+            | Self::TooLarge { .. } => None,
+        }
+    }
 }
 
 /// Opens a regular file: a layout is somebody else's, and a pipe in it would be waited for.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use crate::diag::Hint;
 use crate::fs::gated;
 
 use super::ImageConfig;
@@ -56,6 +57,15 @@ pub enum SavedError {
         #[source]
         source: serde_json::Error,
     },
+}
+
+impl Hint for SavedError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Read { source, .. } => source.hint(),
+            Self::NotAnArchive { .. } | Self::Json { .. } => None,
+        }
+    }
 }
 
 /// An image in an archive.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::diag::Hint;
 use crate::diag::interrupt::Interrupted;
 use crate::fs;
 use crate::image::Digest;
@@ -51,6 +52,18 @@ pub enum LayerError {
     /// The build was asked to stop.
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
+}
+
+impl Hint for LayerError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Io(error) => error.hint(),
+            Self::Compress { source } | Self::Tar { source } | Self::Read { source, .. } | Self::Thread(source) => {
+                source.hint()
+            }
+            Self::FileChanged { .. } | Self::Interrupted(_) => None,
+        }
+    }
 }
 
 /// The uncompressed content of a layer is not what the image's config says. The cause of an [`std::io::Error`], because it

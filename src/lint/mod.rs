@@ -24,6 +24,7 @@ mod variables;
 use std::collections::HashMap;
 
 use crate::context::IgnoreMatcher;
+use crate::diag::Hint;
 use crate::dockerfile::ast::{Dockerfile, Span, Written};
 use crate::image::ImageConfig;
 use crate::plan::{ImageError, ImageRequest, Images, Options};
@@ -93,6 +94,12 @@ impl Report {
 pub struct Violation {
     /// The rules, each once.
     pub rules: Vec<Rule>,
+}
+
+impl Hint for Violation {
+    fn hint(&self) -> Option<String> {
+        Some("the warnings above say where; check=error=true makes errors of them".to_owned())
+    }
 }
 
 /// Which stages are looked at where no target is named.

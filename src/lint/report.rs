@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
-use crate::diag::with_causes;
+use crate::diag::{Hint as _, with_causes};
 use crate::dockerfile::ast::{Source, Span};
 use crate::plan::PlanError;
 
@@ -144,8 +144,8 @@ pub fn text(report: &Report, errors: &[PlanError], source: &Source) -> String {
     }
     for error in errors {
         write!(text, "\nERROR: {}\n", printable(&with_causes(error))).ok();
-        if let Some(hint) = &error.hint {
-            writeln!(text, "{}", printable(hint)).ok();
+        if let Some(hint) = error.hint() {
+            writeln!(text, "{}", printable(&hint)).ok();
         }
         if let Some((source, span)) = &error.place {
             writeln!(text, "{}", excerpt(source, span)).ok();

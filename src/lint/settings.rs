@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::diag::suggest;
+use crate::diag::{Hint, suggest};
 use crate::dockerfile::ast::{Dockerfile, Source, Span};
 use crate::dockerfile::parse_go_bool;
 use crate::plan::Options;
@@ -23,6 +23,15 @@ pub struct SettingsError {
     pub hint: String,
     /// Where, unless it is the build argument.
     pub place: Option<(Arc<Source>, Span)>,
+}
+
+impl Hint for SettingsError {
+    fn hint(&self) -> Option<String> {
+        match self.place {
+            Some(_) => Some(self.hint.clone()),
+            None => Some(format!("in --build-arg {BUILD_ARGUMENT}: {}", self.hint)),
+        }
+    }
 }
 
 /// Which rules are named.

@@ -35,6 +35,6 @@ pub(super) fn source_date_epoch(
         let span = definition.default.as_ref().map_or(&definition.name.span, |default| &default.span);
         PlanError::new(format!("{NAME} cannot be {value:?}: {error}"))
             .at(&dockerfile.source, span)
-            .hint("the times of contexts and stages are not known here by name: give the seconds, as `git log -1 --format=%ct` does")
+            .with_hint("the times of contexts and stages are not known here by name: give the seconds, as `git log -1 --format=%ct` does")
     })
 }

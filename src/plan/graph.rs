@@ -183,10 +183,10 @@ impl<'a> Planner<'a> {
             let names = self.heads.iter().map(|head| head.name.as_str()).filter(|name| !name.is_empty());
             let error = PlanError::new(format!("target stage \"{wanted}\" could not be found"));
             match suggest(wanted, names.clone()) {
-                Some(name) => error.hint(format!("did you mean {name}?")),
+                Some(name) => error.with_hint(format!("did you mean {name}?")),
                 None => {
                     let names: Vec<&str> = names.collect();
-                    error.hint(match names.is_empty() {
+                    error.with_hint(match names.is_empty() {
                         true => "no stage of this Dockerfile has a name (FROM … AS name)".to_owned(),
                         false => format!("the stages are {}", names.join(", ")),
                     })
@@ -205,7 +205,7 @@ impl<'a> Planner<'a> {
                 text.parse().map_err(|error| {
                     PlanError::new(format!("failed to parse platform \"{text}\": {error}"))
                         .at(source, &word.span)
-                        .hint("write it as os/architecture[/variant], for example linux/arm64")
+                        .with_hint("write it as os/architecture[/variant], for example linux/arm64")
                 })?
             }
         };
@@ -217,7 +217,7 @@ impl<'a> Planner<'a> {
         if text.is_empty() {
             return Err(PlanError::new(format!("base name ({}) should not be blank", from.image.text))
                 .at(source, &from.image.span)
-                .hint("FROM sees only ARGs above the first FROM; give the ARG a default or pass --build-arg"));
+                .with_hint("FROM sees only ARGs above the first FROM; give the ARG a default or pass --build-arg"));
         }
         let lower = text.to_lowercase();
         let base = if let Some(context) = self.context(&text) {
@@ -338,10 +338,10 @@ impl<'a> Planner<'a> {
         let text = source.text.get(span.clone()).unwrap_or_default();
         let stages = || self.heads.iter().map(|head| head.name.as_str()).filter(|name| !name.is_empty());
         if stages().any(|name| name == text.to_lowercase()) {
-            error =
-                error.hint(format!("a stage named `{text}` stands further down; FROM sees only the stages above it"));
+            error = error
+                .with_hint(format!("a stage named `{text}` stands further down; FROM sees only the stages above it"));
         } else if let Some(stage) = suggest(text, stages()) {
-            error = error.hint(format!("did you mean the stage {stage}?"));
+            error = error.with_hint(format!("did you mean the stage {stage}?"));
         }
         if let Some(Err(cause)) = self.resolved.get_mut(&name) {
             error.cause = cause.take();

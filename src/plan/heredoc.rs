@@ -44,7 +44,7 @@ pub(super) fn file(
     let content = expand::expand_heredoc(&document.body, &mut |name| lookup(name)).map_err(|error| {
         PlanError::new(format!("failed to process the here-document {name}: {}", error.message))
             .at(&instruction.source, &place_in_body(document, instruction, error.offset))
-            .hint(format!("<<'{name}' leaves the text as it is"))
+            .with_hint(format!("<<'{name}' leaves the text as it is"))
     })?;
     Ok(TextFile { name, content })
 }
@@ -66,6 +66,6 @@ fn file_name(document: &Heredoc, instruction: &Instruction) -> Result<String, Pl
         (Some(Component::Normal(_)), None) => Ok(document.name.trim_matches('/').to_owned()),
         _ => Err(PlanError::new(format!("a here-document cannot make a file called {:?}", document.name))
             .at(&instruction.source, &document.span)
-            .hint("the word behind << is the file's name; directories belong into the destination")),
+            .with_hint("the word behind << is the file's name; directories belong into the destination")),
     }
 }

@@ -20,5 +20,5 @@ pub(super) fn check(options: &Options) -> Result<(), PlanError> {
         return Ok(());
     }
     let hint = format!("a host name has letters, digits, hyphens, underscores and dots, {LONGEST} of them at most");
-    Err(PlanError::new(format!("{NAME} cannot be {name:?}")).hint(hint))
+    Err(PlanError::new(format!("{NAME} cannot be {name:?}")).with_hint(hint))
 }

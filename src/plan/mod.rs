@@ -22,7 +22,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::diag::redact;
+use crate::diag::{BoxedError, Hint, redact};
 use crate::dockerfile::ast::{Dockerfile, Source, Span, Word};
 use crate::dockerfile::{ExpandError, ParseError};
 use crate::image::{BaseImage, History, ImageConfig, Platform, Reference};
@@ -67,7 +67,7 @@ impl Plan {
                     ),
                     _ => continue,
                 };
-                missing.push(PlanError::new(message).at(&step.source, &mount.span).hint(hint));
+                missing.push(PlanError::new(message).at(&step.source, &mount.span).with_hint(hint));
             }
         }
         missing
@@ -329,7 +329,7 @@ pub struct ImageRequest {
 }
 
 /// An error of whoever fetches images; the plan adds where it was asked for.
-pub type ImageError = Box<dyn std::error::Error + Send + Sync>;
+pub type ImageError = BoxedError;
 
 /// Where image configurations come from.
 pub trait Images {
@@ -352,6 +352,12 @@ pub struct PlanError {
     pub cause: Option<ImageError>,
     /// It is wrong whatever values variables have.
     whatever_values: bool,
+}
+
+impl Hint for PlanError {
+    fn hint(&self) -> Option<String> {
+        self.hint.clone().or_else(|| self.cause.as_ref()?.hint())
+    }
 }
 
 impl PlanError {
@@ -384,7 +390,7 @@ impl PlanError {
         self
     }
 
-    fn hint(mut self, hint: impl Into<String>) -> Self {
+    fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }

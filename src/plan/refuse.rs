@@ -17,7 +17,9 @@ pub(super) fn directives(dockerfile: &Dockerfile) -> Result<(), PlanError> {
         {
             return Err(PlanError::new(format!("the frontend `{}` cannot be used", syntax.text))
                 .at(&dockerfile.source, &syntax.span)
-                .hint("crabwright reads the Dockerfile language itself; only `docker/dockerfile:*` is accepted here"));
+                .with_hint(
+                    "crabwright reads the Dockerfile language itself; only `docker/dockerfile:*` is accepted here",
+                ));
         }
     }
     Ok(())
@@ -34,9 +36,9 @@ pub(super) fn instruction(instruction: &Instruction) -> Result<(), PlanError> {
 fn run(run: &Run, instruction: &Instruction) -> Result<(), PlanError> {
     let source = &instruction.source;
     if let Some(device) = run.devices.first() {
-        return Err(PlanError::new("RUN --device is not possible")
-            .at(source, &device.span)
-            .hint("an unprivileged container has no devices to give; a stable BuildKit frontend refuses it, too"));
+        return Err(PlanError::new("RUN --device is not possible").at(source, &device.span).with_hint(
+            "an unprivileged container has no devices to give; a stable BuildKit frontend refuses it, too",
+        ));
     }
     if let Some(network) = &run.network {
         match network.text.as_str() {
@@ -44,12 +46,12 @@ fn run(run: &Run, instruction: &Instruction) -> Result<(), PlanError> {
             "host" => {
                 return Err(PlanError::new("entitlement network.host is not allowed")
                     .at(source, &network.span)
-                    .hint("a RUN has the network of the container it is built in; remove --network=host"));
+                    .with_hint("a RUN has the network of the container it is built in; remove --network=host"));
             }
             other => {
                 return Err(PlanError::new(format!("invalid network mode \"{other}\""))
                     .at(source, &network.span)
-                    .hint("the modes are default, none and host"));
+                    .with_hint("the modes are default, none and host"));
             }
         }
     }
@@ -59,12 +61,12 @@ fn run(run: &Run, instruction: &Instruction) -> Result<(), PlanError> {
             "insecure" => {
                 return Err(PlanError::new("entitlement security.insecure is not allowed")
                     .at(source, &security.span)
-                    .hint("an unprivileged container has no privileges to give"));
+                    .with_hint("an unprivileged container has no privileges to give"));
             }
             other => {
                 return Err(PlanError::new(format!("invalid security mode \"{other}\""))
                     .at(source, &security.span)
-                    .hint("the modes are sandbox and insecure"));
+                    .with_hint("the modes are sandbox and insecure"));
             }
         }
     }
@@ -81,7 +83,7 @@ pub(super) fn checksum(step: &Copy, source: &Arc<Source>, span: &Span) -> PlanEr
     match step.sources.len() {
         0 | 1 => PlanError::new("checksum requires HTTP(S) or git sources")
             .at(source, span)
-            .hint("a file of the build context is what the context says; remove --checksum"),
+            .with_hint("a file of the build context is what the context says; remove --checksum"),
         _ => PlanError::new("checksum can't be specified for multiple sources").at(source, span),
     }
 }

@@ -54,14 +54,14 @@ pub(super) fn source(
             return Ok(None);
         }
         let error = PlanError::new(format!("source can't be a URL for COPY: {location}"));
-        return Err(error.at(file, &word.span).hint("use ADD"));
+        return Err(error.at(file, &word.span).with_hint("use ADD"));
     }
     match location {
         Location::Http(location) => {
             if let Some(flag) = step.keep_git_dir.as_ref().filter(|flag| flag.value) {
                 return Err(PlanError::new("--keep-git-dir requires a git source")
                     .at(file, &flag.span)
-                    .hint("the URL of a git repository over http ends with .git"));
+                    .with_hint("the URL of a git repository over http ends with .git"));
             }
             let checksum = checksum.map(|text| digest(text, step, file)).transpose()?;
             Ok(Some(RemoteSource::File {
@@ -86,7 +86,7 @@ fn repository(
     if let (Some(text), Some(word)) = (checksum, &step.checksum) {
         location.require(text).map_err(|error| {
             let error = PlanError::new(error.to_string()).at(file, &word.span);
-            error.hint("for a git source it is the commit's hash, or the start of it")
+            error.with_hint("for a git source it is the commit's hash, or the start of it")
         })?;
     }
     Ok(RemoteSource::Repository(location))
@@ -99,6 +99,6 @@ fn digest(text: &str, step: &ast::Copy, file: &Arc<Source>) -> Result<Digest, Pl
             Some(word) => error.at(file, &word.span),
             None => error,
         };
-        error.hint("write it as sha256: and 64 hexadecimal digits")
+        error.with_hint("write it as sha256: and 64 hexadecimal digits")
     })
 }

@@ -191,7 +191,7 @@ impl State {
                 signal::validate(&name).map_err(|error| {
                     PlanError::new(error)
                         .at(&instruction.source, &word.span)
-                        .hint("write a signal's name or number, for example SIGTERM or 15")
+                        .with_hint("write a signal's name or number, for example SIGTERM or 15")
                 })?;
                 self.config.config.stop_signal = name;
                 format!("STOPSIGNAL {}", self.config.config.stop_signal)

@@ -595,3 +595,11 @@ fn proxies_reach_commands_in_capitals_and_small_letters_and_stay_out_of_the_imag
     assert_eq!(target(&plan).config.config.env, ["PATH=/bin", "ftp_proxy=own"]);
     assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
 }
+
+#[test]
+fn an_error_has_its_own_hint_or_that_of_its_cause() {
+    let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+    let error = PlanError { cause: Some(full().into()), ..PlanError::new("no image") };
+    assert_eq!(Hint::hint(&error), Hint::hint(&full()));
+    assert_eq!(Hint::hint(&error.with_hint("another")).as_deref(), Some("another"));
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::diag::Hint;
 use crate::http::{HttpError, Interrupted};
 use crate::image::archive::ArchiveError;
 use crate::image::layout::LayoutError;
@@ -145,9 +146,10 @@ impl PushError {
             _ => None,
         }
     }
+}
 
-    /// What the user may look at.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for PushError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Blob { source, .. }
             | Self::Manifest { source, .. }
@@ -156,7 +158,15 @@ impl PushError {
             Self::Interrupted { .. } => {
                 Some("blobs that were uploaded are found again by the next push to the same repository".to_owned())
             }
-            _ => None,
+            Self::File(error) => error.hint(),
+            Self::Layout { source, .. } => source.hint(),
+            Self::Archive { source, .. } => source.hint(),
+            Self::Digest { .. }
+            | Self::Name(_)
+            | Self::Terminal
+            | Self::DigestUrl { .. }
+            | Self::Send { .. }
+            | Self::Metadata(_) => None,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 
 use super::credentials::CredentialsError;
+use crate::diag::Hint;
 use crate::http::{HttpError, Interrupted, SetupError, Transient};
 use crate::image::{Digest, Platform};
 
@@ -306,9 +307,10 @@ impl RegistryError {
             _ => None,
         }
     }
+}
 
-    /// What the user may look at.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for RegistryError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Refused(refusal) => refusal.hint(),
             Self::Connect { host, source, .. } | Self::Transport { host, source, .. }
@@ -326,7 +328,16 @@ impl RegistryError {
             Self::NoPlatform { .. } => {
                 Some("ask for one of these with --custom-platform or FROM --platform".to_owned())
             }
-            _ => None,
+            Self::File(error) => error.hint(),
+            Self::Credentials { source } => source.hint(),
+            Self::Setup { .. }
+            | Self::Transport { .. }
+            | Self::Stalled { .. }
+            | Self::Slow { .. }
+            | Self::Protocol { .. }
+            | Self::Json { .. }
+            | Self::NotAnImage { .. }
+            | Self::Interrupted(_) => None,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use reqwest::header::{AUTHORIZATION, ETAG, HeaderMap, HeaderValue, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE};
 use reqwest::{Method, Response, StatusCode, Url};
 
+use crate::diag::Hint;
 use crate::diag::progress::Progress;
 use crate::diag::redact::{self, Secret};
 use crate::diag::with_causes;
@@ -169,9 +170,8 @@ impl Transient for DownloadError {
     }
 }
 
-impl DownloadError {
-    /// What the user may look at.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for DownloadError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Final(error) => error.hint(),
             Self::Status { status, host, authorized: false, .. } if matches!(status.as_u16(), 401 | 403 | 404) => {
@@ -179,10 +179,24 @@ impl DownloadError {
                     "if it wants credentials, give them as --secret id=HTTP_AUTH_TOKEN_{host} (or HTTP_AUTH_HEADER_{host})"
                 ))
             }
-            _ => None,
+            Self::File(error) => error.hint(),
+            Self::Setup(_)
+            | Self::Transport { .. }
+            | Self::Truncated { .. }
+            | Self::Stalled { .. }
+            | Self::Slow { .. }
+            | Self::Status { .. }
+            | Self::Redirect { .. }
+            | Self::TooLarge { .. }
+            | Self::Digest { .. }
+            | Self::Changed { .. }
+            | Self::Authorization { .. }
+            | Self::Interrupted(_) => None,
         }
     }
 }
+
+impl DownloadError {}
 
 /// Fetches files; cheap to clone, and safe to use from several tasks.
 #[derive(Debug, Clone)]

@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{self, Receiver};
 use tokio::task::JoinHandle;
 
+use crate::diag::Hint;
 use crate::diag::progress::Progress;
 use crate::diag::redact::Secret;
 use crate::http::{self, Interrupted, RetryPolicy, Transient};
@@ -41,9 +42,10 @@ impl TransferError {
     pub fn may_begin_again(&self) -> bool {
         matches!(self, Self::Download(DownloadError::Final(error)) if error.transient().is_some())
     }
+}
 
-    /// What the user may look at.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for TransferError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Download(error) => error.hint(),
             Self::Bucket(error) => error.hint(),

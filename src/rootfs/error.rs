@@ -3,10 +3,15 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::diag::Hint;
 use crate::diag::interrupt::Interrupted;
 use crate::fs;
 
 use super::archive::ArchiveError;
+
+/// What helps against names that take too much memory.
+const MORE_MEMORY: &str =
+    "the limit is half of the memory that this container may use: give it more, or build from fewer files";
 
 /// A tree could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -55,18 +60,19 @@ pub enum RootfsError {
     Interrupted(#[from] Interrupted),
 }
 
-impl RootfsError {
-    /// What the user may look at.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for RootfsError {
+    fn hint(&self) -> Option<String> {
         match self {
-            Self::TooMuchMetadata { .. } | Self::Member { source: MemberError::TooMuchMetadata { .. }, .. } => Some(
-                "the limit is half of the memory that this container may use: give it more, or build from fewer files"
-                    .to_owned(),
-            ),
-            _ => None,
+            Self::Io(error) => error.hint(),
+            Self::Layer { source, .. } => source.hint(),
+            Self::Member { source, .. } => source.hint(),
+            Self::TooMuchMetadata { .. } => Some(MORE_MEMORY.to_owned()),
+            Self::TooManyMembers { .. } | Self::Interrupted(_) => None,
         }
     }
 }
+
+impl RootfsError {}
 
 /// Why a member of a layer cannot be unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -118,4 +124,19 @@ pub enum MemberError {
         #[source]
         source: io::Error,
     },
+}
+
+impl Hint for MemberError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Io { source, .. } => source.hint(),
+            Self::TooMuchMetadata { .. } => Some(MORE_MEMORY.to_owned()),
+            Self::Escapes { .. }
+            | Self::NameTooLong { .. }
+            | Self::LinkTarget { .. }
+            | Self::Root
+            | Self::NotDirectory { .. }
+            | Self::Whiteout => None,
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::diag::Hint;
 use crate::fs;
 
 use super::Isolation;
@@ -161,6 +162,31 @@ pub enum SandboxError {
     },
 }
 
+impl Hint for SandboxError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::NothingWorks { advice, .. } => Some(advice.clone()),
+            Self::File(error) => error.hint(),
+            Self::WorkingDirectory { source, .. } | Self::Setup { source, .. } => source.hint(),
+            Self::Leave { source } => source.hint(),
+            // What can be done is in the message.
+            Self::Unavailable { .. }
+            | Self::NotInContainer { .. }
+            | Self::OwnSystem { .. }
+            | Self::Interrupted
+            | Self::Program { .. }
+            | Self::Ids { .. }
+            | Self::InitDied { .. }
+            | Self::Busy
+            | Self::OutOfSight { .. }
+            | Self::Displaced { .. }
+            | Self::OtherMount { .. }
+            | Self::MountPoint { .. }
+            | Self::Journal { .. } => None,
+        }
+    }
+}
+
 impl SandboxError {
     pub(super) fn io(verb: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
@@ -170,15 +196,6 @@ impl SandboxError {
     pub(super) fn errno(verb: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(rustix::io::Errno) -> Self {
         let path = path.into();
         move |errno| Self::File(fs::Error { verb, path, source: errno.into() })
-    }
-
-    /// What the user may change.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::NothingWorks { advice, .. } => Some(advice.clone()),
-            _ => None,
-        }
     }
 
     /// The exit code a shell would give for this failure, where it has one.

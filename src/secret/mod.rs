@@ -8,6 +8,7 @@ mod source;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use crate::diag::Hint;
 use crate::diag::redact::Secret;
 use crate::fs::gated;
 
@@ -130,6 +131,15 @@ pub enum SecretError {
         /// The secret's name.
         id: String,
     },
+}
+
+impl Hint for SecretError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::File { source, .. } => source.hint(),
+            Self::Twice { .. } | Self::Directory { .. } | Self::NotText { .. } | Self::TooLarge { .. } => None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Why a tree could not be compared.
 
+use crate::diag::Hint;
 use crate::diag::interrupt::Interrupted;
 use crate::fs;
 
@@ -23,4 +24,13 @@ pub enum SnapshotError {
     /// The build was asked to stop.
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
+}
+
+impl Hint for SnapshotError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Io(error) => error.hint(),
+            Self::PathTooLong { .. } | Self::Interrupted(_) => None,
+        }
+    }
 }

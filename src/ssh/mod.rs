@@ -21,6 +21,7 @@ use ssh_agent_lib::agent::listen;
 use tokio::net::UnixListener;
 use tokio::runtime::Handle;
 
+use crate::diag::Hint;
 use crate::diag::redact::Secret;
 use crate::fs::gated;
 
@@ -120,6 +121,17 @@ pub enum SshError {
         #[source]
         source: io::Error,
     },
+}
+
+impl Hint for SshError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Path { source, .. } | Self::Listen { source, .. } => source.hint(),
+            Self::Twice { .. } | Self::Mixed { .. } | Self::RawKey { .. } | Self::Key { .. } | Self::KeyText { .. } => {
+                None
+            }
+        }
+    }
 }
 
 impl Agents {

@@ -27,6 +27,7 @@ mod flag_reference;
 mod floors;
 mod git_ssh;
 mod graphs;
+mod hints;
 mod kaniko_contract;
 mod layers;
 mod links;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crabwright::diag::Hint as _;
 use crabwright::diag::progress::Progress;
 use crabwright::http::RetryPolicy;
 use crabwright::location::HttpLocation;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crabwright::diag::progress::Progress;
-use crabwright::diag::with_causes;
+use crabwright::diag::{Hint as _, with_causes};
 use crabwright::http::RetryPolicy;
 use crabwright::location::GitLocation;
 use crabwright::remote::{Checkout, CheckoutLimits, GitError, GitRequest, SshAccess, checkout};

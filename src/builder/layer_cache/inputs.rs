@@ -35,7 +35,7 @@ impl<'a> Reader<'a> {
         let versions = sources.into_iter().zip(answers).filter_map(|(source, answer)| match answer {
             Ok(version) => Some((source, version)),
             Err(error) => {
-                tracing::debug!("cache: the version of {source} is not known: {}", with_causes(error.as_ref()));
+                tracing::debug!("cache: the version of {source} is not known: {}", with_causes(&error));
                 None
             }
         });

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::cache::{Authenticator, BlobStore, Entry, LayerCache, LayerCacheError, Place};
 use crate::diag::progress::Progress;
-use crate::diag::{interrupt, with_causes};
+use crate::diag::{Hint, interrupt, with_causes, with_hint};
 use crate::image::{Blob, BlobSource, Digest, Image, Platform, Reference};
 use crate::push::{self, ExistingTags, PushError, Uploads};
 use crate::registry::Client;
@@ -172,7 +172,16 @@ enum WriteError {
     Cache(#[from] LayerCacheError),
 }
 
-/// Writes an image into a cache under names, all blobs first, the tags last. The error is told with its causes.
+impl Hint for WriteError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Push(error) => error.hint(),
+            Self::Cache(error) => error.hint(),
+        }
+    }
+}
+
+/// Writes an image into a cache under names, all blobs first, the tags last. The error comes with its causes and its hint.
 pub(in crate::builder) async fn write_to(
     client: &Client,
     place: &Place,
@@ -193,5 +202,5 @@ pub(in crate::builder) async fn write_to(
         Ok(())
     }
     .await;
-    written.map_err(|error| with_causes(&error))
+    written.map_err(|error| with_hint(&error))
 }

@@ -11,6 +11,7 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use crate::diag::Hint;
 use crate::diag::interrupt::{self, Interrupted};
 use crate::executor::copy::Limits;
 use crate::fs::FileKind;
@@ -71,6 +72,22 @@ pub enum CacheArchiveError {
     /// The build was asked to stop.
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
+}
+
+impl Hint for CacheArchiveError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Archive(error) => error.hint(),
+            Self::File(error) => error.hint(),
+            Self::Rootfs(error) => error.hint(),
+            Self::Layer(error) => error.hint(),
+            Self::Foreign { .. }
+            | Self::TooManyEntries { .. }
+            | Self::TooManyDirectories { .. }
+            | Self::TooLarge { .. }
+            | Self::Interrupted(_) => None,
+        }
+    }
 }
 
 /// Writes everything in a tree to a new file at `spool`.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::context::{BadPattern, IgnoreError};
+use crate::diag::Hint;
 use crate::diag::interrupt::Interrupted;
 use crate::executor::directories::DirectoryError;
 use crate::executor::users::UserError;
@@ -140,6 +141,31 @@ pub enum CopyError {
     Tree(#[from] RootfsError),
 }
 
+impl Hint for CopyError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::TooManyEntries { .. } => Some("--context-max-entries allows more".to_owned()),
+            Self::TooLarge { .. } => Some("--context-max-size allows more, as in --context-max-size=20GiB".to_owned()),
+            Self::Archive { source, .. } => source.hint(),
+            Self::Member { source, .. } => source.hint(),
+            Self::NotArchive { source, .. } => source.hint(),
+            Self::Owner(error) => error.hint(),
+            Self::Read(error) => error.hint(),
+            Self::Tree(error) => error.hint(),
+            // What may be wrong with a missing source is in the message.
+            Self::NotFound { .. }
+            | Self::TooManyLinks { .. }
+            | Self::Pattern { .. }
+            | Self::Exclude { .. }
+            | Self::ParentsPattern { .. }
+            | Self::Mode(_)
+            | Self::NotDirectory { .. }
+            | Self::IsDirectory { .. }
+            | Self::UnpackTarget { .. } => None,
+        }
+    }
+}
+
 impl From<Interrupted> for CopyError {
     fn from(interrupted: Interrupted) -> Self {
         Self::Tree(interrupted.into())
@@ -187,16 +213,20 @@ pub enum MemberError {
     Tree(#[from] RootfsError),
 }
 
-impl CopyError {
-    /// What the user may look at.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for MemberError {
+    fn hint(&self) -> Option<String> {
         match self {
-            Self::TooManyEntries { .. } => Some("--context-max-entries allows more".to_owned()),
-            Self::TooLarge { .. } => Some("--context-max-size allows more, as in --context-max-size=20GiB".to_owned()),
-            _ => None,
+            Self::Tree(error) => error.hint(),
+            Self::Missing { .. }
+            | Self::NotDirectory { .. }
+            | Self::TooManyLinks { .. }
+            | Self::TooManyEntries
+            | Self::TooManyBytes => None,
         }
     }
 }
+
+impl CopyError {}
 
 /// Whether a file system operation failed for this reason.
 pub(super) fn is_kind(error: &RootfsError, kind: io::ErrorKind) -> bool {

@@ -69,12 +69,12 @@ impl Planner<'_> {
                 1 => "there is one stage, number 0".to_owned(),
                 count => format!("stages are numbered 0 to {}", count - 1),
             };
-            return Err(PlanError::new(format!("invalid stage index {stage}")).at(place.0, place.1).hint(stages));
+            return Err(PlanError::new(format!("invalid stage index {stage}")).at(place.0, place.1).with_hint(stages));
         }
         if stage == index || (stage > index && self.depends_on(stage, index)) {
             return Err(PlanError::new(format!("circular dependency detected on stage: {}", self.stage_name(stage)))
                 .at(place.0, place.1)
-                .hint("a stage can take files only from stages above it"));
+                .with_hint("a stage can take files only from stages above it"));
         }
         if stage > index {
             return Err(PlanError::new(format!(
@@ -84,7 +84,7 @@ impl Planner<'_> {
                 self.stage_name(index)
             ))
             .at(place.0, place.1)
-            .hint("move that stage up"));
+            .with_hint("move that stage up"));
         }
         if self.heads[stage].replaced
             && let Some(NamedSource::Directory(number)) = self.context(&self.heads[stage].name)

@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::diag::Hint;
 use crate::diag::redact::Secret;
 use crate::http::HttpClients;
 
@@ -126,6 +127,22 @@ pub enum CredentialsError {
         #[source]
         source: AzureError,
     },
+}
+
+impl Hint for CredentialsError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Read { source, .. } | Self::Write { source, .. } => source.hint(),
+            Self::Malformed { .. }
+            | Self::Auth { .. }
+            | Self::NoPlace
+            | Self::Program { .. }
+            | Self::Google { .. }
+            | Self::Amazon { .. }
+            | Self::AzureConfiguration(_)
+            | Self::Azure { .. } => None,
+        }
+    }
 }
 
 /// What a registry or its token server is shown.

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
+use crate::diag::Hint;
 use crate::diag::redact;
 use crate::http::SetupError;
 use crate::location::{BucketLocation, BucketService};
@@ -147,9 +148,10 @@ impl BucketError {
             _ => Self::Fetch { location: shown, source },
         }
     }
+}
 
-    /// What the user may look at.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for BucketError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Denied { hint, .. } => Some(hint.clone()),
             Self::Missing { .. } => Some(
@@ -161,7 +163,7 @@ impl BucketError {
                 let service = BucketLocation::parse(location).ok().flatten().map(|location| location.service);
                 service.map(|service| access_hint(&service, true))
             }
-            _ => None,
+            Self::Setup(_) | Self::Slow { .. } | Self::Stalled { .. } | Self::Fetch { .. } => None,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::diag::Hint;
 use crate::fs;
 use crate::http::{Interrupted, Transient};
 
@@ -175,9 +176,8 @@ impl Transient for GitError {
     }
 }
 
-impl GitError {
-    /// What the user may look at.
-    pub fn hint(&self) -> Option<String> {
+impl Hint for GitError {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Fetch { source, .. } => match (source.code(), source.class()) {
                 (git2::ErrorCode::Auth, git2::ErrorClass::Ssh) => {
@@ -207,7 +207,19 @@ impl GitError {
             }
             Self::Submodule { source, .. } => source.hint(),
             Self::SubmoduleUrl { .. } => Some("leave submodules out with ?submodules=false".to_owned()),
-            _ => None,
+            Self::File(error) => error.hint(),
+            Self::Thread { source, .. } => source.hint(),
+            Self::Stalled { .. }
+            | Self::TooLarge { .. }
+            | Self::Reference { .. }
+            | Self::Checksum { .. }
+            | Self::Object { .. }
+            | Self::Entry { .. }
+            | Self::Subdir { .. }
+            | Self::Keep { .. }
+            | Self::Interrupted(_) => None,
         }
     }
 }
+
+impl GitError {}

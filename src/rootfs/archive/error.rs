@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::diag::Hint;
+
 /// An archive that cannot be read further. The position is that of the header at fault, in bytes of the archive.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
@@ -54,4 +56,17 @@ pub enum ArchiveError {
         /// The type flag.
         kind: u8,
     },
+}
+
+impl Hint for ArchiveError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Read { source, .. } => source.hint(),
+            Self::Truncated { .. }
+            | Self::Checksum { .. }
+            | Self::Field { .. }
+            | Self::TooLarge { .. }
+            | Self::Kind { .. } => None,
+        }
+    }
 }

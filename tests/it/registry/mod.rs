@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use crabwright::cache::BlobStore;
 use crabwright::diag::progress::Progress;
-use crabwright::diag::with_causes;
+use crabwright::diag::{Hint as _, with_causes};
 use crabwright::http::RetryPolicy;
 use crabwright::image::layout::LayoutReader;
 use crabwright::image::{

@@ -33,7 +33,7 @@ pub enum BuildError {
     #[error(transparent)]
     File(#[from] crate::fs::Error),
     /// The work directory cannot be used.
-    #[error("prepare the work directory")]
+    #[error("failed to prepare the work directory")]
     WorkDirectory(#[source] crate::fs::Error),
     /// There is no Dockerfile.
     #[error("there is no Dockerfile at {}", .tried.join(" or "))]
@@ -61,7 +61,7 @@ pub enum BuildError {
         errors: usize,
     },
     /// The Dockerfile is not valid UTF-8.
-    #[error("read the Dockerfile {path}: it is not UTF-8 text")]
+    #[error("failed to read the Dockerfile {path}: it is not UTF-8 text")]
     NotText {
         /// Its path.
         path: PathBuf,
@@ -76,7 +76,7 @@ pub enum BuildError {
     #[error(transparent)]
     Lint(#[from] Violation),
     /// An answer that cannot be written as JSON.
-    #[error("write the answer as JSON")]
+    #[error("failed to write the answer as JSON")]
     Json(#[source] serde_json::Error),
     /// An SSH agent cannot be used.
     #[error(transparent)]
@@ -85,10 +85,10 @@ pub enum BuildError {
     #[error(transparent)]
     Secret(#[from] SecretError),
     /// A RUN needs a sandbox, and there is none.
-    #[error("prepare the sandbox that RUN needs")]
+    #[error("failed to prepare the sandbox that RUN needs")]
     NoSandbox(#[source] SandboxError),
     /// Another build has the files that this one works with out of the way.
-    #[error("begin the build")]
+    #[error("failed to begin the build")]
     InPlace(#[source] SandboxError),
     /// A step failed.
     #[error(transparent)]
@@ -118,7 +118,7 @@ pub enum BuildError {
         source: LocationError,
     },
     /// An archive that is the context.
-    #[error("unpack the build context")]
+    #[error("failed to unpack the build context")]
     ContextArchive(#[source] CopyError),
     /// An archive on the network.
     #[error(transparent)]
@@ -130,7 +130,7 @@ pub enum BuildError {
     #[error("the Dockerfile and the build context cannot both be read from standard input")]
     InputTwice,
     /// An archive that is a context cannot be unpacked.
-    #[error("unpack the build context {location}")]
+    #[error("failed to unpack the build context {location}")]
     Unpack {
         /// Where it came from, without credentials.
         location: String,
@@ -159,7 +159,7 @@ pub enum BuildError {
     #[error("the build does not come to an end; please report this as a defect")]
     Endless,
     /// The asynchronous runtime could not start.
-    #[error("start the network runtime")]
+    #[error("failed to start the network runtime")]
     Runtime(#[source] std::io::Error),
 }
 

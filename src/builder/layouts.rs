@@ -17,7 +17,7 @@ const DEFAULT_NAME: &str = "latest";
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LayoutImageError {
     /// The layout cannot be read.
-    #[error("read {reference}")]
+    #[error("failed to read {reference}")]
     Layout {
         /// The image.
         reference: Reference,
@@ -34,7 +34,7 @@ pub(super) enum LayoutImageError {
         problem: String,
     },
     /// A document is not the JSON it should be.
-    #[error("read {digest} of {reference} as JSON")]
+    #[error("failed to read {digest} of {reference} as JSON")]
     Json {
         /// The image.
         reference: Reference,

@@ -29,7 +29,7 @@ pub(super) struct Outputs<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum FilesError {
     /// A layer could not be fetched.
-    #[error("fetch layer {digest} for {target}")]
+    #[error("failed to fetch layer {digest} for {target}")]
     Fetch {
         /// The layer.
         digest: Digest,
@@ -40,7 +40,7 @@ pub enum FilesError {
         source: RegistryError,
     },
     /// A layer could not be read.
-    #[error("read layer {digest}")]
+    #[error("failed to read layer {digest}")]
     Read {
         /// The layer.
         digest: Digest,
@@ -49,7 +49,7 @@ pub enum FilesError {
         source: LayerError,
     },
     /// A layer could not be unpacked.
-    #[error("unpack layer {digest}")]
+    #[error("failed to unpack layer {digest}")]
     Unpack {
         /// The layer.
         digest: Digest,
@@ -58,7 +58,7 @@ pub enum FilesError {
         source: RootfsError,
     },
     /// A file could not be written to the directory, or read before.
-    #[error("write the image's files to {}", directory.display())]
+    #[error("failed to write the image's files to {}", directory.display())]
     Directory {
         /// The directory.
         directory: PathBuf,
@@ -70,7 +70,7 @@ pub enum FilesError {
     #[error(transparent)]
     Create(#[from] crate::fs::Error),
     /// The archive could not be written.
-    #[error("write the image's files to {target}")]
+    #[error("failed to write the image's files to {target}")]
     Archive {
         /// The archive.
         target: Target,

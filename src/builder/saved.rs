@@ -24,7 +24,7 @@ use super::{BuildError, BuildRequest, connect, deliver, left_behind, total_size}
 #[derive(Debug, thiserror::Error)]
 pub enum SavedImageError {
     /// There is nothing.
-    #[error("push {}", path.display())]
+    #[error("failed to push {}", path.display())]
     Missing {
         /// The path.
         path: PathBuf,
@@ -36,7 +36,7 @@ pub enum SavedImageError {
     #[error(transparent)]
     Archive(#[from] SavedError),
     /// A layer of it.
-    #[error("read layer {member} of {}", path.display())]
+    #[error("failed to read layer {member} of {}", path.display())]
     Layer {
         /// The archive.
         path: PathBuf,
@@ -47,7 +47,7 @@ pub enum SavedImageError {
         source: LayerError,
     },
     /// The layout.
-    #[error("read the OCI layout {}", path.display())]
+    #[error("failed to read the OCI layout {}", path.display())]
     Layout {
         /// Its directory.
         path: PathBuf,
@@ -64,7 +64,7 @@ pub enum SavedImageError {
         found: String,
     },
     /// A document of it is not the JSON it should be.
-    #[error("read {digest} of {} as JSON", path.display())]
+    #[error("failed to read {digest} of {} as JSON", path.display())]
     Json {
         /// Its directory.
         path: PathBuf,

@@ -80,7 +80,7 @@ pub enum LayerCacheError {
     #[error(transparent)]
     File(#[from] crate::fs::Error),
     /// The registry keeps what it has.
-    #[error("delete from the cache {repository}: the registry does not delete manifests")]
+    #[error("failed to delete from the cache {repository}: the registry does not delete manifests")]
     NoDelete {
         /// The repository.
         repository: String,
@@ -89,7 +89,7 @@ pub enum LayerCacheError {
         source: RegistryError,
     },
     /// Something was written without the cache's secret.
-    #[error("use {name} of the cache")]
+    #[error("failed to use {name} of the cache")]
     Unauthentic {
         /// What it is called there.
         name: String,
@@ -98,7 +98,7 @@ pub enum LayerCacheError {
         source: Unauthentic,
     },
     /// A thread that worked on the cache ended early.
-    #[error("change the cache: the thread ended early")]
+    #[error("failed to change the cache: the thread ended early")]
     Thread,
 }
 

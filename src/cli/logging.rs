@@ -18,7 +18,7 @@ use crate::diag::progress::Progress;
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     /// It was set up before.
-    #[error("set up the log")]
+    #[error("failed to set up the log")]
     Twice(#[from] TryInitError),
     /// What is under way is to be drawn on something that is no terminal.
     #[error("--progress=tty needs a terminal on standard error: use --progress=plain, or auto")]

@@ -29,10 +29,10 @@ pub enum LoginError {
         source: ReferenceError,
     },
     /// Standard input cannot be read.
-    #[error("read the password from standard input")]
+    #[error("failed to read the password from standard input")]
     Input(#[source] io::Error),
     /// The config cannot be read or written.
-    #[error("keep the login")]
+    #[error("failed to save the login")]
     Keep(#[source] CredentialsError),
 }
 

@@ -182,7 +182,7 @@ pub enum ExecutorError {
     #[error(transparent)]
     Stop(SandboxError),
     /// A layer that an earlier build left cannot be used after all.
-    #[error("use the cached layer {digest}")]
+    #[error("failed to use the cached layer {digest}")]
     KnownLayer {
         /// The layer.
         digest: Digest,
@@ -191,7 +191,7 @@ pub enum ExecutorError {
         cause: KnownLayerError,
     },
     /// A layer of a base image could not be had.
-    #[error("fetch layer {digest} of {image}")]
+    #[error("failed to fetch layer {digest} of {image}")]
     Fetch {
         /// The image.
         image: String,
@@ -202,7 +202,7 @@ pub enum ExecutorError {
         cause: ImageError,
     },
     /// A layer of a base image could not be read.
-    #[error("read layer {digest} of {image}")]
+    #[error("failed to read layer {digest} of {image}")]
     ReadLayer {
         /// The image.
         image: String,
@@ -213,7 +213,7 @@ pub enum ExecutorError {
         cause: LayerError,
     },
     /// A layer of a base image could not be unpacked.
-    #[error("unpack layer {digest} of {image} into {}", directory.display())]
+    #[error("failed to unpack layer {digest} of {image} into {}", directory.display())]
     Unpack {
         /// The image.
         image: String,
@@ -229,7 +229,7 @@ pub enum ExecutorError {
     #[error("files that are needed were not made; please report this as a defect")]
     NotMade,
     /// A stage's root directory could not be prepared.
-    #[error("prepare the root directory of stage {stage}")]
+    #[error("failed to prepare the root directory of stage {stage}")]
     Prepare {
         /// The stage.
         stage: String,
@@ -280,7 +280,7 @@ pub enum StepError {
     #[error(transparent)]
     Copy(CopyError),
     /// A source on the network.
-    #[error("fetch the source {location}")]
+    #[error("failed to fetch the source {location}")]
     Fetch {
         /// Where it is, without credentials.
         location: String,
@@ -292,13 +292,13 @@ pub enum StepError {
     #[error(transparent)]
     Cache(crate::fs::Error),
     /// The first content of a cache is a file.
-    #[error("fill the cache from {path:?}: it is not a directory")]
+    #[error("failed to fill the cache from {path:?}: it is not a directory")]
     CacheContent {
         /// The path in its source.
         path: String,
     },
     /// What a mount is to show does not exist.
-    #[error("mount {path:?}: not found")]
+    #[error("failed to mount {path:?}: not found")]
     NoMountSource {
         /// The path in its source.
         path: String,
@@ -319,7 +319,7 @@ pub enum StepError {
         id: String,
     },
     /// An SSH agent cannot be reached.
-    #[error("start the SSH agent {id}")]
+    #[error("failed to start the SSH agent {id}")]
     Agent {
         /// Its name.
         id: String,
@@ -334,10 +334,10 @@ pub enum StepError {
         id: String,
     },
     /// The build context.
-    #[error("read the build context")]
+    #[error("failed to read the build context")]
     Context(#[source] ContextError),
     /// The working directory.
-    #[error("make the directory {path}")]
+    #[error("failed to make the directory {path}")]
     Workdir {
         /// The directory.
         path: String,
@@ -352,19 +352,19 @@ pub enum StepError {
     #[error("the root directory the step needs was not prepared; please report this as a defect")]
     NoRoot,
     /// The root file system.
-    #[error("access the stage's root directory")]
+    #[error("failed to access the stage's root directory")]
     Rootfs(#[source] RootfsError),
     /// The comparison with the baseline.
-    #[error("find what the step changed")]
+    #[error("failed to find what the step changed")]
     Snapshot(#[source] SnapshotError),
     /// The layer of a `--link` step, when it is laid over the files that are there.
-    #[error("read the step's layer")]
+    #[error("failed to read the step's layer")]
     ReadLayer(#[source] LayerError),
     /// And its files.
-    #[error("lay the step's layer over the stage's files")]
+    #[error("failed to apply the step's layer to the stage's files")]
     Overlay(#[source] RootfsError),
     /// The layer.
-    #[error("write the step's layer")]
+    #[error("failed to write the step's layer")]
     Layer(#[source] LayerError),
 }
 

@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn errors_name_the_path_and_what_was_done() {
         let error = read("/nonexistent/file").expect_err("there is no such file");
-        assert_eq!(error.to_string(), "cannot read /nonexistent/file");
+        assert_eq!(error.to_string(), "failed to read /nonexistent/file");
         assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
     }
 

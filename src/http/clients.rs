@@ -22,13 +22,13 @@ pub enum SetupError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// Nothing resolves names.
-    #[error("start the resolver")]
+    #[error("failed to start the resolver")]
     Names(#[source] NetError),
     /// The container's files could not be given back after a command.
-    #[error("read the files that say whom connections trust and where names lead")]
+    #[error("failed to read the files that say whom connections trust and where names lead")]
     Files(#[source] std::io::Error),
     /// The HTTP library cannot start.
-    #[error("start the HTTP library")]
+    #[error("failed to start the HTTP library")]
     Library(#[source] reqwest::Error),
 }
 

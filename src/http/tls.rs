@@ -22,7 +22,7 @@ use crate::fs::gated;
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The file cannot be read.
-    #[error("read {}", path.display())]
+    #[error("failed to read {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -39,7 +39,7 @@ pub enum TlsError {
         wanted: &'static str,
     },
     /// The TLS library does not take them.
-    #[error("set up TLS{}", path.as_ref().map(|path| format!(" with the certificate {}", path.display())).unwrap_or_default())]
+    #[error("failed to set up TLS{}", path.as_ref().map(|path| format!(" with the certificate {}", path.display())).unwrap_or_default())]
     Library {
         /// The client certificate, where there is one.
         path: Option<PathBuf>,

@@ -18,7 +18,7 @@ const IMAGE_NAME: &str = "io.containerd.image.name";
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// The archive could not be written.
-    #[error("write {entry} to the archive")]
+    #[error("failed to write {entry} to the archive")]
     Write {
         /// The member of the archive.
         entry: String,
@@ -27,7 +27,7 @@ pub enum ArchiveError {
         source: io::Error,
     },
     /// A layer could not be opened.
-    #[error("open layer {digest}")]
+    #[error("failed to open layer {digest}")]
     Open {
         /// The layer.
         digest: Digest,
@@ -46,7 +46,7 @@ pub enum ArchiveError {
         found: u64,
     },
     /// `manifest.json` or `index.json` could not be made.
-    #[error("write {entry} as JSON")]
+    #[error("failed to write {entry} as JSON")]
     Json {
         /// The member of the archive.
         entry: &'static str,

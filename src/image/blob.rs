@@ -9,7 +9,7 @@ use super::{Descriptor, Digest, ImageConfig, LayerDescriptor, Manifest, Referenc
 #[derive(Debug, thiserror::Error)]
 pub enum AssembleError {
     /// The config names another number of layers than there are.
-    #[error("assemble the image: the config lists {diff_ids} layers, but there are {layers}")]
+    #[error("failed to assemble the image: the config lists {diff_ids} layers, but there are {layers}")]
     LayerCount {
         /// Entries of `rootfs.diff_ids`.
         diff_ids: usize,
@@ -17,13 +17,13 @@ pub enum AssembleError {
         layers: usize,
     },
     /// A layer cannot be in an image of Docker's format.
-    #[error("make a Docker image: Docker has no name for {media_type}, use --image-format oci")]
+    #[error("failed to make a Docker image: Docker has no name for {media_type}, use --image-format oci")]
     NotDocker {
         /// The layer's media type.
         media_type: String,
     },
     /// The config or the manifest cannot be written.
-    #[error("write the image's {what} as JSON")]
+    #[error("failed to write the image's {what} as JSON")]
     Serialize {
         /// Which of both.
         what: &'static str,

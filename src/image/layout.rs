@@ -38,7 +38,7 @@ pub enum LayoutError {
     #[error(transparent)]
     File(#[from] crate::fs::Error),
     /// A JSON file is malformed.
-    #[error("read {} as JSON", path.display())]
+    #[error("failed to read {} as JSON", path.display())]
     Json {
         /// Which file.
         path: PathBuf,

@@ -30,7 +30,7 @@ const MAX_LINKS: usize = 8;
 #[derive(Debug, thiserror::Error)]
 pub enum SavedError {
     /// The file cannot be read.
-    #[error("read the archive {}", path.display())]
+    #[error("failed to read the archive {}", path.display())]
     Read {
         /// The archive.
         path: PathBuf,
@@ -47,7 +47,7 @@ pub enum SavedError {
         problem: String,
     },
     /// A document of it is not the JSON it should be.
-    #[error("read {member} of {} as JSON", path.display())]
+    #[error("failed to read {member} of {} as JSON", path.display())]
     Json {
         /// The archive.
         path: PathBuf,

@@ -24,21 +24,21 @@ pub enum LayerError {
         found: u64,
     },
     /// The threads that compress could not be started, or ended early.
-    #[error("cannot compress layer")]
+    #[error("failed to compress the layer")]
     Compress {
         /// Why.
         #[source]
         source: std::io::Error,
     },
     /// A tar could not be written.
-    #[error("write the tar")]
+    #[error("failed to write the tar")]
     Tar {
         /// Why.
         #[source]
         source: std::io::Error,
     },
     /// The start of a layer, which tells how it is compressed, cannot be read.
-    #[error("cannot read layer of type {media_type}")]
+    #[error("failed to read a layer of type {media_type}")]
     Read {
         /// What the manifest calls it.
         media_type: String,
@@ -47,7 +47,7 @@ pub enum LayerError {
         source: std::io::Error,
     },
     /// The thread that reads ahead could not be started.
-    #[error("start a thread that decompresses the layer")]
+    #[error("failed to start a thread that decompresses the layer")]
     Thread(#[source] std::io::Error),
     /// The build was asked to stop.
     #[error(transparent)]

@@ -124,10 +124,7 @@ async fn bring_all<S: LocalBlobs + Send + 'static>(
 pub async fn check_destinations(client: &Client, destinations: &[Reference]) -> Result<(), PushError> {
     check_tags(destinations)?;
     for repository in repositories(destinations) {
-        client.check_push(&repository).await.map_err(|source| PushError::Permission {
-            destination: Box::new(repository.clone()),
-            source: Box::new(source),
-        })?;
+        client.check_push(&repository).await.map_err(|error| PushError::Permission(Box::new(error)))?;
     }
     Ok(())
 }

@@ -14,13 +14,13 @@ use crate::registry::RegistryError;
 #[derive(Debug, thiserror::Error)]
 pub enum PushError {
     /// A destination cannot be a destination.
-    #[error("push to {destination}: a destination takes a tag, not a digest")]
+    #[error("failed to push to {destination}: a destination takes a tag, not a digest")]
     Digest {
         /// The destination.
         destination: Box<Reference>,
     },
     /// A blob could not be brought to a repository.
-    #[error("push to {repository} failed before any tag was written")]
+    #[error("failed to push to {repository} (no tag was written)")]
     Blob {
         /// The repository.
         repository: Box<Reference>,
@@ -29,7 +29,7 @@ pub enum PushError {
         source: Box<RegistryError>,
     },
     /// A tag could not be written.
-    #[error("write tag {destination}{}", already(written))]
+    #[error("failed to write tag {destination}{}", already(written))]
     Manifest {
         /// The tag.
         destination: Box<Reference>,
@@ -50,16 +50,10 @@ pub enum PushError {
         uploaded: Vec<(Reference, Digest)>,
     },
     /// A destination may not be pushed to.
-    #[error("check the push permission for {destination}")]
-    Permission {
-        /// The destination.
-        destination: Box<Reference>,
-        /// The cause.
-        #[source]
-        source: Box<RegistryError>,
-    },
+    #[error(transparent)]
+    Permission(Box<RegistryError>),
     /// A layer that only exists in a registry could not be fetched for a local output.
-    #[error("fetch layer {digest} for {}", output.display())]
+    #[error("failed to fetch layer {digest} for {}", output.display())]
     Fetch {
         /// The layer.
         digest: Digest,
@@ -70,7 +64,7 @@ pub enum PushError {
         source: Box<RegistryError>,
     },
     /// The OCI layout could not be written.
-    #[error("write OCI layout {}", path.display())]
+    #[error("failed to write OCI layout {}", path.display())]
     Layout {
         /// The layout's directory.
         path: PathBuf,
@@ -79,7 +73,7 @@ pub enum PushError {
         source: LayoutError,
     },
     /// The archive could not be written.
-    #[error("write the archive {}", path.display())]
+    #[error("failed to write the archive {}", path.display())]
     Archive {
         /// The archive.
         path: PathBuf,
@@ -88,13 +82,13 @@ pub enum PushError {
         source: ArchiveError,
     },
     /// The name that an archive has without destinations is malformed.
-    #[error("name the archive's image")]
+    #[error("failed to name the archive's image")]
     Name(#[from] ReferenceError),
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] crate::fs::Error),
     /// An archive would go to a terminal.
-    #[error("write the archive to standard output: it is a terminal; give dest=FILE, or redirect it")]
+    #[error("failed to write the archive to standard output: it is a terminal; give dest=FILE, or redirect it")]
     Terminal,
     /// A digest file is a URL that cannot be sent to.
     #[error("{flag}={value}: a digest is sent to https URLs only")]
@@ -105,7 +99,7 @@ pub enum PushError {
         value: String,
     },
     /// The image's digest could not be sent.
-    #[error("send the digest to {url}")]
+    #[error("failed to send the digest to {url}")]
     Send {
         /// Where to, without credentials.
         url: String,
@@ -114,7 +108,7 @@ pub enum PushError {
         source: SendError,
     },
     /// The metadata could not be made.
-    #[error("write the image's metadata as JSON")]
+    #[error("failed to write the image's metadata as JSON")]
     Metadata(#[source] serde_json::Error),
 }
 
@@ -122,7 +116,7 @@ pub enum PushError {
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
     /// The HTTP library cannot start.
-    #[error("start the HTTP client")]
+    #[error("failed to start the HTTP client")]
     Clients(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The server cannot be reached.
     #[error(transparent)]
@@ -153,7 +147,7 @@ impl Hint for PushError {
         match self {
             Self::Blob { source, .. }
             | Self::Manifest { source, .. }
-            | Self::Permission { source, .. }
+            | Self::Permission(source)
             | Self::Fetch { source, .. } => source.hint(),
             Self::Interrupted { .. } => {
                 Some("blobs that were uploaded are found again by the next push to the same repository".to_owned())

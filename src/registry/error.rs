@@ -34,21 +34,21 @@ impl fmt::Display for RemoteError {
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// The HTTP client could not be made.
-    #[error("set up the HTTP client")]
+    #[error("failed to set up the HTTP client")]
     Setup {
         /// The cause.
         #[source]
         source: SetupError,
     },
     /// The Docker config could not be used.
-    #[error("load registry credentials")]
+    #[error("failed to load registry credentials")]
     Credentials {
         /// The cause.
         #[source]
         source: CredentialsError,
     },
     /// No connection to the host came about.
-    #[error("{operation}: cannot connect to {host}")]
+    #[error("failed to {operation}: cannot connect to {host}")]
     Connect {
         /// What was asked.
         operation: String,
@@ -59,7 +59,7 @@ pub enum RegistryError {
         source: HttpError,
     },
     /// The connection broke.
-    #[error("{operation}: the connection to {host} failed")]
+    #[error("failed to {operation}: the connection to {host} failed")]
     Transport {
         /// What was asked.
         operation: String,
@@ -70,7 +70,7 @@ pub enum RegistryError {
         source: HttpError,
     },
     /// Nothing moved for too long.
-    #[error("{operation}: nothing came from or went to {host} for {} seconds", idle.as_secs())]
+    #[error("failed to {operation}: nothing came from or went to {host} for {} seconds", idle.as_secs())]
     Stalled {
         /// What was asked.
         operation: String,
@@ -80,7 +80,7 @@ pub enum RegistryError {
         idle: Duration,
     },
     /// So little came that the blob would take for ever.
-    #[error("{operation}: hardly anything comes from {host}")]
+    #[error("failed to {operation}: hardly anything comes from {host}")]
     Slow {
         /// What was asked.
         operation: String,
@@ -91,7 +91,7 @@ pub enum RegistryError {
     #[error("{0}")]
     Refused(Box<Refusal>),
     /// The registry answered with something that makes no sense.
-    #[error("{operation}: {host} {problem}")]
+    #[error("failed to {operation}: {host} {problem}")]
     Protocol {
         /// What was asked.
         operation: String,
@@ -101,7 +101,7 @@ pub enum RegistryError {
         problem: String,
     },
     /// A document is not the JSON it should be.
-    #[error("{operation}: {host} sent a malformed document")]
+    #[error("failed to {operation}: {host} sent a malformed document")]
     Json {
         /// What was asked.
         operation: String,
@@ -112,7 +112,7 @@ pub enum RegistryError {
         source: serde_json::Error,
     },
     /// A download ended early.
-    #[error("{operation}: truncated, {received} of {expected} bytes came from {host}")]
+    #[error("failed to {operation}: truncated, {received} of {expected} bytes came from {host}")]
     Truncated {
         /// What was asked.
         operation: String,
@@ -127,7 +127,7 @@ pub enum RegistryError {
         source: Option<HttpError>,
     },
     /// The content has another size than its descriptor says.
-    #[error("{operation}: wrong size, expected {expected} bytes, {host} sends {received}")]
+    #[error("failed to {operation}: wrong size, expected {expected} bytes, {host} sends {received}")]
     Size {
         /// What was asked.
         operation: String,
@@ -139,7 +139,7 @@ pub enum RegistryError {
         received: u64,
     },
     /// The content is not what was asked for.
-    #[error("{operation}: digest mismatch, expected {expected}, the content from {host} has {found}")]
+    #[error("failed to {operation}: digest mismatch, expected {expected}, the content from {host} has {found}")]
     Digest {
         /// What was asked.
         operation: String,
@@ -199,7 +199,7 @@ pub struct Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.operation)?;
+        write!(f, "failed to {}: ", self.operation)?;
         if let Some(token_server) = &self.token_server {
             write!(f, "the token server {token_server} of ")?;
         }
@@ -345,7 +345,7 @@ impl Hint for RegistryError {
 impl Refusal {
     fn hint(&self) -> Option<String> {
         let Self { host, credentials, operation, .. } = self;
-        let writes = ["push", "upload", "mount"].iter().any(|verb| operation.starts_with(verb));
+        let writes = ["push", "upload", "mount", "check"].iter().any(|verb| operation.starts_with(verb));
         if self.says(&["quota", "storage limit", "LimitExceeded"]) {
             return Some(
                 "the project or the registry is full: delete old images there, or have its quota raised".to_owned(),

@@ -75,7 +75,7 @@ impl Client {
     /// # Errors
     /// The registry cannot be reached or refuses.
     pub async fn blob_exists(&self, target: &Reference, descriptor: &Descriptor) -> Result<bool, RegistryError> {
-        let operation = format!("push: check for blob {} in {}", descriptor.digest, target.without_tag());
+        let operation = format!("check for blob {} in {}", descriptor.digest, target.without_tag());
         let access = Access::push(&target.repository);
         let (operation, access) = (operation.as_str(), &access);
         let path = format!("{}/blobs/{}", target.repository, descriptor.digest);
@@ -183,7 +183,7 @@ impl Client {
     /// # Errors
     /// The registry cannot be reached or refuses.
     pub async fn check_push(&self, target: &Reference) -> Result<(), RegistryError> {
-        let operation = format!("push: check the permission for {}", target.without_tag());
+        let operation = format!("check the push permission for {}", target.without_tag());
         let access = Access::push(&target.repository);
         let (operation, access) = (operation.as_str(), &access);
         self.with_endpoint(target, Purpose::Push, operation, |endpoint| async move {

@@ -50,10 +50,10 @@ pub struct Downloaded {
 #[derive(Debug, thiserror::Error)]
 pub enum DownloadError {
     /// The HTTP client could not be made.
-    #[error("set up the HTTP client")]
+    #[error("failed to set up the HTTP client")]
     Setup(#[source] http::SetupError),
     /// No connection to the host came about, or it broke.
-    #[error("fetch {url}: {} {host}", if source.is_connect() { "cannot connect to" } else { "lost the connection to" })]
+    #[error("failed to fetch {url}: {} {host}", if source.is_connect() { "cannot connect to" } else { "lost the connection to" })]
     Transport {
         /// The file, without credentials.
         url: String,
@@ -64,7 +64,7 @@ pub enum DownloadError {
         source: HttpError,
     },
     /// The file did not come whole.
-    #[error("fetch {url}: lost the connection to {host} in the middle of it")]
+    #[error("failed to fetch {url}: lost the connection to {host} in the middle of it")]
     Truncated {
         /// The file, without credentials.
         url: String,
@@ -75,7 +75,7 @@ pub enum DownloadError {
         source: HttpError,
     },
     /// Nothing came for too long.
-    #[error("fetch {url}: nothing came from {host} for {} seconds", idle.as_secs())]
+    #[error("failed to fetch {url}: nothing came from {host} for {} seconds", idle.as_secs())]
     Stalled {
         /// The file, without credentials.
         url: String,
@@ -85,7 +85,7 @@ pub enum DownloadError {
         idle: Duration,
     },
     /// So little came that the file would take for ever.
-    #[error("fetch {url}: hardly anything comes from {host}")]
+    #[error("failed to fetch {url}: hardly anything comes from {host}")]
     Slow {
         /// The file, without credentials.
         url: String,
@@ -93,7 +93,7 @@ pub enum DownloadError {
         host: String,
     },
     /// The server refused.
-    #[error("fetch {url}: invalid response status {status} from {host}")]
+    #[error("failed to fetch {url}: invalid response status {status} from {host}")]
     Status {
         /// The file, without credentials.
         url: String,
@@ -107,7 +107,7 @@ pub enum DownloadError {
         retry_after: Option<Duration>,
     },
     /// The server redirects to nowhere, or without end.
-    #[error("fetch {url}: {host} {problem}")]
+    #[error("failed to fetch {url}: {host} {problem}")]
     Redirect {
         /// The file, without credentials.
         url: String,
@@ -117,7 +117,7 @@ pub enum DownloadError {
         problem: String,
     },
     /// The file is too large.
-    #[error("fetch {url}: more than {limit} bytes")]
+    #[error("failed to fetch {url}: more than {limit} bytes")]
     TooLarge {
         /// The file, without credentials.
         url: String,
@@ -125,7 +125,7 @@ pub enum DownloadError {
         limit: u64,
     },
     /// The content is not what was asked for. In BuildKit's words.
-    #[error("fetch {url}: digest mismatch {found}: {expected}")]
+    #[error("failed to fetch {url}: digest mismatch {found}: {expected}")]
     Digest {
         /// The file, without credentials.
         url: String,
@@ -135,13 +135,13 @@ pub enum DownloadError {
         found: Digest,
     },
     /// The file is another one than it was when its beginning came.
-    #[error("fetch {url}: it was changed while it was fetched")]
+    #[error("failed to fetch {url}: it was changed while it was fetched")]
     Changed {
         /// The file, without credentials.
         url: String,
     },
     /// A secret cannot be sent as a header.
-    #[error("fetch {url}: the secret with its credentials is not one line of text")]
+    #[error("failed to fetch {url}: the secret with its credentials is not one line of text")]
     Authorization {
         /// The file, without credentials.
         url: String,

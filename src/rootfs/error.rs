@@ -20,7 +20,7 @@ pub enum RootfsError {
     #[error(transparent)]
     Io(#[from] fs::Error),
     /// A layer's archive cannot be read.
-    #[error("cannot read its archive")]
+    #[error("failed to read its archive")]
     Layer {
         /// The layer, as the caller names it.
         layer: String,
@@ -29,7 +29,7 @@ pub enum RootfsError {
         source: ArchiveError,
     },
     /// A member of a layer cannot be unpacked.
-    #[error("cannot unpack {member:?}")]
+    #[error("failed to unpack {member:?}")]
     Member {
         /// The layer, as the caller names it.
         layer: String,
@@ -116,7 +116,7 @@ pub enum MemberError {
     #[error("the whiteout names no file")]
     Whiteout,
     /// The file system refused.
-    #[error("cannot {verb}")]
+    #[error("failed to {verb}")]
     Io {
         /// What was tried.
         verb: &'static str,

@@ -60,7 +60,7 @@ pub enum SandboxError {
         exit_code: i32,
     },
     /// The working directory is missing or no directory.
-    #[error("cannot enter the working directory {path}")]
+    #[error("failed to enter the working directory {path}")]
     WorkingDirectory {
         /// As it was given.
         path: String,
@@ -81,7 +81,7 @@ pub enum SandboxError {
         reason: String,
     },
     /// A step of the set-up in the child failed.
-    #[error("cannot set up the sandbox: {step}")]
+    #[error("failed to set up the sandbox: {step}")]
     Setup {
         /// The verb and its object.
         step: String,
@@ -143,7 +143,7 @@ pub enum SandboxError {
         reason: &'static str,
     },
     /// The command ran, but what it left behind could not be moved back; the stage's files are incomplete.
-    #[error("cannot take the image's files out of the root directory after the command")]
+    #[error("failed to take the image's files out of the root directory after the command")]
     Leave {
         /// What failed.
         #[source]

@@ -101,7 +101,7 @@ pub enum SecretError {
         id: String,
     },
     /// The file cannot be read.
-    #[error("read secret {id} from {}", path.display())]
+    #[error("failed to read secret {id} from {}", path.display())]
     File {
         /// The secret's name.
         id: String,

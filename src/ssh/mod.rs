@@ -66,7 +66,7 @@ pub enum SshError {
         id: String,
     },
     /// A path is neither a socket nor a file.
-    #[error("--ssh {id}: look at {}", path.display())]
+    #[error("--ssh {id}: failed to look at {}", path.display())]
     Path {
         /// The agent's name.
         id: String,
@@ -93,7 +93,7 @@ pub enum SshError {
         path: PathBuf,
     },
     /// A key cannot be used.
-    #[error("--ssh {id}: read the key {}", path.display())]
+    #[error("--ssh {id}: failed to read the key {}", path.display())]
     Key {
         /// The agent's name.
         id: String,
@@ -104,7 +104,7 @@ pub enum SshError {
         source: KeyError,
     },
     /// A key cannot be written.
-    #[error("--ssh {id}: write a key for git")]
+    #[error("--ssh {id}: failed to write a key for git")]
     KeyText {
         /// The agent's name.
         id: String,
@@ -113,7 +113,7 @@ pub enum SshError {
         source: KeyError,
     },
     /// The socket cannot be made.
-    #[error("listen at {}", path.display())]
+    #[error("failed to listen at {}", path.display())]
     Listen {
         /// The socket.
         path: PathBuf,

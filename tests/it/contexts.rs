@@ -57,7 +57,7 @@ fn what_is_no_archive_is_refused_by_name() {
         (&b"hello"[..], &["is not a tar archive"][..]),
         (b"", &["is not a tar archive"]),
         (&[b'x'; 2048], &["is not a tar archive"]),
-        (&cut[..cut.len() / 2], &["cannot unpack"]),
+        (&cut[..cut.len() / 2], &["failed to unpack"]),
     ] {
         let file = place.file("context.tar.gz", content);
         place.refused(&mut place.command(&format!("tar://{}", file.display())), words);

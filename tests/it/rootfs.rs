@@ -87,7 +87,7 @@ fn members_get_their_attributes_and_directories_keep_their_times() {
 fn names_that_leave_the_root_are_refused_by_name() {
     for name in ["../outside", "a/../../outside", "/../outside", "a/b/../../../x", ".."] {
         let text = Fixture::new().refused(&Archive::default().file(name, "evil"));
-        assert!(text.starts_with(&format!("cannot unpack {name:?}: ")), "{text}");
+        assert!(text.starts_with(&format!("failed to unpack {name:?}: ")), "{text}");
         assert!(text.contains("leads out of the root"), "{text}");
     }
     let text = Fixture::new().refused(&Archive::default().hard_link("link", "../outside"));
@@ -228,7 +228,7 @@ fn members_depend_on_files_that_are_still_being_written() {
     }
     let below_a_file = Archive::default().file("d0/new", "x").file("d0/new/below", "x");
     assert!(
-        fixture.refused(&below_a_file).starts_with("cannot unpack \"d0/new/below\": \"d0/new\" is not a directory")
+        fixture.refused(&below_a_file).starts_with("failed to unpack \"d0/new/below\": \"d0/new\" is not a directory")
     );
 }
 
@@ -241,7 +241,7 @@ fn a_file_that_cannot_be_written_is_the_one_that_is_named() {
         archive = archive.file(&format!("dir/later-{number}"), "3");
     }
     let text = Fixture::new().refused(&archive);
-    assert!(text.starts_with(&format!("cannot unpack {long:?}: cannot write file: ")), "{text}");
+    assert!(text.starts_with(&format!("failed to unpack {long:?}: failed to write file: ")), "{text}");
 }
 
 #[test]

@@ -87,14 +87,13 @@ fn in_cache(error: impl Into<LayerCacheError>) -> BuildError {
 fn wrappers_keep_the_hint_of_a_registry() {
     let boxed = || Box::new(unavailable());
     let (repository, destination, output) = (Box::new(reference()), Box::new(reference()), path());
-    let again = destination.clone();
     let wrappers: Vec<BoxedError> = vec![
         BuildError::Registry(unavailable()).into(),
         in_cache(unavailable()).into(),
         WarmError::Registry(unavailable()).into(),
         BuildError::Push(PushError::Blob { repository, source: boxed() }).into(),
         BuildError::Push(PushError::Manifest { destination, written: Vec::new(), source: boxed() }).into(),
-        BuildError::Push(PushError::Permission { destination: again, source: boxed() }).into(),
+        BuildError::Push(PushError::Permission(boxed())).into(),
         FilesError::Output(PushError::Fetch { digest: digest(), output, source: boxed() }).into(),
         BuildError::Files(FilesError::Fetch {
             digest: digest(),

@@ -32,7 +32,7 @@ const MAX_DIRECTORIES: usize = 64 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum CacheArchiveError {
     /// The archive cannot be read.
-    #[error("read its archive")]
+    #[error("failed to read its archive")]
     Archive(#[source] ArchiveError),
     /// The archive is none that this program wrote.
     #[error("its archive is refused: {member:?} {problem}")]

@@ -81,7 +81,7 @@ pub enum CopyError {
         path: PathBuf,
     },
     /// An archive cannot be unpacked to where it should go.
-    #[error("cannot unpack {archive:?} to {}: not a directory", path.display())]
+    #[error("failed to unpack {archive:?} to {}: not a directory", path.display())]
     UnpackTarget {
         /// The archive as a path of its tree.
         archive: String,
@@ -89,7 +89,7 @@ pub enum CopyError {
         path: PathBuf,
     },
     /// An archive is damaged.
-    #[error("cannot unpack {archive:?}")]
+    #[error("failed to unpack {archive:?}")]
     Archive {
         /// The archive as a path of its tree.
         archive: String,
@@ -98,7 +98,7 @@ pub enum CopyError {
         source: Box<ArchiveError>,
     },
     /// A member of an archive cannot be unpacked.
-    #[error("cannot unpack {member:?} of {archive:?}")]
+    #[error("failed to unpack {member:?} of {archive:?}")]
     Member {
         /// The archive as a path of its tree.
         archive: String,

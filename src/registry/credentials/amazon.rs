@@ -35,10 +35,10 @@ static PRIVATE: LazyLock<Option<Regex>> = LazyLock::new(|| {
 #[derive(Debug, thiserror::Error)]
 pub enum AmazonError {
     /// The chain failed; that it found nothing is no failure.
-    #[error("load AWS credentials")]
+    #[error("failed to load AWS credentials")]
     Chain(#[source] ChainError),
     /// The request cannot be signed.
-    #[error("sign the request for an ECR token")]
+    #[error("failed to sign the request for an ECR token")]
     Sign(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The address of the service is no URL.
     #[error("{text:?} is not the address of ECR")]

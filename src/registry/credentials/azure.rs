@@ -24,7 +24,7 @@ const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 #[derive(Debug, thiserror::Error)]
 pub enum AzureError {
     /// A file cannot be read.
-    #[error("read {}, which {} names", path.display(), namer)]
+    #[error("failed to read {}, which {} names", path.display(), namer)]
     Read {
         /// The file.
         path: PathBuf,

@@ -222,7 +222,7 @@ mod tests {
             assert!(error.contains(message) && !error.contains("sesame"), "{text:?}: {error}");
         }
         let missing = Identity::of_configuration(Path::new("/nonexistent")).unwrap_err().to_string();
-        assert_eq!(missing, "read /nonexistent, which --azure-container-registry-config names");
+        assert_eq!(missing, "failed to read /nonexistent, which --azure-container-registry-config names");
     }
 
     #[test]

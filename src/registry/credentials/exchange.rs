@@ -17,7 +17,7 @@ const MAX_ANSWER: usize = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
     /// No connection, or it broke.
-    #[error("ask {host} for a token")]
+    #[error("failed to ask {host} for a token")]
     Transport {
         /// The service.
         host: String,
@@ -26,7 +26,7 @@ pub enum ExchangeError {
         source: HttpError,
     },
     /// It refused.
-    #[error("ask {host} for a token: it answered {status}{said}")]
+    #[error("failed to ask {host} for a token: it answered {status}{said}")]
     Refused {
         /// The service.
         host: String,
@@ -38,7 +38,7 @@ pub enum ExchangeError {
         retry_after: Option<Duration>,
     },
     /// Its answer is something else.
-    #[error("ask {host} for a token: its answer is not what was expected")]
+    #[error("failed to ask {host} for a token: its answer is not what was expected")]
     Answer {
         /// The service.
         host: String,

@@ -34,7 +34,7 @@ const ASSERTION_LIFE: Duration = Duration::from_secs(3600);
 #[derive(Debug, thiserror::Error)]
 pub enum GoogleError {
     /// A file cannot be read.
-    #[error("read {}", path.display())]
+    #[error("failed to read {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -57,7 +57,7 @@ pub enum GoogleError {
         path: PathBuf,
     },
     /// The program `gcloud` is there and gave none.
-    #[error("run gcloud auth print-access-token")]
+    #[error("failed to run gcloud auth print-access-token")]
     Program(#[source] ProgramError),
     /// A service gave none.
     #[error(transparent)]

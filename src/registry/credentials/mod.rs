@@ -46,7 +46,7 @@ const MARGIN: Duration = Duration::from_secs(120);
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
     /// The file cannot be read.
-    #[error("read {}", path.display())]
+    #[error("failed to read {}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -73,7 +73,7 @@ pub enum CredentialsError {
         key: String,
     },
     /// The file cannot be written.
-    #[error("write {}", path.display())]
+    #[error("failed to write {}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
@@ -85,7 +85,7 @@ pub enum CredentialsError {
     #[error("there is no place for a Docker config: set DOCKER_CONFIG to a directory")]
     NoPlace,
     /// A credential helper.
-    #[error("ask docker-credential-{name}, which {file} names, for {registry}")]
+    #[error("failed to ask docker-credential-{name}, which {file} names, for {registry}")]
     Program {
         /// What follows `docker-credential-` in its name.
         name: String,
@@ -98,7 +98,7 @@ pub enum CredentialsError {
         source: ProgramError,
     },
     /// Google.
-    #[error("get a token from Google for {registry}")]
+    #[error("failed to get a token from Google for {registry}")]
     Google {
         /// The registry.
         registry: String,
@@ -107,7 +107,7 @@ pub enum CredentialsError {
         source: GoogleError,
     },
     /// Amazon.
-    #[error("get a token from Amazon for {registry}")]
+    #[error("failed to get a token from Amazon for {registry}")]
     Amazon {
         /// The registry.
         registry: String,
@@ -116,10 +116,10 @@ pub enum CredentialsError {
         source: AmazonError,
     },
     /// The configuration that says who asks Azure.
-    #[error("use --azure-container-registry-config")]
+    #[error("failed to use --azure-container-registry-config")]
     AzureConfiguration(#[source] AzureError),
     /// Azure.
-    #[error("get a token from Azure for {registry}")]
+    #[error("failed to get a token from Azure for {registry}")]
     Azure {
         /// The registry.
         registry: String,

@@ -33,7 +33,7 @@ pub enum ProgramError {
     #[error("{0:?} is not the name of a program")]
     Name(String),
     /// It cannot be started, or not be spoken to.
-    #[error("run the program")]
+    #[error("failed to run the program")]
     Run(#[source] io::Error),
     /// It takes too long.
     #[error("it gave no answer within {} seconds", .0.as_secs())]

@@ -13,10 +13,10 @@ use crate::location::{BucketLocation, BucketService};
 #[derive(Debug, thiserror::Error)]
 pub enum BucketError {
     /// The HTTP clients cannot be made.
-    #[error("set up the HTTP client for buckets")]
+    #[error("failed to set up the HTTP client for buckets")]
     Setup(#[source] SetupError),
     /// The bucket's credentials cannot be had.
-    #[error("load the credentials for {location}")]
+    #[error("failed to load the credentials for {location}")]
     Credentials {
         /// The object, without a signature.
         location: String,
@@ -25,7 +25,7 @@ pub enum BucketError {
         source: Said,
     },
     /// There is no such object, or no such bucket.
-    #[error("fetch {location}: there is no such object")]
+    #[error("failed to fetch {location}: there is no such object")]
     Missing {
         /// The object, without a signature.
         location: String,
@@ -34,7 +34,7 @@ pub enum BucketError {
         source: Said,
     },
     /// The service refuses.
-    #[error("fetch {location}: access is denied")]
+    #[error("failed to fetch {location}: access is denied")]
     Denied {
         /// The object, without a signature.
         location: String,
@@ -45,7 +45,7 @@ pub enum BucketError {
         source: Said,
     },
     /// The bucket is in another region than the request says.
-    #[error("fetch {location}: the bucket is in another region")]
+    #[error("failed to fetch {location}: the bucket is in another region")]
     Region {
         /// The object, without a signature.
         location: String,
@@ -54,13 +54,13 @@ pub enum BucketError {
         source: Said,
     },
     /// So little came that the object would take for ever.
-    #[error("fetch {location}: hardly anything comes")]
+    #[error("failed to fetch {location}: hardly anything comes")]
     Slow {
         /// The object, without a signature.
         location: String,
     },
     /// Nothing came for too long.
-    #[error("fetch {location}: nothing came for {} seconds", idle.as_secs())]
+    #[error("failed to fetch {location}: nothing came for {} seconds", idle.as_secs())]
     Stalled {
         /// The object, without a signature.
         location: String,
@@ -68,7 +68,7 @@ pub enum BucketError {
         idle: Duration,
     },
     /// Anything else.
-    #[error("fetch {location}")]
+    #[error("failed to fetch {location}")]
     Fetch {
         /// The object, without a signature.
         location: String,

@@ -8,7 +8,7 @@ use crate::diag::Hint;
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// The bytes could not be read.
-    #[error("cannot read archive at byte {position}")]
+    #[error("failed to read the archive at byte {position}")]
     Read {
         /// Where.
         position: u64,

@@ -117,14 +117,17 @@ fn members_stay_in_the_directory_they_are_unpacked_to() {
     for (archive, message) in [
         (
             &[("s", 'l', "/etc", 0o777, 0), ("s/inside", 'f', "", 0o644, 0)][..],
-            "cannot unpack \"s/inside\" of \"/a\": /etc: no such",
+            "failed to unpack \"s/inside\" of \"/a\": /etc: no such",
         ),
         (
             &[("f", 'f', "", 0o644, 0), ("f/x", 'f', "", 0o644, 0)][..],
-            "cannot unpack \"f/x\" of \"/a\": /f: not a directory",
+            "failed to unpack \"f/x\" of \"/a\": /f: not a directory",
         ),
-        (&[("h", 'h', "../gone", 0o644, 0)][..], "cannot unpack \"h\" of \"/a\": /gone: no such"),
-        (&[("o", 'l', "o", 0o777, 0), ("o/x", 'f', "", 0o644, 0)][..], "cannot unpack \"o/x\" of \"/a\": /o: too many"),
+        (&[("h", 'h', "../gone", 0o644, 0)][..], "failed to unpack \"h\" of \"/a\": /gone: no such"),
+        (
+            &[("o", 'l', "o", 0o777, 0), ("o/x", 'f', "", 0o644, 0)][..],
+            "failed to unpack \"o/x\" of \"/a\": /o: too many",
+        ),
     ] {
         let mut trees = super::trees().source(|tree| file(tree, "a", tar(archive)));
         trees.destination = {
@@ -179,6 +182,6 @@ fn what_cannot_be_unpacked_is_named() {
         file(tree, "damaged", &damaged);
     });
     trees = trees.destination(|tree| file(tree, "file", ""));
-    assert_eq!(trees.refused("ADD a /file"), "cannot unpack \"/a\" to /file: not a directory");
-    assert!(trees.refused("ADD damaged /x").starts_with("cannot unpack \"/damaged\": no tar header at byte 1024"));
+    assert_eq!(trees.refused("ADD a /file"), "failed to unpack \"/a\" to /file: not a directory");
+    assert!(trees.refused("ADD damaged /x").starts_with("failed to unpack \"/damaged\": no tar header at byte 1024"));
 }

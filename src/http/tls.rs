@@ -4,7 +4,6 @@
 //! compiled in: an executor image made from scratch has no file of them. Files that the user names are read when they are named, not
 //! when a connection needs them: by then a RUN may have put the image's files in place of the container's.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,20 +15,12 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use crate::fs::gated;
-
 /// Why the certificates or the key that the user names cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The file cannot be read.
-    #[error("failed to read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] crate::fs::Error),
     /// The file is not what it should be.
     #[error("{} has no {wanted} in PEM form", path.display())]
     Content {
@@ -153,7 +144,7 @@ pub(super) fn machine_roots() -> RootCertStore {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    gated::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+    Ok(crate::fs::read(path)?)
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -127,7 +127,7 @@ fn wrappers_keep_the_hint_of_a_full_file_system() {
         BuildError::NoSandbox(sandbox()),
         BuildError::InPlace(sandbox()),
         RegistryError::from(file()).into(),
-        RegistryError::Credentials { source: CredentialsError::Write { path: path(), source: full() } }.into(),
+        RegistryError::Credentials { source: CredentialsError::File(file()) }.into(),
         in_cache(file()),
         in_cache(layout()),
         download().into(),

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::{Credential, CredentialsError, Login, Variables};
 use crate::diag::redact::Secret;
-use crate::fs::gated;
+use crate::fs::{failed_to, gated};
 use crate::image::reference::DOCKER_HUB;
 
 /// The variable that holds a config itself, as in GitLab.
@@ -79,7 +79,7 @@ impl DockerConfigs {
                 Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                     continue;
                 }
-                Err(source) => return Err(CredentialsError::Read { path: path.clone(), source }),
+                Err(error) => return Err(failed_to("read", path)(error).into()),
             };
             tracing::debug!(path = %path.display(), "read registry credentials");
             found.push((path.display().to_string(), parse(path, &bytes)?));

@@ -18,7 +18,7 @@ use super::exchange::{ExchangeError, ask};
 use super::google_sources::{TokenSource, VARIABLE, token_sources};
 use super::program::{self, ProgramError};
 use super::{Credential, Fresh, Login, Variables};
-use crate::fs::{gate, gated};
+use crate::fs::{failed_to, gate, gated};
 use crate::http::HttpClients;
 
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
@@ -34,14 +34,8 @@ const ASSERTION_LIFE: Duration = Duration::from_secs(3600);
 #[derive(Debug, thiserror::Error)]
 pub enum GoogleError {
     /// A file cannot be read.
-    #[error("failed to read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] crate::fs::Error),
     /// A file is not what it should be. Its content is not shown.
     #[error("{} is not a file of Google credentials that can be used: {problem}", path.display())]
     File {
@@ -279,7 +273,7 @@ async fn subject_token(path: &Path, source: &SubjectSource) -> Result<String, Go
 }
 
 async fn read(path: &Path) -> Result<Vec<u8>, GoogleError> {
-    gated::read_for_task(path).await.map_err(|source| GoogleError::Read { path: path.to_owned(), source })
+    Ok(gated::read_for_task(path).await.map_err(failed_to("read", path))?)
 }
 
 /// A service account's word that it asks itself (RFC 7523), signed with its key; `None` if that is no key.

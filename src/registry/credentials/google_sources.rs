@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::Variables;
 use super::google::GoogleError;
-use crate::fs::gated;
+use crate::fs::{failed_to, gated};
 
 /// The variable.
 pub(super) const VARIABLE: &str = "DOCKER_CREDENTIAL_GCR_CONFIG";
@@ -43,7 +43,7 @@ pub(super) async fn token_sources(variables: &Variables) -> Result<Vec<TokenSour
         Ok(text) => settings(&path, &text)?,
         // Images set the variable and leave the file to those who want one.
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(unless_told),
-        Err(source) => return Err(GoogleError::Read { path, source }),
+        Err(error) => return Err(failed_to("read", &path)(error).into()),
     };
     Ok(if settings.token_sources.is_empty() { unless_told } else { settings.token_sources })
 }

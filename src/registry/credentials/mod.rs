@@ -45,15 +45,9 @@ const MARGIN: Duration = Duration::from_secs(120);
 /// Why credentials cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
-    /// The file cannot be read.
-    #[error("failed to read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] crate::fs::Error),
     /// The file is not JSON of the right shape. The position is told, the content is not.
     #[error("{} is not a Docker config: malformed at line {line}, column {column}", path.display())]
     Malformed {
@@ -71,15 +65,6 @@ pub enum CredentialsError {
         path: PathBuf,
         /// The key below `auths`.
         key: String,
-    },
-    /// The file cannot be written.
-    #[error("failed to write {}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: io::Error,
     },
     /// Nothing says where a config is to be.
     #[error("there is no place for a Docker config: set DOCKER_CONFIG to a directory")]
@@ -132,7 +117,7 @@ pub enum CredentialsError {
 impl Hint for CredentialsError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::Read { source, .. } | Self::Write { source, .. } => source.hint(),
+            Self::File(error) => error.hint(),
             Self::Malformed { .. }
             | Self::Auth { .. }
             | Self::NoPlace

@@ -8,7 +8,7 @@ use base64::Engine;
 use serde_json::{Map, Value};
 
 use super::{CredentialsError, Variables};
-use crate::fs::gated;
+use crate::fs::{self, failed_to, gated};
 use crate::image::reference::DOCKER_HUB;
 
 /// Keeps a user and a password for a registry in `$DOCKER_CONFIG/config.json`, else in `$HOME/.docker/config.json`; what else the file
@@ -28,7 +28,7 @@ pub fn save_login(
             CredentialsError::Malformed { path: path.clone(), line: error.line(), column: error.column() }
         })?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Map::new(),
-        Err(source) => return Err(CredentialsError::Read { path, source }),
+        Err(error) => return Err(failed_to("read", &path)(error).into()),
     };
     // Docker's own key for its hub.
     let key = if registry == DOCKER_HUB { "https://index.docker.io/v1/" } else { registry };
@@ -50,9 +50,8 @@ fn place(variables: &Variables) -> Option<PathBuf> {
 
 /// Writes a file that only its owner may read. Another build may be reading the old one: it is replaced as a whole.
 fn write(path: &Path, text: &str) -> Result<(), CredentialsError> {
-    let error = |source| CredentialsError::Write { path: path.to_owned(), source };
     if let Some(directory) = path.parent() {
-        gated::create_dir_all(directory).map_err(error)?;
+        fs::create_dir_all(directory)?;
     }
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".new.{}", std::process::id()));
@@ -61,11 +60,11 @@ fn write(path: &Path, text: &str) -> Result<(), CredentialsError> {
     let written = gated::open_with(&fresh, options.write(true).create(true).truncate(true).mode(0o600))
         .and_then(|mut file| file.write_all(text.as_bytes()))
         .and_then(|()| gated::rename(&fresh, path));
-    if let Err(source) = written {
+    if let Err(error) = written {
         if let Err(leftover) = gated::remove_file(&fresh) {
             tracing::debug!(path = %fresh.display(), error = %leftover, "leave a new config behind");
         }
-        return Err(error(source));
+        return Err(failed_to("write", path)(error).into());
     }
     Ok(())
 }

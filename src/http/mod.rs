@@ -13,13 +13,15 @@ mod place;
 mod retry;
 mod tls;
 
+pub use crate::diag::interrupt::Interrupted;
+
 pub use amazon::{AmazonChain, AmazonSettings};
 pub use clients::{HttpClients, SetupError};
 pub use error::HttpError;
 pub use names::LedAstray;
 pub use origin::{host_of, is_loopback, is_private, retry_after};
 pub use pace::{Flow, Pace};
-pub use retry::{Interrupted, RetryPolicy, Transient, run};
+pub use retry::{RetryPolicy, Transient, run};
 pub use tls::{TlsError, TlsSettings};
 
 /// How this program names itself to servers.

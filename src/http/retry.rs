@@ -8,7 +8,7 @@ use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use crate::diag::interrupt;
+use crate::diag::interrupt::{self, Interrupted};
 
 /// How often a signal is looked for.
 const INTERRUPT_POLL: Duration = Duration::from_millis(100);
@@ -41,16 +41,6 @@ impl RetryPolicy {
         let random = u32::try_from(RandomState::new().hash_one(attempt) % 256).unwrap_or(0);
         doubled - doubled / 1024 * random
     }
-}
-
-/// The build was asked to stop.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{operation}: interrupted by signal {signal}")]
-pub struct Interrupted {
-    /// What was going on.
-    pub operation: String,
-    /// The signal's number.
-    pub signal: i32,
 }
 
 /// An error that knows whether it may pass.
@@ -99,7 +89,8 @@ async fn interruptible<F: Future>(
     let mut future = std::pin::pin!(future);
     loop {
         if let Some(signal) = requested() {
-            return Err(Interrupted { operation: operation.to_owned(), signal });
+            tracing::debug!("{operation}: interrupted by signal {signal}");
+            return Err(Interrupted { signal });
         }
         match tokio::time::timeout(INTERRUPT_POLL, future.as_mut()).await {
             Ok(output) => return Ok(output),
@@ -166,7 +157,7 @@ mod tests {
         let signal = || (polls.fetch_add(1, Ordering::Relaxed) > 1).then_some(15);
         let started = std::time::Instant::now();
         let result = interruptible("pull", signal, std::future::pending::<()>()).await;
-        assert!(matches!(result, Err(Interrupted { signal: 15, .. })));
+        assert!(matches!(result, Err(Interrupted { signal: 15 })));
         assert!(started.elapsed() < Duration::from_secs(5));
     }
 }

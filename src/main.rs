@@ -2,11 +2,11 @@
 
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use crabwright::builder;
-use crabwright::cli::{self, Failure, Invocation};
+use crabwright::builder::{self, QuestionRequest};
+use crabwright::cli::{self, Asked, Failure, Invocation};
 use crabwright::diag::progress::Progress;
 use crabwright::diag::{Summary, interrupt};
 use crabwright::registry::credentials::Variables;
@@ -45,7 +45,7 @@ fn run() -> Result<ExitCode, (Failure, Progress)> {
         }
         Invocation::Push(flags, path) => {
             let progress = start_logging(&flags.log)?;
-            return push(*flags, &path, &progress).map_err(|failure| (failure, progress));
+            return push(*flags, path, &progress).map_err(|failure| (failure, progress));
         }
         Invocation::Prune(flags) => {
             let progress = start_logging(&flags.log)?;
@@ -99,32 +99,36 @@ fn prune(flags: cli::PruneFlags, progress: &Progress) -> Result<(), Failure> {
 /// Builds, or answers what is asked for instead.
 fn build(flags: cli::flags::Flags, progress: &Progress) -> Result<ExitCode, Failure> {
     interrupt::install().map_err(|error| unwatched(&error))?;
-    let request = cli::request(flags, &|name| std::env::var_os(name))?;
-    if request.call != builder::Call::Build {
-        interrupt::end_at_second_signal().map_err(|error| unwatched(&error))?;
-        let answer = builder::call(&request, progress).map_err(Failure::from);
-        if let Some(signal) = interrupt::requested() {
-            return Err(answer
-                .err()
-                .unwrap_or_else(|| Failure::new("the answer is not complete"))
-                .interrupted_by(signal));
+    match cli::request(flags, &|name| std::env::var_os(name))? {
+        Asked::Question(request) => answer(&request, progress),
+        Asked::Build(request) => {
+            // No thread exists yet: the only time at which the process can move into a user namespace.
+            let chosen = sandbox::probe(request.sandbox.isolation, request.sandbox.own_root)
+                .and_then(|chosen| sandbox::enter_user_namespace(&chosen).map(|()| chosen));
+            interrupt::end_at_second_signal().map_err(|error| unwatched(&error))?;
+            ended(builder::build(&request, chosen, progress), progress)
         }
-        let answer = answer?;
-        print(&answer.text)?;
-        return Ok(if answer.found_something { ExitCode::FAILURE } else { ExitCode::SUCCESS });
     }
-    // No thread exists yet: the only time at which the process can move into a user namespace.
-    let chosen = sandbox::probe(request.isolation, request.own_root)
-        .and_then(|chosen| sandbox::enter_user_namespace(&chosen).map(|()| chosen));
+}
+
+/// Prints the answer to a question about a Dockerfile.
+fn answer(request: &QuestionRequest, progress: &Progress) -> Result<ExitCode, Failure> {
     interrupt::end_at_second_signal().map_err(|error| unwatched(&error))?;
-    ended(builder::build(&request, chosen, progress), progress)
+    let answer = builder::answer(request, progress).map_err(Failure::from);
+    if let Some(signal) = interrupt::requested() {
+        let failure = answer.err().unwrap_or_else(|| Failure::new("the answer is not complete"));
+        return Err(failure.interrupted_by(signal));
+    }
+    let answer = answer?;
+    print(&answer.text)?;
+    Ok(if answer.found_something { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Pushes what an earlier build wrote.
-fn push(flags: cli::flags::Flags, path: &Path, progress: &Progress) -> Result<ExitCode, Failure> {
+fn push(flags: cli::flags::Flags, image: PathBuf, progress: &Progress) -> Result<ExitCode, Failure> {
     interrupt::install().and_then(|()| interrupt::end_at_second_signal()).map_err(|error| unwatched(&error))?;
-    let request = cli::request(flags, &|name| std::env::var_os(name))?;
-    ended(builder::push_saved(&request, path, progress), progress)
+    let request = cli::push_request(flags, image, &|name| std::env::var_os(name))?;
+    ended(builder::push_saved(&request, progress), progress)
 }
 
 /// The end of a build or a push: its summary, or a failure. Whatever that says, a signal decides the exit code.

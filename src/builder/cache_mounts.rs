@@ -10,10 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tokio::runtime::Handle;
-
-use crate::cache::{BlobStore, Clock, LayerCache, LayerCacheError, MountedCache, mount};
-use crate::diag::progress::{Bytes, Progress};
+use crate::cache::{Clock, LayerCache, LayerCacheError, MountedCache, mount};
+use crate::diag::progress::Bytes;
 use crate::diag::{CacheMountsSummary, Hint, Phase, interrupt, with_causes, with_hint};
 use crate::executor::caches::archive::{CacheArchiveError, pack, unpack};
 use crate::executor::caches::survey::{Survey, survey};
@@ -24,34 +22,26 @@ use crate::image::{AssembleError, Blob, BlobSource, Digest, Platform};
 use crate::layer::{self, Layer};
 use crate::plan::{Action, MountSource, Plan};
 use crate::push::ExistingTags;
-use crate::registry::Client;
 use crate::rootfs::Tree;
 
-use super::layer_cache::{PATIENCE, positions, write_to};
 use super::request::CacheMountsRequest;
+use super::session::Session;
 
 /// Files, directories and links that a cache may have. The largest package caches known have some hundred thousand.
 const MAX_ENTRIES: u64 = 2_000_000;
 
-/// What shared caches need of the build.
-pub(super) struct Surroundings<'a> {
+/// The build whose commands use the caches.
+#[derive(Clone, Copy)]
+pub(super) struct Environment<'a> {
+    pub(super) session: &'a Session,
     pub(super) plan: &'a Plan,
-    pub(super) runtime: &'a Handle,
-    pub(super) client: &'a Client,
-    pub(super) store: &'a BlobStore,
-    pub(super) progress: &'a Progress,
-    /// Where archives are written before they are sent.
-    pub(super) directory: &'a Path,
-    /// Now, in seconds since 1970.
-    pub(super) now: i64,
 }
 
 /// The shared caches of one build.
 pub(super) struct CacheMounts<'a> {
-    around: Surroundings<'a>,
+    env: Environment<'a>,
     request: &'a CacheMountsRequest,
     cache: LayerCache,
-    client: Client,
     /// Of the caches of the plan: a cache that stages of several platforms use is known by that of the first.
     platforms: HashMap<&'a str, Platform>,
     /// What there is elsewhere, by id: nobody is asked twice.
@@ -112,21 +102,19 @@ impl Hint for ExportError {
 }
 
 impl<'a> CacheMounts<'a> {
-    pub(super) fn new(request: &'a CacheMountsRequest, around: Surroundings<'a>) -> Self {
-        let client = around.client.with_patience(PATIENCE);
+    pub(super) fn new(request: &'a CacheMountsRequest, env: Environment<'a>) -> Self {
         // For the entries of steps: caches do not expire.
-        let clock = Clock { lifetime: std::time::Duration::MAX, now: around.now };
+        let clock = Clock { lifetime: std::time::Duration::MAX, now: env.session.now };
         Self {
-            cache: LayerCache::new(client.clone(), request.place.clone(), clock)
+            cache: LayerCache::new(env.session.client.clone(), request.location.clone(), clock)
                 .authenticated(request.authenticator.clone()),
-            client,
-            platforms: platforms(around.plan),
+            platforms: platforms(env.plan),
             found: Mutex::default(),
             directories: Mutex::default(),
             closed: AtomicUsize::new(0),
             told: AtomicBool::new(false),
             summary: Mutex::default(),
-            around,
+            env,
             request,
         }
     }
@@ -147,11 +135,11 @@ impl<'a> CacheMounts<'a> {
                 return;
             }
             let id = directory.id.clone();
-            let spool = self.around.directory.join("cache-mount");
+            let spool = self.env.session.directory().join("cache-mount");
             let result = self.export(&path, directory, &spool);
             // There may be no file: then there is nothing to be removed.
             drop(crate::fs::remove_file(&spool));
-            self.around.progress.disk_use(&spool, 0);
+            self.env.session.progress.disk_use(&spool, 0);
             match result {
                 Ok(()) => {}
                 Err(error) if interrupt::requested().is_some() => tracing::debug!("{}", with_causes(&error)),
@@ -172,24 +160,23 @@ impl<'a> CacheMounts<'a> {
         let tag = mount::tag(&id, &platform);
         let (layer, diff_id) = (layer.descriptor, layer.diff_id);
         let sent = layer.size;
-        let content = MountedCache { id, platform, layer, diff_id, created: self.around.now, size };
+        let content = MountedCache { id, platform, layer, diff_id, created: self.env.session.now, size };
         let image = content.to_image(blob)?;
-        let image = match &self.request.authenticator {
-            Some(authenticator) => authenticator.sign(image)?,
-            None => image,
-        };
-        let place = &self.request.place;
-        let written = write_to(&self.client, place, image, vec![tag], ExistingTags::Replace, self.around.store);
-        match self.around.runtime.block_on(written) {
+        let location = self.cache.location();
+        let written = self.cache.put(image, vec![tag], ExistingTags::Replace, &self.env.session.store);
+        match self.env.session.runtime.block_on(written) {
             Ok(()) => {
                 let mut summary = self.counted();
                 summary.exported += 1;
                 summary.exported_size += size;
                 drop(summary);
                 let (id, size, sent) = (&content.id, Bytes(size), Bytes(sent));
-                self.around.progress.line(format_args!("cache mount {id}: exported {size} to {place} ({sent} packed)"));
+                self.env
+                    .session
+                    .progress
+                    .line(format_args!("cache mount {id}: exported {size} to {location} ({sent} packed)"));
             }
-            Err(error) => self.tell("written", &error),
+            Err(error) => self.tell("written", &with_causes(&error)),
         }
         Ok(())
     }
@@ -212,7 +199,7 @@ impl<'a> CacheMounts<'a> {
             None => (None, Tree::open(path)?),
         };
         let layer = pack(&tree, spool)?;
-        self.around.progress.disk_use(spool, layer.descriptor.size);
+        self.env.session.progress.disk_use(spool, layer.descriptor.size);
         // Touched, and the same for all that.
         if imported.as_ref() == Some(&layer.diff_id) {
             return Ok(None);
@@ -232,10 +219,10 @@ impl<'a> CacheMounts<'a> {
 
     fn ask_for(&self, id: &str) -> Option<MountedCache> {
         let platform = self.platform(id);
-        let manifest = match self.around.runtime.block_on(self.cache.manifest(&mount::tag(id, &platform))) {
+        let manifest = match self.env.session.runtime.block_on(self.cache.manifest(&mount::tag(id, &platform))) {
             Ok(Some(manifest)) => manifest,
             Ok(None) => {
-                tracing::debug!("the cache {id} is not in {}", self.cache.place());
+                tracing::debug!("the cache {id} is not in {}", self.cache.location());
                 return None;
             }
             Err(LayerCacheError::Unauthentic { source, .. }) => {
@@ -274,7 +261,7 @@ impl<'a> CacheMounts<'a> {
 
     /// A place that cannot be read or written is told of once.
     fn tell(&self, what: &str, problem: &str) {
-        let place = self.cache.place();
+        let place = self.cache.location();
         if interrupt::requested().is_some() || self.told.swap(true, Ordering::Relaxed) {
             tracing::debug!("the cache mounts in {place} cannot be {what}: {problem}");
         } else {
@@ -283,7 +270,7 @@ impl<'a> CacheMounts<'a> {
     }
 
     fn begins_empty(&self, id: &str, problem: &str) {
-        tracing::warn!("the cache {id} is not imported from {}: {problem}", self.cache.place());
+        tracing::warn!("the cache {id} is not imported from {}: {problem}", self.cache.location());
     }
 
     fn directories(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Directory>> {
@@ -304,16 +291,16 @@ impl SharedCaches for CacheMounts<'_> {
                 return false;
             }
         }
-        let _phase = self.around.progress.phase(Phase::Cache);
+        let _phase = self.env.session.progress.phase(Phase::Cache);
         let Some(content) = self.look_up(id) else { return false };
-        let file = match self.around.runtime.block_on(self.cache.file(&content.layer, self.around.store)) {
+        let file = match self.env.session.runtime.block_on(self.cache.file(&content.layer, &self.env.session.store)) {
             Ok(file) => file,
             Err(error) => {
                 self.tell("read", &with_hint(&error));
                 return false;
             }
         };
-        self.around.progress.disk_use(&file, content.layer.size);
+        self.env.session.progress.disk_use(&file, content.layer.size);
         let tree = match self.unpacked(&content, &file, new) {
             Ok(tree) => tree,
             Err(error) => {
@@ -332,9 +319,9 @@ impl SharedCaches for CacheMounts<'_> {
         summary.imported += 1;
         summary.imported_size += content.size;
         drop(summary);
-        self.around.progress.disk_use(directory, content.size);
-        let (size, place) = (Bytes(content.size), self.cache.place());
-        self.around.progress.line(format_args!("cache mount {id}: imported {size} from {place}"));
+        self.env.session.progress.disk_use(directory, content.size);
+        let (size, place) = (Bytes(content.size), self.cache.location());
+        self.env.session.progress.line(format_args!("cache mount {id}: imported {size} from {place}"));
         self.directories().entry(directory.to_owned()).or_default().imported = Some((content.diff_id, tree));
         true
     }
@@ -378,7 +365,7 @@ fn latest(directories: BTreeMap<PathBuf, Directory>) -> Vec<(PathBuf, Directory)
 /// Whose commands use the caches of a plan.
 fn platforms(plan: &Plan) -> HashMap<&str, Platform> {
     let mut platforms = HashMap::new();
-    for (position, step) in positions(plan) {
+    for (position, step) in plan.steps() {
         let Action::Run(run) = &step.action else { continue };
         for mount in &run.mounts {
             if let MountSource::Cache { id, .. } = &mount.source {

@@ -9,7 +9,8 @@ use crate::image::Platform;
 use crate::location::HttpLocation;
 use crate::plan::{self, PlanError};
 
-use super::{BuildError, BuildRequest};
+use super::error::BuildError;
+use super::request::BuildRequest;
 
 /// Bytes a Dockerfile may have; no sensible one comes near.
 const MAX_DOCKERFILE: u64 = 16 << 20;
@@ -18,7 +19,7 @@ pub(super) const STANDARD_INPUT: &str = "-";
 
 /// What the Dockerfile is called, wherever it lies.
 pub(super) fn name(request: &BuildRequest) -> &str {
-    Path::new(&request.dockerfile).file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    Path::new(&request.inputs.dockerfile).file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
 /// Reads the Dockerfile, and sets the ignore file that goes with it. `fetch` gives one that is behind a URL as a file here.
@@ -27,9 +28,9 @@ pub(super) fn read(
     context: &mut Context,
     fetch: &mut dyn FnMut(&HttpLocation) -> Result<PathBuf, BuildError>,
 ) -> Result<Source, BuildError> {
-    let remote = HttpLocation::parse(&request.dockerfile)
+    let remote = HttpLocation::parse(&request.inputs.dockerfile)
         .map_err(|source| BuildError::Location { flag: "--dockerfile", source })?;
-    let (name, bytes) = if request.dockerfile == STANDARD_INPUT {
+    let (name, bytes) = if request.inputs.dockerfile == STANDARD_INPUT {
         context.load_own_ignore()?;
         ("Dockerfile from standard input".to_owned(), bounded(std::io::stdin().lock(), "standard input")?)
     } else if let Some(location) = remote {
@@ -73,9 +74,10 @@ fn bounded(input: impl std::io::Read, name: &str) -> Result<Vec<u8>, BuildError>
 /// The file: as the command line names it, else below the context (kaniko's order); a name in capitals may be in small letters.
 /// A file outside the context is one that the command line names, never one that a link in the context leads to.
 fn find(request: &BuildRequest, context: &Context) -> Result<InputFile, BuildError> {
-    let named = Path::new(&request.dockerfile);
-    let mut candidates: Vec<PathBuf> = request.dockerfile_is_named.then(|| named.to_owned()).into_iter().collect();
-    if !request.dockerfile_is_named || context.inside(named)?.is_none() {
+    let named = Path::new(&request.inputs.dockerfile);
+    let mut candidates: Vec<PathBuf> =
+        request.inputs.dockerfile_is_named.then(|| named.to_owned()).into_iter().collect();
+    if !request.inputs.dockerfile_is_named || context.inside(named)?.is_none() {
         candidates.push(context.root.join(named.strip_prefix("/").unwrap_or(named)));
     }
     if named.file_name().is_some_and(|name| name == "Dockerfile") {
@@ -110,16 +112,17 @@ pub(super) fn parse(source: Source, options: &plan::Options) -> Result<Dockerfil
 pub(super) fn options(request: &BuildRequest) -> plan::Options {
     plan::Options {
         build_args: request
+            .target
             .build_args
             .iter()
             .filter_map(|(name, value)| value.clone().map(|value| (name.clone(), value)))
             .collect(),
-        target: request.target.clone(),
-        also_built: request.also_built.clone(),
-        contexts: request.contexts.clone(),
-        single_snapshot: request.single_snapshot,
-        labels: request.labels.clone(),
+        target: request.target.stage.clone(),
+        also_built: request.target.also_built.clone(),
+        contexts: request.inputs.contexts.clone(),
+        single_snapshot: request.layers.single_snapshot,
+        labels: request.target.labels.clone(),
         build_platform: Platform::host(),
-        target_platform: request.platform.clone().unwrap_or_else(Platform::host),
+        target_platform: request.target.platform.clone().unwrap_or_else(Platform::host),
     }
 }

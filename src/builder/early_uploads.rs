@@ -7,15 +7,15 @@ use tokio::runtime::Handle;
 
 use crate::cache::BlobStore;
 use crate::diag::interrupt;
-use crate::diag::progress::Progress;
 use crate::executor::{BaseLayers, BuiltLayer, LayerObserver};
 use crate::fs::Arrival;
 use crate::image::Blob;
 use crate::plan::{Base, Plan};
 use crate::push::{PushError, Uploads};
-use crate::registry::Client;
 
-use super::{BuildError, BuildRequest};
+use super::error::BuildError;
+use super::request::OutputsRequest;
+use super::session::Session;
 
 /// Bytes of a layer that is not waited for: smaller ones take no time worth saving, and may be in the repository already.
 const LARGE_LAYER: u64 = 32 << 20;
@@ -28,18 +28,13 @@ pub(super) struct EarlyUploads<'a> {
 
 impl<'a> EarlyUploads<'a> {
     /// None for a build that does not push.
-    pub(super) fn new(
-        request: &BuildRequest,
-        runtime: &'a Handle,
-        client: &Client,
-        store: &BlobStore,
-        progress: &Progress,
-    ) -> Result<Option<Self>, PushError> {
-        if !request.push {
+    pub(super) fn new(outputs: &OutputsRequest, session: &'a Session) -> Result<Option<Self>, PushError> {
+        if !outputs.push {
             return Ok(None);
         }
-        let uploads = Uploads::new(client, &request.destinations, progress, store.clone())?;
-        Ok(Some(Self { uploads, runtime }))
+        let Session { client, store, progress, .. } = session;
+        let uploads = Uploads::new(client, &outputs.destinations, progress, store.clone())?;
+        Ok(Some(Self { uploads, runtime: session.runtime.handle() }))
     }
 
     /// Begins to bring the layers of the base to repositories of the registry that it comes from: most registries take them over

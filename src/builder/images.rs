@@ -1,6 +1,5 @@
 //! The plan's images and the executor's base layers, out of registries and layouts.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,10 +8,10 @@ use tokio::runtime::Handle;
 
 use crate::cache::{BlobStore, WarmImages};
 use crate::diag::{Hint, with_causes};
-use crate::executor::{self, BaseLayers, Need, Position};
+use crate::executor::{BaseLayers, Resolution};
 use crate::fs::Arrival;
-use crate::image::{BaseImage, BlobSource, Digest};
-use crate::plan::{Base, CopyFrom, ImageError, ImageRequest, Images, Plan};
+use crate::image::{BaseImage, BlobSource};
+use crate::plan::{ImageError, ImageRequest, Images, Plan};
 use crate::registry::{Client, RegistryError};
 
 use super::known_bases::KnownBases;
@@ -70,24 +69,13 @@ impl Layers {
         Self { registry, store }
     }
 
-    /// Starts fetching every layer that the plan is going to unpack, in the order in which it will ask for them. A fetch
+    /// Starts fetching every layer that the build is going to unpack, in the order in which it will ask for them. A fetch
     /// that fails here is tried again, and reported, when its layer is asked for.
-    /// `keeping` says who wants the layers afterwards.
-    pub(super) fn prefetch(
-        &self,
-        plan: &Plan,
-        single_snapshot: bool,
-        is_carried_out: &dyn Fn(Position) -> bool,
-        keeping: Keeping,
-    ) {
+    pub(super) fn prefetch(&self, plan: &Plan, resolution: &Resolution) {
         let permits = Arc::new(tokio::sync::Semaphore::new(PARALLEL_FETCHES));
-        let unpacked = unpacked_images(plan, single_snapshot, is_carried_out);
-        if keeping != Keeping::All {
-            let once = read_once(plan, &unpacked);
-            self.store.expect_one_reader(once, keeping == Keeping::Uploaded);
-        }
+        self.store.set_retention(&resolution.retention);
         let mut images: Vec<usize> = Vec::new();
-        for image in unpacked {
+        for &image in &resolution.unpacked {
             if images.contains(&image) || plan.images[image].reference.layout_directory().is_some() {
                 continue;
             }
@@ -254,51 +242,4 @@ impl Images for Answers {
     fn resolve(&mut self, requests: &[ImageRequest]) -> Vec<Result<BaseImage, ImageError>> {
         requests.iter().map(|request| self.give(request)).collect()
     }
-}
-
-/// Who wants the layers of base images when they have been unpacked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keeping {
-    /// Nobody.
-    None,
-    /// Repositories that cannot take them over from others.
-    Uploaded,
-    /// An output on this machine.
-    All,
-}
-
-/// The layers that are unpacked a single time, if all goes well.
-fn read_once<'p>(plan: &'p Plan, unpacked: &[usize]) -> impl Iterator<Item = &'p Digest> {
-    let mut readers: BTreeMap<&Digest, usize> = BTreeMap::new();
-    for image in unpacked {
-        for layer in &plan.images[*image].layers {
-            *readers.entry(&layer.descriptor.digest).or_default() += 1;
-        }
-    }
-    readers.into_iter().filter(|(_, readers)| *readers == 1).map(|(digest, _)| digest)
-}
-
-/// The images whose files some step needs that is carried out, first needed first; each as often as it is unpacked.
-fn unpacked_images(plan: &Plan, single_snapshot: bool, is_carried_out: &dyn Fn(Position) -> bool) -> Vec<usize> {
-    let mut images = Vec::new();
-    let mut read_by_steps = BTreeSet::new();
-    let needs = executor::needs(plan, single_snapshot, is_carried_out);
-    for (index, (stage, need)) in plan.stages.iter().zip(needs).enumerate() {
-        if need > Need::Nothing
-            && let Base::Image(image) = stage.base
-        {
-            images.push(image);
-        }
-        for (number, step) in stage.steps.iter().enumerate() {
-            for from in step.action.origins() {
-                if let CopyFrom::Image(image) = from
-                    && is_carried_out(Position { stage: index, step: number })
-                    && read_by_steps.insert(image)
-                {
-                    images.push(image);
-                }
-            }
-        }
-    }
-    images
 }

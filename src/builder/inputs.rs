@@ -20,8 +20,9 @@ use crate::plan;
 use crate::remote::{CheckoutLimits, Downloaded, Incoming};
 use crate::rootfs::Tree;
 
+use super::error::BuildError;
 use super::remotes::Remotes;
-use super::{BuildError, BuildRequest};
+use super::request::BuildRequest;
 
 /// How often a signal is looked for while nothing comes on standard input.
 const INTERRUPT_POLL: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
@@ -32,8 +33,8 @@ const CONTEXT: &str = "context";
 
 /// The build's own context, if it is a directory here.
 pub(super) fn local_context(request: &BuildRequest) -> Result<Option<Context>, BuildError> {
-    match &request.context {
-        ContextLocation::Directory(path) => Ok(Some(Context::open(path, request.context_sub_path.as_deref())?)),
+    match &request.inputs.context {
+        ContextLocation::Directory(path) => Ok(Some(Context::open(path, request.inputs.context_sub_path.as_deref())?)),
         _ => Ok(None),
     }
 }
@@ -44,11 +45,13 @@ pub(super) fn fetched_context(
     remotes: &Remotes,
     directory: &Path,
 ) -> Result<Context, BuildError> {
-    if request.context == ContextLocation::StandardInput && request.dockerfile == super::dockerfile::STANDARD_INPUT {
+    if request.inputs.context == ContextLocation::StandardInput
+        && request.inputs.dockerfile == super::dockerfile::STANDARD_INPUT
+    {
         return Err(BuildError::InputTwice);
     }
-    let root = directory_of(&request.context, request, remotes, directory.join(CONTEXT))?;
-    Ok(Context::fetched(root, &request.context.to_string(), request.context_sub_path.as_deref())?)
+    let root = directory_of(&request.inputs.context, request, remotes, directory.join(CONTEXT))?;
+    Ok(Context::fetched(root, &request.inputs.context.to_string(), request.inputs.context_sub_path.as_deref())?)
 }
 
 /// Brings a context that is no directory here to `place`, or to where the repositories are.
@@ -61,7 +64,7 @@ fn directory_of(
     let archive = |input: &mut dyn Read| {
         let mut tree = Tree::create(&place).map_err(|error| BuildError::ContextArchive(error.into()))?;
         let described = location.to_string();
-        unpack_context(input, &mut tree, request.context_limits, &described).map_err(BuildError::ContextArchive)
+        unpack_context(input, &mut tree, request.inputs.context_limits, &described).map_err(BuildError::ContextArchive)
     };
     let incoming = |mut incoming: Incoming| {
         let unpacked = archive(&mut incoming);
@@ -96,7 +99,7 @@ fn directory_of(
 
 /// What is true of archives that are contexts is of repositories.
 fn checkout_limits(request: &BuildRequest) -> CheckoutLimits {
-    let Limits { entries, bytes } = request.context_limits;
+    let Limits { entries, bytes } = request.inputs.context_limits;
     CheckoutLimits { entries, bytes, ..CheckoutLimits::DEFAULT }
 }
 
@@ -120,7 +123,8 @@ impl Read for StandardInput {
 /// What the server of a context that is a repository is told of who asks, as kaniko's variables say: the id of a secret, and what
 /// that would hold. The server's other repositories, such as submodules, are for the same user, over the same scheme and port.
 pub(super) fn git_login(request: &BuildRequest) -> Option<(String, Secret<String>)> {
-    let (ContextLocation::Git(location), Some((user, password))) = (&request.context, &request.git_login) else {
+    let (ContextLocation::Git(location), Some((user, password))) = (&request.inputs.context, &request.inputs.git_login)
+    else {
         return None;
     };
     let scheme = location.remote.split_once("://").map(|(scheme, _)| scheme).filter(|_| !location.is_ssh())?;
@@ -151,7 +155,7 @@ pub(super) fn named_contexts(
             }
         }
     };
-    request.context_directories.iter().enumerate().map(open).collect()
+    request.inputs.context_directories.iter().enumerate().map(open).collect()
 }
 
 /// An archive here or in a bucket: what BuildKit does not know, and kaniko does.

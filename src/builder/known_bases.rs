@@ -10,10 +10,10 @@ use tokio::sync::OnceCell;
 use crate::cache::{BaseConfigurations, Clock, LayerCache};
 use crate::image::Digest;
 use crate::plan;
-use crate::registry::Client;
 
+use super::dockerfile;
 use super::request::BuildRequest;
-use super::{dockerfile, now};
+use super::session::Session;
 
 /// How long reading them may take: whoever waits for them can ask the image's registry instead. Where the cache is out of reach,
 /// the look-ups of steps wait long enough.
@@ -24,23 +24,29 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub(super) struct KnownBases(Arc<Reading>);
 
 struct Reading {
-    /// `None`: it may not be read.
-    cache: Option<LayerCache>,
+    cache: LayerCache,
+    /// Whether the cache may be read.
+    may_read: bool,
     tag: String,
     configurations: OnceCell<Option<BaseConfigurations>>,
 }
 
 impl KnownBases {
     /// Those of the last build of what `request` asks for; `None` without a cache. Nothing is read yet.
-    pub(super) fn new(request: &BuildRequest, options: &plan::Options, client: &Client) -> Option<Self> {
-        let cache = request.cache.as_ref()?;
-        let clock = Clock { lifetime: cache.lifetime, now: now() };
+    pub(super) fn new(request: &BuildRequest, options: &plan::Options, session: &Session) -> Option<Self> {
+        let cache = request.cache.layers.as_ref()?;
+        let clock = Clock { lifetime: cache.lifetime, now: session.now };
         let tag =
             BaseConfigurations::tag(dockerfile::name(request), options.target.as_deref(), &options.target_platform);
-        let cache = cache.read.then(|| {
-            LayerCache::new(client.clone(), cache.place.clone(), clock).authenticated(cache.authenticator.clone())
-        });
-        Some(Self(Arc::new(Reading { cache, tag, configurations: OnceCell::new() })))
+        let may_read = cache.read;
+        let cache = LayerCache::new(session.client.clone(), cache.location.clone(), clock)
+            .authenticated(cache.authenticator.clone());
+        Some(Self(Arc::new(Reading { cache, may_read, tag, configurations: OnceCell::new() })))
+    }
+
+    /// The cache of the build, for steps as for base images.
+    pub(super) fn cache(&self) -> &LayerCache {
+        &self.0.cache
     }
 
     /// Begins to read.
@@ -70,7 +76,10 @@ impl KnownBases {
 
 impl Reading {
     async fn read(&self) -> Option<BaseConfigurations> {
-        match tokio::time::timeout(LIMIT, self.cache.as_ref()?.manifest(&self.tag)).await {
+        if !self.may_read {
+            return None;
+        }
+        match tokio::time::timeout(LIMIT, self.cache.manifest(&self.tag)).await {
             Ok(Ok(manifest)) => Some(manifest.map(|bytes| BaseConfigurations::read(&bytes)).unwrap_or_default()),
             Ok(Err(error)) => {
                 tracing::debug!("cache: configurations of base images cannot be read: {error}");

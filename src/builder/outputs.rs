@@ -13,7 +13,7 @@ use crate::push::{self, ArchiveKind, Output, OutputKind, PushError, Target};
 use crate::registry::{Client, RegistryError};
 use crate::rootfs::{Attributes, Change, ChangeKind, Node, RootfsError, Tree};
 
-use super::BuildError;
+use super::error::BuildError;
 
 /// A finished image, and what its layers are had with.
 #[derive(Clone, Copy)]

@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use crate::cache::{Clock, Place, Pruned, Rule, prune};
+use crate::cache::{CacheLocation, Clock, Pruned, Rule, prune};
 use crate::diag::progress::Progress;
 use crate::registry::ClientConfig;
 
-use super::{BuildError, connect, now};
+use super::error::BuildError;
+use super::session::{connect, now};
 
 /// What is to stay of which cache.
 #[derive(Debug, Clone)]
 pub struct PruneRequest {
     /// The cache.
-    pub place: Place,
+    pub location: CacheLocation,
     /// How old entries may be.
     pub lifetime: Duration,
     /// How many of the newest stay, if not all.
@@ -28,5 +29,5 @@ pub struct PruneRequest {
 pub fn prune_cache(request: &PruneRequest, progress: &Progress) -> Result<Pruned, BuildError> {
     let (runtime, client) = connect(&request.registries, progress)?;
     let clock = Clock { lifetime: request.lifetime, now: now() };
-    Ok(runtime.block_on(prune(&client, &request.place, Rule { clock, keep: request.keep }))?)
+    Ok(runtime.block_on(prune(&client, &request.location, Rule { clock, keep: request.keep }))?)
 }

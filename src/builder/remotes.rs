@@ -14,7 +14,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use crate::cache::Version;
 use crate::diag::progress::Progress;
 use crate::diag::redact::Secret;
-use crate::executor::{FetchError, FetchedFiles, Position, RemoteSources};
+use crate::executor::{FetchError, FetchedFiles, RemoteSources, Resolution};
 use crate::http::RetryPolicy;
 use crate::image::Digest;
 use crate::location::{BucketLocation, GitLocation, HttpLocation};
@@ -24,8 +24,6 @@ use crate::remote::{
     Validator, Variables, checkout, http_authorization, resolve,
 };
 use crate::ssh::AGENT_VARIABLE;
-
-use super::layer_cache::positions;
 
 /// How many files are fetched at once.
 const PARALLEL_FETCHES: usize = 4;
@@ -82,14 +80,11 @@ impl Remotes {
         Ok(Self { runtime, fetcher: Arc::new(fetcher) })
     }
 
-    /// Starts fetching every file that a step is going to add, of those that are carried out. A fetch that fails here is tried
-    /// again, and reported, when its step asks for it.
-    pub(super) fn prefetch(&self, plan: &Plan, is_carried_out: &dyn Fn(Position) -> bool) {
-        for (position, step) in positions(plan) {
-            let Action::Copy(copy) = &step.action else { continue };
-            if !is_carried_out(position) {
-                continue;
-            }
+    /// Starts fetching every file that an executed step is going to add. A fetch that fails here is tried again, and reported,
+    /// when its step asks for it.
+    pub(super) fn prefetch(&self, plan: &Plan, resolution: &Resolution) {
+        for id in resolution.executed() {
+            let Action::Copy(copy) = &plan.step(id).action else { continue };
             for source in copy.remotes.values() {
                 let RemoteSource::File { location, checksum, .. } = source else { continue };
                 let (fetcher, location, checksum) = (Arc::clone(&self.fetcher), location.clone(), checksum.clone());

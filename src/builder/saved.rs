@@ -3,9 +3,8 @@
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use crate::cache::BlobStore;
 use crate::diag::progress::Progress;
-use crate::diag::{Hint, Phase, Summary, interrupt};
+use crate::diag::{Hint, Phase, Summary};
 use crate::fs::gated;
 use crate::image::layout::{LayoutError, LayoutReader};
 use crate::image::saved::{SavedError, SavedLayer, read_docker_archive};
@@ -16,9 +15,10 @@ use crate::layer::{self, LayerError, LayerOptions, VerifyingReader};
 use crate::push;
 
 use super::early_uploads::EarlyUploads;
-use super::outputs::Outputs;
-use super::work_directory::WorkDirectory;
-use super::{BuildError, BuildRequest, connect, deliver, left_behind, total_size};
+use super::error::BuildError;
+use super::publish::{publish, summary};
+use super::request::PushRequest;
+use super::session::{Session, interrupted};
 
 /// Why what lies at a path cannot be pushed.
 #[derive(Debug, thiserror::Error)]
@@ -91,55 +91,31 @@ impl Hint for SavedImageError {
     }
 }
 
-/// Pushes the image at `path` under the names of the request.
+/// Pushes the image of the request under its names.
 ///
 /// # Errors
 /// The image cannot be read, or a registry cannot be reached or refuses; the error says which tags were written.
-pub fn push_saved(request: &BuildRequest, path: &Path, progress: &Progress) -> Result<Summary, BuildError> {
-    let work = WorkDirectory::create(&request.work_dir).map_err(BuildError::WorkDirectory)?;
-    let result = push_from(request, path, work.path(), progress);
-    let removed = work.remove();
-    if let Err(error) = &removed {
-        tracing::warn!("left behind: {error}");
-    }
-    result.map_err(|error| match interrupt::requested() {
-        Some(signal) => BuildError::Interrupted { signal, left: left_behind(&error, request, None) },
-        None => error,
-    })
+pub fn push_saved(request: &PushRequest, progress: &Progress) -> Result<Summary, BuildError> {
+    let work_dir = &request.work_dir;
+    let session =
+        Session::open(work_dir, &request.registries, progress).map_err(|error| interrupted(error, work_dir, None))?;
+    let result = push_in(request, &session);
+    let kept = session.close();
+    result.map_err(|error| interrupted(error, work_dir, kept.as_deref()))
 }
 
-fn push_from(
-    request: &BuildRequest,
-    path: &Path,
-    directory: &Path,
-    progress: &Progress,
-) -> Result<Summary, BuildError> {
-    let (runtime, client) = connect(&request.registries, progress)?;
-    let store = BlobStore::open(directory.join("blobs"))?;
-    if request.check_push {
-        runtime.block_on(push::check_destinations(&client, &request.destinations))?;
+fn push_in(request: &PushRequest, session: &Session) -> Result<Summary, BuildError> {
+    let outputs = &request.outputs;
+    if outputs.check_push {
+        session.runtime.block_on(push::check_destinations(&session.client, &outputs.destinations))?;
     }
     let image = {
-        let _phase = progress.phase(Phase::Layer);
-        image_at(path, directory)?
+        let _phase = session.progress.phase(Phase::Layer);
+        image_at(&request.image, session.directory())?
     };
-    let images = {
-        let _phase = progress.phase(Phase::Push);
-        let outputs = Outputs { image: &image, client: &client, store: &store, directory };
-        let uploads = EarlyUploads::new(request, runtime.handle(), &client, &store, progress)?;
-        deliver(&outputs, uploads.as_ref(), request, &runtime)?
-    };
-    Ok(Summary {
-        images,
-        digest: image.digest().to_string(),
-        size: total_size(&image),
-        layers: image.blobs.len(),
-        disk: progress.disk_peak(),
-        cache: None,
-        cache_mounts: None,
-        elapsed: progress.elapsed(),
-        phases: progress.phases(),
-    })
+    let uploads = EarlyUploads::new(outputs, session)?;
+    let images = publish(&image, outputs, uploads.as_ref(), session.directory(), session)?;
+    Ok(summary(session, &image, images, None, None))
 }
 
 /// The image at a path: an archive where it is a file, a layout where it is a directory.

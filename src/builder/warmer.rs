@@ -13,7 +13,11 @@ use crate::lint::stages::{Base, Stages};
 use crate::plan::ImageRequest;
 use crate::registry::{Client, ClientConfig, RegistryError};
 
-use super::{BuildError, BuildRequest, call, dockerfile};
+use super::dockerfile;
+use super::error::BuildError;
+use super::question::read;
+use super::request::BuildRequest;
+use super::session::Session;
 
 /// What to fill a directory with.
 #[derive(Debug, Clone)]
@@ -113,11 +117,9 @@ async fn warm_image(
 
 /// The images that stages start from, those of stages that no build needs included.
 fn base_images(build: &BuildRequest, progress: &Progress) -> Result<Vec<ImageRequest>, BuildError> {
-    let mut work = None;
-    let read = call::read(build, progress, &mut work);
-    if let Some(work) = work {
-        work.remove().map_err(BuildError::WorkDirectory)?;
-    }
+    let mut session = None;
+    let read = read(build, progress, &mut session);
+    drop(session.map(Session::close));
     let (_context, source) = read?;
     let options = dockerfile::options(build);
     let file = dockerfile::parse(source, &options).map_err(BuildError::Dockerfile)?;

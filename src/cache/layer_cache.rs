@@ -1,13 +1,15 @@
 //! Where entries are kept: a repository, or a directory.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 
+use crate::diag::progress::Progress;
 use crate::diag::{Hint, with_hint};
 use crate::image::layout::{LayoutError, remove_leftovers};
-use crate::image::{BlobSource, Descriptor, Image, Reference};
+use crate::image::{AssembleError, BlobSource, Descriptor, Image, Reference};
+use crate::push::{self, ExistingTags, PushError, Uploads};
 use crate::registry::{Client, RegistryError};
 
 use super::authentication::{Authenticator, Unauthentic};
@@ -18,19 +20,20 @@ use super::store::BlobStore;
 
 /// How many entries are looked up at once.
 const CONCURRENT: usize = 16;
-/// How often a look-up is tried: a miss costs a step, waiting for every key costs as much.
+/// How often a look-up or a write is tried: a miss costs a step, and waiting for every key as much; what cannot be written a build
+/// can do without.
 const PATIENCE: u32 = 2;
 
 /// Where entries are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum CacheLocation {
     /// A repository: each key is a tag.
     Repository(Reference),
     /// An OCI image layout on this machine.
     Directory(PathBuf),
 }
 
-impl Place {
+impl CacheLocation {
     /// The repository, where it is one.
     pub fn repository(&self) -> Option<&Reference> {
         match self {
@@ -40,7 +43,7 @@ impl Place {
     }
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for CacheLocation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Repository(repository) => write!(f, "{}", repository.without_tag()),
@@ -49,8 +52,8 @@ impl std::fmt::Display for Place {
     }
 }
 
-impl Place {
-    /// Removes what builds left behind that were killed while they wrote here.
+impl CacheLocation {
+    /// Removes what builds left that were killed while they wrote here.
     pub fn remove_leftovers(&self) {
         if let Self::Directory(directory) = self {
             remove_leftovers(directory);
@@ -97,6 +100,12 @@ pub enum LayerCacheError {
         #[source]
         source: Unauthentic,
     },
+    /// An image cannot be written as JSON.
+    #[error(transparent)]
+    Assemble(#[from] AssembleError),
+    /// An image cannot be written to the repository.
+    #[error(transparent)]
+    Push(#[from] PushError),
     /// A thread that worked on the cache ended early.
     #[error("failed to change the cache: the thread ended early")]
     Thread,
@@ -105,6 +114,7 @@ pub enum LayerCacheError {
 impl Hint for LayerCacheError {
     fn hint(&self) -> Option<String> {
         match self {
+            Self::Push(error) => error.hint(),
             Self::Registry(error) => error.hint(),
             Self::Layout(error) => error.hint(),
             Self::File(error) => error.hint(),
@@ -113,7 +123,7 @@ impl Hint for LayerCacheError {
                  or let it expire images itself"
                     .to_owned(),
             ),
-            Self::Unauthentic { .. } | Self::Thread => None,
+            Self::Assemble(_) | Self::Unauthentic { .. } | Self::Thread => None,
         }
     }
 }
@@ -122,15 +132,15 @@ impl Hint for LayerCacheError {
 #[derive(Debug, Clone)]
 pub struct LayerCache {
     client: Client,
-    place: Place,
+    location: CacheLocation,
     clock: Clock,
     authenticator: Option<Authenticator>,
 }
 
 impl LayerCache {
-    /// The cache at `place`.
-    pub fn new(client: Client, place: Place, clock: Clock) -> Self {
-        Self { client, place, clock, authenticator: None }
+    /// The cache at `location`.
+    pub fn new(client: Client, location: CacheLocation, clock: Clock) -> Self {
+        Self { client, location, clock, authenticator: None }
     }
 
     /// The same, where nothing is believed that was written without this secret, if there is one.
@@ -140,18 +150,18 @@ impl LayerCache {
     }
 
     /// Where it is.
-    pub fn place(&self) -> &Place {
-        &self.place
+    pub fn location(&self) -> &CacheLocation {
+        &self.location
     }
 
     /// What there is under each of the keys, in their order, all asked for side by side.
     pub async fn find(&self, keys: &[Key]) -> Vec<Result<Entry, Miss>> {
-        match &self.place {
-            Place::Repository(repository) => {
+        match &self.location {
+            CacheLocation::Repository(repository) => {
                 let work: Vec<_> = keys.iter().map(|key| self.find_in(repository, key)).collect();
                 stream::iter(work).buffered(CONCURRENT).collect().await
             }
-            Place::Directory(directory) => match Listing::read(directory) {
+            CacheLocation::Directory(directory) => match Listing::read(directory) {
                 Ok(Some(listing)) => {
                     keys.iter().map(|key| listing.entry(key, |manifest| self.entry(key, manifest))).collect()
                 }
@@ -186,11 +196,11 @@ impl LayerCache {
     /// # Errors
     /// The cache cannot be read, or those who wrote the manifest do not have the secret.
     pub async fn manifest(&self, name: &str) -> Result<Option<Vec<u8>>, LayerCacheError> {
-        let manifest = match &self.place {
-            Place::Repository(repository) => {
+        let manifest = match &self.location {
+            CacheLocation::Repository(repository) => {
                 self.client.with_patience(PATIENCE).read_manifest(&repository.with_tag(name)).await?
             }
-            Place::Directory(directory) => match Listing::read(directory)? {
+            CacheLocation::Directory(directory) => match Listing::read(directory)? {
                 Some(listing) => listing.manifest(name).transpose()?,
                 None => None,
             },
@@ -203,9 +213,9 @@ impl LayerCache {
 
     /// Where an output finds the blob of an entry's layer.
     pub fn source(&self, layer: &Descriptor) -> BlobSource {
-        match &self.place {
-            Place::Repository(repository) => BlobSource::Registry(repository.clone()),
-            Place::Directory(directory) => BlobSource::File(layout::layer_path(directory, layer)),
+        match &self.location {
+            CacheLocation::Repository(repository) => BlobSource::Registry(repository.clone()),
+            CacheLocation::Directory(directory) => BlobSource::File(layout::layer_path(directory, layer)),
         }
     }
 
@@ -214,19 +224,41 @@ impl LayerCache {
     /// # Errors
     /// It cannot be had, or is not what its digest says.
     pub async fn file(&self, layer: &Descriptor, store: &BlobStore) -> Result<PathBuf, LayerCacheError> {
-        match &self.place {
-            Place::Repository(repository) => Ok(store.ensure(&self.client, repository, layer).await?),
-            Place::Directory(directory) => Ok(layout::layer(directory, layer)?),
+        match &self.location {
+            CacheLocation::Repository(repository) => Ok(store.ensure(&self.client, repository, layer).await?),
+            CacheLocation::Directory(directory) => Ok(layout::layer(directory, layer)?),
         }
     }
 
-    /// Puts an image, whose layers are files, into a directory under names.
+    /// Writes an image under names, with the authentication code if the cache has a secret: all blobs first, the names last. Names
+    /// that a registry keeps from being changed stay as they are where `existing` says so.
     ///
     /// # Errors
     /// It cannot be written.
-    pub async fn add_to_directory(directory: &Path, image: Image, names: Vec<String>) -> Result<(), LayerCacheError> {
-        let directory = directory.to_owned();
-        let written = tokio::task::spawn_blocking(move || layout::add(&directory, &image, &names));
-        written.await.map_err(|_ended| LayerCacheError::Thread)?
+    pub async fn put(
+        &self,
+        image: Image,
+        names: Vec<String>,
+        existing: ExistingTags,
+        store: &BlobStore,
+    ) -> Result<(), LayerCacheError> {
+        let image = match &self.authenticator {
+            Some(authenticator) => authenticator.sign(image)?,
+            None => image,
+        };
+        match &self.location {
+            CacheLocation::Repository(repository) => {
+                let client = self.client.with_patience(PATIENCE);
+                let tags: Vec<Reference> = names.into_iter().map(|name| repository.with_tag(name)).collect();
+                let uploads = Uploads::new(&client, &tags, &Progress::hidden(), store.clone())?;
+                push::push(&uploads, &image, existing).await?;
+                Ok(())
+            }
+            CacheLocation::Directory(directory) => {
+                let directory = directory.clone();
+                let written = tokio::task::spawn_blocking(move || layout::add(&directory, &image, &names));
+                written.await.map_err(|_ended| LayerCacheError::Thread)?
+            }
+        }
     }
 }

@@ -94,7 +94,7 @@ pub fn coherent(plan: &Plan, found: &[Vec<Option<Entry>>]) -> Vec<Vec<Option<Ent
         let mut kept = Vec::new();
         for (step, entry) in stage.steps.iter().zip(found) {
             let action = &step.action;
-            let sources = action.needs().map(|stage| ends[stage].clone());
+            let sources = action.stage_dependencies().map(|stage| ends[stage].clone());
             let sources: Option<Vec<Lineage>> = sources.collect();
             let fits = |entry: &&Entry| {
                 let before = if stands_alone(action) { Some(&start) } else { state.as_ref() };
@@ -159,7 +159,8 @@ mod tests {
                 }
                 let whose = if matches!(planned.action, Action::Run(_)) { run } else { "" };
                 let content = format!("{number} {step} {whose}");
-                let sources: Vec<Lineage> = planned.action.needs().map(|stage| ends[stage].clone()).collect();
+                let sources: Vec<Lineage> =
+                    planned.action.stage_dependencies().map(|stage| ends[stage].clone()).collect();
                 let diff_id = Digest::sha256_of(content.as_bytes());
                 let (before, after) = state.around_step(&planned.action, &sources, &diff_id);
                 state = state.behind(&planned.action, &after);

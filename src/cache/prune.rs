@@ -16,7 +16,7 @@ use crate::image::{Digest, Index, Manifest, Reference};
 use crate::registry::Client;
 
 use super::key::Key;
-use super::layer_cache::{Clock, LayerCacheError, Place};
+use super::layer_cache::{CacheLocation, Clock, LayerCacheError};
 use super::layer_image::{created, embedded_config};
 use super::layout::locked;
 use super::{bases, mount, record};
@@ -50,10 +50,10 @@ pub struct Pruned {
 ///
 /// # Errors
 /// It cannot be read, or does not delete.
-pub async fn prune(client: &Client, place: &Place, rule: Rule) -> Result<Pruned, LayerCacheError> {
+pub async fn prune(client: &Client, place: &CacheLocation, rule: Rule) -> Result<Pruned, LayerCacheError> {
     match place {
-        Place::Repository(repository) => prune_repository(client, repository, rule).await,
-        Place::Directory(directory) => {
+        CacheLocation::Repository(repository) => prune_repository(client, repository, rule).await,
+        CacheLocation::Directory(directory) => {
             let directory = directory.clone();
             let pruned = tokio::task::spawn_blocking(move || prune_directory(&directory, rule));
             pruned.await.map_err(|_ended| LayerCacheError::Thread)?

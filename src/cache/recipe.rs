@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use crate::dockerfile::mount::{MountOwner, Sharing};
 use crate::image::{Digest, Platform};
 use crate::location::{FileTimes, GitLocation, HttpLocation};
-use crate::plan::{Action, Base, Copy, CopyFrom, Mount, MountSource, Plan, RemoteSource, Run, Stage, TextFile};
+use crate::plan::{Action, Base, Copy, CopyFrom, Mount, MountSource, Plan, RemoteSource, Run, Stage, StepId, TextFile};
 
 use super::key::{Encoder, Key, Kind, Recipe};
 
@@ -61,11 +61,7 @@ pub type Definitions = Vec<Vec<Option<Recipe>>>;
 
 /// Writes the definitions of a plan's steps. `inputs` gives what is read by a step, or nothing where that cannot be told: the
 /// steps that build on it then have no definition either.
-pub fn definitions(
-    plan: &Plan,
-    format: &LayerFormat,
-    inputs: &mut dyn FnMut(usize, usize) -> Option<Inputs>,
-) -> Definitions {
+pub fn definitions(plan: &Plan, format: &LayerFormat, inputs: &mut dyn FnMut(StepId) -> Option<Inputs>) -> Definitions {
     let mut definitions = Definitions::new();
     // What each stage ends with.
     let mut ends: Vec<Option<Key>> = Vec::new();
@@ -77,7 +73,7 @@ pub fn definitions(
                 recipes.push(None);
                 continue;
             }
-            let recipe = inputs(stage_number, number).and_then(|inputs| {
+            let recipe = inputs(StepId { stage: stage_number, step: number }).and_then(|inputs| {
                 let mut recipe = Recipe::new(Kind::Definition);
                 describe(&mut recipe, &step.action, &inputs.versions, format);
                 let mut files = inputs.files.into_iter();
@@ -117,14 +113,14 @@ pub fn definitions(
 /// a stage, what is read there.
 pub fn content(
     plan: &Plan,
-    (stage, step): (usize, usize),
+    id: StepId,
     format: &LayerFormat,
     layers: &[Digest],
     sources: Vec<Option<Files>>,
     versions: &BTreeMap<usize, Version>,
 ) -> Option<Recipe> {
-    let stage = &plan.stages[stage];
-    let action = &stage.steps[step].action;
+    let stage = &plan.stages[id.stage];
+    let action = &plan.step(id).action;
     let mut recipe = Recipe::new(Kind::Content);
     describe(&mut recipe, action, versions, format);
     let mut sources = sources.into_iter();

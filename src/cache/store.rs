@@ -16,6 +16,8 @@ use crate::image::layout::LayoutReader;
 use crate::image::{Descriptor, Digest, Reference};
 use crate::registry::{Client, LocalBlobs, RegistryError};
 
+use super::retention::Retention;
+
 /// How many blobs are asked for at once; the client bounds how many of them move.
 const CONCURRENT: usize = 8;
 
@@ -32,8 +34,8 @@ struct Inner {
     flights: Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     /// Blobs that somebody may read while they come.
     arrivals: Mutex<BTreeMap<Digest, Arc<Arrival>>>,
-    /// Blobs that one reader wants while they come, and uploads; those that no upload wants are `true`.
-    read_once: Mutex<BTreeMap<Digest, bool>>,
+    /// How long blobs are kept; those that are not named here until the build ends.
+    retention: Mutex<BTreeMap<Digest, Retention>>,
     /// Blobs that lie elsewhere.
     lent: Mutex<BTreeMap<Digest, Lent>>,
 }
@@ -59,7 +61,7 @@ impl BlobStore {
                 directory,
                 flights: Mutex::default(),
                 arrivals: Mutex::default(),
-                read_once: Mutex::default(),
+                retention: Mutex::default(),
                 lent: Mutex::default(),
             }),
         })
@@ -128,8 +130,8 @@ impl BlobStore {
             }
             let arrival = self.arrival(&descriptor.digest);
             self.fetch_arriving(client, reference, descriptor, &arrival).await?;
-            // It was let go of before it was wanted once more.
-            self.read_once().remove(&descriptor.digest);
+            // Its blocks were freed before it was needed once more.
+            self.retention().insert(descriptor.digest.clone(), Retention::Keep);
         }
     }
 
@@ -181,16 +183,15 @@ impl BlobStore {
     /// ([`BlobStore::ensure`]).
     pub fn arrival(&self, digest: &Digest) -> Arc<Arrival> {
         let arrival = Arc::clone(self.arrivals().entry(digest.clone()).or_default());
-        if self.read_once().get(digest) == Some(&true) {
+        if self.retention().get(digest) == Some(&Retention::Ephemeral) {
             arrival.let_go();
         }
         arrival
     }
 
-    /// One reader wants these blobs while they come, and nobody else does but uploads, of which there are none unless
-    /// `uploaded`.
-    pub fn expect_one_reader<'a>(&self, blobs: impl IntoIterator<Item = &'a Digest>, uploaded: bool) {
-        self.read_once().extend(blobs.into_iter().map(|digest| (digest.clone(), !uploaded)));
+    /// Says how long blobs are kept, before they are fetched.
+    pub fn set_retention(&self, retention: &BTreeMap<Digest, Retention>) {
+        self.retention().extend(retention.iter().map(|(digest, kept)| (digest.clone(), *kept)));
     }
 
     /// The files of several blobs, in their order; fetched side by side.
@@ -238,8 +239,8 @@ impl BlobStore {
         self.inner.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read_once(&self) -> MutexGuard<'_, BTreeMap<Digest, bool>> {
-        self.inner.read_once.lock().unwrap_or_else(PoisonError::into_inner)
+    fn retention(&self) -> MutexGuard<'_, BTreeMap<Digest, Retention>> {
+        self.inner.retention.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lent(&self) -> MutexGuard<'_, BTreeMap<Digest, Lent>> {
@@ -287,8 +288,14 @@ impl LocalBlobs for BlobStore {
     }
 
     fn not_needed(&self, digest: &Digest) {
-        let is_read_once = self.read_once().get_mut(digest).map(|no_upload| *no_upload = true).is_some();
-        if is_read_once && let Some(arrival) = self.arrivals().get(digest) {
+        let is_ephemeral = match self.retention().get_mut(digest) {
+            None | Some(Retention::Keep) => false,
+            Some(kept) => {
+                *kept = Retention::Ephemeral;
+                true
+            }
+        };
+        if is_ephemeral && let Some(arrival) = self.arrivals().get(digest) {
             arrival.let_go();
         }
     }

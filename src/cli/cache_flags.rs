@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::ArgAction;
 
 use crate::builder::CacheRequest;
-use crate::cache::{Authenticator, Place, SecretFileError};
+use crate::cache::{Authenticator, CacheLocation, SecretFileError};
 use crate::dockerfile::parse_go_duration;
 use crate::image::{Reference, ReferenceError};
 
@@ -123,13 +123,13 @@ pub(super) fn cache_request(
     if single_snapshot {
         return Err(CacheFlagError::SingleSnapshot);
     }
-    let place = match (flags.cache_repo.filter(|text| !text.is_empty()), destinations.first()) {
-        (Some(text), _) => place(CACHE_REPO, text)?,
-        (None, Some(first)) if push || flags.no_push_cache => Place::Repository(inferred(first)),
+    let location = match (flags.cache_repo.filter(|text| !text.is_empty()), destinations.first()) {
+        (Some(text), _) => location(CACHE_REPO, text)?,
+        (None, Some(first)) if push || flags.no_push_cache => CacheLocation::Repository(inferred(first)),
         _ => return Err(CacheFlagError::NoRepository),
     };
     Ok(Some(CacheRequest {
-        place,
+        location,
         lifetime: flags.cache_ttl,
         run_layers: flags.cache_run_layers,
         copy_layers: flags.cache_copy_layers,
@@ -146,18 +146,18 @@ pub(super) fn authenticator(file: Option<&Path>) -> Result<Option<Authenticator>
 }
 
 /// Parses `--cache-repo`, or another flag that names a cache location.
-pub(super) fn place(flag: &'static str, text: String) -> Result<Place, CacheFlagError> {
+pub(super) fn location(flag: &'static str, text: String) -> Result<CacheLocation, CacheFlagError> {
     if let Some(directory) = text.strip_prefix(LAYOUT) {
         if directory.is_empty() {
             return Err(CacheFlagError::NoDirectory { flag, text });
         }
-        return Ok(Place::Directory(PathBuf::from(directory)));
+        return Ok(CacheLocation::Directory(PathBuf::from(directory)));
     }
     match Reference::parse(&text) {
         Ok(reference) if reference.tag.is_some() || reference.digest.is_some() => {
             Err(CacheFlagError::Tagged { flag, text })
         }
-        Ok(reference) => Ok(Place::Repository(reference)),
+        Ok(reference) => Ok(CacheLocation::Repository(reference)),
         Err(source) => Err(CacheFlagError::Repository { flag, text, source }),
     }
 }
@@ -187,11 +187,11 @@ mod tests {
             destinations.iter().map(|destination| Reference::parse(destination).unwrap()).collect();
         let request =
             cache_request(CacheFlags { cache_repo: repository, ..flags() }, false, false, &destinations, push, None);
-        request.map(|request| request.unwrap().place.to_string()).map_err(|error| error.to_string())
+        request.map(|request| request.unwrap().location.to_string()).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn the_place_is_given_or_follows_from_the_destination() {
+    fn the_location_is_given_or_follows_from_the_destination() {
         assert_eq!(at("r.example:5000/c", &["r.example/app:1"], true).as_deref(), Ok("r.example:5000/c"));
         assert_eq!(at("oci:/var/cache", &[], false).as_deref(), Ok("oci:/var/cache"));
         assert_eq!(at("", &["r.example/a/app:1", "r.example/b"], true).as_deref(), Ok("r.example/a/app/cache"));

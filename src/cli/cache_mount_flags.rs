@@ -1,6 +1,6 @@
 //! The flags of cache mounts (`RUN --mount=type=cache`).
 
-use super::cache_flags::{CacheFlagError, place};
+use super::cache_flags::{CacheFlagError, location};
 use super::context_flags::size;
 use crate::builder::CacheMountsRequest;
 use crate::cache::Authenticator;
@@ -40,9 +40,9 @@ impl CacheMountFlags {
             return Err(CacheFlagError::LimitWithoutPlace);
         }
         let Some(text) = self.cache_mounts_repo.clone().filter(|text| !text.is_empty()) else { return Ok(None) };
-        let place = place("--cache-mounts-repo", text)?;
+        let location = location("--cache-mounts-repo", text)?;
         let limit = self.cache_mounts_limit.unwrap_or(DEFAULT_LIMIT);
-        Ok(Some(CacheMountsRequest { place, limit, authenticator, read, write }))
+        Ok(Some(CacheMountsRequest { location, limit, authenticator, read, write }))
     }
 }
 
@@ -55,12 +55,12 @@ mod tests {
         let request = flags.request(true, false, None).map_err(|error| error.to_string())?;
         Ok(request.map(|request| {
             assert_eq!((request.limit, request.read, request.write), (7, true, false));
-            request.place.to_string()
+            request.location.to_string()
         }))
     }
 
     #[test]
-    fn the_place_is_a_repository_or_a_directory() {
+    fn the_location_is_a_repository_or_a_directory() {
         assert_eq!(request("r.example:5000/m"), Ok(Some("r.example:5000/m".to_owned())));
         assert_eq!(request("oci:/var/mounts"), Ok(Some("oci:/var/mounts".to_owned())));
         assert_eq!(request(""), Ok(None));

@@ -5,7 +5,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::flags::{Called, Flags, command, path};
-use crate::builder::{Call, Format};
+use crate::builder::{Format, Question};
 
 /// The flags that `lint` shares with a build.
 const LINT_FLAGS: &[&str] = &[
@@ -106,7 +106,11 @@ pub(super) fn lint_flags(matches: &ArgMatches) -> Result<Flags, clap::Error> {
         _ => Format::Text,
     };
     let flags = super::flags::from_matches(matches)?;
-    Ok(Flags { call: Called { call: Call::Check, format }, offline: matches.get_flag("offline"), ..flags })
+    Ok(Flags {
+        call: Called { question: Some(Question::Check), format },
+        offline: matches.get_flag("offline"),
+        ..flags
+    })
 }
 
 /// The flags that `push` shares with a build, in addition to those of registries and messages.

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::ArgAction;
 
-use super::flags::{self, Flags};
+use super::flags;
 use super::request::{RequestError, variable};
 use crate::diag::redact::Secret;
 use crate::executor::copy::Limits;
@@ -44,19 +44,20 @@ impl ContextFlags {
     }
 }
 
-/// Where the context is. `environment` looks a variable up.
+/// Where the context is; `context` is the value of `--context`. `environment` looks a variable up.
 pub(super) fn context(
-    flags: &Flags,
+    flags: &ContextFlags,
+    context: &str,
     environment: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<ContextLocation, RequestError> {
-    let bucket = flags.context_source.bucket.as_deref().filter(|bucket| !bucket.is_empty());
+    let bucket = flags.bucket.as_deref().filter(|bucket| !bucket.is_empty());
     let text = match bucket {
-        Some(_) if !flags.context.is_empty() => return Err(RequestError::BucketAndContext),
+        Some(_) if !context.is_empty() => return Err(RequestError::BucketAndContext),
         Some(bucket) if bucket.contains("://") => bucket.to_owned(),
         Some(bucket) => format!("gs://{bucket}"),
-        None => flags.context.clone(),
+        None => context.to_owned(),
     };
-    let git = git_context(&flags.context_source.git, environment)?;
+    let git = git_context(&flags.git, environment)?;
     ContextLocation::parse(&text, &git).map_err(RequestError::Context)
 }
 

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use super::output::{self, OutputError};
 use super::output_flags::OutputFlags;
 use super::request::{RequestError, boolean, given};
-use crate::builder::Call;
 use crate::image::{Reference, ReferenceError};
 use crate::push::{DigestFiles, Output, OutputKind, Reports, Target};
 
@@ -80,12 +79,12 @@ pub(super) struct Delivery {
     pub(super) rewrite_timestamp: bool,
 }
 
-/// What the flags ask for. A call that is no build needs no destination.
+/// What the flags ask for. A question needs no destination.
 pub(super) fn delivery(
     destinations: Vec<String>,
     flags: OutputFlags,
     tar_path: Option<PathBuf>,
-    call: Call,
+    is_question: bool,
     environment: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Delivery, RequestError> {
     let no_push = match flags.no_push {
@@ -153,7 +152,7 @@ pub(super) fn delivery(
             () => delivery.push = !no_push,
         }
     }
-    if call == Call::Build {
+    if !is_question {
         delivery.check(no_push, !flags.output.is_empty())?;
     }
     Ok(delivery)
@@ -201,7 +200,7 @@ mod tests {
 
     fn names(line: &str) -> (Vec<String>, bool) {
         let request = asked(line, &[]).unwrap();
-        (request.destinations.iter().map(ToString::to_string).collect(), request.push)
+        (request.outputs.destinations.iter().map(ToString::to_string).collect(), request.outputs.push)
     }
 
     #[test]
@@ -222,19 +221,19 @@ mod tests {
         ] {
             assert_eq!(names(line), (expected, push), "{line}");
         }
-        assert!(!asked("-t a --push", &[("KANIKO_NO_PUSH", "true")]).unwrap().push);
+        assert!(!asked("-t a --push", &[("KANIKO_NO_PUSH", "true")]).unwrap().outputs.push);
     }
 
     #[test]
     fn outputs_of_both_families_are_written() {
         let request = asked("--no-push --oci-layout-path l --tarPath old.tar -o type=tar -o d", &[]).unwrap();
-        let shown: Vec<String> = request.outputs.iter().map(ToString::to_string).collect();
+        let shown: Vec<String> = request.outputs.outputs.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["oci:l", "docker-archive:old.tar", "tar:-", "files:d"]);
         let request = asked("--no-push -o type=oci,dest=x,rewrite-timestamp=true", &[]).unwrap();
-        assert!(request.reproducible);
+        assert!(request.layers.reproducible);
         let request = asked("--no-push", &[("BUILDER_OUTPUT", "/out")]).unwrap();
-        assert_eq!(request.reports.builder_output, Some(PathBuf::from("/out")));
-        assert_eq!(asked("--no-push", &[("BUILDER_OUTPUT", "")]).unwrap().reports, Reports::default());
+        assert_eq!(request.outputs.reports.builder_output, Some(PathBuf::from("/out")));
+        assert_eq!(asked("--no-push", &[("BUILDER_OUTPUT", "")]).unwrap().outputs.reports, Reports::default());
     }
 
     #[test]

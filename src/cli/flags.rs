@@ -18,7 +18,8 @@ use super::layer_flags::LayerFlags;
 use super::log_flags::LogFlags;
 use super::output_flags::OutputFlags;
 use super::registry_flags::RegistryFlags;
-use crate::builder::{Call, Format, SnapshotMode};
+use super::snapshot_mode::{SnapshotMode, snapshot_modes};
+use crate::builder::{Format, Question};
 use crate::dockerfile::parse_go_bool;
 use crate::image::ImageFormat;
 use crate::sandbox::Isolation;
@@ -263,8 +264,8 @@ pub struct Flags {
 /// The value of `--call`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Called {
-    /// What to do.
-    pub call: Call,
+    /// What is asked instead of a build.
+    pub question: Option<Question>,
     /// How the answer is written.
     pub format: Format,
 }
@@ -375,20 +376,15 @@ pub(super) fn path() -> impl clap::builder::TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(PathBuf::from)
 }
 
-/// The words of `--snapshot-mode`.
-pub(super) fn snapshot_modes() -> impl clap::builder::TypedValueParser<Value = SnapshotMode> {
-    PossibleValuesParser::new(["full", "redo", "time"]).map(|word| snapshot_mode(&word))
-}
-
 /// `KIND`, `KIND,format=json` or `format=json,KIND`.
 fn called(text: &str) -> Result<Called, NotCall> {
     let mut called = Called::default();
     for word in text.split(',') {
         match word {
-            "build" => called.call = Call::Build,
-            "check" => called.call = Call::Check,
-            "outline" => called.call = Call::Outline,
-            "targets" => called.call = Call::Targets,
+            "build" => called.question = None,
+            "check" => called.question = Some(Question::Check),
+            "outline" => called.question = Some(Question::Outline),
+            "targets" => called.question = Some(Question::Targets),
             "format=text" => called.format = Format::Text,
             "format=json" => called.format = Format::Json,
             _ => return Err(NotCall),
@@ -404,14 +400,6 @@ struct NotCall;
 
 fn image_format(word: &str) -> ImageFormat {
     if word == "docker" { ImageFormat::Docker } else { ImageFormat::Oci }
-}
-
-fn snapshot_mode(word: &str) -> SnapshotMode {
-    match word {
-        "redo" => SnapshotMode::Redo,
-        "time" => SnapshotMode::Time,
-        _ => SnapshotMode::Full,
-    }
 }
 
 #[cfg(test)]

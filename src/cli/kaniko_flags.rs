@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use clap::ArgAction;
 
 use super::request::{RequestError, boolean};
-use crate::builder::SnapshotMode;
+use super::snapshot_mode::SnapshotMode;
 use crate::snapshot::{IgnoredPaths, PatternError};
 
 /// The help's heading for flags that are accepted and do nothing.
@@ -102,7 +102,7 @@ pub struct KanikoFlags {
         hide = true,
         hide_possible_values = true,
         overrides_with = "snapshot_mode",
-        value_parser = super::flags::snapshot_modes()
+        value_parser = super::snapshot_mode::snapshot_modes()
     )]
     pub snapshot_mode_camel: Option<SnapshotMode>,
 

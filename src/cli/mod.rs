@@ -19,6 +19,7 @@ mod parse;
 mod prune;
 pub mod registry_flags;
 mod request;
+mod snapshot_mode;
 mod snippet;
 #[cfg(test)]
 mod typed;
@@ -29,7 +30,7 @@ pub use logging::{LoggingError, start_logging};
 pub use login::{LoginError, login};
 pub use parse::{Invocation, UsageError, parse};
 pub use prune::{PruneFlags, prune_report, prune_request};
-pub use request::{RequestError, request};
+pub use request::{Asked, RequestError, push_request, request};
 pub use snippet::Snippet;
 pub use warmer::{WarmerFlags, warm_request};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{FromArgMatches as _, Parser};
 
-use super::cache_flags::{CACHE_REPO, CacheFlagError, lifetime, place};
+use super::cache_flags::{CACHE_REPO, CacheFlagError, lifetime, location};
 use super::flags::with_booleans;
 use super::log_flags::LogFlags;
 use super::registry_flags::{RegistryFlags, client_config};
@@ -67,10 +67,10 @@ pub fn prune_request(
     if flags.cache_repo.is_empty() {
         return Err(CacheFlagError::NoRepository.into());
     }
-    let place = place(CACHE_REPO, flags.cache_repo)?;
+    let location = location(CACHE_REPO, flags.cache_repo)?;
     let mut registries = client_config(flags.registries, environment)?;
-    registries.named_registries.extend(place.repository().map(|name| name.registry.clone()));
-    Ok(PruneRequest { place, lifetime: flags.cache_ttl, keep: flags.keep, registries })
+    registries.named_registries.extend(location.repository().map(|name| name.registry.clone()));
+    Ok(PruneRequest { location, lifetime: flags.cache_ttl, keep: flags.keep, registries })
 }
 
 /// Returns the report for the user.

@@ -11,8 +11,12 @@ use super::delivery::{DeliveryError, delivery};
 use super::flags::{self, Flags, NotBoolean};
 use super::kaniko_flags::IgnorePathError;
 use super::registry_flags::{RegistryFlagError, client_config};
-use crate::builder::{BuildRequest, Call, SnapshotMode};
-use crate::cache::{Place, WarmImages};
+use super::snapshot_mode::SnapshotMode;
+use crate::builder::{
+    BuildRequest, CachesRequest, InputsRequest, LayersRequest, OutputsRequest, PushRequest, Question, QuestionRequest,
+    SandboxRequest, TargetRequest,
+};
+use crate::cache::{CacheLocation, WarmImages};
 use crate::diag::Hint;
 use crate::image::{EpochError, ImageFormat, Platform, PlatformError, Reference, ReferenceError, parse_epoch};
 use crate::location::LocationError;
@@ -182,107 +186,152 @@ impl Hint for RequestError {
     }
 }
 
+/// What a command line asks for.
+#[derive(Debug, Clone)]
+pub enum Asked {
+    /// An image.
+    Build(BuildRequest),
+    /// An answer about a Dockerfile.
+    Question(QuestionRequest),
+}
+
 /// Checks what was typed and fills in what the environment says. `environment` looks a variable up.
 ///
 /// # Errors
 /// See [`RequestError`].
-pub fn request(mut flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<BuildRequest, RequestError> {
-    let call = match (flags.check, flags.call.call) {
-        (false, call) => call,
-        (true, Call::Build | Call::Check) => Call::Check,
-        (true, _) => return Err(RequestError::CheckAndCall),
+pub fn request(flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Asked, RequestError> {
+    let question = match (flags.check, flags.call.question, flags.kaniko.dryrun) {
+        (false, question, false) => question,
+        (true, None | Some(Question::Check), false) => Some(Question::Check),
+        (true, Some(_), false) => return Err(RequestError::CheckAndCall),
+        (false, None, true) => Some(Question::Plan),
+        (_, _, true) => return Err(RequestError::DryRunAndCall),
     };
-    let call = match (flags.kaniko.dryrun, call) {
-        (false, call) => call,
-        (true, Call::Build) => Call::Plan,
-        (true, _) => return Err(RequestError::DryRunAndCall),
-    };
+    let (format, offline) = (flags.call.format, flags.offline);
+    let build = build_request(flags, question.is_some(), environment)?;
+    Ok(match question {
+        None => Asked::Build(build),
+        Some(question) => Asked::Question(QuestionRequest { question, format, offline, build }),
+    })
+}
+
+/// The push of an image that exists already: what `crabwright push` leaves of the flags of a build.
+///
+/// # Errors
+/// See [`RequestError`].
+pub fn push_request(
+    flags: Flags,
+    image: PathBuf,
+    environment: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<PushRequest, RequestError> {
+    let BuildRequest { outputs, registries, sandbox, .. } = build_request(flags, false, environment)?;
+    Ok(PushRequest { image, outputs, registries, work_dir: sandbox.work_dir })
+}
+
+/// The build that flags describe; one that nothing is delivered of where only a question is asked.
+pub(super) fn build_request(
+    mut flags: Flags,
+    is_question: bool,
+    environment: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<BuildRequest, RequestError> {
     flags.kaniko.tell(environment)?;
     let pre_cleanup = match flags.kaniko.pre_cleanup {
         Some(given) => given,
         None => boolean("KANIKO_PRE_CLEANUP", environment)?.unwrap_or(false),
     };
-    let context = context_flags::context(&flags, environment)?;
-    let delivery = delivery(flags.destination, flags.outputs, flags.kaniko.tar_path_camel.take(), call, environment)?;
-    let snapshot_mode = flags.kaniko.snapshot_mode_camel.unwrap_or(flags.snapshot_mode);
+    let context = context_flags::context(&flags.context_source, &flags.context, environment)?;
+    warn_of_no_effect(&flags, environment);
+    let tar_path = flags.kaniko.tar_path_camel.take();
+    let delivery = delivery(flags.destination, flags.outputs, tar_path, is_question, environment)?;
+    let authenticator = authenticator(flags.caching.cache_key_file.as_deref())?;
+    let (reads, writes) = (!flags.no_cache, !flags.caching.no_push_cache);
+    let warm_images = flags.caching.cache.then(|| WarmImages::new(&flags.caching.cache_dir, flags.caching.cache_ttl));
+    let cache = CachesRequest {
+        mounts: flags.cache_mounts.request(reads, writes, authenticator.clone())?,
+        layers: cache_request(
+            flags.caching,
+            flags.no_cache,
+            flags.layers.single_snapshot,
+            &delivery.names,
+            delivery.push,
+            authenticator,
+        )?,
+        warm_images,
+    };
+    let (check_push, ignore_immutable_tags) =
+        (!flags.registries.skip_push_permission_check, flags.registries.push_ignore_immutable_tag_errors);
+    let mut registries = client_config(flags.registries, environment)?;
+    let locations =
+        [cache.layers.as_ref().map(|cache| &cache.location), cache.mounts.as_ref().map(|cache| &cache.location)];
+    let repositories = locations.into_iter().flatten().filter_map(CacheLocation::repository);
+    registries.named_registries.extend(delivery.names.iter().chain(repositories).map(|name| name.registry.clone()));
+    let (contexts, context_directories) = build_contexts(&flags.build_context)?;
+    let build_args = with_epoch(build_arguments(&flags.build_arg, environment)?, environment)?;
+    let mut targets = flags.target.iter().filter(|stage| !stage.is_empty()).cloned();
+    Ok(BuildRequest {
+        inputs: InputsRequest {
+            context,
+            context_sub_path: flags.context_sub_path.filter(|path| !path.is_empty()),
+            context_limits: flags.context_source.limits(),
+            git_login: context_flags::git_login(environment)?,
+            contexts,
+            context_directories,
+            dockerfile: flags.dockerfile,
+            dockerfile_is_named: flags.dockerfile_is_named,
+            secrets: flags
+                .secret
+                .iter()
+                .map(|text| SecretSource::parse(text, environment))
+                .collect::<Result<_, _>>()?,
+            ssh: flags.ssh.iter().map(|text| SshSource::parse(text, environment)).collect::<Result<_, _>>()?,
+        },
+        target: TargetRequest {
+            stage: targets.next(),
+            also_built: targets.collect(),
+            source_date_epoch: source_date_epoch(&build_args)?,
+            build_args,
+            platform: platform(flags.kaniko.custom_platform_camel.take().or(flags.custom_platform))?,
+            labels: flags.label.iter().map(|text| label(text)).collect::<Result<_, _>>()?,
+            annotations: annotations(&flags.annotation, flags.image_format)?,
+            image_format: flags.image_format,
+        },
+        outputs: OutputsRequest {
+            destinations: delivery.names,
+            push: delivery.push,
+            check_push,
+            ignore_immutable_tags,
+            outputs: delivery.outputs,
+            reports: delivery.reports,
+            digest_files: delivery.files,
+            print_plan: boolean("KANIKO_PRINT_PLAN", environment)?.unwrap_or(false),
+        },
+        cache,
+        sandbox: SandboxRequest {
+            isolation: flags.isolation,
+            own_root: OwnRootConsent { outside_container: flags.force, own_system: flags.force && pre_cleanup },
+            work_dir: given(flags.work_dir)
+                .or_else(|| given(environment("KANIKO_DIR").map(PathBuf::from)))
+                .unwrap_or_else(|| PathBuf::from(DEFAULT_WORK_DIR)),
+            parallel: flags.parallel.map(NonZeroUsize::get),
+        },
+        registries,
+        layers: LayersRequest {
+            options: flags.layers.options(flags.image_format)?,
+            single_snapshot: flags.layers.single_snapshot,
+            ignored_paths: flags.kaniko.ignored_paths()?,
+            reproducible: flags.reproducible || delivery.rewrite_timestamp,
+        },
+    })
+}
+
+/// Says which settings are accepted for compatibility and change nothing.
+fn warn_of_no_effect(flags: &Flags, environment: &dyn Fn(&str) -> Option<OsString>) {
     if environment("KANIKO_TELEMETRY_ENDPOINT").is_some_and(|value| !value.is_empty()) {
         tracing::warn!("environment variable KANIKO_TELEMETRY_ENDPOINT has no effect: nothing is sent to anybody");
     }
-    if snapshot_mode != SnapshotMode::Full {
+    if flags.kaniko.snapshot_mode_camel.unwrap_or(flags.snapshot_mode) != SnapshotMode::Full {
         tracing::debug!("--snapshot-mode has no effect: every change is found in any mode");
     }
-    let (contexts, context_directories) = build_contexts(&flags.build_context)?;
-    let build_args = with_epoch(build_arguments(&flags.build_arg, environment)?, environment)?;
-    let mut targets = flags.target.into_iter().filter(|stage| !stage.is_empty());
-    let target = targets.next();
-    let authenticator = authenticator(flags.caching.cache_key_file.as_deref())?;
-    let (reads, writes) = (!flags.no_cache, !flags.caching.no_push_cache);
-    let cache_mounts = flags.cache_mounts.request(reads, writes, authenticator.clone())?;
-    let caching = &flags.caching;
-    let warm_images = caching.cache.then(|| WarmImages::new(&caching.cache_dir, caching.cache_ttl));
-    let cache = cache_request(
-        flags.caching,
-        flags.no_cache,
-        flags.layers.single_snapshot,
-        &delivery.names,
-        delivery.push,
-        authenticator,
-    )?;
-    let caches = [cache.as_ref().map(|cache| &cache.place), cache_mounts.as_ref().map(|cache| &cache.place)];
-    let caches = caches.into_iter().flatten().filter_map(Place::repository);
-    let check_push = !flags.registries.skip_push_permission_check;
-    let ignore_immutable_tags = flags.registries.push_ignore_immutable_tag_errors;
-    let mut registries = client_config(flags.registries, environment)?;
-    let named = delivery.names.iter().chain(caches).map(|name| name.registry.clone());
-    registries.named_registries.extend(named);
-    Ok(BuildRequest {
-        call,
-        cache_mounts,
-        warm_images,
-        cache,
-        format: flags.call.format,
-        offline: flags.offline,
-        context,
-        git_login: context_flags::git_login(environment)?,
-        context_limits: flags.context_source.limits(),
-        contexts,
-        context_directories,
-        ssh: flags.ssh.iter().map(|text| SshSource::parse(text, environment)).collect::<Result<_, _>>()?,
-        secrets: flags.secret.iter().map(|text| SecretSource::parse(text, environment)).collect::<Result<_, _>>()?,
-        context_sub_path: flags.context_sub_path.filter(|path| !path.is_empty()),
-        dockerfile: flags.dockerfile,
-        dockerfile_is_named: flags.dockerfile_is_named,
-        destinations: delivery.names,
-        push: delivery.push,
-        outputs: delivery.outputs,
-        reports: delivery.reports,
-        digest_file: delivery.files.digest,
-        image_name_with_digest_file: delivery.files.name_with_digest,
-        image_name_tag_with_digest_file: delivery.files.name_tag_with_digest,
-        source_date_epoch: source_date_epoch(&build_args)?,
-        build_args,
-        target,
-        also_built: targets.collect(),
-        platform: platform(flags.kaniko.custom_platform_camel.take().or(flags.custom_platform))?,
-        ignored_paths: flags.kaniko.ignored_paths()?,
-        print_plan: boolean("KANIKO_PRINT_PLAN", environment)?.unwrap_or(false),
-        labels: flags.label.iter().map(|text| label(text)).collect::<Result<_, _>>()?,
-        image_format: flags.image_format,
-        annotations: annotations(&flags.annotation, flags.image_format)?,
-        check_push,
-        ignore_immutable_tags,
-        registries,
-        isolation: flags.isolation,
-        parallel: flags.parallel.map(NonZeroUsize::get),
-        own_root: OwnRootConsent { outside_container: flags.force, own_system: flags.force && pre_cleanup },
-        work_dir: given(flags.work_dir)
-            .or_else(|| given(environment("KANIKO_DIR").map(PathBuf::from)))
-            .unwrap_or_else(|| PathBuf::from(DEFAULT_WORK_DIR)),
-        reproducible: flags.reproducible || delivery.rewrite_timestamp,
-        layers: flags.layers.options(flags.image_format)?,
-        single_snapshot: flags.layers.single_snapshot,
-        snapshot_mode,
-    })
 }
 
 /// A path, unless it is empty: scripts pass an empty value for a flag they do not want.
@@ -410,54 +459,54 @@ pub(super) fn variable(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::typed::asked;
+    use crate::cli::typed::{asked, asked_question};
     use crate::layer::Compression;
     use crate::location::ContextLocation;
+    use crate::push::DigestFiles;
 
     #[test]
     fn defaults_are_kanikos() {
         let request = asked("--no-push", &[]).unwrap();
-        assert_eq!(request.context, ContextLocation::Directory("/workspace/".to_owned()));
-        assert_eq!(request.dockerfile, "Dockerfile");
-        assert_eq!(request.work_dir, PathBuf::from("/kaniko"));
-        assert_eq!(request.snapshot_mode, SnapshotMode::Full);
+        assert_eq!(request.inputs.context, ContextLocation::Directory("/workspace/".to_owned()));
+        assert_eq!(request.inputs.dockerfile, "Dockerfile");
+        assert_eq!(request.sandbox.work_dir, PathBuf::from("/kaniko"));
         assert!(
-            !request.push
-                && request.own_root == OwnRootConsent::default()
-                && request.check_push
+            !request.outputs.push
+                && request.sandbox.own_root == OwnRootConsent::default()
+                && request.outputs.check_push
                 && !request.registries.insecure
         );
-        assert_eq!((request.target, request.source_date_epoch), (None, None));
+        assert_eq!((request.target.stage, request.target.source_date_epoch), (None, None));
     }
 
     #[test]
     fn destinations_are_references() {
         let request = asked("-d app:1 -d 127.0.0.1:5000/team/app", &[]).unwrap();
-        let names: Vec<_> = request.destinations.iter().map(ToString::to_string).collect();
+        let names: Vec<_> = request.outputs.destinations.iter().map(ToString::to_string).collect();
         assert_eq!(names, ["docker.io/library/app:1", "127.0.0.1:5000/team/app"]);
         assert!(request.registries.named_registries.iter().eq(["127.0.0.1:5000", "docker.io"]));
-        assert!(request.push);
+        assert!(request.outputs.push);
     }
 
     #[test]
-    fn a_call_that_is_no_build_needs_no_destination() {
-        for (line, call) in [
-            ("--call outline", Call::Outline),
-            ("--call=targets,format=json", Call::Targets),
-            ("--check", Call::Check),
-            ("--check --call=check", Call::Check),
-            ("lint --offline", Call::Check),
-            ("--no-push", Call::Build),
+    fn a_question_needs_no_destination() {
+        for (line, question) in [
+            ("--call outline", Question::Outline),
+            ("--call=targets,format=json", Question::Targets),
+            ("--check", Question::Check),
+            ("--check --call=check", Question::Check),
+            ("lint --offline", Question::Check),
+            ("--dryrun", Question::Plan),
         ] {
-            assert_eq!(asked(line, &[]).unwrap().call, call, "{line}");
+            assert_eq!(asked_question(line, &[]).unwrap().question, question, "{line}");
         }
-        assert!(asked("lint --offline", &[]).unwrap().offline);
-        assert!(asked("--check --call=outline", &[]).unwrap_err().contains("only one of the two"));
+        assert!(asked_question("lint --offline", &[]).unwrap().offline);
+        assert!(asked_question("--check --call=outline", &[]).unwrap_err().contains("only one of the two"));
     }
 
     #[test]
     fn a_level_that_is_not_above_zero_is_the_default() {
-        let layers = |line: &str| asked(&format!("--no-push {line}"), &[]).unwrap().layers;
+        let layers = |line: &str| asked(&format!("--no-push {line}"), &[]).unwrap().layers.options;
         assert_eq!((layers("").compression, layers("").level), (Compression::Gzip, None));
         assert_eq!(layers("--compression-level 0").level, None);
         assert_eq!(layers("--compression-level=-1 --compression zstd").level, None);
@@ -507,11 +556,17 @@ mod tests {
 
     #[test]
     fn the_environment_fills_in_what_was_not_typed() {
-        assert_eq!(asked("--no-push", &[("KANIKO_DIR", "/k")]).unwrap().work_dir, PathBuf::from("/k"));
-        assert_eq!(asked("--no-push --work-dir /w", &[("KANIKO_DIR", "/k")]).unwrap().work_dir, PathBuf::from("/w"));
-        assert_eq!(asked("--no-push --work-dir=", &[("KANIKO_DIR", "")]).unwrap().work_dir, PathBuf::from("/kaniko"));
-        assert!(!asked("-d a", &[("KANIKO_NO_PUSH", "1")]).unwrap().push);
-        assert!(asked("-d a --no-push=false", &[("KANIKO_NO_PUSH", "1")]).unwrap().push);
+        assert_eq!(asked("--no-push", &[("KANIKO_DIR", "/k")]).unwrap().sandbox.work_dir, PathBuf::from("/k"));
+        assert_eq!(
+            asked("--no-push --work-dir /w", &[("KANIKO_DIR", "/k")]).unwrap().sandbox.work_dir,
+            PathBuf::from("/w")
+        );
+        assert_eq!(
+            asked("--no-push --work-dir=", &[("KANIKO_DIR", "")]).unwrap().sandbox.work_dir,
+            PathBuf::from("/kaniko")
+        );
+        assert!(!asked("-d a", &[("KANIKO_NO_PUSH", "1")]).unwrap().outputs.push);
+        assert!(asked("-d a --no-push=false", &[("KANIKO_NO_PUSH", "1")]).unwrap().outputs.push);
         for value in ["yes", ""] {
             assert_eq!(
                 asked("-d a", &[("KANIKO_NO_PUSH", value)]).unwrap_err(),
@@ -525,7 +580,7 @@ mod tests {
         let line = "--no-push --build-arg A=1=2 --build-arg B --build-arg C --build-arg D=";
         let pair = |name: &str, value: Option<&str>| (name.to_owned(), value.map(str::to_owned));
         assert_eq!(
-            asked(line, &[("B", "from outside"), ("A", "unused")]).unwrap().build_args,
+            asked(line, &[("B", "from outside"), ("A", "unused")]).unwrap().target.build_args,
             [pair("A", Some("1=2")), pair("B", Some("from outside")), pair("C", None), pair("D", Some(""))]
         );
     }
@@ -534,9 +589,9 @@ mod tests {
     fn labels_keep_their_order_and_target_may_be_empty() {
         let request = asked("--no-push --label b=1 --label a=x=y --label c= --target=", &[]).unwrap();
         let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-        assert_eq!(request.labels, [pair("b", "1"), pair("a", "x=y"), pair("c", "")]);
-        assert_eq!(request.target, None);
-        assert_eq!(asked("--no-push --target Build", &[]).unwrap().target.as_deref(), Some("Build"));
+        assert_eq!(request.target.labels, [pair("b", "1"), pair("a", "x=y"), pair("c", "")]);
+        assert_eq!(request.target.stage, None);
+        assert_eq!(asked("--no-push --target Build", &[]).unwrap().target.stage.as_deref(), Some("Build"));
     }
 
     #[test]
@@ -544,17 +599,16 @@ mod tests {
         let line = "--no-push --digest-file= --tar-path= --oci-layout-path= --context-sub-path= \
                     --image-name-with-digest-file= --image-name-tag-with-digest-file=";
         let request = asked(line, &[]).unwrap();
-        assert_eq!((request.digest_file, request.outputs.len()), (None, 0));
-        assert_eq!((request.image_name_with_digest_file, request.image_name_tag_with_digest_file), (None, None));
-        assert_eq!(request.context_sub_path, None);
+        assert_eq!((request.outputs.digest_files, request.outputs.outputs.len()), (DigestFiles::default(), 0));
+        assert_eq!(request.inputs.context_sub_path, None);
     }
 
     #[test]
     fn source_date_epoch_is_a_time_an_image_can_have_and_a_build_argument() {
         let epoch = |line, value| {
             let request = asked(line, &[("SOURCE_DATE_EPOCH", value)])?;
-            let arguments: Vec<String> = request.build_args.into_iter().filter_map(|(_, value)| value).collect();
-            Ok::<_, String>((request.source_date_epoch, arguments))
+            let arguments: Vec<String> = request.target.build_args.into_iter().filter_map(|(_, value)| value).collect();
+            Ok::<_, String>((request.target.source_date_epoch, arguments))
         };
         let both = |seconds: i64| Ok((Some(seconds), vec![seconds.to_string()]));
         assert_eq!(epoch("--no-push", "1700000000"), both(1_700_000_000));

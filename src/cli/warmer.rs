@@ -10,7 +10,7 @@ use super::cache_flags::lifetime;
 use super::flags::{self, Flags, with_booleans};
 use super::log_flags::LogFlags;
 use super::registry_flags::{RegistryFlags, client_config};
-use super::request::{RequestError, platform, request};
+use super::request::{RequestError, build_request, platform};
 use crate::builder::WarmRequest;
 use crate::image::{Platform, Reference};
 
@@ -108,10 +108,8 @@ pub fn warm_request(
     registries.named_registries.extend(images.iter().map(|name| name.registry.clone()));
     let read = |dockerfile| {
         let WarmerFlags { build_arg, platform: custom_platform, registries, .. } = flags.clone();
-        request(
-            Flags { dockerfile, dockerfile_is_named: true, build_arg, custom_platform, registries, ..build },
-            environment,
-        )
+        let flags = Flags { dockerfile, dockerfile_is_named: true, build_arg, custom_platform, registries, ..build };
+        build_request(flags, false, environment)
     };
     Ok(WarmRequest {
         images,

@@ -101,7 +101,7 @@ pub struct CacheSummary {
     /// Steps that make a layer.
     pub steps: usize,
     /// Those of them that were carried out.
-    pub carried_out: usize,
+    pub executed: usize,
     /// Requests to registries.
     pub requests: u64,
     /// Bytes that came from registries.
@@ -135,8 +135,8 @@ impl fmt::Display for CacheMountsSummary {
 
 impl fmt::Display for CacheSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { steps, carried_out, requests, received, sent } = *self;
-        write!(f, "{} of {steps} steps; {requests} requests", steps.saturating_sub(carried_out))?;
+        let Self { steps, executed, requests, received, sent } = *self;
+        write!(f, "{} of {steps} steps; {requests} requests", steps.saturating_sub(executed))?;
         write!(f, ", {} received, {} sent", Bytes(received), Bytes(sent))
     }
 }
@@ -183,7 +183,7 @@ mod tests {
             size: 12_345_678,
             layers: 4,
             disk: 23_456_789,
-            cache: Some(CacheSummary { steps: 7, carried_out: 2, requests: 24, received: 2_000, sent: 10 }),
+            cache: Some(CacheSummary { steps: 7, executed: 2, requests: 24, received: 2_000, sent: 10 }),
             cache_mounts: Some(CacheMountsSummary {
                 imported: 2,
                 imported_size: 3_000_000,

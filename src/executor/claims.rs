@@ -13,7 +13,7 @@ use crate::plan::{Base, CopyFrom, Plan, Step};
 
 use super::stages::Execution;
 use super::trees::{FinishedTree, OwnedTree};
-use super::{BuiltLayer, ExecutorError, Need, Position};
+use super::{BuiltLayer, Disposition, ExecutorError, Resolution, RootfsNeed};
 
 /// The files of a stage that is done, or of an image. Their tree is made when it is first asked for.
 #[derive(Default)]
@@ -39,7 +39,7 @@ pub(super) enum Start<'a> {
         stage: &'a str,
     },
     /// An image, by its number in the plan, as far as it is needed.
-    Image(usize, Need),
+    Image(usize, RootfsNeed),
     /// Another stage: the claim on its files.
     Stage {
         /// The stage that starts from it, for messages.
@@ -58,16 +58,15 @@ pub(super) struct Reading<'a>(Arc<Files<'a>>);
 pub(super) struct Claims<'a> {
     /// None once the stage has a tree, or if it never needs one.
     pub(super) start: Option<Start<'a>>,
-    /// For each step one for each of its origins; none for a build context, and for steps that are not carried out.
+    /// For each step one for each of its origins; none for a build context, and for steps that do not execute.
     pub(super) steps: Vec<Vec<Option<Reading<'a>>>>,
     /// The stage's own files, as long as there is a claim on them.
     own: Weak<Files<'a>>,
 }
 
-/// The claims of every stage. `needs` says what stages need of their files, `is_carried_out` which steps are; a stage that is
-/// not wanted needs nothing, and none of its steps is carried out.
-pub(super) fn claims<'a>(plan: &'a Plan, needs: &[Need], is_carried_out: &dyn Fn(Position) -> bool) -> Vec<Claims<'a>> {
-    let heirs = heirs(plan, needs);
+/// The claims of every stage. Only steps that execute have claims, and a stage that is not needed has none.
+pub(super) fn claims<'a>(plan: &'a Plan, resolution: &Resolution) -> Vec<Claims<'a>> {
+    let heirs = heirs(plan, resolution);
     let images: Vec<Arc<Files<'a>>> = (0..plan.images.len()).map(|image| Arc::new(Files::of_image(image))).collect();
     let stages: Vec<Arc<Files<'a>>> = plan.stages.iter().map(|_| Arc::default()).collect();
     let reading = |from| match from {
@@ -76,23 +75,23 @@ pub(super) fn claims<'a>(plan: &'a Plan, needs: &[Need], is_carried_out: &dyn Fn
         CopyFrom::Image(image) => Some(Reading(Arc::clone(&images[image]))),
     };
     let of_stage = |(number, own): (usize, &Arc<Files<'a>>)| {
-        let stage = &plan.stages[number];
+        let (stage, resolved) = (&plan.stages[number], &resolution.stages[number]);
         let name = stage.name.as_str();
         let start = || match stage.base {
             Base::Scratch => Start::Scratch { stage: name },
-            Base::Image(image) => Start::Image(image, needs[number]),
+            Base::Image(image) => Start::Image(image, resolved.rootfs),
             Base::Stage(parent) => {
                 let files = Arc::clone(&stages[parent]);
                 Start::Stage { stage: name, files, is_heir: heirs[parent] == Some(number) }
             }
         };
-        let of_step = |(step, planned): (usize, &Step)| match is_carried_out(Position { stage: number, step }) {
-            true => planned.action.origins().into_iter().map(reading).collect(),
+        let of_step = |(step, disposition): (&Step, &Disposition)| match disposition.is_execute() {
+            true => step.action.origins().into_iter().map(reading).collect(),
             false => Vec::new(),
         };
         Claims {
-            start: (needs[number] > Need::Nothing).then(start),
-            steps: stage.steps.iter().enumerate().map(of_step).collect(),
+            start: (resolved.rootfs > RootfsNeed::None).then(start),
+            steps: stage.steps.iter().zip(&resolved.steps).map(of_step).collect(),
             own: Arc::downgrade(own),
         }
     };
@@ -100,10 +99,10 @@ pub(super) fn claims<'a>(plan: &'a Plan, needs: &[Need], is_carried_out: &dyn Fn
 }
 
 /// For each stage the one that may take its tree over: the last of those that start from it and need a tree.
-fn heirs(plan: &Plan, needs: &[Need]) -> Vec<Option<usize>> {
+fn heirs(plan: &Plan, resolution: &Resolution) -> Vec<Option<usize>> {
     let mut heirs = vec![None; plan.stages.len()];
     for (number, stage) in plan.stages.iter().enumerate() {
-        if let (Base::Stage(parent), true) = (stage.base, needs[number] > Need::Nothing) {
+        if let (Base::Stage(parent), true) = (stage.base, resolution.stages[number].rootfs > RootfsNeed::None) {
             heirs[parent] = Some(number);
         }
     }
@@ -161,7 +160,7 @@ impl<'a> Start<'a> {
 
 impl<'a> Files<'a> {
     fn of_image(image: usize) -> Self {
-        let beginning = Beginning { start: Start::Image(image, Need::Content), layers: Vec::new() };
+        let beginning = Beginning { start: Start::Image(image, RootfsNeed::Full), layers: Vec::new() };
         Self { beginning: Mutex::new(Some(beginning)), tree: OnceLock::new() }
     }
 
@@ -186,7 +185,7 @@ impl<'a> Files<'a> {
 fn make<'a>(beginning: Option<Beginning<'a>>, execution: &Execution<'a>) -> Result<OwnedTree<'a>, ExecutorError> {
     let Beginning { start, layers } = beginning.ok_or(ExecutorError::NotMade)?;
     let mut tree = start.begin(execution)?;
-    layers.iter().try_for_each(|layer| execution.lay(&mut tree, layer))?;
+    layers.iter().try_for_each(|layer| execution.apply_cached(&mut tree, layer))?;
     Ok(tree)
 }
 

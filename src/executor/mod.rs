@@ -7,13 +7,14 @@
 
 pub mod caches;
 mod claims;
+mod content_cache;
 pub mod copy;
 mod directories;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-mod known;
 mod mounts;
-mod need;
+mod resolution;
+mod rootfs_need;
 mod run;
 mod schedule;
 mod stage;
@@ -40,10 +41,11 @@ use crate::secret::{SecretError, Secrets};
 use crate::snapshot::{IgnoredPaths, SnapshotError};
 
 pub use caches::SharedCaches;
+pub use content_cache::{CachedLayerError, ContentCache, files_of};
 pub use copy::CopyError;
 pub use directories::DirectoryError;
-pub use known::{KnownLayerError, KnownLayers, Position, files_of};
-pub use need::{Need, needs};
+pub use resolution::{CacheHits, Disposition, Resolution, ResolveOptions, StageResolution, resolve};
+pub use rootfs_need::RootfsNeed;
 pub use stages::execute;
 pub use users::UserError;
 
@@ -55,8 +57,6 @@ pub struct Resources<'a> {
     pub named_contexts: &'a [Context],
     /// Where layers of base images come from.
     pub base_layers: &'a dyn BaseLayers,
-    /// The layers that earlier builds left.
-    pub known_layers: Option<&'a dyn KnownLayers>,
     /// Is told of the image's layers.
     pub layer_observer: Option<&'a dyn LayerObserver>,
     /// Where sources of ADD come from that are not in the build context.
@@ -181,14 +181,14 @@ pub enum ExecutorError {
     /// Commands could not be stopped, should that be necessary.
     #[error(transparent)]
     Stop(SandboxError),
-    /// A layer that an earlier build left cannot be used after all.
+    /// A layer of the cache cannot be used after all.
     #[error("failed to use the cached layer {digest}")]
-    KnownLayer {
+    CachedLayer {
         /// The layer.
         digest: Digest,
         /// Why.
         #[source]
-        cause: KnownLayerError,
+        cause: CachedLayerError,
     },
     /// A layer of a base image could not be had.
     #[error("failed to fetch layer {digest} of {image}")]
@@ -244,7 +244,7 @@ impl Hint for ExecutorError {
         match self {
             Self::Step { cause, .. } => cause.hint(),
             Self::Stop(error) => error.hint(),
-            Self::KnownLayer { cause, .. } => cause.hint(),
+            Self::CachedLayer { cause, .. } => cause.hint(),
             Self::Fetch { cause, .. } => cause.hint(),
             Self::ReadLayer { cause, .. } => cause.hint(),
             Self::Unpack { cause, .. } | Self::Prepare { cause, .. } => cause.hint(),

@@ -16,14 +16,14 @@ use super::schedule::{Board, Place};
 use super::stages::Execution;
 use super::trees::{FinishedTree, OwnedTree};
 use super::users::resolve_directory_owner;
-use super::{BaseLayers, BuiltLayer, ExecutorError, FetchedFiles, LayerObserver, Need, StepError, mounts, run};
+use super::{
+    BaseLayers, BuiltLayer, Disposition, ExecutorError, FetchedFiles, LayerObserver, RootfsNeed, StepError, mounts, run,
+};
 
 /// A stage under way.
 pub(super) struct StageRun<'p, 'e> {
     pub(super) execution: &'e Execution<'e>,
     pub(super) index: usize,
-    /// What it needs of its files.
-    need: Need,
     pub(super) claims: Claims<'e>,
     /// Says which of the sandboxes is this stage's.
     place: &'p mut Place,
@@ -37,15 +37,9 @@ pub(super) struct StageRun<'p, 'e> {
 }
 
 impl<'p, 'e> StageRun<'p, 'e> {
-    /// `need` says what it needs of its files.
-    pub(super) fn new(
-        execution: &'e Execution<'e>,
-        index: usize,
-        need: Need,
-        claims: Claims<'e>,
-        place: &'p mut Place,
-    ) -> Self {
-        Self { execution, index, need, claims, place, layers: Vec::new(), tree: None, unpacked: 0, announced: 0 }
+    /// Nothing is done yet.
+    pub(super) fn new(execution: &'e Execution<'e>, index: usize, claims: Claims<'e>, place: &'p mut Place) -> Self {
+        Self { execution, index, claims, place, layers: Vec::new(), tree: None, unpacked: 0, announced: 0 }
     }
 
     /// Runs the stage to its end, or until nobody wants it any more.
@@ -53,7 +47,8 @@ impl<'p, 'e> StageRun<'p, 'e> {
         let execution = self.execution;
         let (plan, progress) = (execution.plan, &execution.resources.progress);
         let stage = &plan.stages[self.index];
-        if execution.known_layers().is_some_and(|known| !known.is_needed(self.index)) {
+        let resolved = &execution.resolution.stages[self.index];
+        if !resolved.needed {
             return Ok(());
         }
         self.layers = match stage.base {
@@ -66,27 +61,31 @@ impl<'p, 'e> StageRun<'p, 'e> {
         progress.step(&stage.name, 1, total, &stage.from_text).done();
         // Those of a step end with it.
         let claims = std::mem::take(&mut self.claims.steps);
-        for (number, (step, claims)) in stage.steps.iter().zip(claims).enumerate() {
+        for (number, ((step, disposition), claims)) in stage.steps.iter().zip(&resolved.steps).zip(claims).enumerate() {
             if board.is_given_up() {
                 return Ok(());
             }
             let line = || progress.step(&stage.name, number + 2, total, &step.text);
-            if let Some(layer) = execution.known(self.index, number) {
-                self.layers.push(layer);
-                line().cached();
-                continue;
+            let miss = match disposition {
+                Disposition::Skip => continue,
+                Disposition::Cached(layer) => {
+                    self.layers.push((**layer).clone());
+                    line().cached();
+                    continue;
+                }
+                Disposition::Execute { miss } => miss,
+            };
+            let needs_tree = step.action.makes_layer() && resolved.rootfs > RootfsNeed::None;
+            // The step may still be found by content. Until its inputs are there the time would pass anyway.
+            let waits = || !step.action.stage_dependencies().all(|needed| board.is_done(needed));
+            if needs_tree && self.tree.is_none() && (execution.cache.is_none() || waits()) {
+                self.materialize()?;
             }
-            let needs_tree = step.action.makes_layer() && self.need > Need::Nothing;
-            // A step that is not known may be found by what it reads. Until that is there the time would pass anyway.
-            let waits = || !step.action.needs().all(|needed| board.is_done(needed));
-            if needs_tree && self.tree.is_none() && (execution.known_layers().is_none() || waits()) {
-                self.catch_up()?;
-            }
-            if !step.action.needs().all(|needed| board.wait_for(needed, self.place)) {
+            if !step.action.stage_dependencies().all(|needed| board.wait_for(needed, self.place)) {
                 return Ok(());
             }
             let mut line = line();
-            if let Some(layer) = self.find_known(number, step, &claims)? {
+            if let Some(layer) = self.lookup_by_content(number, step, &claims)? {
                 self.layers.push(layer);
                 line.cached();
             } else {
@@ -95,10 +94,12 @@ impl<'p, 'e> StageRun<'p, 'e> {
                 }
                 if step.action.makes_layer() {
                     line.working();
-                    self.tell_why(number, &line);
+                    if let Some(miss) = miss {
+                        line.note(miss);
+                    }
                 }
                 if needs_tree {
-                    self.catch_up()?;
+                    self.materialize()?;
                 }
                 let deferred = execution.resources.single_snapshot && Some(number) != last_change;
                 match self.step(step, &claims, deferred, &line) {
@@ -109,12 +110,12 @@ impl<'p, 'e> StageRun<'p, 'e> {
                     }
                     Err(error) => return Err(error),
                 }
-                self.keep_known(number, step);
+                self.record(number, step);
                 self.announce();
             }
         }
         if self.tree.is_some() && self.claims.is_claimed() {
-            self.catch_up()?;
+            self.materialize()?;
         }
         match self.tree {
             Some(tree) => self.claims.leave_tree(tree),

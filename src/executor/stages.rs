@@ -18,32 +18,36 @@ use super::schedule::{self, Board, Place};
 use super::stage::StageRun;
 use super::trees::OwnedTree;
 use super::users::DATABASES;
-use super::{BuiltLayer, ExecutorError, Need, Position, Resources, needs};
+use super::{BuiltLayer, ContentCache, ExecutorError, Resolution, Resources, RootfsNeed};
 
-/// Runs every stage of `plan` and gives the target's layers, the base's included, lowest first.
+/// Does what `resolution` says for every stage of `plan`, and gives the target's layers, the base's included, lowest first.
+/// `cache` is asked for steps whose definition is not cached.
 ///
 /// # Errors
 /// The first thing that goes wrong, with the step it went wrong in.
-pub fn execute(plan: &Plan, resources: &Resources<'_>) -> Result<Vec<BuiltLayer>, ExecutorError> {
-    let is_carried_out = |position: Position| {
-        resources.known_layers.is_none_or(|known| known.is_needed(position.stage) && known.known(position).is_none())
-    };
-    let needs = needs(plan, resources.single_snapshot, &is_carried_out);
+pub fn execute(
+    plan: &Plan,
+    resolution: &Resolution,
+    cache: Option<&dyn ContentCache>,
+    resources: &Resources<'_>,
+) -> Result<Vec<BuiltLayer>, ExecutorError> {
     let execution = Execution {
         plan,
+        resolution,
+        cache,
         resources,
         layers: plan.stages.iter().map(|_| OnceLock::new()).collect(),
         trees_made: AtomicUsize::new(0),
         layers_made: AtomicUsize::new(0),
         stop: Stop::new().map_err(ExecutorError::Stop)?,
     };
-    let claims = claims(plan, &needs, &is_carried_out);
+    let claims = claims(plan, resolution);
     let claims: Vec<Mutex<Option<Claims<'_>>>> = claims.into_iter().map(|claims| Mutex::new(Some(claims))).collect();
     let bases: Vec<Option<usize>> = plan.stages.iter().map(Stage::parent).collect();
     let work = |stage: usize, place: &mut Place, board: &Board<ExecutorError>| {
         let claims = claims[stage].lock().unwrap_or_else(PoisonError::into_inner).take();
         let claims = claims.ok_or(ExecutorError::NotMade)?;
-        StageRun::new(&execution, stage, needs[stage], claims, place).run(board)
+        StageRun::new(&execution, stage, claims, place).run(board)
     };
     let errors = schedule::run(&bases, resources.parallel, work, || execution.stop.ask());
     // That a tree could not be made is missed by others than the one that knows why.
@@ -56,6 +60,8 @@ pub fn execute(plan: &Plan, resources: &Resources<'_>) -> Result<Vec<BuiltLayer>
 /// What the threads share.
 pub(super) struct Execution<'a> {
     pub(super) plan: &'a Plan,
+    pub(super) resolution: &'a Resolution,
+    pub(super) cache: Option<&'a dyn ContentCache>,
     pub(super) resources: &'a Resources<'a>,
     /// Those of the stages that are done, the base's included.
     layers: Vec<OnceLock<Vec<BuiltLayer>>>,
@@ -104,10 +110,10 @@ impl<'a> Execution<'a> {
     }
 
     /// A tree with the files of an image, as far as they are needed.
-    pub(super) fn unpack(&self, index: usize, need: Need) -> Result<OwnedTree<'a>, ExecutorError> {
+    pub(super) fn unpack(&self, index: usize, need: RootfsNeed) -> Result<OwnedTree<'a>, ExecutorError> {
         let name = self.plan.images[index].reference.to_string();
         let failed = |cause| prepare(&name, cause);
-        if need < Need::Content {
+        if need < RootfsNeed::Full {
             let skeleton =
                 self.with_layers(index, need, || Tree::create_skeleton(self.tree_path(), DATABASES).map_err(failed))?;
             let mut left_out = DATABASES.iter().map(|database| skeleton.is_left_out(Path::new(database)));
@@ -118,7 +124,7 @@ impl<'a> Execution<'a> {
                 return Ok(skeleton);
             }
         }
-        self.with_layers(index, Need::Content, || Tree::create(self.tree_path()).map_err(failed))
+        self.with_layers(index, RootfsNeed::Full, || Tree::create(self.tree_path()).map_err(failed))
     }
 
     /// A new tree with the layers of an image, which are unpacked while they come. When one of them had to be fetched anew
@@ -126,7 +132,7 @@ impl<'a> Execution<'a> {
     fn with_layers(
         &self,
         index: usize,
-        need: Need,
+        need: RootfsNeed,
         create: impl Fn() -> Result<Tree, ExecutorError>,
     ) -> Result<OwnedTree<'a>, ExecutorError> {
         loop {
@@ -138,7 +144,7 @@ impl<'a> Execution<'a> {
     }
 
     /// False where the layers have to be applied to another tree.
-    fn apply_layers(&self, index: usize, need: Need, tree: &mut Tree) -> Result<bool, ExecutorError> {
+    fn apply_layers(&self, index: usize, need: RootfsNeed, tree: &mut Tree) -> Result<bool, ExecutorError> {
         let image = &self.plan.images[index];
         let name = image.reference.to_string();
         let Resources { base_layers, progress, .. } = self.resources;
@@ -195,13 +201,13 @@ fn unpack_layer(
     content: &Arc<dyn ReadAt>,
     image: &str,
     layer: &LayerDescriptor,
-    need: Need,
+    need: RootfsNeed,
 ) -> Result<(), ExecutorError> {
     let digest = &layer.descriptor.digest;
     let unreadable = |cause| ExecutorError::ReadLayer { image: image.to_owned(), digest: digest.clone(), cause };
     // Where the content is not used, nobody has to know more of it than that the manifest meant this blob: hashing it costs
     // about as much as all the rest.
-    let diff_id = (need == Need::Content).then_some(&layer.diff_id);
+    let diff_id = (need == RootfsNeed::Full).then_some(&layer.diff_id);
     let content = layer::read_ahead(content, &layer.descriptor.media_type, diff_id).map_err(unreadable)?;
     tree.apply_layer(&digest.to_string(), content).map_err(|cause| ExecutorError::Unpack {
         image: image.to_owned(),

@@ -32,6 +32,15 @@ pub use environment::{DEFAULT_PATH, Environment, PROXY_VARIABLES, platform_argum
 pub use mount::{Mount, MountSource};
 pub use remote::RemoteSource;
 
+/// A step of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StepId {
+    /// Its stage's number in [`Plan::stages`].
+    pub stage: usize,
+    /// Its own in [`Stage::steps`].
+    pub step: usize,
+}
+
 /// What is to be built, in the order in which it can be done.
 #[derive(Debug)]
 pub struct Plan {
@@ -50,10 +59,23 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Every step, stage by stage, in the order of the file.
+    pub fn steps(&self) -> impl Iterator<Item = (StepId, &Step)> {
+        self.stages.iter().enumerate().flat_map(|(stage, planned)| {
+            let steps = planned.steps.iter().enumerate();
+            steps.map(move |(step, planned)| (StepId { stage, step }, planned))
+        })
+    }
+
+    /// One step.
+    pub fn step(&self, id: StepId) -> &Step {
+        &self.stages[id.stage].steps[id.step]
+    }
+
     /// An error for each secret and each SSH agent that a step requires and that is not given.
     pub fn missing(&self, has_secret: &dyn Fn(&str) -> bool, has_agent: &dyn Fn(&str) -> bool) -> Vec<PlanError> {
         let mut missing = Vec::new();
-        for step in self.stages.iter().flat_map(|stage| &stage.steps) {
+        for (_, step) in self.steps() {
             let Action::Run(run) = &step.action else { continue };
             for mount in &run.mounts {
                 let (message, hint) = match &mount.source {
@@ -95,9 +117,9 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// The stages whose files it needs, once for each time it does.
-    pub fn needs(&self) -> impl Iterator<Item = usize> {
-        self.parent().into_iter().chain(self.steps.iter().flat_map(|step| step.action.needs()))
+    /// The stages whose files it reads or starts from, once for each time it does.
+    pub fn stage_dependencies(&self) -> impl Iterator<Item = usize> {
+        self.parent().into_iter().chain(self.steps.iter().flat_map(|step| step.action.stage_dependencies()))
     }
 
     /// The stage it starts from, if it is one.
@@ -152,8 +174,8 @@ impl Action {
         !matches!(self, Self::Configure)
     }
 
-    /// The stages whose files it needs, once for each time it does.
-    pub fn needs(&self) -> impl Iterator<Item = usize> {
+    /// The stages whose files it reads, once for each time it does.
+    pub fn stage_dependencies(&self) -> impl Iterator<Item = usize> {
         self.origins().into_iter().filter_map(|from| match from {
             CopyFrom::Stage(stage) => Some(stage),
             CopyFrom::Context | CopyFrom::Directory(_) | CopyFrom::Image(_) => None,

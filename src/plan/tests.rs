@@ -522,7 +522,7 @@ fn a_stage_that_is_mounted_is_needed() {
         planned("FROM base AS one\nFROM base AS unused\nFROM base AS two\nRUN --mount=from=one,target=/m true\n");
     let names: Vec<&str> = plan.stages.iter().map(|stage| stage.name.as_str()).collect();
     assert_eq!(names, ["one", "two"]);
-    assert_eq!(plan.stages[1].needs().collect::<Vec<_>>(), [0]);
+    assert_eq!(plan.stages[1].stage_dependencies().collect::<Vec<_>>(), [0]);
 }
 
 #[test]

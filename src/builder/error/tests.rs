@@ -103,7 +103,7 @@ fn wrappers_keep_the_hint_of_a_registry() {
         .into(),
         BuildError::Execute(ExecutorError::Fetch { image: text(), digest: digest(), cause: unavailable().into() })
             .into(),
-        BuildError::Execute(ExecutorError::KnownLayer {
+        BuildError::Execute(ExecutorError::CachedLayer {
             digest: digest(),
             cause: LayerCacheError::from(unavailable()).into(),
         })

@@ -66,7 +66,7 @@ impl Build {
     /// The definitions of all steps that make layers.
     fn recipes(&self) -> Vec<Recipe> {
         let plan = self.plan();
-        let all = definitions(&plan, &self.format, &mut |stage, step| {
+        let all = definitions(&plan, &self.format, &mut |StepId { stage, step }| {
             let action = &plan.stages[stage].steps[step].action;
             let files = action.origins().into_iter().map(|from| match from {
                 CopyFrom::Context | CopyFrom::Directory(_) => Some(self.files.clone()),
@@ -354,7 +354,8 @@ fn an_image_with_the_diff_ids_of_another_does_not_have_its_keys() {
         let plan = build.plan();
         let layers: Vec<Digest> = plan.images[0].layers.iter().map(|layer| layer.diff_id.clone()).collect();
         let files = vec![Some(build.files.clone())];
-        let content = content(&plan, (0, 0), &build.format, &layers, files, &BTreeMap::new()).unwrap();
+        let content =
+            content(&plan, StepId { stage: 0, step: 0 }, &build.format, &layers, files, &BTreeMap::new()).unwrap();
         (layers, build.key(), content.key())
     };
     let (honest, liar) = (keys("base"), keys("liar"));
@@ -394,7 +395,7 @@ fn without_its_inputs_a_step_has_no_key_and_neither_have_those_behind_it() {
          FROM base\nRUN y\nCOPY --from=one /m /m\nRUN z",
     );
     let plan = build.plan();
-    let all = definitions(&plan, &build.format, &mut |stage, step| {
+    let all = definitions(&plan, &build.format, &mut |StepId { stage, step }| {
         let is_first = (stage, step) == (0, 0);
         (!is_first).then(|| Inputs { files: vec![Some(build.files.clone())], ..Inputs::default() })
     });
@@ -410,7 +411,8 @@ fn contents_count_by_layers_and_files_whoever_made_them() {
     let of = |text: &str, step: usize, layers: &[Digest], sources: Vec<Option<Files>>| {
         let build = build(text);
         let plan = build.plan();
-        content(&plan, (1, step), &build.format, layers, sources, &BTreeMap::new()).map(|recipe| recipe.key())
+        content(&plan, StepId { stage: 1, step }, &build.format, layers, sources, &BTreeMap::new())
+            .map(|recipe| recipe.key())
     };
     let copy = |text: &str, layers: &[Digest], source: &[u8]| of(text, 1, layers, files(source));
     let usual = copy(text, &layers, b"m");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::cli::log_flags::{LogFormat, ProgressKind, Verbosity};
+use crate::cli::snapshot_mode::SnapshotMode;
 use crate::cli::{Invocation, parse};
 use crate::layer::Compression;
 
@@ -50,11 +51,13 @@ const MEANINGS: &[Meaning] = &[
         flags.custom_platform.as_deref() == Some("linux/arm64")
     }),
     ("custom_platform", "--platform=linux", |flags| flags.custom_platform.as_deref() == Some("linux")),
-    ("call", "", |flags| flags.call == Called { call: Call::Build, format: Format::Text }),
-    ("call", "--call check", |flags| flags.call == Called { call: Call::Check, format: Format::Text }),
-    ("call", "--call=outline,format=json", |flags| flags.call == Called { call: Call::Outline, format: Format::Json }),
-    ("call", "--call=targets,format=text", |flags| flags.call.call == Call::Targets),
-    ("check", "--check", |flags| flags.check && flags.call.call == Call::Build),
+    ("call", "", |flags| flags.call == Called { question: None, format: Format::Text }),
+    ("call", "--call check", |flags| flags.call == Called { question: Some(Question::Check), format: Format::Text }),
+    ("call", "--call=outline,format=json", |flags| {
+        flags.call == Called { question: Some(Question::Outline), format: Format::Json }
+    }),
+    ("call", "--call=targets,format=text", |flags| flags.call.question == Some(Question::Targets)),
+    ("check", "--check", |flags| flags.check && flags.call.question.is_none()),
     ("check", "--check=false", |flags| !flags.check),
     ("destination", "--destination r/a:1 -d r/b:2", |flags| flags.destination == ["r/a:1", "r/b:2"]),
     ("destination", "-d=a -db", |flags| flags.destination == ["a", "b"]),

@@ -82,7 +82,7 @@ proptest! {
         let bench = Bench::new();
         let first = bench.build(&dockerfile, 1);
         let layers = first.result.as_ref().expect("it can be built").clone();
-        let some = |position: Position, _: &str| known >> ((position.stage * 4 + position.step) % 64) & 1 == 1;
+        let some = |position: StepId, _: &str| known >> ((position.stage * 4 + position.step) % 64) & 1 == 1;
         let builds = [
             bench.build(&dockerfile, 8),
             bench.build_with(&dockerfile, 1, first.knowing(some)),

@@ -8,21 +8,21 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use crate::cache::Files;
+use crate::cache::{Files, Retention};
 use crate::context::{Context, IgnoreMatcher};
 use crate::diag::progress::Progress;
 use crate::dockerfile::ast::Source;
 use crate::fs::{Arrival, Removals};
 use crate::image::{BaseImage, BlobSource, Digest};
 use crate::layer::LayerOptions;
-use crate::plan::{self, Base, ImageError, ImageRequest, Images, Plan, RemoteSource};
+use crate::plan::{self, ImageError, ImageRequest, Images, Plan, RemoteSource, StepId};
 use crate::sandbox::{Features, MountContent, Outcome, Process, Sandbox, SandboxError, Status, Stream};
 use crate::secret::Secrets;
 use crate::snapshot::IgnoredPaths;
 
 use super::{
-    AgentError, BaseLayers, BuiltLayer, ExecutorError, FetchError, FetchedFiles, KnownLayerError, KnownLayers,
-    Position, RemoteSources, Resources, SshAgents, execute,
+    AgentError, BaseLayers, BuiltLayer, CacheHits, CachedLayerError, ContentCache, ExecutorError, FetchError,
+    FetchedFiles, RemoteSources, ResolveOptions, Resources, SshAgents, execute, resolve,
 };
 
 /// Builds Dockerfiles whose bases are other stages or scratch.
@@ -44,18 +44,17 @@ struct Build {
 /// What builds have left, and which of it the next one may have.
 #[derive(Default)]
 struct Cache {
-    /// By stage and step: what is known of their definitions.
-    known: BTreeMap<Position, BuiltLayer>,
-    needed: Vec<bool>,
+    /// What is found by definition.
+    hits: CacheHits,
     /// By instruction, the layers below and what is read: what can be found by content.
     by_content: Mutex<HashMap<Content, BuiltLayer>>,
-    contents: Mutex<BTreeMap<Position, Content>>,
-    texts: BTreeMap<Position, String>,
-    made: Mutex<BTreeMap<Position, BuiltLayer>>,
+    contents: Mutex<BTreeMap<StepId, Content>>,
+    texts: BTreeMap<StepId, String>,
+    made: Mutex<BTreeMap<StepId, BuiltLayer>>,
     /// The layers that were unpacked, once for each time.
     unpacked: Mutex<Vec<Digest>>,
     /// The root directories that there were when a step had been carried out.
-    roots: Mutex<BTreeMap<Position, Vec<String>>>,
+    roots: Mutex<BTreeMap<StepId, Vec<String>>>,
     trees: PathBuf,
 }
 
@@ -89,12 +88,8 @@ impl Bench {
         let directory = self.directory.path().join(format!("build-{number}"));
         let trees = directory.join("trees");
         std::fs::create_dir_all(&trees).unwrap();
-        let needed = needed(&plan, &cache.known);
-        let positions = plan.stages.iter().enumerate().flat_map(|(stage, planned)| {
-            let steps = planned.steps.iter().enumerate();
-            steps.map(move |(step, planned)| (Position { stage, step }, planned.text.clone()))
-        });
-        let cache = Cache { needed, texts: positions.collect(), trees: trees.clone(), ..cache };
+        let texts = plan.steps().map(|(id, step)| (id, step.text.clone())).collect();
+        let cache = Cache { texts, trees: trees.clone(), ..cache };
         let removals = Removals::default();
         let nothing = Nothing;
         let sandboxes = (0..parallel).map(|_| Mutex::new(Box::new(Writer) as Box<dyn Sandbox>)).collect();
@@ -102,7 +97,6 @@ impl Bench {
             context: &self.context,
             named_contexts: &[],
             base_layers: &nothing,
-            known_layers: Some(&cache),
             layer_observer: None,
             remote_sources: &nothing,
             secrets: &Secrets::default(),
@@ -119,7 +113,8 @@ impl Bench {
             single_snapshot: false,
             progress: Progress::to(std::io::sink()),
         };
-        let result = execute(&plan, &resources);
+        let options = ResolveOptions { single_snapshot: false, base_layers: Retention::Keep };
+        let result = execute(&plan, &resolve(&plan, &cache.hits, options), Some(&cache), &resources);
         let result = result.map(|layers| layers.into_iter().map(|layer| layer.diff_id).collect());
         drop(resources);
         drop(removals);
@@ -133,9 +128,9 @@ impl Build {
         self.result.as_ref().expect("it succeeds")
     }
 
-    fn position(&self, stage: &str, step: usize) -> Position {
+    fn position(&self, stage: &str, step: usize) -> StepId {
         let stage = self.plan.stages.iter().position(|planned| planned.name == stage).expect("a stage of that name");
-        Position { stage, step }
+        StepId { stage, step }
     }
 
     /// The layer that a step made.
@@ -144,11 +139,11 @@ impl Build {
     }
 
     /// A cache that knows the layers of these steps from their definitions.
-    fn knowing(&self, is_known: impl Fn(Position, &str) -> bool) -> Cache {
+    fn knowing(&self, is_known: impl Fn(StepId, &str) -> bool) -> Cache {
         let made = self.cache.made.lock().unwrap();
         let known = made.iter().filter(|(position, _)| is_known(**position, &self.plan.stages[position.stage].name));
         Cache {
-            known: known.map(|(position, layer)| (*position, layer.clone())).collect(),
+            hits: CacheHits { layers: known.map(|(id, layer)| (*id, layer.clone())).collect(), ..CacheHits::default() },
             by_content: Mutex::new(self.cache.by_content.lock().unwrap().clone()),
             ..Cache::default()
         }
@@ -166,26 +161,6 @@ fn planned(dockerfile: &str) -> Plan {
     plan::plan(&parsed, &plan::Options::of_platform("linux/amd64"), &mut Nothing).expect("it can be planned")
 }
 
-/// The stages that a build has to look at, as the builder's cache chooses them.
-fn needed(plan: &Plan, known: &BTreeMap<Position, BuiltLayer>) -> Vec<bool> {
-    let mut needed = vec![false; plan.stages.len()];
-    needed[plan.target] = true;
-    for (number, stage) in plan.stages.iter().enumerate().rev().filter(|(number, _)| *number <= plan.target) {
-        if !needed[number] {
-            continue;
-        }
-        if let Base::Stage(parent) = stage.base {
-            needed[parent] = true;
-        }
-        for (step, planned) in stage.steps.iter().enumerate() {
-            if !known.contains_key(&Position { stage: number, step }) {
-                planned.action.needs().for_each(|source| needed[source] = true);
-            }
-        }
-    }
-    needed
-}
-
 fn names(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).unwrap();
     let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -193,33 +168,21 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-impl KnownLayers for Cache {
-    fn is_needed(&self, stage: usize) -> bool {
-        self.needed[stage]
-    }
-
-    fn known(&self, position: Position) -> Option<BuiltLayer> {
-        self.known.get(&position).cloned()
-    }
-
-    fn find(&self, position: Position, below: &[Digest], sources: Vec<Option<Files>>) -> Option<BuiltLayer> {
+impl ContentCache for Cache {
+    fn lookup(&self, position: StepId, below: &[Digest], sources: Vec<Option<Files>>) -> Option<BuiltLayer> {
         let content = (self.texts[&position].clone(), below.to_vec(), sources);
         self.contents.lock().unwrap().insert(position, content.clone());
         self.by_content.lock().unwrap().get(&content).cloned()
     }
 
-    fn keep(&self, position: Position, layer: &BuiltLayer) {
+    fn record(&self, position: StepId, layer: &BuiltLayer) {
         let content = self.contents.lock().unwrap()[&position].clone();
         self.by_content.lock().unwrap().insert(content, layer.clone());
         self.made.lock().unwrap().insert(position, layer.clone());
         self.roots.lock().unwrap().insert(position, names(&self.trees));
     }
 
-    fn explain(&self, _: Position) -> Option<String> {
-        None
-    }
-
-    fn file(&self, layer: &BuiltLayer) -> Result<PathBuf, KnownLayerError> {
+    fn file(&self, layer: &BuiltLayer) -> Result<PathBuf, CachedLayerError> {
         self.unpacked.lock().unwrap().push(layer.diff_id.clone());
         match &layer.blob.source {
             BlobSource::File(path) => Ok(path.clone()),

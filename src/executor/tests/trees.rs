@@ -98,7 +98,7 @@ fn why_files_cannot_be_made_is_said_whoever_asks() {
     for round in 0..20 {
         let build = bench.build_with(dockerfile, 8, first.knowing(|_, stage| stage == "s"));
         let error = build.result.expect_err("the layer is damaged");
-        assert!(matches!(error, ExecutorError::KnownLayer { .. }), "round {round}: {error}");
+        assert!(matches!(error, ExecutorError::CachedLayer { .. }), "round {round}: {error}");
         assert!(build.left.is_empty(), "{:?}", build.left);
     }
 }

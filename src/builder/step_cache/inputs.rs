@@ -6,15 +6,15 @@ use std::os::unix::fs::MetadataExt as _;
 use crate::cache::{Inputs, Version};
 use crate::diag::with_causes;
 use crate::executor::copy::{CopySource, KnownFiles};
-use crate::executor::{Position, files_of};
-use crate::plan::{Action, CopyFrom, RemoteSource};
+use crate::executor::files_of;
+use crate::plan::{Action, CopyFrom, RemoteSource, StepId};
 use crate::rootfs::Tree;
 
-use super::{Surroundings, positions};
+use super::environment::Environment;
 
 /// Reads what the steps of a plan do.
 pub(super) struct Reader<'a> {
-    around: &'a Surroundings<'a>,
+    env: &'a Environment<'a>,
     /// Digests of files of the contexts, which are there for the whole build.
     known: KnownFiles,
     /// Those of sources that can be had.
@@ -23,15 +23,15 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Asks for the versions of everything on the network, side by side.
-    pub(super) fn new(around: &'a Surroundings<'a>) -> Self {
+    pub(super) fn new(env: &'a Environment<'a>) -> Self {
         let mut sources: Vec<RemoteSource> = Vec::new();
-        for (_, step) in positions(around.plan) {
+        for (_, step) in env.plan.steps() {
             if let Action::Copy(copy) = &step.action {
                 let new: Vec<_> = copy.remotes.values().filter(|source| !sources.contains(source)).cloned().collect();
                 sources.extend(new);
             }
         }
-        let answers = around.remotes.versions(&sources);
+        let answers = env.remotes.versions(&sources);
         let versions = sources.into_iter().zip(answers).filter_map(|(source, answer)| match answer {
             Ok(version) => Some((source, version)),
             Err(error) => {
@@ -39,23 +39,23 @@ impl<'a> Reader<'a> {
                 None
             }
         });
-        Self { around, known: KnownFiles::default(), versions: versions.collect() }
+        Self { env, known: KnownFiles::default(), versions: versions.collect() }
     }
 
     /// What a step reads; nothing where that cannot be told, because the step itself will fail.
-    pub(super) fn inputs(&self, position: Position) -> Option<Inputs> {
-        let Self { around, known, .. } = self;
-        let step = &around.plan.stages[position.stage].steps[position.step];
+    pub(super) fn inputs(&self, id: StepId) -> Option<Inputs> {
+        let Self { env, known, .. } = self;
+        let step = env.plan.step(id);
         let unknown = |error: &(dyn std::error::Error + 'static)| {
             tracing::debug!("cache: {}: it has no key: {}", step.text, with_causes(error));
         };
-        let spared = crate::fs::gated::metadata(around.work_directory).ok();
+        let spared = crate::fs::gated::metadata(env.work_directory).ok();
         let spared = spared.map(|metadata| (metadata.dev(), metadata.ino()));
         let mut files = Vec::new();
         for (origin, from) in step.action.origins().into_iter().enumerate() {
             let context = match from {
-                CopyFrom::Context => around.context,
-                CopyFrom::Directory(number) => &around.named_contexts[number],
+                CopyFrom::Context => env.context,
+                CopyFrom::Directory(number) => &env.named_contexts[number],
                 CopyFrom::Stage(_) | CopyFrom::Image(_) => {
                     files.push(None);
                     continue;

@@ -1,17 +1,16 @@
-//! Steps whose layers are there already.
+//! Layers that earlier builds left, looked up by content when a step's inputs are there.
 //!
-//! The executor asks twice. Before a stage begins, whether a step's layer is known from its definition: such a step waits for
-//! nobody and reads nothing. And before it would carry a step out, now that the files it starts from are there, whether
-//! somebody has done just this with just these files. A known layer is unpacked only if a later step needs the files;
-//! [`StageRun::catch_up`] does that for a stage under way; for one that is done they are laid over its files when those are first asked for.
+//! A step whose definition is cached needs no inputs, and is [cached](super::Disposition::Cached) before anything runs. On a
+//! miss the executor waits for the step's inputs and looks it up again by the layers it starts from and the files it reads. A
+//! cached layer is unpacked only if a later step needs the files: [`StageRun::materialize`] does that for a stage under
+//! way; for one that is done it is applied when its files are first asked for.
 
 use std::path::PathBuf;
 
 use crate::cache::Files;
-use crate::diag::Step as StepLine;
 use crate::image::Digest;
 use crate::layer::{self, VerifyingReader};
-use crate::plan::{Action, Base, Copy, CopyFrom, MountSource, Step};
+use crate::plan::{Action, Base, Copy, CopyFrom, MountSource, Step, StepId};
 use crate::rootfs::Tree;
 
 use super::claims::Reading;
@@ -20,41 +19,23 @@ use super::stage::StageRun;
 use super::stages::Execution;
 use super::{BuiltLayer, ExecutorError};
 
-/// A step of a plan, by the number of its stage and its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Position {
-    /// In [`Plan::stages`].
-    pub stage: usize,
-    /// In [`crate::plan::Stage::steps`].
-    pub step: usize,
-}
+/// Why the blob of a cached layer cannot be read.
+pub type CachedLayerError = crate::diag::BoxedError;
 
-/// Why the blob of a known layer cannot be had.
-pub type KnownLayerError = crate::diag::BoxedError;
+/// Layers of earlier builds by content, and this build's for later ones.
+pub trait ContentCache: Sync {
+    /// The layer that the step makes of these inputs: the diffIDs it starts from, and what it reads of each of its origins that is
+    /// a stage.
+    fn lookup(&self, step: StepId, below: &[Digest], sources: Vec<Option<Files>>) -> Option<BuiltLayer>;
 
-/// What earlier builds have left.
-pub trait KnownLayers: Sync {
-    /// Whether anybody needs the stage: its layers, or its files.
-    fn is_needed(&self, stage: usize) -> bool;
+    /// Records a layer that the step made, for later builds.
+    fn record(&self, step: StepId, layer: &BuiltLayer);
 
-    /// The step's layer, known from its definition. Always the same answer.
-    fn known(&self, position: Position) -> Option<BuiltLayer>;
-
-    /// The layer that the step makes of these files: the diffIDs it is laid over, and what it reads of each of its origins
-    /// that is a stage.
-    fn find(&self, position: Position, below: &[Digest], sources: Vec<Option<Files>>) -> Option<BuiltLayer>;
-
-    /// Takes a layer that the step made, to be found by later builds.
-    fn keep(&self, position: Position, layer: &BuiltLayer);
-
-    /// Why the step is carried out, if something can be said about it.
-    fn explain(&self, position: Position) -> Option<String>;
-
-    /// The blob of a layer, known or kept, as a local file: complete and verified.
+    /// The blob of a layer, cached or recorded, as a local file: complete and verified.
     ///
     /// # Errors
-    /// It cannot be had any more.
-    fn file(&self, layer: &BuiltLayer) -> Result<PathBuf, KnownLayerError>;
+    /// It can no longer be fetched, or its digest is wrong.
+    fn file(&self, layer: &BuiltLayer) -> Result<PathBuf, CachedLayerError>;
 }
 
 /// What a step reads of one of its origins, given that origin's tree. `spared` is a directory that counts as not there. `None` for
@@ -87,14 +68,6 @@ pub fn files_of(
 }
 
 impl<'e> Execution<'e> {
-    pub(super) fn known_layers(&self) -> Option<&'e dyn KnownLayers> {
-        self.resources.known_layers
-    }
-
-    pub(super) fn known(&self, stage: usize, step: usize) -> Option<BuiltLayer> {
-        self.known_layers()?.known(Position { stage, step })
-    }
-
     /// How many layers a stage has before its first step.
     pub(super) fn base_layers_of(&self, stage: usize) -> usize {
         match self.plan.stages[stage].base {
@@ -104,13 +77,13 @@ impl<'e> Execution<'e> {
         }
     }
 
-    /// Lays a known layer over a tree.
-    pub(super) fn lay(&self, tree: &mut Tree, layer: &BuiltLayer) -> Result<(), ExecutorError> {
-        let Some(known_layers) = self.known_layers() else { return Ok(()) };
+    /// Applies a cached layer to a tree.
+    pub(super) fn apply_cached(&self, tree: &mut Tree, layer: &BuiltLayer) -> Result<(), ExecutorError> {
+        let Some(cache) = self.cache else { return Ok(()) };
         let descriptor = &layer.blob.descriptor;
-        // Whatever is wrong with it: somebody else made it.
-        let unusable = |cause| ExecutorError::KnownLayer { digest: descriptor.digest.clone(), cause };
-        let file = known_layers.file(layer).map_err(unusable)?;
+        // Whatever is wrong with it: another build made it.
+        let unusable = |cause| ExecutorError::CachedLayer { digest: descriptor.digest.clone(), cause };
+        let file = cache.file(layer).map_err(unusable)?;
         let opened = crate::fs::open(file).map_err(|error| unusable(error.into()))?;
         let reader = layer::reader(opened, &descriptor.media_type).map_err(|error| unusable(error.into()))?;
         let reader = VerifyingReader::new(reader, &layer.diff_id);
@@ -121,7 +94,7 @@ impl<'e> Execution<'e> {
 
 impl<'e> StageRun<'_, 'e> {
     /// Gives the stage a tree that holds all its layers so far.
-    pub(super) fn catch_up(&mut self) -> Result<(), ExecutorError> {
+    pub(super) fn materialize(&mut self) -> Result<(), ExecutorError> {
         let execution = self.execution;
         let mut tree = match self.tree.take() {
             Some(tree) => tree,
@@ -131,42 +104,31 @@ impl<'e> StageRun<'_, 'e> {
             }
         };
         for layer in self.layers.get(self.unpacked..).unwrap_or_default() {
-            execution.lay(&mut tree, layer)?;
+            execution.apply_cached(&mut tree, layer)?;
         }
         self.unpacked = self.layers.len();
         self.tree = Some(tree);
         Ok(())
     }
 
-    /// Says why a step is carried out.
-    pub(super) fn tell_why(&self, step: usize, line: &StepLine) {
-        let position = Position { stage: self.index, step };
-        if let Some(why) = self.execution.known_layers().and_then(|known| known.explain(position)) {
-            line.note(&why);
-        }
-    }
-
-    /// Leaves the layer that a step has just made to later builds.
-    pub(super) fn keep_known(&self, number: usize, step: &Step) {
-        if let (Some(known), Some(layer), true) =
-            (self.execution.known_layers(), self.layers.last(), step.action.makes_layer())
+    /// Records the layer that a step has just made for later builds.
+    pub(super) fn record(&self, number: usize, step: &Step) {
+        if let (Some(cache), Some(layer), true) = (self.execution.cache, self.layers.last(), step.action.makes_layer())
         {
-            known.keep(Position { stage: self.index, step: number }, layer);
+            cache.record(StepId { stage: self.index, step: number }, layer);
         }
     }
 
-    /// The step's layer, if somebody has made it of the files that there are now. What keeps its sources from being looked at
-    /// will keep the step from being carried out, and is told then.
-    pub(super) fn find_known(
+    /// The step's layer, if an earlier build made it of the same inputs. What keeps its sources from being read keeps the step
+    /// from executing, too, and is reported then.
+    pub(super) fn lookup_by_content(
         &self,
         number: usize,
         step: &Step,
         claims: &[Option<Reading<'e>>],
     ) -> Result<Option<BuiltLayer>, ExecutorError> {
         let execution = self.execution;
-        let Some(known_layers) = execution.known_layers().filter(|_| step.action.makes_layer()) else {
-            return Ok(None);
-        };
+        let Some(cache) = execution.cache.filter(|_| step.action.makes_layer()) else { return Ok(None) };
         let trees = self.sources(claims)?;
         let mut sources = Vec::new();
         for (origin, (from, tree)) in step.action.origins().into_iter().zip(&trees).enumerate() {
@@ -183,6 +145,6 @@ impl<'e> StageRun<'_, 'e> {
             }
         }
         let below: Vec<Digest> = self.layers.iter().map(|layer| layer.diff_id.clone()).collect();
-        Ok(known_layers.find(Position { stage: self.index, step: number }, &below, sources))
+        Ok(cache.lookup(StepId { stage: self.index, step: number }, &below, sources))
     }
 }

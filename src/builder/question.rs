@@ -1,54 +1,30 @@
-//! What a request can ask for instead of a build: warnings, the outline of a target, the targets.
+//! Answers to questions about a Dockerfile: its warnings, the outline of a target, its targets, its plan.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use tracing::Level;
+use tokio::runtime::Runtime;
 
 use crate::context::{Context, IgnoreMatcher};
-use crate::diag::line::Style;
 use crate::diag::progress::Progress;
 use crate::diag::with_causes;
 use crate::dockerfile::ast::{Dockerfile, Source};
 use crate::image::BaseImage;
 use crate::lint::{self, Extent, Report};
 use crate::outline;
-use crate::plan::{self, ImageError, ImageRequest, Images, Options, Plan, PlanError};
-
+use crate::plan::{self, ImageError, ImageRequest, Images, Options, PlanError};
 use crate::secret::Secrets;
 
+use super::error::BuildError;
 use super::images::{Registry, Remembering};
+use super::logins::server_logins;
+use super::planning::{plan, plan_text};
 use super::remotes::Remotes;
-use super::work_directory::WorkDirectory;
-use super::{BuildError, BuildRequest, dockerfile, inputs};
+use super::request::{BuildRequest, Format, Question, QuestionRequest};
+use super::session::{Session, connect};
+use super::{dockerfile, inputs};
 
-/// What to do with the Dockerfile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Call {
-    /// Build it.
-    #[default]
-    Build,
-    /// Tell what is wrong with it.
-    Check,
-    /// Tell what its target takes.
-    Outline,
-    /// Tell which targets it has.
-    Targets,
-    /// Tell what would be done (`--dryrun`).
-    Plan,
-}
-
-/// How the answer is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Format {
-    /// For a person.
-    #[default]
-    Text,
-    /// For a program: one object.
-    Json,
-}
-
-/// The answer to a call that is no build.
+/// The answer to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// What belongs on standard output.
@@ -57,109 +33,99 @@ pub struct Answer {
     pub found_something: bool,
 }
 
-/// Answers [`BuildRequest::call`]. No step is run, and of images at most the configuration is asked for.
+/// Answers a question. No step is run, and of images at most the configuration is asked for.
 ///
 /// # Errors
 /// The Dockerfile or its context cannot be read. What is wrong with the Dockerfile is an error only where that is not the
 /// question.
-pub fn call(request: &BuildRequest, progress: &Progress) -> Result<Answer, BuildError> {
-    let mut work = None;
-    let read = read(request, progress, &mut work);
-    if let Some(work) = work {
-        work.remove().map_err(BuildError::WorkDirectory)?;
-    }
+pub fn answer(request: &QuestionRequest, progress: &Progress) -> Result<Answer, BuildError> {
+    let build = &request.build;
+    let mut session = None;
+    let read = read(build, progress, &mut session);
+    drop(session.map(Session::close));
     let (context, source) = read?;
-    let options = dockerfile::options(request);
+    let options = dockerfile::options(build);
     let parsed = dockerfile::parse(source.clone(), &options);
-    match request.call {
-        Call::Build | Call::Check => {
+    match request.question {
+        Question::Check => {
             let source = Arc::new(source);
             let (report, errors) = match parsed {
                 Ok(file) => check(&file, &options, &context.ignore, request, progress)?,
                 Err(errors) => (Report::default(), errors),
             };
-            tell_unchecked(&report, request.offline);
+            warn_of_unchecked(&report, request.offline);
             let text = match request.format {
                 Format::Text => lint::report::text(&report, &errors, &source),
                 Format::Json => lint::report::json(&report, &errors, &source).map_err(BuildError::Json)?,
             };
             Ok(Answer { text, found_something: !report.warnings.is_empty() || !errors.is_empty() })
         }
-        Call::Outline => {
+        Question::Outline => {
             let file = parsed.map_err(BuildError::Dockerfile)?;
             let stages = lint::stages::Stages::new(&file, &options);
             let Some(target) = stages.target() else {
                 return Err(BuildError::Dockerfile(plan::check_rest(&file, &options)));
             };
             let outline = outline::outline(&stages, target);
-            answer(request.format, &outline, outline::outline_text)
+            written(request.format, &outline, outline::outline_text)
         }
-        Call::Plan => {
+        Question::Plan => {
             let file = parsed.map_err(BuildError::Dockerfile)?;
-            let (runtime, client) = super::connect(&request.registries, progress)?;
-            let mut registry = Registry::new(runtime.handle().clone(), client, request.warm_images.clone(), None);
-            let plan = super::plan(&file, &options, &context, &mut registry, progress)?;
-            Ok(Answer { text: plan_text(&plan, &file, request), found_something: false })
+            let (_runtime, mut registry) = registry(build, progress)?;
+            let plan = plan(&file, &options, &context, &mut registry, progress)?;
+            Ok(Answer { text: plan_text(&plan, &file, &build.outputs), found_something: false })
         }
-        Call::Targets => {
+        Question::Targets => {
             let file = parsed.map_err(BuildError::Dockerfile)?;
             let targets = outline::targets(&lint::stages::Stages::new(&file, &options));
-            answer(request.format, &targets, outline::targets_text)
+            written(request.format, &targets, outline::targets_text)
         }
     }
 }
 
-/// The plan of a build, and where its image goes.
-pub(super) fn plan_text(plan: &Plan, file: &Dockerfile, request: &BuildRequest) -> String {
-    let mut text = outline::plan_text(plan, file);
-    let pushed = request.destinations.iter().filter(|_| request.push).map(|name| format!("push    {name}"));
-    let written = request.outputs.iter().map(|output| format!("write   {output}"));
-    for line in pushed.chain(written) {
-        text.push_str(&line);
-        text.push('\n');
-    }
-    text
-}
-
-/// The context with its ignore file, and the Dockerfile.
+/// The context with its ignore file, and the Dockerfile. What is fetched goes into the directory of a session, which is opened
+/// for that.
 pub(super) fn read(
     request: &BuildRequest,
     progress: &Progress,
-    work: &mut Option<WorkDirectory>,
+    session: &mut Option<Session>,
 ) -> Result<(Context, Source), BuildError> {
     let mut context = match inputs::local_context(request)? {
         Some(context) => context,
-        None => with_remotes(request, progress, work, |remotes, directory| {
+        None => with_remotes(request, progress, session, |remotes, directory| {
             inputs::fetched_context(request, remotes, directory)
         })?,
     };
     let source = dockerfile::read(request, &mut context, &mut |location| {
-        with_remotes(request, progress, work, |remotes, _directory| Ok(remotes.file(location, None)?.path))
+        with_remotes(request, progress, session, |remotes, _directory| Ok(remotes.file(location, None)?.path))
     })?;
     Ok((context, source))
 }
 
-/// What is fetched comes to lie in a work directory like a build's.
 fn with_remotes<T>(
     request: &BuildRequest,
     progress: &Progress,
-    work: &mut Option<WorkDirectory>,
+    session: &mut Option<Session>,
     fetch: impl FnOnce(&Remotes, &Path) -> Result<T, BuildError>,
 ) -> Result<T, BuildError> {
-    let directory = match work {
-        Some(work) => work.path().to_owned(),
-        None => {
-            let created = WorkDirectory::create(&request.work_dir).map_err(BuildError::WorkDirectory)?;
-            work.insert(created).path().to_owned()
-        }
+    let session = match session {
+        Some(session) => session,
+        None => session.insert(Session::open(&request.sandbox.work_dir, &request.registries, progress)?),
     };
-    let (runtime, _client) = super::connect(&request.registries, progress)?;
-    let logins = super::server_logins(&Secrets::new(request.secrets.clone())?, inputs::git_login(request))?;
-    let remotes = Remotes::new(runtime.handle().clone(), directory.join("remote"), logins, Vec::new(), progress)?;
-    fetch(&remotes, &directory)
+    let (runtime, directory) = (session.runtime.handle().clone(), session.directory());
+    let logins = server_logins(&Secrets::new(request.inputs.secrets.clone())?, inputs::git_login(request))?;
+    let remotes = Remotes::new(runtime, directory.join("remote"), logins, Vec::new(), progress)?;
+    fetch(&remotes, directory)
 }
 
-fn answer<T: serde::Serialize>(format: Format, value: &T, table: impl Fn(&T) -> String) -> Result<Answer, BuildError> {
+/// Where images are asked for, and the runtime that does it.
+fn registry(request: &BuildRequest, progress: &Progress) -> Result<(Runtime, Registry), BuildError> {
+    let (runtime, client) = connect(&request.registries, progress)?;
+    let registry = Registry::new(runtime.handle().clone(), client, request.cache.warm_images.clone(), None);
+    Ok((runtime, registry))
+}
+
+fn written<T: serde::Serialize>(format: Format, value: &T, table: impl Fn(&T) -> String) -> Result<Answer, BuildError> {
     let text = match format {
         Format::Text => table(value),
         Format::Json => serde_json::to_string_pretty(value).map_err(BuildError::Json)? + "\n",
@@ -172,15 +138,14 @@ fn check(
     file: &Dockerfile,
     options: &Options,
     ignore: &IgnoreMatcher,
-    request: &BuildRequest,
+    request: &QuestionRequest,
     progress: &Progress,
 ) -> Result<(Report, Vec<PlanError>), BuildError> {
     if request.offline {
         let report = lint::check(file, options, Extent::File, Some(ignore), None)?;
         return Ok((report, obstacles(file, options, &mut NoRegistry)));
     }
-    let (runtime, client) = super::connect(&request.registries, progress)?;
-    let mut registry = Registry::new(runtime.handle().clone(), client, request.warm_images.clone(), None);
+    let (_runtime, mut registry) = registry(&request.build, progress)?;
     let mut images = Remembering::new(&mut registry);
     let errors = obstacles(file, options, &mut images);
     let report = lint::check(file, options, Extent::File, Some(ignore), Some(&mut images))?;
@@ -203,7 +168,7 @@ impl Images for NoRegistry {
 }
 
 /// Says once what was not checked, because an image was not looked at, and which settings have no effect.
-fn tell_unchecked(report: &Report, offline: bool) {
+fn warn_of_unchecked(report: &Report, offline: bool) {
     for remark in &report.remarks {
         tracing::warn!("{remark}");
     }
@@ -219,26 +184,5 @@ fn tell_unchecked(report: &Report, offline: bool) {
         let ImageRequest { reference, platform } = &image.request;
         let cause = image.cause.as_ref().map(|cause| with_causes(cause)).unwrap_or_default();
         tracing::warn!("{consequence} {reference} ({platform}): {cause}");
-    }
-}
-
-/// Prints the warnings of a build, each once.
-pub(super) fn tell_warnings(report: &Report, source: &Source, progress: &Progress) {
-    for remark in &report.remarks {
-        tracing::warn!("{remark}");
-    }
-    if !tracing::enabled!(Level::WARN) {
-        return;
-    }
-    for warning in &report.warnings {
-        if progress.format().style != Style::Json {
-            progress.text(&lint::report::warning_text(warning, source));
-            continue;
-        }
-        let (line, column) = source.location(warning.span.start);
-        let mut fields = vec![("rule".to_owned(), warning.rule.name().to_owned())];
-        fields.extend(warning.rule.url().map(|url| ("url".to_owned(), url)));
-        fields.push(("location".to_owned(), format!("{}:{line}:{column}", source.name)));
-        progress.log(Level::WARN, &warning.detail, &fields);
     }
 }

@@ -13,28 +13,21 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use crate::cache::{Authenticator, BlobStore, Entry, LayerCache, LayerCacheError, Place};
-use crate::diag::progress::Progress;
-use crate::diag::{Hint, interrupt, with_causes, with_hint};
+use crate::cache::{BlobStore, CacheLocation, Entry, LayerCache};
+use crate::diag::{interrupt, with_causes, with_hint};
 use crate::image::{Blob, BlobSource, Digest, Image, Platform, Reference};
-use crate::push::{self, ExistingTags, PushError, Uploads};
-use crate::registry::Client;
+use crate::push::ExistingTags;
 
-use super::Surroundings;
-use crate::builder::request::CacheRequest;
+use super::environment::Environment;
 
 /// How many entries are written at once.
 const PARALLEL_WRITES: usize = 4;
-/// How often a write is tried: a build does not wait long for what it can do without.
-pub(in crate::builder) const PATIENCE: u32 = 2;
 
 /// Writes entries into one cache.
 pub(super) struct Writer {
     runtime: Handle,
-    client: Client,
+    cache: LayerCache,
     store: BlobStore,
-    place: Place,
-    authenticator: Option<Authenticator>,
     /// A destination in the cache's registry, from whose repository layers can be mounted.
     neighbour: Option<Reference>,
     permits: Arc<Semaphore>,
@@ -48,21 +41,18 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Writes where `request` says, and says so if that does not work unless `warned` is set.
-    pub(super) fn new(around: &Surroundings<'_>, request: &CacheRequest, warned: Arc<AtomicBool>) -> Self {
-        let place = &request.place;
-        let neighbour = match place {
-            Place::Repository(repository) => {
-                around.destinations.iter().find(|destination| destination.registry == repository.registry)
+    /// Writes into `cache`, and warns if that fails unless `warned` is set.
+    pub(super) fn new(env: &Environment<'_>, cache: LayerCache, warned: Arc<AtomicBool>) -> Self {
+        let neighbour = match cache.location() {
+            CacheLocation::Repository(repository) => {
+                env.destinations.iter().find(|destination| destination.registry == repository.registry)
             }
-            Place::Directory(_) => None,
+            CacheLocation::Directory(_) => None,
         };
         Self {
-            runtime: around.runtime.clone(),
-            client: around.client.with_patience(PATIENCE),
-            store: around.store.clone(),
-            place: place.clone(),
-            authenticator: request.authenticator.clone(),
+            runtime: env.session.runtime.handle().clone(),
+            cache,
+            store: env.session.store.clone(),
             neighbour: neighbour.cloned(),
             permits: Arc::new(Semaphore::new(PARALLEL_WRITES)),
             blobs: Arc::default(),
@@ -91,15 +81,7 @@ impl Writer {
 
     /// Writes an image under names.
     pub(super) fn write_image(&self, image: Image, names: Vec<String>) {
-        let signed = match &self.authenticator {
-            Some(authenticator) => authenticator.sign(image),
-            None => Ok(image),
-        };
-        let image = match signed {
-            Ok(image) => image,
-            Err(error) => return tracing::warn!("a layer is not kept in the cache: {}", with_causes(&error)),
-        };
-        let (client, store, place) = (self.client.clone(), self.store.clone(), self.place.clone());
+        let (cache, store) = (self.cache.clone(), self.store.clone());
         let (permits, warned) = (Arc::clone(&self.permits), Arc::clone(&self.warned));
         let locks = self.locks(&image);
         let task = self.runtime.spawn(async move {
@@ -108,12 +90,12 @@ impl Writer {
                 held.push(lock.lock_owned().await);
             }
             let Ok(_permit) = permits.acquire().await else { return };
-            let existing = ExistingTags::KeepImmutable;
-            if let Err(error) = write_to(&client, &place, image, names, existing, &store).await {
+            if let Err(error) = cache.put(image, names, ExistingTags::KeepImmutable, &store).await {
+                let (location, error) = (cache.location(), with_hint(&error));
                 if warned.swap(true, Ordering::Relaxed) {
-                    tracing::debug!("the cache {place} cannot be written: {error}");
+                    tracing::debug!("the cache {location} cannot be written: {error}");
                 } else {
-                    tracing::warn!("the cache {place} cannot be written: {error}");
+                    tracing::warn!("the cache {location} cannot be written: {error}");
                 }
             }
         });
@@ -157,50 +139,8 @@ impl Writer {
             if let Err(error) = self.runtime.block_on(task)
                 && !error.is_cancelled()
             {
-                tracing::warn!("writing into the cache {} ended early: {error}", self.place);
+                tracing::warn!("writing into the cache {} ended early: {error}", self.cache.location());
             }
         }
     }
-}
-
-/// Why something could not be written into a cache.
-#[derive(Debug, thiserror::Error)]
-enum WriteError {
-    #[error(transparent)]
-    Push(#[from] PushError),
-    #[error(transparent)]
-    Cache(#[from] LayerCacheError),
-}
-
-impl Hint for WriteError {
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Push(error) => error.hint(),
-            Self::Cache(error) => error.hint(),
-        }
-    }
-}
-
-/// Writes an image into a cache under names, all blobs first, the tags last. The error comes with its causes and its hint.
-pub(in crate::builder) async fn write_to(
-    client: &Client,
-    place: &Place,
-    image: Image,
-    names: Vec<String>,
-    existing: ExistingTags,
-    store: &BlobStore,
-) -> Result<(), String> {
-    let written: Result<(), WriteError> = async {
-        match place {
-            Place::Repository(repository) => {
-                let tags: Vec<Reference> = names.into_iter().map(|name| repository.with_tag(name)).collect();
-                let uploads = Uploads::new(client, &tags, &Progress::hidden(), store.clone())?;
-                push::push(&uploads, &image, existing).await?;
-            }
-            Place::Directory(directory) => LayerCache::add_to_directory(directory, image, names).await?,
-        }
-        Ok(())
-    }
-    .await;
-    written.map_err(|error| with_hint(&error))
 }

@@ -1,0 +1,116 @@
+//! What every command works with that talks to registries: runtime, client, blob store, directories, progress and clock.
+
+use std::path::{Path, PathBuf};
+
+use tokio::runtime::Runtime;
+
+use crate::cache::BlobStore;
+use crate::diag::interrupt;
+use crate::diag::progress::Progress;
+use crate::registry::{Client, ClientConfig};
+
+use super::error::BuildError;
+use super::work_directory::WorkDirectory;
+
+/// Bytes of stack of the network's threads: as many as the main thread has, which runs the same pushes.
+const STACK: usize = 8 << 20;
+
+/// One run of a command.
+pub(super) struct Session {
+    pub(super) runtime: Runtime,
+    pub(super) client: Client,
+    /// Blobs, each fetched once.
+    pub(super) store: BlobStore,
+    pub(super) progress: Progress,
+    /// When it began, in seconds since 1970.
+    pub(super) now: i64,
+    work: WorkDirectory,
+    others: Vec<WorkDirectory>,
+}
+
+impl Session {
+    /// Starts the network runtime, and makes a directory below `work_dir`.
+    pub(super) fn open(work_dir: &Path, registries: &ClientConfig, progress: &Progress) -> Result<Self, BuildError> {
+        let (runtime, client) = connect(registries, progress)?;
+        let work = WorkDirectory::create(work_dir).map_err(BuildError::WorkDirectory)?;
+        let store = match BlobStore::open(work.path().join("blobs")) {
+            Ok(store) => store,
+            Err(error) => {
+                remove(work);
+                return Err(error.into());
+            }
+        };
+        Ok(Self { runtime, client, store, progress: progress.clone(), now: now(), work, others: Vec::new() })
+    }
+
+    /// The directory of this run alone.
+    pub(super) fn directory(&self) -> &Path {
+        self.work.path()
+    }
+
+    /// The directory that it was made in, which outlives it.
+    pub(super) fn work_dir(&self) -> &Path {
+        self.work.parent()
+    }
+
+    /// Makes another directory of this run alone, below `parent`. Gives where `parent` really is, and the directory.
+    pub(super) fn add_directory(&mut self, parent: &Path) -> Result<(PathBuf, PathBuf), BuildError> {
+        let created = WorkDirectory::create(parent).map_err(BuildError::WorkDirectory)?;
+        let paths = (created.parent().to_owned(), created.path().to_owned());
+        self.others.push(created);
+        Ok(paths)
+    }
+
+    /// Ends the network's tasks, which may still write, and removes the directories. Gives the last that could not be removed.
+    pub(super) fn close(self) -> Option<PathBuf> {
+        let Self { runtime, work, others, .. } = self;
+        drop(runtime);
+        let mut left = None;
+        for directory in std::iter::once(work).chain(others) {
+            left = remove(directory).or(left);
+        }
+        left
+    }
+}
+
+fn remove(directory: WorkDirectory) -> Option<PathBuf> {
+    let path = directory.path().to_owned();
+    let error = directory.remove().err()?;
+    tracing::warn!("could not clean up: {error}");
+    Some(path)
+}
+
+/// What ended a run, if it was a signal, with what is left of the run in registries and on disk. `kept`: a directory that could
+/// not be removed.
+pub(super) fn interrupted(error: BuildError, work_dir: &Path, kept: Option<&Path>) -> BuildError {
+    let Some(signal) = interrupt::requested() else { return error };
+    tracing::debug!("what the signal ended: {error}");
+    let pushed = match &error {
+        BuildError::Push(error) => error.left_behind(),
+        _ => None,
+    };
+    let pushed = pushed.unwrap_or_else(|| "no tag was written".to_owned());
+    let left = match kept {
+        Some(path) => format!("{pushed}; the build's files are left in {}", path.display()),
+        None => format!("{pushed}; nothing of this build is left in {}", work_dir.display()),
+    };
+    BuildError::Interrupted { signal, left }
+}
+
+/// A runtime for the network, and the client for every registry.
+pub(super) fn connect(config: &ClientConfig, progress: &Progress) -> Result<(Runtime, Client), BuildError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_stack_size(STACK)
+        .enable_all()
+        .build()
+        .map_err(BuildError::Runtime)?;
+    let client = Client::new(ClientConfig { progress: progress.clone(), ..config.clone() })?;
+    Ok((runtime, client))
+}
+
+/// Seconds since 1970.
+pub(super) fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.ok().and_then(|elapsed| i64::try_from(elapsed.as_secs()).ok()).unwrap_or(0)
+}

@@ -15,7 +15,7 @@ use crate::cache::Version;
 use crate::diag::progress::Progress;
 use crate::diag::redact::Secret;
 use crate::executor::{FetchError, FetchedFiles, RemoteSources, Resolution};
-use crate::http::RetryPolicy;
+use crate::http::{Pace, RetryPolicy};
 use crate::image::Digest;
 use crate::location::{BucketLocation, GitLocation, HttpLocation};
 use crate::plan::{Action, Plan, RemoteSource};
@@ -198,6 +198,8 @@ impl Fetcher {
             limits,
             secrets: Arc::clone(&self.secrets),
             ssh: self.ssh.clone(),
+            clients: self.downloader.clients().clone(),
+            pace: Pace::default(),
             retry: RetryPolicy::default(),
             progress: self.progress.clone(),
         }

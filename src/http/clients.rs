@@ -6,11 +6,11 @@ use std::time::Duration;
 use hickory_resolver::net::NetError;
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{Response, Url};
-use rustls::RootCertStore;
 
-use super::names::{Judge, LedAstray, Names, Reach};
+use super::lead::Lead;
+use super::names::{Judge, LedAstray, Names, Reach, Unjudged};
 use super::place::{Place, normalized};
-use super::tls::{TlsError, TlsSettings, machine_roots};
+use super::tls::{MachineRoots, TlsError, TlsSettings, machine_roots};
 use crate::fs::gate;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -44,7 +44,7 @@ enum Versions {
 /// What all clients of a build have in common.
 struct Machine {
     user_agent: String,
-    roots: RootCertStore,
+    roots: MachineRoots,
     names: Arc<Names>,
     /// The environment's proxies, as the HTTP library itself reads them.
     proxies: Matcher,
@@ -152,31 +152,50 @@ impl HttpClients {
     /// # Errors
     /// The host says of itself that it is somewhere else.
     pub fn for_lead(&self, home: &Url, url: &Url) -> Result<&reqwest::Client, LedAstray> {
-        let (own, host) = (home.host_str().unwrap_or_default(), url.host_str().unwrap_or_default());
-        if normalized(own) == normalized(host) {
-            return Ok(self.for_url(url));
+        self.led_by(home.host_str(), url)
+    }
+
+    /// The same for a `url` that servers led to by more than one step.
+    ///
+    /// # Errors
+    /// The host says of itself that it is somewhere else.
+    pub fn for_step(&self, lead: &Lead, url: &Url) -> Result<&reqwest::Client, LedAstray> {
+        self.led_by(lead.home(), url)
+    }
+
+    fn led_by(&self, home: Option<&str>, url: &Url) -> Result<&reqwest::Client, LedAstray> {
+        match Reach::of(home, url.host_str().unwrap_or_default())? {
+            Reach::Named => Ok(self.for_url(url)),
+            Reach::Led(_) if self.is_proxied(url) => Ok(&self.proxied),
+            Reach::Led(Some(Place::Machine)) => Ok(&self.led_from_machine),
+            Reach::Led(Some(Place::Link)) => Ok(&self.led_from_link),
+            Reach::Led(Some(Place::Elsewhere) | None) => Ok(&self.led),
         }
-        let further = Place::of_host(own);
-        match Place::of_host(host) {
-            None | Some(Place::Elsewhere) => {}
-            place if place == further => {}
-            Some(place) => return Err(LedAstray { host: host.to_owned(), place }),
-        }
-        if self.is_proxied(url) {
-            return Ok(&self.proxied);
-        }
-        Ok(match further {
-            Some(Place::Machine) => &self.led_from_machine,
-            Some(Place::Link) => &self.led_from_link,
-            Some(Place::Elsewhere) | None => &self.led,
-        })
+    }
+
+    /// Makes sure that all addresses of a `host` are where a lead may go to, for a connection that is not of HTTP and that somebody
+    /// else makes. The name may have another address by then.
+    ///
+    /// # Errors
+    /// One of them is somewhere else, or there is none.
+    pub async fn judge(&self, lead: &Lead, host: &str) -> Result<(), Unjudged> {
+        self.machine.names.judge(Reach::of(lead.home(), host)?, host).await
     }
 
     /// The host that the user named has answered: from now on it stays where it is.
     pub fn settle(&self, home: &Url, response: &Response) {
+        self.settle_at(home.host_str(), response);
+    }
+
+    /// The same for an answer to a request that [`Self::for_step`] had the client for.
+    pub fn settle_step(&self, lead: &Lead, response: &Response) {
+        self.settle_at(lead.home(), response);
+    }
+
+    fn settle_at(&self, home: Option<&str>, response: &Response) {
         let url = response.url();
-        if url.host_str() == home.host_str()
-            && let Some(host) = url.host_str()
+        if let (Some(home), Some(host)) = (home, url.host_str())
+            && normalized(home) == normalized(host)
             && let Some(peer) = response.remote_addr().filter(|_| !self.is_proxied(url))
         {
             self.machine.names.settle(host, Place::of(peer.ip()));

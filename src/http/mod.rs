@@ -6,6 +6,7 @@
 mod amazon;
 mod clients;
 mod error;
+mod lead;
 mod names;
 mod origin;
 mod pace;
@@ -18,7 +19,8 @@ pub use crate::diag::interrupt::Interrupted;
 pub use amazon::{AmazonChain, AmazonSettings};
 pub use clients::{HttpClients, SetupError};
 pub use error::HttpError;
-pub use names::LedAstray;
+pub use lead::Lead;
+pub use names::{LedAstray, Unjudged};
 pub use origin::{host_of, is_loopback, is_private, retry_after};
 pub use pace::{Flow, Pace};
 pub use retry::{RetryPolicy, Transient, run};

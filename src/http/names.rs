@@ -4,7 +4,7 @@
 //! when it is connected to. Servers and hosts files of the machine are read once, before any RUN: an image's `/etc` is not asked.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hickory_resolver::TokioResolver;
@@ -23,6 +23,17 @@ pub struct LedAstray {
     pub host: String,
     /// Where it is.
     pub place: Place,
+}
+
+/// An address that a server leads to, and that cannot be judged to be fine.
+#[derive(Debug, thiserror::Error)]
+pub enum Unjudged {
+    /// It is where it must not be.
+    #[error(transparent)]
+    Astray(#[from] LedAstray),
+    /// The name has no address.
+    #[error("the name has no address")]
+    Unknown(#[source] NetError),
 }
 
 /// What resolves names for all clients of a build.
@@ -57,6 +68,28 @@ impl Names {
     }
 }
 
+impl Names {
+    /// Whether all addresses of a host are within `reach`.
+    pub(super) async fn judge(&self, reach: Reach, host: &str) -> Result<(), Unjudged> {
+        let home = self.home(host);
+        if reach == Reach::Named && home.is_none() {
+            return Ok(());
+        }
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let found: Vec<IpAddr> = match bare.parse() {
+            Ok(address) => vec![address],
+            Err(_name) => {
+                let found = self.resolver.lookup_ip(bare).await;
+                found.map_err(Unjudged::Unknown)?.iter().collect()
+            }
+        };
+        match found.into_iter().map(Place::of).find(|place| !Judge::allows(reach, home, *place)) {
+            Some(place) => Err(LedAstray { host: host.to_owned(), place }.into()),
+            None => Ok(()),
+        }
+    }
+}
+
 /// How far names may lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
@@ -64,6 +97,24 @@ pub(super) enum Reach {
     Named,
     /// A server named the host: elsewhere, and to one more place.
     Led(Option<Place>),
+}
+
+impl Reach {
+    /// How far the name of a `host` may lead that was named by `home`, a host that the user named, or (`None`) by a server elsewhere.
+    ///
+    /// # Errors
+    /// The host says of itself that it is somewhere else.
+    pub(super) fn of(home: Option<&str>, host: &str) -> Result<Self, LedAstray> {
+        if home.is_some_and(|home| normalized(home) == normalized(host)) {
+            return Ok(Self::Named);
+        }
+        let further = home.and_then(Place::of_host);
+        match Place::of_host(host) {
+            None | Some(Place::Elsewhere) => Ok(Self::Led(further)),
+            place if place == further => Ok(Self::Led(further)),
+            Some(place) => Err(LedAstray { host: host.to_owned(), place }),
+        }
+    }
 }
 
 /// The resolver of one client.

@@ -86,7 +86,7 @@ impl TlsSettings {
     }
 
     /// The TLS library's set-up, for the HTTP versions `protocols` (ALPN names).
-    pub(super) fn client_config(&self, roots: &RootCertStore, protocols: &[&[u8]]) -> Result<ClientConfig, TlsError> {
+    pub(super) fn client_config(&self, roots: &MachineRoots, protocols: &[&[u8]]) -> Result<ClientConfig, TlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let error = |source| TlsError::Library { path: self.identity.as_ref().map(|shown| shown.path.clone()), source };
         let verifier = self.verifier(roots, &provider).map_err(error)?;
@@ -107,24 +107,32 @@ impl TlsSettings {
 
     fn verifier(
         &self,
-        roots: &RootCertStore,
+        roots: &MachineRoots,
         provider: &Arc<CryptoProvider>,
     ) -> Result<Arc<dyn ServerCertVerifier>, rustls::Error> {
         if self.unverified {
             return Ok(Arc::new(AnyCertificate { provider: Arc::clone(provider) }));
         }
-        let mut roots = roots.clone();
-        roots.add_parsable_certificates(self.authorities.iter().cloned());
-        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        let mut store = roots.store.clone();
+        store.add_parsable_certificates(self.authorities.iter().cloned());
+        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(provider))
             .build()
             .map_err(|error| rustls::Error::General(error.to_string()))?;
-        Ok(Arc::new(ListedCertificate { inner, listed: self.authorities.clone() }))
+        let listed = [Arc::from(self.authorities.as_slice()), Arc::clone(&roots.listed)];
+        Ok(Arc::new(ListedCertificate { inner, listed }))
     }
+}
+
+/// Whom everybody on this machine trusts.
+pub(super) struct MachineRoots {
+    store: RootCertStore,
+    /// Those of the machine's files, which may be servers' own.
+    listed: Arc<[CertificateDer<'static>]>,
 }
 
 /// The authorities of this machine and Mozilla's, for a caller with a pass. One malformed file among them must not cost us all servers.
 #[expect(clippy::disallowed_methods, reason = "with a pass")]
-pub(super) fn machine_roots() -> RootCertStore {
+pub(super) fn machine_roots() -> MachineRoots {
     let found = rustls_native_certs::load_native_certs();
     let asked_for = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
     for error in &found.errors {
@@ -134,13 +142,14 @@ pub(super) fn machine_roots() -> RootCertStore {
             tracing::debug!(%error, "skip a certificate authority");
         }
     }
-    let mut roots = RootCertStore::empty();
-    let (_, unusable) = roots.add_parsable_certificates(found.certs);
+    let listed: Arc<[_]> = found.certs.into();
+    let mut store = RootCertStore::empty();
+    let (_, unusable) = store.add_parsable_certificates(listed.iter().cloned());
     if unusable > 0 {
         tracing::warn!(unusable, "some certificate authorities of this machine are not usable");
     }
-    roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
-    roots
+    store.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
+    MachineRoots { store, listed }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
@@ -155,14 +164,14 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     if found.is_empty() { Err(none()) } else { Ok(found) }
 }
 
-/// The library's check, which also takes a server certificate that the user named itself.
+/// The library's check, which also takes a server certificate that the user named itself, by a flag or in `SSL_CERT_FILE`.
 ///
 /// `openssl req -x509` marks the certificate it makes as an authority, and the library refuses an authority as a server, though
 /// nothing could say more clearly whom to trust. Its name and dates are checked all the same.
 #[derive(Debug)]
 struct ListedCertificate {
     inner: Arc<WebPkiServerVerifier>,
-    listed: Vec<CertificateDer<'static>>,
+    listed: [Arc<[CertificateDer<'static>]>; 2],
 }
 
 impl ServerCertVerifier for ListedCertificate {
@@ -177,7 +186,7 @@ impl ServerCertVerifier for ListedCertificate {
         match self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             // What has no error of its own: the authority as a server. Dates have been checked before that.
             Err(rustls::Error::InvalidCertificate(CertificateError::Other(_)))
-                if self.listed.iter().any(|listed| listed == end_entity) =>
+                if self.listed.iter().any(|listed| listed.contains(end_entity)) =>
             {
                 rustls::client::verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())

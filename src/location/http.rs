@@ -60,7 +60,7 @@ impl fmt::Display for HttpLocation {
 }
 
 /// Percent-encoded bytes as they are meant (RFC 3986, 2.1); what is no such encoding stays.
-pub(super) fn decoded(text: &str) -> String {
+pub(crate) fn decoded(text: &str) -> String {
     let digit =
         |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16)).and_then(|d| u8::try_from(d).ok());
     let bytes = text.as_bytes();

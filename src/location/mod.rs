@@ -14,6 +14,7 @@ pub use bucket::{BucketLocation, BucketService};
 pub use context::{ContextLocation, GitContext};
 pub use git::{FileTimes, GitLocation};
 pub use http::HttpLocation;
+pub(crate) use http::decoded;
 
 use std::fmt;
 

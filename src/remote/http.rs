@@ -223,6 +223,11 @@ impl Downloader {
         Self { pace, ..self }
     }
 
+    /// What it speaks to servers with.
+    pub fn clients(&self) -> &HttpClients {
+        &self.clients
+    }
+
     /// Fetches a file into `directory`, under its own name. `authorization` is sent to the URL's own scheme, host and port and to
     /// nobody it redirects to.
     ///

@@ -15,6 +15,6 @@ mod incoming;
 
 pub use bucket::{BucketError, Variables};
 pub use credentials::{Lookup, SshAccess, git_authorization, http_authorization};
-pub use git::{Checkout, CheckoutLimits, GitError, GitRequest, checkout, resolve};
+pub use git::{Checkout, CheckoutLimits, GitError, GitRequest, TransportError, checkout, resolve};
 pub use http::{DownloadError, Downloaded, Downloader, Validator};
 pub use incoming::{Incoming, TransferError};

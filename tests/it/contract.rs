@@ -16,6 +16,7 @@ use crate::support::images;
 use crate::support::peers::peers;
 use crate::support::pod::Pod;
 use crate::support::program::{Workspace, crabwright, run, stdout};
+use crate::support::tls::write_signed;
 
 const PINNED: [&str; 3] = ["--reproducible", "--build-arg", "SOURCE_DATE_EPOCH=1700000000"];
 
@@ -298,13 +299,7 @@ fn a_completion_script_is_one_its_shell_reads() {
 
 /// A server over TLS that writes down what it is sent, and answers each request with the next of these.
 fn tls_server(directory: &Path, answers: &'static [&'static str]) -> (u16, Arc<Mutex<Vec<String>>>) {
-    let openssl = |line: &str| {
-        run(Command::new("openssl").args(line.split(' ')).current_dir(directory)).success();
-    };
-    openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem");
-    std::fs::write(directory.join("names"), "subjectAltName=IP:127.0.0.1\n").unwrap();
-    openssl("req -newkey rsa:2048 -nodes -subj /CN=server -keyout key -out request");
-    openssl("x509 -req -in request -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out pem");
+    write_signed(directory);
     let chain = vec![CertificateDer::from_pem_file(directory.join("pem")).unwrap()];
     let key = PrivateKeyDer::from_pem_file(directory.join("key")).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))

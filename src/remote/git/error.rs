@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::transport::TransportError;
 use crate::diag::Hint;
 use crate::fs;
-use crate::http::{Interrupted, Transient};
+use crate::http::{Interrupted, SetupError, Transient};
 
 /// A checkout that failed.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +20,18 @@ pub enum GitError {
         #[source]
         source: git2::Error,
     },
+    /// The server cannot be asked over HTTP, or what it answers is not what a git server would.
+    #[error("fetch {url}")]
+    Transport {
+        /// The repository, without credentials.
+        url: String,
+        /// Why.
+        #[source]
+        source: TransportError,
+    },
+    /// The HTTP client could not be made.
+    #[error("failed to set up the HTTP client")]
+    Setup(#[from] SetupError),
     /// Nothing came for too long.
     #[error("fetch {url}: nothing came for {} seconds", idle.as_secs())]
     Stalled {
@@ -156,7 +169,6 @@ pub enum GitError {
 impl Transient for GitError {
     fn transient(&self) -> Option<Option<Duration>> {
         match self {
-            // The library tells answers of a server by words alone; most of those that say no are of the class Http.
             // Asking again changes nothing, and a server may count failed logins.
             Self::Fetch { source, .. }
                 if matches!(source.code(), git2::ErrorCode::Auth | git2::ErrorCode::Certificate) =>
@@ -165,14 +177,21 @@ impl Transient for GitError {
             }
             Self::Fetch { source, .. } => {
                 let network = matches!(source.class(), git2::ErrorClass::Net | git2::ErrorClass::Os);
-                let busy = ["status code: 429", "status code: 50"].iter().any(|words| source.message().contains(words));
                 // The connection ended in the middle of an answer, or of the pack in it.
                 let broken = source.message().contains("EOF") || source.class() == git2::ErrorClass::Indexer;
-                (network || busy || broken).then_some(None)
+                (network || broken).then_some(None)
             }
+            Self::Transport { source, .. } => source.transient(),
             Self::Submodule { source, .. } => source.transient(),
             _ => None,
         }
+    }
+}
+
+impl GitError {
+    /// Whether the server answered a question, and may have another answer for another one.
+    pub(super) fn is_answer(&self) -> bool {
+        matches!(self, Self::Transport { source, .. } if source.is_answer())
     }
 }
 
@@ -183,21 +202,14 @@ impl Hint for GitError {
                 (git2::ErrorCode::Auth, git2::ErrorClass::Ssh) => {
                     Some("give the build a key for this server: --ssh default=KEYFILE, or --ssh default for the agent at $SSH_AUTH_SOCK".to_owned())
                 }
-                (git2::ErrorCode::Auth, _) => Some(
-                    "give the credentials as --secret id=GIT_AUTH_TOKEN (or GIT_AUTH_HEADER); GIT_AUTH_TOKEN.HOST for one host, which plain http \
-                     needs; submodules get them over https only"
-                        .to_owned(),
-                ),
                 (git2::ErrorCode::Certificate, git2::ErrorClass::Ssh) => Some(
                     "the server's key must be in ~/.ssh/known_hosts of the user who builds (ssh-keyscan HOST); it is not \
                      trusted unseen"
                         .to_owned(),
                 ),
-                (git2::ErrorCode::Certificate, _) => {
-                    Some("name a bundle with the server's certificate authority in SSL_CERT_FILE".to_owned())
-                }
                 _ => None,
             },
+            Self::Transport { source, .. } => source.hint(),
             Self::LargeEntry { .. } => {
                 Some("let the build fetch a file of that size itself, with ADD and its URL".to_owned())
             }
@@ -205,11 +217,16 @@ impl Hint for GitError {
             Self::TooManyBytes { .. } => {
                 Some("--context-max-size allows more, as in --context-max-size=20GiB".to_owned())
             }
+            Self::Submodule { source, .. } if matches!(&**source, Self::Transport { source, .. } if source.is_astray()) => Some(
+                "a repository elsewhere must not lead to this machine or its metadata service: leave submodules out with ?submodules=false"
+                    .to_owned(),
+            ),
             Self::Submodule { source, .. } => source.hint(),
             Self::SubmoduleUrl { .. } => Some("leave submodules out with ?submodules=false".to_owned()),
             Self::File(error) => error.hint(),
             Self::Thread { source, .. } => source.hint(),
-            Self::Stalled { .. }
+            Self::Setup(_)
+            | Self::Stalled { .. }
             | Self::TooLarge { .. }
             | Self::Reference { .. }
             | Self::Checksum { .. }

@@ -1,15 +1,18 @@
 //! From a server to a commit in a local object store: the reference looked up, and as little fetched as the server allows.
 
+use std::cell::RefCell;
 use std::path::Path;
+use std::sync::Arc;
 
 use git2::{
-    AutotagOption, CertificateCheckStatus, Config, Cred, CredentialType, FetchOptions, Oid, ProxyOptions,
-    RemoteCallbacks, RemoteRedirect, Repository, RepositoryInitOptions,
+    AutotagOption, Config, Cred, CredentialType, FetchOptions, Oid, RemoteCallbacks, Repository, RepositoryInitOptions,
 };
 
 use super::error::GitError;
+use super::transport::{self, Address, Conversation, Exchange, Logins, Protocol, Servers, TransportError};
 use super::{GitRequest, Watch};
 use crate::diag::redact;
+use crate::http::{Lead, SetupError, Unjudged};
 use crate::location::GitLocation;
 use crate::remote::credentials::{GitAuthorization, git_authorization};
 
@@ -24,9 +27,29 @@ const FETCHED: &str = "refs/crabwright/fetched";
 pub(super) struct Access<'a> {
     pub(super) request: &'a GitRequest,
     pub(super) watch: &'a Watch,
+    servers: Arc<Servers>,
 }
 
-impl Access<'_> {
+impl<'a> Access<'a> {
+    /// For what is fetched for one checkout.
+    ///
+    /// # Errors
+    /// The HTTP library cannot start.
+    pub(super) fn new(request: &'a GitRequest, watch: &'a Watch) -> Result<Self, SetupError> {
+        Ok(Self { request, watch, servers: Arc::new(Servers::of(request)?) })
+    }
+
+    /// Makes sure that the library is led to no host that a server must not lead to: over ssh and git's own protocol it resolves the
+    /// name by itself.
+    fn judge(&self, lead: &Lead, host: &str) -> Result<(), TransportError> {
+        match self.watch.wait(self.servers.clients().judge(lead, host)) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(Unjudged::Astray(source))) => Err(TransportError::Astray { host: host.to_owned(), source }),
+            Some(Err(source)) => Err(TransportError::Unknown { host: host.to_owned(), source }),
+            None => Err(TransportError::GivenUp),
+        }
+    }
+
     /// What the server of a repository is told; it is the build's own where scheme, host and port are.
     fn authorization(&self, location: &GitLocation) -> Option<GitAuthorization> {
         let is_main = is_same_server(&location.remote, &self.request.location.remote);
@@ -38,6 +61,10 @@ impl Access<'_> {
 pub(super) struct Fetched {
     pub(super) repository: Repository,
     pub(super) commit: Oid,
+    /// Who led to the server that the URL names.
+    pub(super) lead: Lead,
+    /// What the server that the commit came from may lead to.
+    pub(super) onward: Lead,
 }
 
 impl Fetched {
@@ -58,19 +85,23 @@ struct Head {
     oid: Oid,
 }
 
-/// Fetches the commit that `location` names into a new repository at `place`.
-pub(super) fn fetch(access: &Access<'_>, location: &GitLocation, place: &Path) -> Result<Fetched, GitError> {
-    let fetcher =
-        Fetcher { access, location, repository: create(place, access.watch).map_err(|error| failed(location, error))? };
+/// Fetches the commit that `location` names into a new repository at `place`; `lead` says who named it, where that is not the user.
+pub(super) fn fetch(
+    access: &Access<'_>,
+    location: &GitLocation,
+    lead: Option<&Lead>,
+    place: &Path,
+) -> Result<Fetched, GitError> {
+    let fetcher = Fetcher::new(access, location, lead, place)?;
     let commit = fetcher.commit()?;
     check(location, &commit.to_string())?;
-    Ok(Fetched { repository: fetcher.repository, commit })
+    let Fetcher { repository, lead, onward, .. } = fetcher;
+    Ok(Fetched { repository, commit, lead, onward: onward.into_inner() })
 }
 
 /// The hash of the commit that `location` names, with a new repository at `place` to ask from.
 pub(super) fn resolve(access: &Access<'_>, location: &GitLocation, place: &Path) -> Result<String, GitError> {
-    let fetcher =
-        Fetcher { access, location, repository: create(place, access.watch).map_err(|error| failed(location, error))? };
+    let fetcher = Fetcher::new(access, location, None, place)?;
     let commit = match fetcher.named_commit()? {
         Some(commit) => commit,
         None => fetcher.commit()?.to_string(),
@@ -104,13 +135,37 @@ fn failed(location: &GitLocation, source: git2::Error) -> GitError {
     GitError::Fetch { url: redact::url(&location.remote), source }
 }
 
+fn not_transported(location: &GitLocation, source: TransportError) -> GitError {
+    GitError::Transport { url: redact::url(&location.remote), source }
+}
+
 struct Fetcher<'a> {
     access: &'a Access<'a>,
     location: &'a GitLocation,
+    address: Address,
     repository: Repository,
+    lead: Lead,
+    /// What all servers that answered so far may lead to.
+    onward: RefCell<Lead>,
 }
 
-impl Fetcher<'_> {
+impl<'a> Fetcher<'a> {
+    fn new(
+        access: &'a Access<'a>,
+        location: &'a GitLocation,
+        lead: Option<&Lead>,
+        place: &Path,
+    ) -> Result<Self, GitError> {
+        let address = Address::of(location).ok_or_else(|| not_transported(location, TransportError::Url))?;
+        let lead = lead.cloned().unwrap_or_else(|| Lead::of_user(&address.host));
+        if matches!(address.protocol, Protocol::Library) {
+            access.judge(&lead, &address.host).map_err(|error| not_transported(location, error))?;
+        }
+        let repository = create(place, access.watch).map_err(|error| failed(location, error))?;
+        let onward = RefCell::new(lead.onward(&address.host));
+        Ok(Self { access, location, address, repository, lead, onward })
+    }
+
     fn commit(&self) -> Result<Oid, GitError> {
         let location = self.location;
         if location.fetch_by_commit
@@ -193,6 +248,7 @@ impl Fetcher<'_> {
                     }
                 }
                 Err(error @ (GitError::Interrupted(_) | GitError::TooLarge { .. })) => return Err(error),
+                Err(error @ GitError::Transport { .. }) if !error.is_answer() => return Err(error),
                 Err(error) => tracing::debug!("{hash} cannot be fetched by itself: {error}"),
             }
         }
@@ -212,80 +268,78 @@ impl Fetcher<'_> {
 
     /// Fetches references, with `depth` commits of each or (0) all of them; gives the server's own list.
     fn fetch_references(&self, refspecs: &[String], depth: i32) -> Result<Vec<Head>, GitError> {
-        let authorization = self.access.authorization(self.location);
         let mut options = FetchOptions::new();
-        let mut proxy = ProxyOptions::new();
-        proxy.auto();
-        options.proxy_options(proxy).download_tags(AutotagOption::None).update_fetchhead(false);
+        options.download_tags(AutotagOption::None).update_fetchhead(false);
         if depth > 0 {
             options.depth(depth);
         }
-        if authorization.is_some() {
-            // The library would give the credentials to whichever host it is led to.
-            options.follow_redirects(RemoteRedirect::None);
-        }
-        if let Some(GitAuthorization::Header(value)) = &authorization {
-            options.custom_headers(&[&format!("Authorization: {}", value.reveal())]);
-        }
-        options.remote_callbacks(self.callbacks(authorization.as_ref()));
+        options.remote_callbacks(self.callbacks());
         tracing::debug!(url = %redact::url(&self.location.remote), ?refspecs, depth, "git fetch");
         let mut remote = self.repository.remote_anonymous(&self.location.remote).map_err(|error| self.failed(error))?;
-        remote.fetch(refspecs, Some(&mut options), None).map_err(|error| self.failed(error))?;
+        let conversation = self.conversation()?;
+        let fetched = transport::carry(conversation.as_ref(), || remote.fetch(refspecs, Some(&mut options), None));
+        if let Some(conversation) = conversation {
+            if conversation.onward() != *self.onward.borrow() {
+                self.onward.replace(Lead::default());
+            }
+            match conversation.failure() {
+                Some(TransportError::TooLarge { limit }) => return Err(self.too_large(limit)),
+                Some(error) => return Err(not_transported(self.location, error)),
+                None => {}
+            }
+        }
+        fetched.map_err(|error| self.failed(error))?;
         let heads = remote.list().map_err(|error| self.failed(error))?;
         Ok(heads.iter().map(|head| Head { name: head.name().to_owned(), oid: head.oid() }).collect())
     }
 
     fn failed(&self, error: git2::Error) -> GitError {
         match self.access.watch.too_large() {
-            Some(limit) => GitError::TooLarge { url: redact::url(&self.location.remote), limit },
+            Some(limit) => self.too_large(limit),
             None => failed(self.location, error),
         }
     }
 
-    fn callbacks<'c>(&'c self, authorization: Option<&'c GitAuthorization>) -> RemoteCallbacks<'c> {
+    fn too_large(&self, limit: usize) -> GitError {
+        GitError::TooLarge { url: redact::url(&self.location.remote), limit }
+    }
+
+    /// What is said to the server where the library leaves that to the program.
+    fn conversation(&self) -> Result<Option<Arc<Conversation>>, GitError> {
+        let Protocol::Http { base, login } = &self.address.protocol else { return Ok(None) };
+        let secret = self.access.authorization(self.location);
+        let logins = Logins::new(login.clone(), secret).map_err(|error| not_transported(self.location, error))?;
+        let Access { servers, watch, .. } = self.access;
+        Ok(Some(Conversation::new(Exchange::new(servers, watch, base.clone(), self.lead.clone(), logins))))
+    }
+
+    fn callbacks(&self) -> RemoteCallbacks<'_> {
         let watch = self.access.watch;
         let ssh = &self.access.request.ssh;
-        let remote = self.location.remote.as_str();
-        let is_ssh = self.location.is_ssh();
-        let (mut logins, mut keys, mut agent) = (0, ssh.keys.iter(), ssh.agent);
+        let (mut keys, mut agent) = (ssh.keys.iter(), ssh.agent);
         let mut callbacks = RemoteCallbacks::new();
         callbacks.transfer_progress(move |progress| watch.received(progress.received_bytes(), MAX_PACK));
         callbacks.sideband_progress(move |_text| watch.touch());
-        if self.location.skip_tls_verify && !is_ssh {
-            callbacks.certificate_check(|_certificate, _host| Ok(CertificateCheckStatus::CertificateOk));
-        }
         // Asked again as long as the server takes nothing of what it is given.
-        callbacks.credentials(move |url, user, allowed| {
-            logins += 1;
+        callbacks.credentials(move |_url, user, allowed| {
             let user = user.unwrap_or("git");
-            if is_ssh {
-                if allowed.contains(CredentialType::USERNAME) {
-                    return Cred::username(user);
-                }
-                if allowed.contains(CredentialType::SSH_MEMORY)
-                    && let Some(key) = keys.next()
-                {
-                    return Cred::ssh_key_from_memory(user, None, key.reveal(), None);
-                }
-                if allowed.contains(CredentialType::SSH_KEY) && std::mem::take(&mut agent) {
-                    return Cred::ssh_key_from_agent(user);
-                }
-                let said = if ssh.keys.is_empty() && !ssh.agent {
-                    format!("the server wants a key of the user {user:?}, and there is none")
-                } else {
-                    format!("the server takes no key that it was offered for the user {user:?}")
-                };
-                return Err(git2::Error::new(git2::ErrorCode::Auth, git2::ErrorClass::Ssh, said));
+            if allowed.contains(CredentialType::USERNAME) {
+                return Cred::username(user);
             }
-            if allowed.contains(CredentialType::USER_PASS_PLAINTEXT)
-                && let Some(GitAuthorization::Basic { user, password }) = authorization
-                && logins == 1
-                && is_same_server(url, remote)
+            if allowed.contains(CredentialType::SSH_MEMORY)
+                && let Some(key) = keys.next()
             {
-                return Cred::userpass_plaintext(user, password.reveal());
+                return Cred::ssh_key_from_memory(user, None, key.reveal(), None);
             }
-            let said = "the server wants credentials";
-            Err(git2::Error::new(git2::ErrorCode::Auth, git2::ErrorClass::Net, said))
+            if allowed.contains(CredentialType::SSH_KEY) && std::mem::take(&mut agent) {
+                return Cred::ssh_key_from_agent(user);
+            }
+            let said = if ssh.keys.is_empty() && !ssh.agent {
+                format!("the server wants a key of the user {user:?}, and there is none")
+            } else {
+                format!("the server takes no key that it was offered for the user {user:?}")
+            };
+            Err(git2::Error::new(git2::ErrorCode::Auth, git2::ErrorClass::Ssh, said))
         });
         callbacks
     }

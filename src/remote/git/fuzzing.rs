@@ -2,23 +2,29 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use git2::{ObjectType, Oid};
 use sha1::{Digest as _, Sha1};
+use tokio::runtime::{Builder, Runtime};
 
-use super::fetch::{Fetched, create};
+use super::fetch::{Access, Fetched, create};
 use super::submodules::{Submodules, contains_include, resolve, setting_for};
 use super::{GitRequest, Watch, files};
 use crate::diag::progress::Progress;
 use crate::fs::gate;
 use crate::fuzzing::{Scratch, parts};
-use crate::http::RetryPolicy;
+use crate::http::{HttpClients, Lead, Pace, RetryPolicy, USER_AGENT};
 use crate::location::GitLocation;
 
 /// Objects of one pack.
 const MOST: usize = 64;
 /// Objects that a pack may say it has.
 const CLAIMED: u32 = 1 << 16;
+
+/// What a fetch would have, once for all inputs.
+static CLIENTS: LazyLock<HttpClients> = LazyLock::new(|| HttpClients::new(USER_AGENT).expect("HTTP clients"));
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Builder::new_current_thread().build().expect("a runtime"));
 
 /// Takes a pack apart and writes the files of a commit in it; nothing appears beside them. The input says which objects
 /// the pack has (see [`packed`]), or is the pack itself: a search would not find checksums and compressed streams.
@@ -33,11 +39,15 @@ pub(crate) fn pack(input: &[u8]) {
         location: GitLocation::default(),
         secrets: std::sync::Arc::new(|_| None),
         ssh: super::SshAccess::default(),
+        clients: CLIENTS.clone(),
+        pace: Pace::default(),
         limits: super::CheckoutLimits { entries: 10_000, bytes: 64 << 20, file: 16 << 20 },
         retry: RetryPolicy::default(),
         progress: Progress::to(std::io::sink()),
     };
-    let watch = Watch::new(gate::pass().expect("no sandbox"), request.progress.transfer("fuzzed", None));
+    let transfer = request.progress.transfer("fuzzed", None);
+    let watch = Watch::new(gate::pass().expect("no sandbox"), RUNTIME.handle().clone(), transfer);
+    let access = Access::new(&request, &watch).expect("HTTP clients");
     let scratch = Scratch::new();
     let repository = create(&scratch.path().join("repository"), &watch).expect("repository");
     let store = repository.odb().expect("object store");
@@ -59,12 +69,12 @@ pub(crate) fn pack(input: &[u8]) {
         return;
     }
     let Some(commit) = commits.pop() else { return };
-    let fetched = Fetched { repository, commit };
+    let fetched = Fetched { repository, commit, lead: Lead::default(), onward: Lead::default() };
     drop(fetched.commit_time());
     let checkout = Scratch::new();
     checkout.directory("files");
     checkout.work_in("files", |directory| {
-        let mut submodules = Submodules::new(&request, &watch, checkout.path());
+        let mut submodules = Submodules::new(&access, checkout.path());
         drop(files::write(&fetched, directory, &request.location, &mut submodules));
     });
 }
@@ -152,7 +162,8 @@ mod tests {
     #[test]
     fn a_recipe_becomes_a_pack() {
         let directory = tempfile::tempdir().unwrap();
-        let watch = Watch::new(gate::pass().unwrap(), Progress::to(std::io::sink()).transfer("packed", None));
+        let runtime = RUNTIME.handle().clone();
+        let watch = Watch::new(gate::pass().unwrap(), runtime, Progress::to(std::io::sink()).transfer("packed", None));
         let repository = create(&directory.path().join("repository"), &watch).unwrap();
         let store = repository.odb().unwrap();
         // A blob, and another as the first five bytes of it with two of its own.

@@ -1,11 +1,12 @@
 //! A commit of a git repository as a directory.
 //!
-//! The work is libgit2's as far as the network and the object store go: no hook, filter, alias or credential program of anybody
+//! The work is libgit2's as far as packs and the object store go, and ssh; over HTTP it speaks through the program's own clients
+//! (`transport`). No hook, filter, alias or credential program of anybody
 //! ever runs. Files are written here (`files`), not by the library's checkout, so that every name is checked and every
 //! file made in an open directory; what attributes and settings would change in them stays as it was committed.
 //!
-//! The library can only be interrupted where it reports progress. It runs on a thread of its own, which is left behind when the
-//! server falls silent: it ends with the next byte that comes, or with the process.
+//! The library can only be interrupted where it reports progress, or asks for more over HTTP. It runs on a thread of its own, which is
+//! left behind when an ssh server falls silent: it ends with the next byte that comes, or with the process.
 
 mod error;
 mod fetch;
@@ -14,19 +15,24 @@ mod files;
 pub(crate) mod fuzzing;
 mod repository;
 mod submodules;
+mod transport;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
 pub use error::GitError;
+pub use transport::TransportError;
 
 use super::credentials::{Lookup, SshAccess};
 use crate::diag::progress::{Progress, Transfer};
 use crate::fs::gate::{self, Pass};
 use crate::fs::{self, Timestamp};
-use crate::http::{self, RetryPolicy};
+use crate::http::{self, HttpClients, Pace, RetryPolicy};
 use crate::location::{FileTimes, GitLocation};
 
 /// How long a server may be silent.
@@ -63,6 +69,10 @@ pub struct GitRequest {
     pub secrets: Lookup,
     /// How to log in to ssh servers.
     pub ssh: SshAccess,
+    /// What servers are spoken to over HTTP with.
+    pub clients: HttpClients,
+    /// How slowly they may answer.
+    pub pace: Pace,
     /// How much it may be.
     pub limits: CheckoutLimits,
     /// How often a fetch is tried again.
@@ -108,7 +118,7 @@ pub async fn resolve(request: &GitRequest, directory: &Path) -> Result<String, G
 }
 
 fn work_out(request: &GitRequest, directory: &Path, watch: &Watch) -> Result<String, GitError> {
-    let access = fetch::Access { request, watch };
+    let access = fetch::Access::new(request, watch)?;
     fetch::resolve(&access, &request.location, &directory.join("repository"))
 }
 
@@ -125,7 +135,7 @@ async fn attempt<T: Send + 'static>(
     fs::create_dir_all(&directory)?;
     // The library reads settings, authorities and known hosts, and resolves names, whenever it wants to.
     let pass = gate::passed().await.map_err(|source| fs::Error::new("fetch into", &directory, source))?;
-    let watch = Watch::new(pass, request.progress.transfer(format!("fetch {url}"), None));
+    let watch = Watch::new(pass, Handle::current(), request.progress.transfer(format!("fetch {url}"), None));
     let (sender, mut receiver) = tokio::sync::oneshot::channel();
     let worker = watch.clone();
     let started = std::thread::Builder::new().name("git".to_owned()).spawn(move || {
@@ -156,9 +166,9 @@ fn work(request: &GitRequest, directory: &Path, watch: &Watch) -> Result<Checkou
     fs::create_dir_all(&files)?;
     let keep = location.keep_git_dir == Some(true);
     let place = if keep { files.join(".git") } else { directory.join("repository") };
-    let access = fetch::Access { request, watch };
-    let fetched = fetch::fetch(&access, location, &place)?;
-    let mut submodules = submodules::Submodules::new(request, watch, directory);
+    let access = fetch::Access::new(request, watch)?;
+    let fetched = fetch::fetch(&access, location, None, &place)?;
+    let mut submodules = submodules::Submodules::new(&access, directory);
     files::write(&fetched, &files, location, &mut submodules)?;
     let commit_time = fetched.commit_time()?;
     let times = match location.times {
@@ -191,18 +201,22 @@ struct Shared {
     /// Milliseconds after the start at which something last came.
     last: AtomicU64,
     given_up: AtomicBool,
+    parting: Notify,
+    runtime: Handle,
     too_large: OnceLock<usize>,
     received: AtomicU64,
     transfer: Transfer,
 }
 
 impl Watch {
-    fn new(pass: Pass, transfer: Transfer) -> Self {
+    fn new(pass: Pass, runtime: Handle, transfer: Transfer) -> Self {
         let shared = Shared {
             _pass: pass,
             started: Instant::now(),
             last: AtomicU64::new(0),
             given_up: AtomicBool::new(false),
+            parting: Notify::new(),
+            runtime,
             too_large: OnceLock::new(),
             received: AtomicU64::new(0),
             transfer,
@@ -215,6 +229,23 @@ impl Watch {
         let now = u64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.shared.last.store(now, Ordering::Relaxed);
         !self.shared.given_up.load(Ordering::Relaxed)
+    }
+
+    /// Waits for something on the network, for the worker's own thread; `None` where nobody waits for the worker any more.
+    fn wait<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.shared.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = self.given_up() => None,
+                done = work => Some(done),
+            }
+        })
+    }
+
+    async fn given_up(&self) {
+        while !self.shared.given_up.load(Ordering::Relaxed) {
+            self.shared.parting.notified().await;
+        }
     }
 
     /// So many bytes of one fetch have come. `false`: stop.
@@ -250,6 +281,7 @@ struct Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         self.watch.shared.given_up.store(true, Ordering::Relaxed);
+        self.watch.shared.parting.notify_one();
         let told = Instant::now();
         while !self.thread.is_finished() && told.elapsed() < PARTING {
             std::thread::sleep(Duration::from_millis(5));

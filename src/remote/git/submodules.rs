@@ -6,7 +6,7 @@ use git2::{Config, ObjectType, Oid};
 
 use super::error::GitError;
 use super::fetch::{Access, Fetched, fetch};
-use super::{CheckoutLimits, GitRequest, Watch, files};
+use super::{CheckoutLimits, Watch, files};
 use crate::fs;
 use crate::location::GitLocation;
 
@@ -19,8 +19,7 @@ const MAX_SETTINGS: usize = 1 << 20;
 
 /// The submodules of one checkout.
 pub(super) struct Submodules<'a> {
-    request: &'a GitRequest,
-    watch: &'a Watch,
+    access: &'a Access<'a>,
     /// Where their object stores are kept while the checkout runs.
     directory: &'a Path,
     depth: usize,
@@ -30,13 +29,13 @@ pub(super) struct Submodules<'a> {
 }
 
 impl<'a> Submodules<'a> {
-    pub(super) fn new(request: &'a GitRequest, watch: &'a Watch, directory: &'a Path) -> Self {
-        Self { request, watch, directory, depth: 0, count: 0, left: request.limits }
+    pub(super) fn new(access: &'a Access<'a>, directory: &'a Path) -> Self {
+        Self { access, directory, depth: 0, count: 0, left: access.request.limits }
     }
 
     /// How much the checkout may be.
     pub(super) fn limits(&self) -> CheckoutLimits {
-        self.request.limits
+        self.access.request.limits
     }
 
     /// Counts a file, directory or link that is going to be made.
@@ -57,7 +56,7 @@ impl<'a> Submodules<'a> {
     }
 
     pub(super) fn watch(&self) -> &Watch {
-        self.watch
+        self.access.watch
     }
 
     /// Writes the files of a submodule into `place`, an empty directory; leaves it empty where submodules are not wanted.
@@ -69,7 +68,7 @@ impl<'a> Submodules<'a> {
         commit: Oid,
         place: &Path,
     ) -> Result<(), GitError> {
-        if !self.request.location.submodules {
+        if !self.access.request.location.submodules {
             return Ok(());
         }
         let shown = path.to_string_lossy().into_owned();
@@ -84,6 +83,8 @@ impl<'a> Submodules<'a> {
         }
         let store = self.directory.join(format!("submodule-{}", self.count));
         let Some(url) = self.url(parent, path, &store)? else { return Ok(()) };
+        // A relative one cannot leave the server that its parent was fetched from; any other is that server's to say.
+        let lead = if is_relative(&url) { &parent.lead } else { &parent.onward };
         let url = resolve(&location.remote, &url).map_err(refused)?;
         let module = GitLocation::parse(&url).map_err(|error| refused(error.to_string()))?;
         // Only the server: what else a URL can ask for is not a submodule's to say.
@@ -97,8 +98,7 @@ impl<'a> Submodules<'a> {
         let module =
             GitLocation { remote, reference: Some(commit.to_string()), submodules: true, ..GitLocation::default() };
         let below = |source| GitError::Submodule { path: shown.clone(), source: Box::new(source) };
-        let access = Access { request: self.request, watch: self.watch };
-        let fetched = fetch(&access, &module, &store).map_err(below)?;
+        let fetched = fetch(self.access, &module, Some(lead), &store).map_err(below)?;
         self.depth += 1;
         files::write(&fetched, place, &module, self).map_err(below)?;
         self.depth -= 1;
@@ -176,9 +176,13 @@ fn without_suffix(url: &str) -> Option<String> {
     (clean && (url.starts_with("http://") || url.starts_with("https://"))).then(|| url.to_owned())
 }
 
+fn is_relative(url: &str) -> bool {
+    url.starts_with("./") || url.starts_with("../")
+}
+
 /// A URL as `.gitmodules` has it: one that starts with `./` or `../` is relative to the repository it stands in.
 pub(super) fn resolve(parent: &str, url: &str) -> Result<String, String> {
-    if !url.starts_with("./") && !url.starts_with("../") {
+    if !is_relative(url) {
         return Ok(url.to_owned());
     }
     let mut base = parent.trim_end_matches('/').to_owned();

@@ -17,7 +17,32 @@ use crate::support::program::run;
 /// TLS with a certificate of its own for 127.0.0.1, and these protocols (ALPN names), the preferred first.
 pub(crate) fn acceptor(directory: &Path, protocols: &[&str]) -> TlsAcceptor {
     let line = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=self -addext subjectAltName=IP:127.0.0.1 -keyout key -out pem";
+    openssl(directory, line);
+    with_files(directory, protocols)
+}
+
+/// The same with a certificate by an authority of its own, which is `ca.pem` in `directory`.
+pub(crate) fn acceptor_with_authority(directory: &Path, protocols: &[&str]) -> TlsAcceptor {
+    write_signed(directory);
+    with_files(directory, protocols)
+}
+
+/// Writes an authority, `ca.pem`, and a certificate by it for 127.0.0.1, `pem` with its `key`.
+pub(crate) fn write_signed(directory: &Path) {
+    openssl(directory, "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem");
+    std::fs::write(directory.join("names"), "subjectAltName=IP:127.0.0.1\n").expect("a file of names");
+    openssl(directory, "req -newkey rsa:2048 -nodes -subj /CN=server -keyout key -out request");
+    openssl(
+        directory,
+        "x509 -req -in request -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out pem",
+    );
+}
+
+fn openssl(directory: &Path, line: &str) {
     run(Command::new("openssl").args(line.split(' ')).current_dir(directory)).success();
+}
+
+fn with_files(directory: &Path, protocols: &[&str]) -> TlsAcceptor {
     let chain = vec![CertificateDer::from_pem_file(directory.join("pem")).expect("a certificate")];
     let key = PrivateKeyDer::from_pem_file(directory.join("key")).expect("its key");
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crabwright::diag::redact::Secret;
 use crabwright::remote::Lookup;
@@ -29,11 +30,13 @@ pub(crate) struct Answer {
     body: Vec<u8>,
     /// Sends only so many bytes of the body it announces.
     cut_at: Option<usize>,
+    /// Sends a byte of the body at a time, with so long between them.
+    pause: Option<Duration>,
 }
 
 impl Answer {
     pub(crate) fn ok(body: impl Into<Vec<u8>>) -> Self {
-        Self { status: 200, headers: Vec::new(), body: body.into(), cut_at: None }
+        Self { status: 200, headers: Vec::new(), body: body.into(), cut_at: None, pause: None }
     }
 
     pub(crate) fn status(status: u16) -> Self {
@@ -61,6 +64,11 @@ impl Answer {
 
     pub(crate) fn cut_at(mut self, bytes: usize) -> Self {
         self.cut_at = Some(bytes);
+        self
+    }
+
+    pub(crate) fn dripping(mut self, pause: Duration) -> Self {
+        self.pause = Some(pause);
         self
     }
 }
@@ -100,7 +108,16 @@ impl Web {
         directory: PathBuf,
         allow: impl Fn(&Asked) -> Option<Answer> + Send + Sync + 'static,
     ) -> Self {
-        Self::serve(move |asked, _before| allow(asked).unwrap_or_else(|| git_backend(&directory, asked)))
+        Self::serve_git_at("127.0.0.1:0", directory, allow)
+    }
+
+    /// The same at an address and port of this machine.
+    pub(crate) fn serve_git_at(
+        address: &str,
+        directory: PathBuf,
+        allow: impl Fn(&Asked) -> Option<Answer> + Send + Sync + 'static,
+    ) -> Self {
+        Self::serve_at(address, move |asked, _before| allow(asked).unwrap_or_else(|| git_backend(&directory, asked)))
     }
 
     /// Serves the bare repositories in a directory, but the connection breaks in the middle of the first pack.
@@ -157,7 +174,15 @@ fn answer(mut stream: TcpStream, seen: &Mutex<Vec<Asked>>, answers: &Answers) {
     head.push_str(&format!("Content-Length: {}\r\n\r\n", answer.body.len()));
     let body = &answer.body[..answer.cut_at.unwrap_or(answer.body.len())];
     // The client may have gone: that is its right.
-    drop(stream.write_all(&[head.as_bytes(), body].concat()));
+    drop(match answer.pause {
+        None => stream.write_all(&[head.as_bytes(), body].concat()),
+        Some(pause) => stream.write_all(head.as_bytes()).and_then(|()| {
+            body.iter().try_for_each(|byte| {
+                std::thread::sleep(pause);
+                stream.write_all(&[*byte])
+            })
+        }),
+    });
 }
 
 fn read(stream: &TcpStream) -> Option<Asked> {
@@ -199,14 +224,18 @@ fn read_chunks(reader: &mut impl BufRead) -> Option<Vec<u8>> {
     }
 }
 
-/// What git's own CGI program answers.
-fn git_backend(directory: &Path, asked: &Asked) -> Answer {
+/// What git's own CGI program answers. A proxy is asked with the whole URL.
+pub(crate) fn git_backend(directory: &Path, asked: &Asked) -> Answer {
+    let path = match asked.path.strip_prefix("http://") {
+        Some(rest) => &rest[rest.find('/').unwrap_or(rest.len())..],
+        None => &asked.path,
+    };
     let mut command = Command::new("git");
     command
         .arg("http-backend")
         .env("GIT_PROJECT_ROOT", directory)
         .env("GIT_HTTP_EXPORT_ALL", "1")
-        .env("PATH_INFO", &asked.path)
+        .env("PATH_INFO", path)
         .env("QUERY_STRING", &asked.query)
         .env("REQUEST_METHOD", &asked.method)
         .env("REMOTE_ADDR", "127.0.0.1")

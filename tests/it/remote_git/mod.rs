@@ -1,12 +1,14 @@
 //! Checkouts from a real git server, and from hostile repositories.
 
+mod network;
+
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
 use crabwright::diag::progress::Progress;
 use crabwright::diag::{Hint as _, with_causes};
-use crabwright::http::RetryPolicy;
+use crabwright::http::{HttpClients, Pace, RetryPolicy, USER_AGENT};
 use crabwright::location::GitLocation;
 use crabwright::remote::{Checkout, CheckoutLimits, GitError, GitRequest, SshAccess, checkout};
 use tempfile::TempDir;
@@ -64,11 +66,21 @@ impl Server {
 }
 
 fn check_out(location: GitLocation, secrets: &[(&str, &str)], limits: CheckoutLimits) -> Result<Files, GitError> {
+    check_out_at(location, secrets, limits, Pace::default())
+}
+
+fn check_out_at(
+    location: GitLocation,
+    secrets: &[(&str, &str)],
+    limits: CheckoutLimits,
+    pace: Pace,
+) -> Result<Files, GitError> {
     let directory = tempfile::tempdir().unwrap();
     let retry =
         RetryPolicy { attempts: 3, first_pause: Duration::from_millis(1), longest_pause: Duration::from_millis(4) };
     let (secrets, ssh, progress) = (lookup(secrets), SshAccess::default(), Progress::hidden());
-    let request = GitRequest { location, secrets, ssh, limits, retry, progress };
+    let clients = HttpClients::new(USER_AGENT).unwrap();
+    let request = GitRequest { location, secrets, ssh, clients, pace, limits, retry, progress };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let checkout = runtime.block_on(checkout(&request, &directory.path().join("checkout")))?;
     Ok(Files { checkout, place: directory })

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use crate::diag::{Phase, Step as StepLine};
+use crate::fs::Timestamp;
 use crate::image::{BaseImage, Blob, BlobSource};
 use crate::layer::{self, Layer, VerifyingReader};
 use crate::plan::{Action, Base, Copy, CopyFrom, RemoteSource, Run, Step};
@@ -254,7 +255,8 @@ impl<'p, 'e> StageRun<'p, 'e> {
         }
         let layer = layer::write_arriving(tree, &changes, &path, &resources.layers, &arrival);
         let layer = layer.map_err(StepError::Layer)?;
-        tree.absorb(&changes, &layer.hashes).map_err(StepError::Rootfs)?;
+        let latest = resources.layers.clamp_mtime.map(Timestamp::from_seconds);
+        tree.absorb(&changes, &layer.hashes, latest).map_err(StepError::Rootfs)?;
         resources.progress.disk_use(tree.path(), tree.index().content_size());
         resources.progress.disk_use(&layer.path, layer.descriptor.size);
         Ok(layer)

@@ -5,20 +5,31 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use crate::diag::interrupt;
-use crate::fs::{FileKind, Status, Timestamp};
+use crate::fs::{FileKind, Status, Timestamp, sys};
 
 use super::change::{Change, ChangeKind};
 use super::error::RootfsError;
+use super::file::held_or_recorded;
 use super::index::{ContentHash, Entry};
 use super::tree::Tree;
 
 impl Tree {
-    /// Makes the changes of a written layer part of the baseline. `hashes` are those of the regular files' content.
+    /// Makes the changes of a written layer part of the baseline. `hashes` are those of the regular files' content. `latest` is the
+    /// latest file time in the layer: the files get it, too, so that later steps find what they would find had the layer come
+    /// from a cache.
     ///
     /// # Errors
     /// A changed path cannot be looked at any more.
-    pub fn absorb(&mut self, changes: &[Change], hashes: &HashMap<PathBuf, ContentHash>) -> Result<(), RootfsError> {
+    pub fn absorb(
+        &mut self,
+        changes: &[Change],
+        hashes: &HashMap<PathBuf, ContentHash>,
+        latest: Option<Timestamp>,
+    ) -> Result<(), RootfsError> {
         self.layers += 1;
+        if let Some(latest) = latest {
+            self.limit_times(changes, latest)?;
+        }
         for Change { path, kind } in changes {
             interrupt::check()?;
             if *kind == ChangeKind::Removed {
@@ -35,6 +46,31 @@ impl Tree {
         }
         self.refresh_links()?;
         self.index.set_complete();
+        Ok(())
+    }
+
+    /// Gives changed files times of at most `latest`. A file that has another name outside of the changes keeps its time: that name is
+    /// not part of the layer.
+    fn limit_times(&self, changes: &[Change], latest: Timestamp) -> Result<(), RootfsError> {
+        let mut names: HashMap<(u64, u64), u64> = HashMap::new();
+        for Change { path, .. } in changes.iter().filter(|change| change.kind != ChangeKind::Removed) {
+            interrupt::check()?;
+            let failed = |errno| self.error("look at", path, errno);
+            let (directory, name) = self.root().parent(path).map_err(failed)?;
+            let status = Status::at(&directory, &name).map_err(failed)?;
+            if status.modified <= latest {
+                continue;
+            }
+            if status.kind != FileKind::Directory && status.link_count > 1 {
+                let seen = names.entry((status.device, status.inode)).or_default();
+                *seen += 1;
+                if *seen < status.link_count {
+                    continue;
+                }
+            }
+            let set = sys::set_modified_at(&directory, &name, latest);
+            held_or_recorded(set).map_err(|errno| self.error("set the time of", path, errno))?;
+        }
         Ok(())
     }
 

@@ -78,7 +78,7 @@ impl Pair {
                 let options = LayerOptions { clamp_mtime: Some(0), ..LayerOptions::default() };
                 let spool = self.directory.path().join("layer");
                 let layer = layer::write(tree, &changes, &spool, &options).expect("written");
-                tree.absorb(&changes, &layer.hashes).expect("absorbed");
+                tree.absorb(&changes, &layer.hashes, None).expect("absorbed");
                 (changes, layer.descriptor.digest)
             }));
         }

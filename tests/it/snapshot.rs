@@ -245,7 +245,7 @@ fn apply(root: &Path, name: usize, edit: &Edit) -> std::io::Result<()> {
 
 fn write(tree: &mut Tree, changes: &[Change], spool: &Path) -> Layer {
     let layer = crabwright::layer::write(tree, changes, spool, &LayerOptions::default()).expect("layer");
-    tree.absorb(changes, &layer.hashes).expect("absorbed");
+    tree.absorb(changes, &layer.hashes, None).expect("absorbed");
     layer
 }
 

@@ -293,6 +293,24 @@ async fn copies_behind_cached_commands_are_as_without_a_cache() {
     }
 }
 
+/// The times in a layer are limited with `--reproducible`. A step over cached files finds those times, and so it does over files that
+/// were made in the same build.
+#[tokio::test(flavor = "multi_thread")]
+async fn limited_times_are_the_same_in_a_layer_and_in_the_files() {
+    let made = "FROM {base} AS made\nRUN echo be > /y\nFROM {base}\n";
+    let first = format!("{made}COPY --from=made /y /g\n");
+    let bench = Bench::with(Store::Directory, &first, Habits::default()).await;
+    bench.build_with(&["--reproducible", "--cache-copy-layers"]);
+    let dockerfile = std::fs::read_to_string(bench.workspace.context().join("Dockerfile")).unwrap();
+    let edited = dockerfile.replace("> /y", "> /y; :") + "RUN stat -c %Y /g > /time\nCOPY --from=made /y /g\n";
+    bench.workspace.file("Dockerfile", &edited);
+    let cached = bench.build_with(&["--reproducible", "--cache-copy-layers"]);
+    assert_eq!(cached.cached(), ["COPY --from=made /y /g"], "{}", cached.said());
+    let layers = bench.image_layers();
+    bench.build_with(&["--reproducible", "--no-cache", "--no-push-cache"]);
+    assert_eq!(bench.image_layers(), layers);
+}
+
 /// Names are bytes: two that are not UTF-8 are two names, wherever they are read.
 #[tokio::test(flavor = "multi_thread")]
 async fn files_whose_names_are_no_text_are_told_apart() {

@@ -9,7 +9,8 @@
 # BENCH_DIRECTORY (/var/tmp if not set), where it takes 12 GB at most. docker gets an engine of its own there, so that all
 # work on the same disk. BENCH_TMPFS=1 makes it a tmpfs instead: no disk at all. BENCH_PEERS names the other builders: "buildah docker", or
 # empty for none. BENCH_BEFORE names another crabwright binary, such as the last release: it is measured as one more peer. In each
-# round every builder has its turn, so that what the machine does meanwhile meets them all. BENCH_PAUSE is the rest in seconds
+# round every builder has its turn, so that what the machine does meanwhile meets them all, and each second round goes backwards:
+# a builder that comes after another finds the base in memory. BENCH_PAUSE is the rest in seconds
 # before each build (2).
 set -euo pipefail
 
@@ -138,8 +139,12 @@ for peer in "${peers[@]}"; do printf ' %22s' "$peer"; done
 echo
 for scenario in "${scenarios[@]}"; do
     rm -f "$work"/*.times
+    forwards=(crabwright "${peers[@]}")
+    backwards=($(printf '%s\n' "${forwards[@]}" | tac))
     for round in $(seq "$rounds"); do
-        for builder in crabwright "${peers[@]}"; do measure "$builder" "$scenario" "$round"; done
+        builders=("${forwards[@]}")
+        ((round % 2)) || builders=("${backwards[@]}")
+        for builder in "${builders[@]}"; do measure "$builder" "$scenario" "$round"; done
     done
     ours=$(median crabwright)
     printf '%-9s %10.2f s %7d MB' "$scenario" "$ours" "$(($(cat "$work/peak-crabwright") / 1024))"

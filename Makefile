@@ -6,7 +6,7 @@
 # make growth  how a build's cost grows with its commands, a layer's size, the files of its context (25 GB of disk)
 # make instructions    what finding changes costs, counted under callgrind
 # make archives    the reader of archives against those of others, ARCHIVES random ones
-# make faults  every system call of own-root's exchange made to fail, and the executor killed at it, in containers (an hour)
+# make faults  every system call of own-root's exchange made to fail, and the executor killed at it, in containers (hours), or FAULTS of them
 # make graphs  GRAPHS random Dockerfiles of many stages, each built in several ways in both sandboxes: one image for each
 # make fuzz    arbitrary input to all that reads bytes of others, FUZZ_SECONDS for each target (nightly Rust)
 # make fuzz-smoke    the same in a minute for all of them together, as CI does it
@@ -30,6 +30,7 @@ EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || echo 1700000000)
 
 ARCHIVES ?= 50000
 GRAPHS ?= 300
+FAULTS ?= all
 FUZZ_SECONDS ?= 600
 # The targets to run, of src/fuzzing.rs; all of them without a name.
 FUZZ_TARGETS ?=
@@ -127,7 +128,7 @@ deny:
 
 # A part of this belongs to `make test`.
 faults: peers image image-debug
-	CRABWRIGHT_FAULTS=all $(CARGO) test --locked --test it own_root_faults -- --nocapture
+	CRABWRIGHT_FAULTS=$(FAULTS) $(CARGO) test --locked --test it own_root_faults -- --nocapture
 	$(CARGO) test --locked --lib own_root::faults -- --nocapture
 
 cache-fuzz: peers

@@ -137,9 +137,12 @@ cache-fuzz: peers
 fmt:
 	$(CARGO) fmt
 
+# The documentation is for us, and has private items.
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc --locked --no-deps --lib --document-private-items
+	tests/spelling
 
 clean-peers:
 	tests/teardown --purge

@@ -2,6 +2,8 @@
 //!
 //! Nothing is looked up or checked against anything else here: [`super::request`] does that.
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "the help: brackets enclose what is optional")]
+
 use std::any::TypeId;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;

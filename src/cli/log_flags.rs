@@ -20,7 +20,7 @@ pub struct LogFlags {
     )]
     pub verbosity: Verbosity,
 
-    /// The log format: text, color or json. Colors are used on terminals only.
+    /// The log format: text, color or json. Colours are used on terminals only.
     #[arg(
         long,
         value_name = "FORMAT",

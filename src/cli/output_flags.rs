@@ -1,5 +1,7 @@
 //! The outputs, with kaniko's flags and those of `docker buildx build`.
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "the help: brackets enclose what is optional")]
+
 use std::path::PathBuf;
 
 use clap::ArgAction;

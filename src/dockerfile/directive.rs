@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn files_for_other_frontends_are_recognised() {
+    fn files_for_other_frontends_are_recognized() {
         assert_eq!(
             foreign_syntax("// syntax=some/frontend\n{}").map(|word| word.text).as_deref(),
             Some("some/frontend")

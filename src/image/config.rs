@@ -53,7 +53,7 @@ pub struct ImageConfig {
 }
 
 impl ImageConfig {
-    /// The platform that the image is for, normalised.
+    /// The platform that the image is for, normalized.
     pub fn platform(&self) -> Platform {
         Platform {
             architecture: self.architecture.clone(),

@@ -1,6 +1,6 @@
 //! Platforms: what an image runs on, and which of an index's images fits a request.
 //!
-//! Names are normalised as containerd's `platforms` package does it, so that `linux/aarch64`, `arm64` and
+//! Names are normalized as containerd's `platforms` package does it, so that `linux/aarch64`, `arm64` and
 //! `linux/arm64/v8` are one and the same platform.
 
 use std::fmt;
@@ -81,7 +81,7 @@ const KNOWN_ARCHITECTURES: &[&str] = &[
 ];
 
 impl Platform {
-    /// A normalised platform without a version.
+    /// A normalized platform without a version.
     pub fn new(os: &str, architecture: &str, variant: Option<&str>) -> Self {
         let platform = Self {
             architecture: architecture.to_owned(),
@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_normalised() {
+    fn names_are_normalized() {
         for (text, shown) in [
             ("linux/amd64", "linux/amd64"),
             ("Linux/x86_64", "linux/amd64"),

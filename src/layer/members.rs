@@ -1,4 +1,4 @@
-//! Decompresses layers made of many small gzip members several at a time; [`super::compress`] writes such layers.
+//! Decompresses layers made of many small gzip members several at a time; [`mod@super::compress`] writes such layers.
 //!
 //! Where a member begins stands nowhere. It is guessed from the header that libdeflate writes, and proven by what comes of
 //! it: the bytes up to the next such header must be one member, with the size and the checksum of its content at their
@@ -23,7 +23,7 @@ const HEADER_SIZE: usize = 10;
 const NO_SYSTEM: u8 = 0xff;
 /// Bytes of a header and of what stands behind the content: checksum and size.
 const LEAST: usize = 18;
-/// Bytes a member may have, compressed or not: more than [`super::compress`] gives one.
+/// Bytes a member may have, compressed or not: more than [`mod@super::compress`] gives one.
 const MAX_MEMBER: usize = 2 * 1024 * 1024;
 /// Bytes read at a time.
 const BUFFER: usize = 256 * 1024;

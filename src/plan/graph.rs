@@ -1,7 +1,7 @@
 //! Which stage needs which, and which are reachable from the target.
 //!
 //! Names are resolved by the Dockerfile reference's rules: `FROM` sees earlier stages by name before it sees images,
-//! `COPY --from` sees earlier stages by name or number ([`origins`]). Every dependency therefore points backwards, and file
+//! `COPY --from` sees earlier stages by name or number ([`origins()`]). Every dependency therefore points backwards, and file
 //! order is a possible order of execution. `ONBUILD` triggers add dependencies only once their image's configuration is known, so
 //! stages are planned depth first from the target.
 

@@ -68,7 +68,7 @@ impl ContentHasher {
     }
 }
 
-/// One path of the index: what the image says of it, and by what the disk is recognised as unchanged. There are as many as
+/// One path of the index: what the image says of it, and by what the disk is recognized as unchanged. There are as many as
 /// files in the image, so it is packed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {

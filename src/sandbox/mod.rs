@@ -1,6 +1,6 @@
 //! How the command of a `RUN` is isolated: what it may see and touch, as whom it runs, and that nothing of it survives.
 //!
-//! Pods differ in what they allow, so there are two mechanisms, and [`probe`] picks the stronger one that works here:
+//! Pods differ in what they allow, so there are two mechanisms, and [`mod@probe`] picks the stronger one that works here:
 //!
 //! - `namespace` gives the command its own mount, IPC and host name namespaces over the stage's root directory, and its
 //!   own process namespace where a fresh `/proc` may be mounted. Without CAP_SYS_ADMIN the whole program first moves
@@ -336,7 +336,7 @@ pub trait Sandbox: Send {
     fn features(&self) -> Features;
 }
 
-/// Opens the sandbox that [`probe`] chose.
+/// Opens the sandbox that [`mod@probe`] chose.
 ///
 /// `work_dir` is where this program keeps its files, `directory` a place that only this build uses. With own-root
 /// `work_dir` must be on the same mount as `/` (see [`place_for_trees`]), and it and the paths in `keep` stay in place while a

@@ -153,7 +153,7 @@ fn signal_set(signals: &[i32]) -> libc::sigset_t {
 /// Holds these signals back, to be taken with [`wait_signal`].
 pub(super) fn block_signals(signals: &[i32]) -> io::Result<()> {
     let set = signal_set(signals);
-    // SAFETY: the set is initialised; the old mask is not asked for.
+    // SAFETY: the set is initialized; the old mask is not asked for.
     let result = unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
@@ -164,7 +164,7 @@ pub(super) fn wait_signal(signals: &[i32], milliseconds: u32) -> io::Result<Opti
     let timeout =
         libc::timespec { tv_sec: i64::from(milliseconds / 1000), tv_nsec: i64::from(milliseconds % 1000) * 1_000_000 };
     loop {
-        // SAFETY: the set and the timeout are initialised; no further information is asked for.
+        // SAFETY: the set and the timeout are initialized; no further information is asked for.
         let result = unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const timeout) };
         if result >= 0 {
             return Ok(Some(result));

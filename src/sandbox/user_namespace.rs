@@ -124,7 +124,7 @@ impl fmt::Display for IdMapping {
     }
 }
 
-/// Moves this process into the user namespace that [`super::probe`] found to work, when it chose one.
+/// Moves this process into the user namespace that [`mod@super::probe`] found to work, when it chose one.
 ///
 /// To be called before any thread exists; afterwards the process is root in that namespace, in a mount namespace of its
 /// own. Does nothing when no user namespace is needed.

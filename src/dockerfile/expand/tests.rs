@@ -198,7 +198,7 @@ fn heredoc_bodies_keep_their_quotes() {
 }
 
 #[test]
-fn variables_are_recognised_without_expanding() {
+fn variables_are_recognized_without_expanding() {
     for (word, expected) in
         [("$S", true), ("a${S}", true), ("\\$S", false), ("a$", false), ("stage", false), ("a$/b", false)]
     {

@@ -13,6 +13,9 @@
 # make deny    licences, sources, versions and advisories of all crates (installs cargo-deny)
 # make cache-fuzz    random projects and edits, built with the cache and without: CACHE_FUZZ_SECONDS, or CACHE_FUZZ_DOCKERFILES of them,
 #              from CACHE_FUZZ_SEED on (the test run has a short one; needs the peers of make test)
+# make check   what needs neither root nor peers: unit tests, the tests of imports and pages, and the demo (PROFILE=dev)
+# make dist    the release in target/dist: binary, images, manual page, completions, licences, notes, checksums (docs/releasing.md)
+# make dist-check    what a release contains, tried with PROFILE=dev
 # make fmt, make lint, make clean-peers
 
 # PROFILE=dev makes `image` and `demo` quick to build and slow to run
@@ -37,10 +40,13 @@ FUZZ_TARGETS ?=
 # Two at a time, they take a minute on two processors. They begin at the same place: a change is judged by what it changes.
 SMOKE_SECONDS ?= 5
 
+# Where a release goes.
+DIST ?= target/dist
+
 CACHE_FUZZ_SECONDS ?= 600
 export CACHE_FUZZ_SECONDS
 
-.PHONY: all build demo image image-debug executor-tree shell-tree test peers bench growth instructions graphs archives fuzz fuzz-smoke cache-fuzz deny faults fmt lint clean-peers
+.PHONY: all build demo image image-debug executor-tree shell-tree test peers bench growth instructions graphs archives fuzz fuzz-smoke cache-fuzz deny faults fmt lint clean-peers check dist dist-check sources-committed
 all: build
 
 build:
@@ -69,8 +75,9 @@ shell-tree:
 	ln -s /busybox/sh target/images/shell/bin/sh
 	find target/images/shell -exec touch -h -d @$(EPOCH) {} +
 
+# WORKDIR makes its directory now: its time, too, becomes that of the commit.
 BUILD_IMAGE := $(BINARY) --context dir://$(CURDIR)/target/images --dockerfile $(CURDIR)/Dockerfile.executor \
-    --build-arg SOURCE_DATE_EPOCH=$(EPOCH) --work-dir target/work --no-push
+    --build-arg SOURCE_DATE_EPOCH=$(EPOCH) --reproducible --work-dir target/work --no-push
 
 image: executor-tree
 	$(BUILD_IMAGE) --target executor --destination crabwright:dev --tar-path target/executor.tar
@@ -91,6 +98,24 @@ demo: executor-tree
 	    --no-push --oci-layout-path target/demo/app --digest-file target/demo/app.digest
 	@for image in executor app; do printf '\ntarget/demo/%s  %s\n' $$image "$$(cat target/demo/$$image.digest)"; \
 	    cat target/demo/$$image/index.json; echo; done
+
+# Unit tests that give files to other users. `make test` runs them as root.
+NEED_ROOT := sandbox::own_root::faults sandbox::own_root::swap executor::caches::archive::tests::everything_comes_back
+
+# Tests that start no program but cargo and the one under test.
+check:
+	$(CARGO) test --locked --lib -- $(if $(filter 0,$(shell id -u)),,$(addprefix --skip ,$(NEED_ROOT)))
+	$(CARGO) test --locked --test it -- floors:: links:: wording:: promises:: documents_
+	$(MAKE) demo PROFILE=dev
+
+sources-committed:
+	release/refuse-changes
+
+dist: sources-committed executor-tree shell-tree
+	BINARY=$(BINARY) BUILD_IMAGE='$(BUILD_IMAGE)' release/build $(DIST)
+
+dist-check:
+	tests/dist
 
 peers:
 	tests/setup

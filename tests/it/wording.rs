@@ -23,9 +23,6 @@ const CLEAN_SOURCES: &[&str] = &[
     "cli/warmer.rs",
 ];
 
-/// Pages that are not clean yet.
-const UNCLEAN_PAGES: &[&str] = &["CHANGELOG.md", "SECURITY.md", "docs/threat-model.md"];
-
 /// The most columns of a line in a page, tables and code blocks excepted.
 const MAX_COLUMNS: usize = 100;
 
@@ -158,16 +155,13 @@ fn raw_string(rest: &str) -> (usize, String) {
     (2 + hashes + end + close.len(), text[..end].to_owned())
 }
 
-fn clean_pages() -> Vec<PathBuf> {
-    let is_clean = |page: &PathBuf| !UNCLEAN_PAGES.iter().any(|unclean| page == Path::new(unclean));
-    markdown::pages().into_iter().filter(is_clean).collect()
-}
-
 #[test]
 fn pages_use_no_unwanted_word() {
     let words = unwanted();
-    let complaints: Vec<String> =
-        clean_pages().iter().flat_map(|page| prose_of_page(&markdown::text(page)).complaints(page, &words)).collect();
+    let complaints: Vec<String> = markdown::pages()
+        .iter()
+        .flat_map(|page| prose_of_page(&markdown::text(page)).complaints(page, &words))
+        .collect();
     assert!(complaints.is_empty(), "{} words that STYLE.md rules out:\n{}", complaints.len(), complaints.join("\n"));
 }
 
@@ -189,7 +183,7 @@ fn clean_sources_stay_clean() {
 #[test]
 fn lines_of_pages_are_short() {
     let mut complaints = Vec::new();
-    for page in clean_pages() {
+    for page in markdown::pages() {
         let text = markdown::text(&page);
         for (number, line) in markdown::outside_code_blocks(&text) {
             // What cannot be broken may be as long as it is.

@@ -13,6 +13,7 @@ mod bad_input;
 mod cache;
 mod cache_fuzz;
 mod cache_mounts;
+mod circles;
 mod cli;
 mod conformance;
 mod contexts;

@@ -11,7 +11,7 @@ use rustix::process::{Gid, Signal, Uid};
 use rustix::thread::UnshareFlags;
 
 use super::message::{self, Failure, NamespaceSpec, Report, RunSpec};
-use super::{Network, capability, kernel_filter, mounts, raw, seccomp, socket_filter, user_namespace};
+use super::{Network, capability, id_mapping, kernel_filter, mounts, raw, seccomp, socket_filter};
 
 /// Becomes the command of `spec`; comes back only with the reason why not.
 pub(super) fn become_command(spec: &RunSpec, channel: &UnixStream) -> Failure {
@@ -130,7 +130,7 @@ fn take_ids(spec: &RunSpec) -> Result<(), Failure> {
 }
 
 fn no_ids(spec: &RunSpec, errno: Errno) -> Failure {
-    let mapped = |map: &str, id: u32| user_namespace::is_mapped(Path::new(map), id).unwrap_or(true);
+    let mapped = |map: &str, id: u32| id_mapping::is_mapped(Path::new(map), id).unwrap_or(true);
     let user = &spec.user;
     let reason = if !mapped("/proc/self/uid_map", user.uid) || !mapped("/proc/self/gid_map", user.gid) {
         "the user namespace of this build has no such id; run the container as root (runAsUser: 0), or grant the user a \

@@ -14,10 +14,7 @@ use rustix::thread::UnshareFlags;
 
 use super::message::{self, Failure, Job, Report, RunSpec};
 use super::raw::Fork;
-use super::{Status, command, probe, process_tree, raw};
-
-/// The hidden sub-command: `main` calls [`init_main`] before anything else when this is the first argument.
-pub const INIT_COMMAND: &str = "sandbox-init";
+use super::{Status, command, probe, process_tree, raw, user_namespace};
 
 /// How long the supervisor sleeps at most before it looks whether the program that started it still lives.
 const WATCH_INTERVAL_MILLISECONDS: u32 = 1000;
@@ -48,7 +45,7 @@ fn serve(channel: &UnixStream) -> Result<Report, Failure> {
     let job = message::receive(&mut BufReader::new(channel)).map_err(Failure::io("read the job of the sandbox"))?;
     match job {
         Some(Job::Probe { mapping }) => probe::try_here(mapping),
-        Some(Job::MapIds { pid, mapping }) => mapping.write_for(pid).map(|()| Report::Mapped),
+        Some(Job::MapIds { pid, mapping }) => user_namespace::write_maps(&mapping, pid).map(|()| Report::Mapped),
         Some(Job::Run(spec)) => supervise(&spec, channel).map(Report::Finished),
         None => Err(Failure::io("read the job of the sandbox")(io::ErrorKind::UnexpectedEof.into())),
     }

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::init::INIT_COMMAND;
-use super::message::{self, Failure, Job, Report, RunSpec};
+use super::message::{self, Failure, INIT_COMMAND, Job, Report, RunSpec};
 use super::stop::Stop;
 use super::{SandboxError, Status, Stream, process_tree};
 use crate::diag::interrupt;

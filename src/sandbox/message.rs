@@ -9,7 +9,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ids, Network, Script, Status};
+use super::id_mapping::IdMapping;
+use super::outcome::Status;
+use super::process::{Ids, Network, Script};
+
+/// The hidden sub-command: `main` calls [`super::init_main`] before anything else when this is the first argument.
+pub const INIT_COMMAND: &str = "sandbox-init";
 
 /// What the child is to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -17,10 +22,10 @@ pub(super) enum Job {
     /// Try a mechanism and report what works.
     Probe {
         /// In a new user namespace with these ids.
-        mapping: Option<super::IdMapping>,
+        mapping: Option<IdMapping>,
     },
     /// Write the id maps of another process; started before that process leaves this user namespace.
-    MapIds { pid: i32, mapping: super::IdMapping },
+    MapIds { pid: i32, mapping: IdMapping },
     /// Run a command.
     Run(Box<RunSpec>),
 }

@@ -7,15 +7,15 @@
 use std::io;
 use std::path::Path;
 
-use rustix::fs::StatVfsMountFlags;
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_change, mount_move,
-    mount_remount, unmount,
+    unmount,
 };
 
 use super::message::{Failure, NamespaceSpec};
-use super::{Script, raw, run_mounts, script};
+use super::mount_flags::{remount, restrict};
+use super::{Script, run_mounts, script};
 
 const HARMLESS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
@@ -171,31 +171,6 @@ fn mount_sys(target: &Path, note: &mut dyn FnMut(String)) -> Result<(), Failure>
 fn bind_read_only(source: &Path, target: &Path) -> rustix::io::Result<()> {
     mount_bind(source, target)?;
     restrict(target, MountFlags::RDONLY)
-}
-
-/// Makes the mount at `target`, and those below it, read-only, without devices, or both.
-pub(super) fn restrict(target: &Path, flags: MountFlags) -> rustix::io::Result<()> {
-    let (read_only, no_devices) = (flags.contains(MountFlags::RDONLY), flags.contains(MountFlags::NODEV));
-    raw::restrict_mounts(target, read_only, no_devices).or_else(|_| remount(target, flags))
-}
-
-/// The way of kernels before 5.12. Flags that the container locked must be given again.
-fn remount(target: &Path, flags: MountFlags) -> rustix::io::Result<()> {
-    let now = rustix::fs::statvfs(target)?.f_flag;
-    let kept = [
-        (StatVfsMountFlags::RDONLY, MountFlags::RDONLY),
-        (StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
-        (StatVfsMountFlags::NODEV, MountFlags::NODEV),
-        (StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
-        (StatVfsMountFlags::NOATIME, MountFlags::NOATIME),
-        (StatVfsMountFlags::NODIRATIME, MountFlags::NODIRATIME),
-        (StatVfsMountFlags::RELATIME, MountFlags::RELATIME),
-    ];
-    let flags = kept
-        .iter()
-        .filter(|(have, _)| now.contains(*have))
-        .fold(MountFlags::BIND | flags, |flags, (_, keep)| flags | *keep);
-    mount_remount(target, flags, c"")
 }
 
 fn change_root(root: &Path, note: &mut dyn FnMut(String)) -> Result<(), Failure> {

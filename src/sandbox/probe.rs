@@ -3,8 +3,6 @@
 //! What is allowed follows from capabilities, seccomp, AppArmor, SELinux, id maps and the masks over `/proc`, whose
 //! settings cannot all be read from inside. So nothing is inferred: each mechanism is tried as it will be used.
 
-use std::fmt;
-
 use rustix::fs::StatVfsMountFlags;
 use rustix::process::{WaitOptions, waitpid};
 use rustix::thread::{CapabilitySet, UnshareFlags};
@@ -13,42 +11,9 @@ use super::launch::ask_init;
 use super::message::{Failure, Job, Report};
 use super::raw::Fork;
 use super::{
-    IdMapping, Isolation, OwnRootConsent, SandboxError, capability, container_check, mounts, null_device, raw,
+    Chosen, IdMapping, Isolation, OwnRootConsent, SandboxError, capability, container_check, mounts, null_device, raw,
 };
 use crate::diag::with_causes;
-
-/// The isolation that works here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chosen {
-    /// [`Isolation::Namespace`] or [`Isolation::OwnRoot`].
-    pub isolation: Isolation,
-    /// Why, or in which form; half a line.
-    pub reason: String,
-    id_mapping: Option<IdMapping>,
-    processes: bool,
-    /// Of own-root: it may take an operating system's files out of the way.
-    pub(super) own_system: bool,
-}
-
-impl Chosen {
-    /// The user namespace to enter first, if any.
-    #[must_use]
-    pub fn id_mapping(&self) -> Option<&IdMapping> {
-        self.id_mapping.as_ref()
-    }
-
-    /// Whether commands get a process namespace and a `/proc` of their own.
-    #[must_use]
-    pub fn has_own_processes(&self) -> bool {
-        self.processes
-    }
-}
-
-impl fmt::Display for Chosen {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "isolation: {} ({})", self.isolation, self.reason)
-    }
-}
 
 const ADVICE: &str = "change one of these in the pod: run as root (runAsUser: 0) with the default capabilities, for own-root \
      isolation; or allow user namespaces (seccompProfile: Unconfined, appArmorProfile: Unconfined, and \

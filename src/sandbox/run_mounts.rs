@@ -20,7 +20,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_bind_recu
 use rustix::process::{Gid, Uid};
 
 use super::message::{Failure, FileContent, MountSpec, Shown};
-use super::mounts;
+use super::mount_flags::restrict;
 use crate::fs::{Root, sys};
 
 /// Lays `specs` over `root`, in their order. `scratch` is an empty directory outside the root.
@@ -75,7 +75,7 @@ pub(super) fn lay(
         }
     }
     for opened in read_only_memory {
-        mounts::restrict(&path_of(&opened), MountFlags::RDONLY).map_err(Failure::step("make a tmpfs read-only"))?;
+        restrict(&path_of(&opened), MountFlags::RDONLY).map_err(Failure::step("make a tmpfs read-only"))?;
     }
     if has_files {
         // The binds keep it.
@@ -135,7 +135,7 @@ fn bind(root: &Root, source: &OwnedFd, point: &OwnedFd, path: &Path, read_only: 
         return Err(Errno::AGAIN);
     }
     let flags = if read_only { MountFlags::RDONLY | MountFlags::NODEV } else { MountFlags::NODEV };
-    mounts::restrict(&path_of(&shown), flags)
+    restrict(&path_of(&shown), flags)
 }
 
 fn write_file(

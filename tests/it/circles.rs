@@ -36,7 +36,6 @@ const NOT_YET_UNTIED: &[&str] = &[
     "remote/bucket",
     "remote/git",
     "rootfs",
-    "sandbox",
 ];
 
 #[test]

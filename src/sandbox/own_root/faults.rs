@@ -13,8 +13,9 @@ use rustix::io::Errno;
 
 use super::container::{Container, Entry};
 use super::held::Held;
+use super::place::Place;
 use super::state::STATE;
-use super::swap::{Place, Swapped};
+use super::swap::Swapped;
 use super::undo::recover;
 
 /// Calls that need space on the disk.

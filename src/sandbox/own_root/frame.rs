@@ -16,7 +16,7 @@ use super::calls;
 use super::directory::{Directory, present_path};
 use super::held::Held;
 use super::journal::Start;
-use super::swap::Place;
+use super::place::Place;
 use crate::sandbox::{SandboxError, mountinfo};
 
 /// All of them, by path relative to the swapped directory.

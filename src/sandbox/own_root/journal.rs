@@ -19,7 +19,7 @@ use super::bytes::Bytes;
 use super::calls;
 use super::directory::Directory;
 use super::metadata::DirectoryMetadata;
-use super::placed_mounts::Placement;
+use super::placement::Placement;
 use crate::fs::FileKind;
 use crate::sandbox::SandboxError;
 

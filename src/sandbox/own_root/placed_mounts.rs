@@ -18,42 +18,17 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
-use serde::{Deserialize, Serialize};
 
 use super::cleared::{self, Cleared};
 use super::journal::Journal;
 use super::metadata::DirectoryMetadata;
-use super::swap::{Place, change_time};
+use super::place::Place;
+use super::placement::{Placement, Way};
+use super::state::MOUNTS;
 use crate::fs::Root;
 use crate::sandbox::mountinfo::{self, Mount as MountInfo};
 use crate::sandbox::stubs::{Lifetime, StubKind, Stubs, modification_time, set_modification_time};
 use crate::sandbox::{ChangeTime, Mount, MountContent, Obstacle, Restamp, SandboxError, in_root};
-
-pub(super) const DIRECTORY: &str = "mounts";
-
-/// What has to be known of a mount to undo it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Placement {
-    /// Where it is put: an outside path without symbolic links.
-    target: PathBuf,
-    /// Where what lay at the target waits.
-    hidden: PathBuf,
-    way: Way,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-enum Way {
-    /// Renamed.
-    Move {
-        origin: PathBuf,
-        /// Of a directory: to make it anew when the command removed it.
-        directory: Option<DirectoryMetadata>,
-    },
-    /// A symbolic link, because a rename would cross mounts or the source is in place elsewhere already.
-    Link { to: PathBuf },
-    /// The pod's own mount point, without what is in it.
-    Clear(Cleared),
-}
 
 /// A mount in place, or half so.
 #[derive(Debug)]
@@ -78,7 +53,7 @@ pub(super) struct PlacedMounts {
 impl PlacedMounts {
     /// None yet.
     pub(super) fn new(state: &Path) -> Self {
-        Self { directory: state.join(DIRECTORY), placed: Vec::new(), stubs: Stubs::default() }
+        Self { directory: state.join(MOUNTS), placed: Vec::new(), stubs: Stubs::default() }
     }
 
     /// Those that a run of this program that died left in place.
@@ -402,7 +377,7 @@ fn keeping_time_above(path: &Path, work: impl FnOnce() -> Result<(), SandboxErro
 }
 
 fn change_time_of(path: &Path) -> Result<ChangeTime, SandboxError> {
-    path.symlink_metadata().map(|found| change_time(&found)).map_err(SandboxError::io("look at", path))
+    path.symlink_metadata().map(|found| ChangeTime::of(&found)).map_err(SandboxError::io("look at", path))
 }
 
 #[cfg(test)]

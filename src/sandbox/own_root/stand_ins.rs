@@ -14,8 +14,8 @@ use rustix::io::Errno;
 use super::calls;
 use super::directory::Directory;
 use super::frame::Frame;
+use super::place::Place;
 use super::relocate::relocate;
-use super::swap::Place;
 use crate::fs::Root;
 use crate::sandbox::SandboxError;
 

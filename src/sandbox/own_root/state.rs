@@ -13,7 +13,6 @@ use super::calls;
 use super::directory::Directory;
 use super::journal;
 use super::metadata::DirectoryMetadata;
-use super::placed_mounts;
 use crate::fs::FileKind;
 use crate::sandbox::{SandboxError, mountinfo};
 
@@ -21,6 +20,8 @@ use crate::sandbox::{SandboxError, mountinfo};
 pub(super) const STATE: &str = ".crabwright";
 /// The container's entries wait here.
 pub(super) const STASH: &str = "stash";
+/// What the mounts of a command hide waits here, and what they show is made here.
+pub(super) const MOUNTS: &str = "mounts";
 /// What was in the place of something that a command had moved, until it is removed.
 const AWAY: &str = "away";
 
@@ -45,9 +46,7 @@ impl State {
     /// Removes what nobody needs any more when all is back: what was in the place of things that a command had moved, and what
     /// was made for its mounts.
     pub(super) fn clear(&self) -> Result<(), SandboxError> {
-        for (directory, names) in
-            [(&self.away, self.away.names()?), (&self.directory, vec![OsString::from(placed_mounts::DIRECTORY)])]
-        {
+        for (directory, names) in [(&self.away, self.away.names()?), (&self.directory, vec![OsString::from(MOUNTS)])] {
             for name in names {
                 if directory.status(&name)?.is_some() {
                     self.require_no_mount()?;

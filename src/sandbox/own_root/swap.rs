@@ -18,10 +18,11 @@ use super::frame::{Frame, MergedDirectory};
 use super::held::Held;
 use super::journal::{Journal, Merged, Phase, Start};
 use super::metadata::DirectoryMetadata;
+use super::place::Place;
 use super::placed_mounts::PlacedMounts;
 use super::relocate::relocate;
 use super::stand_ins::StandIns;
-use super::state::{self, STASH, STATE, State};
+use super::state::{self, State};
 use super::undo;
 use crate::fs::{FileKind, Root, Status};
 use crate::sandbox::{ChangeTime, Mount, Restamp, SandboxError};
@@ -32,17 +33,6 @@ const MOST_CONTENT: u64 = 1024 * 1024;
 /// Change times come from a clock that ticks at least this often. After a tick a file that a command changes cannot
 /// have the change time any more that the swap gave it.
 const CLOCK_TICK: Duration = Duration::from_millis(10);
-
-/// What is exchanged with what.
-#[derive(Debug, Clone)]
-pub(super) struct Place {
-    /// The directory whose entries are exchanged: `/`.
-    pub(super) base: PathBuf,
-    /// The stage's root directory.
-    pub(super) root: PathBuf,
-    /// What stays: [`STATE`] and `root` in any case.
-    pub(super) held: Held,
-}
 
 /// What tells a file that nobody touched since it was put in place.
 #[derive(Debug, Clone, Copy)]
@@ -296,16 +286,6 @@ impl Swapped {
     }
 }
 
-impl Place {
-    /// Where a file of the container's, given by its real path, is while the stage's are in place.
-    pub(super) fn during_swap(&self, path: &Path) -> PathBuf {
-        match path.strip_prefix(&self.base) {
-            Ok(inside) if !self.held.keeps(inside) => self.base.join(STATE).join(STASH).join(inside),
-            _ => path.to_owned(),
-        }
-    }
-}
-
 impl Drop for Swapped {
     fn drop(&mut self) {
         if !self.left
@@ -358,11 +338,6 @@ fn look(directory: &Directory, name: &OsStr) -> Result<Status, SandboxError> {
 
 fn changed(status: &Status) -> ChangeTime {
     ChangeTime { seconds: status.changed.seconds, nanoseconds: status.changed.nanoseconds }
-}
-
-pub(super) fn change_time(metadata: &std::fs::Metadata) -> ChangeTime {
-    use std::os::unix::fs::MetadataExt as _;
-    ChangeTime { seconds: metadata.ctime(), nanoseconds: u32::try_from(metadata.ctime_nsec()).unwrap_or(0) }
 }
 
 #[cfg(test)]

@@ -93,7 +93,7 @@ fn mounts_are_seen_and_leave_no_trace() {
     assert_eq!(hidden, [Path::new("opt/file"), Path::new("opt/full")]);
     for restamp in &restamped {
         let now = container.path("kaniko/stage").join(&restamp.path).symlink_metadata().unwrap();
-        assert_eq!(restamp.after, change_time(&now), "{restamp:?}");
+        assert_eq!(restamp.after, ChangeTime::of(&now), "{restamp:?}");
     }
 }
 

@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::SystemTime;
 
 use super::super::container::{Container, Entry, OLD};
+use super::super::state::{STASH, STATE};
 use super::super::undo::recover;
 use super::*;
 
@@ -70,7 +71,7 @@ fn nothing_done_leaves_everything_as_it_was() {
     assert_eq!(paths, ["bin", "run", "tmp", "top", "usr", "etc/gone", "etc/passwd", "var/lib"]);
     for restamp in &restamped {
         let now = container.stage().join(&restamp.path).symlink_metadata().unwrap();
-        assert_eq!(restamp.after, change_time(&now));
+        assert_eq!(restamp.after, ChangeTime::of(&now));
     }
     for path in ["etc", "var", ""] {
         let modified = container.stage().join(path).metadata().unwrap().modified().unwrap();

@@ -1,0 +1,109 @@
+//! Which isolation is asked for, and which one was chosen.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::id_mapping::IdMapping;
+
+/// What the user asks for with `--isolation`, and what was picked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// The strongest mechanism that works in this container.
+    #[default]
+    Auto,
+    /// Linux namespaces over the stage's root directory.
+    Namespace,
+    /// The stage's files in place of the container's own.
+    OwnRoot,
+}
+
+impl Isolation {
+    /// The word for it on the command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Namespace => "namespace",
+            Self::OwnRoot => "own-root",
+        }
+    }
+}
+
+impl fmt::Display for Isolation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// What own-root may do that it refuses otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OwnRootConsent {
+    /// Run where this does not look like a container (`--force`).
+    pub outside_container: bool,
+    /// Take the files of an operating system out of the way while a command runs (`--force --pre-cleanup`).
+    pub own_system: bool,
+}
+
+/// A word that is no isolation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown isolation '{0}': expected auto, namespace or own-root")]
+pub struct UnknownIsolation(String);
+
+impl FromStr for Isolation {
+    type Err = UnknownIsolation;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        match word {
+            "auto" => Ok(Self::Auto),
+            "namespace" => Ok(Self::Namespace),
+            "own-root" => Ok(Self::OwnRoot),
+            other => Err(UnknownIsolation(other.to_owned())),
+        }
+    }
+}
+
+/// The isolation that works here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chosen {
+    /// [`Isolation::Namespace`] or [`Isolation::OwnRoot`].
+    pub isolation: Isolation,
+    /// Why, or in which form; half a line.
+    pub reason: String,
+    pub(super) id_mapping: Option<IdMapping>,
+    pub(super) processes: bool,
+    /// Of own-root: it may take an operating system's files out of the way.
+    pub(super) own_system: bool,
+}
+
+impl Chosen {
+    /// The user namespace to enter first, if any.
+    #[must_use]
+    pub fn id_mapping(&self) -> Option<&IdMapping> {
+        self.id_mapping.as_ref()
+    }
+
+    /// Whether commands get a process namespace and a `/proc` of their own.
+    #[must_use]
+    pub fn has_own_processes(&self) -> bool {
+        self.processes
+    }
+}
+
+impl fmt::Display for Chosen {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "isolation: {} ({})", self.isolation, self.reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn isolation_words_round_trip() {
+        for word in ["auto", "namespace", "own-root"] {
+            assert_eq!(word.parse::<Isolation>().unwrap().to_string(), word);
+        }
+        assert!("chroot".parse::<Isolation>().unwrap_err().to_string().contains("'chroot'"));
+    }
+}

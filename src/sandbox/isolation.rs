@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::id_mapping::IdMapping;
 
-/// What the user asks for with `--isolation`, and what was picked.
+/// What the user asks for with `--isolation`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Isolation {
     /// The strongest mechanism that works in this container.
@@ -32,6 +32,26 @@ impl Isolation {
 impl fmt::Display for Isolation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_str())
+    }
+}
+
+/// How commands are isolated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mechanism {
+    /// Linux namespaces over the stage's root directory.
+    Namespace,
+    /// The stage's files in place of the container's own.
+    OwnRoot,
+}
+
+impl Mechanism {
+    /// The word for it on the command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Namespace => Isolation::Namespace.as_str(),
+            Self::OwnRoot => Isolation::OwnRoot.as_str(),
+        }
     }
 }
 
@@ -65,8 +85,8 @@ impl FromStr for Isolation {
 /// The isolation that works here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chosen {
-    /// [`Isolation::Namespace`] or [`Isolation::OwnRoot`].
-    pub isolation: Isolation,
+    /// How commands are isolated.
+    pub mechanism: Mechanism,
     /// Why, or in which form; half a line.
     pub reason: String,
     pub(super) id_mapping: Option<IdMapping>,
@@ -91,7 +111,7 @@ impl Chosen {
 
 impl fmt::Display for Chosen {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "isolation: {} ({})", self.isolation, self.reason)
+        write!(formatter, "isolation: {} ({})", self.mechanism.as_str(), self.reason)
     }
 }
 

@@ -56,7 +56,7 @@ pub use contract::{Features, Obstacle, Sandbox};
 pub use error::SandboxError;
 pub use id_mapping::IdMapping;
 pub use init::init_main;
-pub use isolation::{Chosen, Isolation, OwnRootConsent, UnknownIsolation};
+pub use isolation::{Chosen, Isolation, Mechanism, OwnRootConsent, UnknownIsolation};
 pub use message::INIT_COMMAND;
 pub use outcome::{ChangeTime, Outcome, Restamp, Status, Stream};
 pub use own_root::InPlace;
@@ -80,9 +80,9 @@ pub fn open(
     directory: &Path,
     keep: &[PathBuf],
 ) -> Result<Box<dyn Sandbox>, SandboxError> {
-    Ok(match chosen.isolation {
-        Isolation::OwnRoot => Box::new(own_root::OwnRoot::open(work_dir, keep, chosen.own_system)?),
-        Isolation::Namespace | Isolation::Auto => Box::new(namespace::NamespaceSandbox::new(chosen, directory)?),
+    Ok(match chosen.mechanism {
+        Mechanism::OwnRoot => Box::new(own_root::OwnRoot::open(work_dir, keep, chosen.own_system)?),
+        Mechanism::Namespace => Box::new(namespace::NamespaceSandbox::new(chosen, directory)?),
     })
 }
 
@@ -103,7 +103,7 @@ pub fn recover() -> Result<(), SandboxError> {
 pub fn keep_in_place(chosen: Result<&Chosen, &SandboxError>, paths: &[&Path]) -> Result<Option<InPlace>, SandboxError> {
     match chosen {
         // Where namespaces are to be had, other builds have them, too.
-        Ok(Chosen { isolation: Isolation::Namespace, .. }) => Ok(None),
+        Ok(Chosen { mechanism: Mechanism::Namespace, .. }) => Ok(None),
         _ => own_root::keep_in_place(paths),
     }
 }
@@ -112,8 +112,8 @@ pub fn keep_in_place(chosen: Result<&Chosen, &SandboxError>, paths: &[&Path]) ->
 /// cross mounts. `None` if `work_dir` will do, or nothing else would either, which [`open`] then tells.
 #[must_use]
 pub fn place_for_trees(chosen: &Chosen, work_dir: &Path) -> Option<PathBuf> {
-    match chosen.isolation {
-        Isolation::OwnRoot => own_root::place_for_trees(work_dir),
-        Isolation::Namespace | Isolation::Auto => None,
+    match chosen.mechanism {
+        Mechanism::OwnRoot => own_root::place_for_trees(work_dir),
+        Mechanism::Namespace => None,
     }
 }

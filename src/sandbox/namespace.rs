@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::message::{NamespaceSpec, RunSpec};
 use super::mount_points::MountPoints;
 use super::stubs::Stubs;
-use super::{Chosen, Features, HOSTNAME, Outcome, Process, Sandbox, SandboxError, Stream, launch, standard_files};
+use super::{
+    Chosen, Features, HOSTNAME, Mechanism, Outcome, Process, Sandbox, SandboxError, Stream, launch, standard_files,
+};
 
 /// Runs commands in namespaces of their own.
 #[derive(Debug)]
@@ -117,7 +119,7 @@ impl Sandbox for NamespaceSandbox {
     }
 
     fn name(&self) -> &'static str {
-        "namespace"
+        Mechanism::Namespace.as_str()
     }
 
     fn features(&self) -> Features {

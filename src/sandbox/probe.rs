@@ -11,7 +11,8 @@ use super::launch::ask_init;
 use super::message::{Failure, Job, Report};
 use super::raw::Fork;
 use super::{
-    Chosen, IdMapping, Isolation, OwnRootConsent, SandboxError, capability, container_check, mounts, null_device, raw,
+    Chosen, IdMapping, Isolation, Mechanism, OwnRootConsent, SandboxError, capability, container_check, mounts,
+    null_device, raw,
 };
 use crate::diag::with_causes;
 
@@ -86,7 +87,7 @@ fn namespace(mut reason: String, id_mapping: Option<IdMapping>, processes: bool)
     if !processes {
         reason.push_str("; /proc shared: the pod masks it");
     }
-    Chosen { isolation: Isolation::Namespace, reason, id_mapping, processes, own_system: false }
+    Chosen { mechanism: Mechanism::Namespace, reason, id_mapping, processes, own_system: false }
 }
 
 fn try_own_root(consent: OwnRootConsent, reason: &str) -> Result<Chosen, SandboxError> {
@@ -118,7 +119,7 @@ fn try_own_root(consent: OwnRootConsent, reason: &str) -> Result<Chosen, Sandbox
         reason.push_str(", so that RUN can write only what is root's, and neither USER nor chown to others work in it");
     }
     let own_system = consent.own_system;
-    Ok(Chosen { isolation: Isolation::OwnRoot, reason, id_mapping: None, processes: false, own_system })
+    Ok(Chosen { mechanism: Mechanism::OwnRoot, reason, id_mapping: None, processes: false, own_system })
 }
 
 /// In the child: tries the set-up of a command with these ids (`None`: those it has).

@@ -69,8 +69,8 @@ use self::swap::Swapped;
 use super::message::RunSpec;
 use super::mountinfo::{self, Mount};
 use super::{
-    Features, MountContent, Outcome, Process, Sandbox, SandboxError, Script, Stream, launch, own_system, script,
-    seccomp, standard_files,
+    Features, Mechanism, MountContent, Outcome, Process, Sandbox, SandboxError, Script, Stream, launch, own_system,
+    script, seccomp, standard_files,
 };
 use crate::diag::interrupt;
 use crate::fs::gate::{self, Shut};
@@ -339,7 +339,7 @@ impl Sandbox for OwnRoot {
     }
 
     fn name(&self) -> &'static str {
-        "own-root"
+        Mechanism::OwnRoot.as_str()
     }
 
     fn features(&self) -> Features {

@@ -44,7 +44,6 @@ pub(super) fn run(
         script: command.script.as_ref().map(|text| Script { name: text.name.clone(), content: text.content.clone() }),
         mounts: prepared.mounts.clone(),
         stop: Some(stop.clone()),
-        ..Process::default()
     };
     let outcome = sandbox.run(tree.path(), &process, &mut |_, bytes| line.output(bytes)).map_err(StepError::Sandbox)?;
     for moved in &outcome.restamped {

@@ -73,7 +73,7 @@ impl Sandbox for NamespaceSandbox {
         let root = std::fs::canonicalize(root).map_err(SandboxError::io("resolve", root))?;
         let hostname = if process.hostname.is_empty() { HOSTNAME } else { &process.hostname };
         let [dev_target, proc_target, sys_target] = standard_files::create_lasting_directories(&root)?;
-        let hosts = standard_files::hosts(&self.own_hosts, hostname, &process.extra_hosts);
+        let hosts = standard_files::hosts(&self.own_hosts, hostname);
         let generated = [
             ("/etc/hosts", self.generate("hosts", hosts.as_bytes())?),
             ("/etc/resolv.conf", self.generate("resolv.conf", &self.own_resolv_conf)?),

@@ -43,8 +43,6 @@ pub struct Process {
     /// Host name, where the sandbox has one of its own, and a name in `/etc/hosts`; empty: [`HOSTNAME`], which own-root does
     /// without.
     pub hostname: String,
-    /// Lines for `/etc/hosts` beyond the usual ones: host name and address (`--add-host`).
-    pub extra_hosts: Vec<(String, String)>,
     /// Which network the command sees.
     pub network: Network,
     /// A program that is there for this command only.

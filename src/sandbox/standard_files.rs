@@ -65,14 +65,10 @@ pub(super) fn file(root: &Path, path: &str, stubs: &mut Stubs) -> Result<Option<
     Ok(Some(place))
 }
 
-/// The text of `/etc/hosts`: the loopback names, those given, and what the container's own file has beyond.
-pub(super) fn hosts(own: &str, hostname: &str, extra: &[(String, String)]) -> String {
+/// The text of `/etc/hosts`: the loopback names with `hostname`, and what the container's own file has beyond.
+pub(super) fn hosts(own: &str, hostname: &str) -> String {
     let names = format!("localhost {hostname}");
     let mut text = format!("127.0.0.1\t{}\n::1\tlocalhost ip6-localhost ip6-loopback\n", names.trim_end());
-    for (name, address) in extra {
-        // Writing to a string cannot fail.
-        writeln!(text, "{address}\t{name}").unwrap_or_default();
-    }
     for line in own.lines() {
         let entry = line.split('#').next().unwrap_or_default();
         let mut words = entry.split_whitespace();
@@ -81,6 +77,7 @@ pub(super) fn hosts(own: &str, hostname: &str, extra: &[(String, String)]) -> St
         let names_only_localhost =
             words.clone().all(|name| matches!(name, "localhost" | "ip6-localhost" | "ip6-loopback"));
         if words.next().is_some() && !(is_loopback && names_only_localhost) {
+            // Writing to a string cannot fail.
             writeln!(text, "{}", entry.trim_end()).unwrap_or_default();
         }
     }
@@ -98,10 +95,10 @@ mod tests {
     fn hosts_keeps_what_the_pod_adds() {
         let own = "127.0.0.1 localhost\n::1 localhost ip6-localhost\n# comment\n10.0.0.7\tregistry.local # why\n\
                    10.0.0.9 pod\n";
-        let text = hosts(own, "buildkitsandbox", &[("db".into(), "10.1.1.1".into())]);
+        let text = hosts(own, "buildkitsandbox");
         assert_eq!(
             text,
-            "127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n10.1.1.1\tdb\n\
+            "127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n\
              10.0.0.7\tregistry.local\n10.0.0.9 pod\n"
         );
     }

@@ -1,6 +1,6 @@
-//! The names that a build adds to the `/etc/hosts` of its commands.
+//! The host name that a build adds to the `/etc/hosts` of its commands.
 //!
-//! Where the pod mounts that file it cannot be replaced, so the names are written into it; the exchange puts back what
+//! Where the pod mounts that file it cannot be replaced, so the name is written into it; the exchange puts back what
 //! files of the pod in `/etc` held. Elsewhere a command gets a file of its own.
 
 use std::io;
@@ -20,9 +20,9 @@ pub(super) struct Hosts {
 }
 
 impl Hosts {
-    /// The container's own names and those of the build; `None` if the build adds none. Before the exchange.
+    /// The container's own names and the host name of the build; `None` if the build sets none. Before the exchange.
     pub(super) fn of(process: &Process) -> Result<Option<Self>, SandboxError> {
-        if process.hostname.is_empty() && process.extra_hosts.is_empty() {
+        if process.hostname.is_empty() {
             return Ok(None);
         }
         let own = match std::fs::read(PATH) {
@@ -30,7 +30,7 @@ impl Hosts {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(SandboxError::io("read", PATH)(error)),
         };
-        let text = standard_files::hosts(&String::from_utf8_lossy(&own), &process.hostname, &process.extra_hosts);
+        let text = standard_files::hosts(&String::from_utf8_lossy(&own), &process.hostname);
         let is_mounted = mountinfo::read()?.iter().any(|mount| mount.mount_point == Path::new(PATH));
         Ok(Some(Self { text, is_mounted }))
     }
@@ -42,7 +42,7 @@ impl Hosts {
         (!self.is_mounted).then(|| Mount { target: PATH.to_owned(), content, read_only: true })
     }
 
-    /// Writes the names into the file that the pod mounts. During the exchange, whose end takes them away.
+    /// Writes the text into the file that the pod mounts. During the exchange, whose end takes it away.
     pub(super) fn write(&self) {
         if self.is_mounted
             && let Err(error) = std::fs::write(PATH, &self.text)

@@ -11,10 +11,13 @@ use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use reqwest::{Method, Url};
 use serde::Deserialize;
 
+use super::access::Access;
+use super::answer::read_bounded;
 use super::challenge;
 use super::credentials::{Credential, Keychain, Login, Lookup};
 use super::error::{Refusal, RegistryError};
-use super::transport::{HttpOrigin, error_body, read_bounded};
+use super::origin::HttpOrigin;
+use super::remote_error::error_body;
 use crate::diag::redact::{self, Secret};
 use crate::http::{host_of, retry_after};
 
@@ -25,41 +28,6 @@ const MARGIN: Duration = Duration::from_secs(60);
 const MAX_TOKEN_RESPONSE: usize = 1 << 20;
 /// How long a token server may take.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// What a request needs to be allowed to do.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Access {
-    /// The repository the request is about; it decides which credentials are used.
-    pub(super) repository: String,
-    /// `repository:a/b:pull,push` …
-    pub(super) scopes: BTreeSet<String>,
-}
-
-impl Access {
-    pub(super) fn pull(repository: &str) -> Self {
-        Self { repository: repository.to_owned(), scopes: BTreeSet::from([format!("repository:{repository}:pull")]) }
-    }
-
-    pub(super) fn push(repository: &str) -> Self {
-        Self {
-            repository: repository.to_owned(),
-            scopes: BTreeSet::from([format!("repository:{repository}:pull,push")]),
-        }
-    }
-
-    pub(super) fn delete(repository: &str) -> Self {
-        Self {
-            repository: repository.to_owned(),
-            scopes: BTreeSet::from([format!("repository:{repository}:delete,pull")]),
-        }
-    }
-
-    /// Also reading another repository, which a cross-repository mount needs.
-    pub(super) fn and_pull(mut self, source: &str) -> Self {
-        self.scopes.insert(format!("repository:{source}:pull"));
-        self
-    }
-}
 
 #[derive(Debug, Clone)]
 enum Scheme {

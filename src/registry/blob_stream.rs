@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use reqwest::Method;
 
-use super::authentication::Access;
-use super::blob_upload::{Unfinished, confirmed};
+use super::access::{Access, Purpose};
+use super::blob_upload::confirmed;
 use super::body::{ArrivingPayload, Payload, StreamState};
-use super::client::{Client, Purpose};
+use super::client::Client;
 use super::error::RegistryError;
 use super::transport::{Endpoint, Request};
-use super::upload::{UploadSession, octets, open_session};
+use super::upload_session::{Unfinished, UploadSession, octets, open_session};
 use crate::fs::Arrival;
 use crate::image::{Descriptor, Reference};
 

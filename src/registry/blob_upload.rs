@@ -6,69 +6,29 @@
 //! request again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_RANGE, HeaderMap, HeaderName, HeaderValue, RANGE};
 use reqwest::{Method, Response};
 
-use super::authentication::Access;
+use super::access::{Access, Purpose};
 use super::body::{FilePayload, Payload};
-use super::client::{Client, Purpose};
+use super::client::Client;
 use super::error::RegistryError;
 use super::transport::{Endpoint, Request};
-use super::upload::{UploadSession, octets, open_session};
+use super::upload_session::{Unfinished, UploadSession, octets, open_session};
 use crate::diag::progress::Transfer;
 use crate::http::Transient as _;
 use crate::image::{BlobSource, Descriptor, Reference};
 
-/// The first size of pieces, where one request turned out too large.
-const FIRST_PIECE: u64 = 16 << 20;
-/// Below this it is not the size that a server objects to.
-const SMALLEST_PIECE: u64 = 64 << 10;
 /// How many connections may break, without a byte arriving, before smaller requests are tried.
 const BREAKS_BEFORE_PIECES: u32 = 2;
 
 static CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
 
-/// How large a request to a registry may be; nothing is known at first.
-#[derive(Debug, Default)]
-pub(super) struct RequestLimit(AtomicU64);
-
-impl RequestLimit {
-    pub(super) fn get(&self) -> Option<u64> {
-        Some(self.0.load(Ordering::Relaxed)).filter(|limit| *limit > 0)
-    }
-
-    /// After a request of `refused` bytes was too large. False if smaller ones make no sense.
-    fn lower(&self, refused: u64) -> bool {
-        if refused <= SMALLEST_PIECE {
-            return false;
-        }
-        let mut piece = FIRST_PIECE;
-        while piece >= refused {
-            piece /= 2;
-        }
-        // Another upload may have found a smaller one meanwhile.
-        if self.get().is_none_or(|known| known > piece) {
-            self.0.store(piece, Ordering::Relaxed);
-        }
-        true
-    }
-}
-
 /// How long registries are given to hear of uploads that nobody goes on with.
 const TIME_TO_ABANDON: Duration = Duration::from_secs(2);
-
-/// An upload that nobody goes on with, and that the registry still waits for.
-#[derive(Debug)]
-pub(super) struct Unfinished {
-    pub(super) session: UploadSession,
-    pub(super) endpoint: Arc<Endpoint>,
-    pub(super) access: Access,
-    pub(super) operation: String,
-}
 
 /// Takes note of the session when an upload ends in any other way than with its blob.
 struct Watched<'a> {
@@ -390,25 +350,5 @@ pub(super) fn confirmed(response: &Response) -> Option<u64> {
     match end.trim().parse().ok()? {
         0 => Some(0),
         last => u64::checked_add(last, 1),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pieces_become_smaller_until_it_makes_no_sense() {
-        let limit = RequestLimit::default();
-        assert_eq!(limit.get(), None);
-        assert!(limit.lower(100 << 20));
-        assert_eq!(limit.get(), Some(FIRST_PIECE));
-        assert!(limit.lower(FIRST_PIECE));
-        assert_eq!(limit.get(), Some(FIRST_PIECE / 2));
-        assert!(limit.lower(100 << 20), "another upload, which did not know");
-        assert_eq!(limit.get(), Some(FIRST_PIECE / 2));
-        assert!(limit.lower(2 * SMALLEST_PIECE));
-        assert!(!limit.lower(SMALLEST_PIECE) && !limit.lower(0));
-        assert_eq!(limit.get(), Some(SMALLEST_PIECE));
     }
 }

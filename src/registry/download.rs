@@ -9,11 +9,12 @@ use reqwest::header::{CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Method, Response};
 use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 
-use super::authentication::Access;
+use super::access::{Access, Purpose};
+use super::answer::next_chunk;
 use super::body::Payload;
-use super::client::{Client, Purpose};
+use super::client::Client;
 use super::error::RegistryError;
-use super::transport::{Endpoint, Request, next_chunk};
+use super::transport::{Endpoint, Request};
 use crate::diag::progress::Transfer;
 use crate::fs::{self, Arrival, failed_to, gated};
 use crate::http::{Flow, Pace, host_of};

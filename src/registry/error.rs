@@ -7,28 +7,10 @@ use std::time::Duration;
 use reqwest::StatusCode;
 
 use super::credentials::CredentialsError;
+use super::remote_error::RemoteError;
 use crate::diag::Hint;
 use crate::http::{HttpError, Interrupted, SetupError, Transient};
 use crate::image::{Digest, Platform};
-
-/// An error of the registry's own, from the body of its answer (OCI distribution spec, "Error codes").
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RemoteError {
-    /// `MANIFEST_UNKNOWN`, `DENIED` …; empty where the body had none.
-    pub code: String,
-    /// The registry's words.
-    pub message: String,
-}
-
-impl fmt::Display for RemoteError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.code.is_empty(), self.message.is_empty()) {
-            (true, _) => f.write_str(&self.message),
-            (false, true) => f.write_str(&self.code),
-            (false, false) => write!(f, "{}: {}", self.code, self.message),
-        }
-    }
-}
 
 /// What went wrong with a request.
 #[derive(Debug, thiserror::Error)]

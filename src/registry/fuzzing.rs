@@ -2,8 +2,8 @@
 
 use super::challenge as challenges;
 use super::pull::{Document, Named, base_image, choose, parse_named};
+use super::remote_error;
 use super::tags::next_page;
-use super::transport;
 use crate::fuzzing::parts;
 use crate::image::{Digest, Platform, Reference};
 
@@ -26,7 +26,7 @@ pub(crate) fn link(input: &[u8]) {
 
 /// Any body of an error becomes a few short lines without control characters.
 pub(crate) fn error_body(input: &[u8]) {
-    let errors = transport::error_body(input);
+    let errors = remote_error::error_body(input);
     assert!(errors.len() <= 5);
     for error in errors {
         let shown = error.to_string();

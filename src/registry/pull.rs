@@ -4,11 +4,12 @@ use futures_util::future::BoxFuture;
 use reqwest::Method;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 
-use super::authentication::Access;
+use super::access::{Access, Purpose};
+use super::answer::read_bounded;
 use super::body::Payload;
-use super::client::{Client, Purpose};
+use super::client::Client;
 use super::error::RegistryError;
-use super::transport::{Endpoint, Request, read_bounded};
+use super::transport::{Endpoint, Request};
 use crate::http::host_of;
 use crate::image::{
     BaseImage, Descriptor, Digest, ImageConfig, Index, LayerDescriptor, Manifest, Platform, Reference, media_type,

@@ -5,12 +5,13 @@ use std::time::Duration;
 use reqwest::header::{HeaderMap, LINK};
 use reqwest::{Method, Url};
 
-use super::authentication::Access;
+use super::access::{Access, Purpose};
+use super::answer::read_bounded;
 use super::body::Payload;
-use super::client::{Client, Purpose};
+use super::client::Client;
 use super::error::RegistryError;
 use super::pull::{MANIFEST_TYPES, check, get_document};
-use super::transport::{Request, read_bounded};
+use super::transport::Request;
 use crate::image::{Descriptor, Reference};
 
 /// Bytes of one page of tags.

@@ -1,87 +1,26 @@
 //! One HTTP exchange with a registry: authorization, redirects, another try after a 401, and readable errors.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Method, Response, StatusCode, Url};
 
-use super::authentication::{Access, Authenticator, Sent};
-use super::blob_upload::RequestLimit;
-use super::body::{Activity, Payload, RESPONSE_LIMIT};
-use super::error::{Refusal, RegistryError, RemoteError};
-use super::traffic::Meter;
-use super::trust::{self, Trust};
+use super::access::Access;
+use super::answer::read_bounded;
+use super::authentication::{Authenticator, Sent};
+use super::body::{Activity, Payload};
+use super::error::{Refusal, RegistryError};
+use super::origin::HttpOrigin;
+use super::remote_error::error_body;
+use super::request_limit::RequestLimit;
 use crate::diag::redact;
-use crate::http::{HttpClients, LedAstray, host_of, is_loopback, retry_after};
+use crate::http::{host_of, retry_after};
 
-/// How long a response may be silent between two pieces of its body.
-const BODY_LIMIT: Duration = Duration::from_secs(60);
 const MAX_REDIRECTS: usize = 10;
 /// How many refusals of one request are answered with another token: the first may want a scope, and what was given for that may
 /// have ended by the time it is shown.
 const MAX_CHALLENGES: u32 = 2;
 const MAX_ERROR_BODY: usize = 64 << 10;
-/// How much of an error page that is not JSON is shown.
-const MAX_ERROR_TEXT: usize = 300;
-
-/// Where a registry is, and the HTTP clients that lead there and on from there.
-#[derive(Debug, Clone)]
-pub(super) struct HttpOrigin {
-    /// `host[:port]`, for messages.
-    pub(super) host: String,
-    /// `https://host[:port]/`
-    pub(super) base: Url,
-    /// For the registry itself.
-    pub(super) clients: HttpClients,
-    /// For token servers and storage elsewhere: each is checked in its own way.
-    pub(super) trust: Arc<Trust>,
-    /// Whether certificates are checked where nothing is said of a server.
-    pub(super) verify: bool,
-    /// Where credentials may go over plain http.
-    pub(super) plain: Arc<PlainHosts>,
-    /// What goes there and comes from there.
-    pub(super) meter: Arc<Meter>,
-}
-
-/// Where credentials may go over plain http.
-#[derive(Debug, Default)]
-pub(super) struct PlainHosts {
-    /// The registry itself.
-    pub(super) registry: bool,
-    /// `host[:port]` that flags name.
-    pub(super) named: Vec<String>,
-}
-
-impl HttpOrigin {
-    /// The client that may speak to `url`.
-    pub(super) fn client_for(&self, url: &Url) -> Result<&reqwest::Client, LedAstray> {
-        let own = trust::server(url) == trust::server(&self.base);
-        let clients = if own { &self.clients } else { self.trust.clients(url, self.verify) };
-        clients.for_lead(&self.base, url)
-    }
-
-    /// Whether credentials for this registry may go to `url`.
-    fn owns(&self, url: &Url) -> bool {
-        url.origin() == self.base.origin()
-    }
-
-    /// Whether an answer is the registry's own, whose words may be shown: others may be those of a server that it only led us to.
-    pub(super) fn is_own(&self, response: &Response) -> bool {
-        self.owns(response.url())
-    }
-
-    /// Whether the way to `url` is one for credentials: encrypted, within this machine, or what the user asked for.
-    pub(super) fn may_carry_credentials(&self, url: &Url) -> bool {
-        let host = url.host_str().unwrap_or_default();
-        url.scheme() == "https"
-            || is_loopback(host)
-            || (self.plain.registry && url.host_str() == self.base.host_str())
-            || self.plain.named.contains(&host_of(url))
-    }
-}
-
 /// A registry that answered our ping.
 #[derive(Debug)]
 pub(super) struct Endpoint {
@@ -306,97 +245,4 @@ pub(super) async fn ping(
         status => tracing::debug!(status, host = %endpoint.origin.host, "ping"),
     }
     Ok(Arc::new(endpoint))
-}
-
-/// The next piece of a body, within the time limit.
-pub(super) async fn next_chunk(
-    response: &mut Response,
-    operation: &str,
-    host: &str,
-) -> Result<Option<Bytes>, RegistryError> {
-    tokio::time::timeout(BODY_LIMIT, response.chunk())
-        .await
-        .map_err(|_elapsed| RegistryError::Stalled {
-            operation: operation.to_owned(),
-            host: host.to_owned(),
-            idle: BODY_LIMIT,
-        })?
-        .map_err(|error| RegistryError::from_http(operation, host, error))
-}
-
-/// A whole body, if it is no longer than `limit` bytes.
-pub(super) async fn read_bounded(
-    mut response: Response,
-    limit: usize,
-    operation: &str,
-    host: &str,
-) -> Result<Vec<u8>, RegistryError> {
-    let started = Instant::now();
-    let mut body = Vec::new();
-    while let Some(chunk) = next_chunk(&mut response, operation, host).await? {
-        if body.len() + chunk.len() > limit {
-            return Err(RegistryError::Protocol {
-                operation: operation.to_owned(),
-                host: host.to_owned(),
-                problem: format!("sends more than {limit} bytes where a small document is expected"),
-            });
-        }
-        body.extend_from_slice(&chunk);
-        if started.elapsed() > RESPONSE_LIMIT {
-            let idle = RESPONSE_LIMIT;
-            return Err(RegistryError::Stalled { operation: operation.to_owned(), host: host.to_owned(), idle });
-        }
-    }
-    Ok(body)
-}
-
-/// The errors in the body of an answer: JSON of the distribution spec, of a token server, or some text.
-pub(super) fn error_body(body: &[u8]) -> Vec<RemoteError> {
-    let text = |value: &serde_json::Value, name: &str| {
-        value.get(name).and_then(|found| found.as_str()).map(one_line).unwrap_or_default()
-    };
-    if let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) {
-        if let Some(errors) = json.get("errors").and_then(|errors| errors.as_array()) {
-            let remote = errors
-                .iter()
-                .map(|error| RemoteError { code: text(error, "code"), message: text(error, "message") })
-                .filter(|error| !error.code.is_empty() || !error.message.is_empty());
-            return remote.take(5).collect();
-        }
-        for name in ["message", "details", "error_description", "error", "detail"] {
-            let message = text(&json, name);
-            if !message.is_empty() {
-                return vec![RemoteError { code: String::new(), message }];
-            }
-        }
-        return Vec::new();
-    }
-    let page = one_line(&String::from_utf8_lossy(body));
-    if page.is_empty() || page.starts_with('<') {
-        return Vec::new();
-    }
-    vec![RemoteError { code: String::new(), message: page }]
-}
-
-fn one_line(text: &str) -> String {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let line: String = words.join(" ").chars().filter(|c| !c.is_control()).collect();
-    line.chars().take(MAX_ERROR_TEXT).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn errors_are_read_in_every_shape() {
-        let shown =
-            |body: &str| error_body(body.as_bytes()).iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        assert_eq!(shown(r#"{"errors":[{"code":"DENIED","message":"no"},{"code":"X"}]}"#), "DENIED: no; X");
-        assert_eq!(shown(r#"{"details":"incorrect username or password"}"#), "incorrect username or password");
-        assert_eq!(shown("too many\n requests"), "too many requests");
-        assert_eq!(shown("<html>413</html>"), "");
-        assert_eq!(shown(""), "");
-        assert_eq!(shown("\u{1b}[31mred"), "[31mred");
-    }
 }

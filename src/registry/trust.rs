@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use reqwest::Url;
 
-use super::client::{ClientConfig, Purpose};
+use super::access::Purpose;
+use super::config::ClientConfig;
 use super::error::RegistryError;
 use crate::http::{HttpClients, SetupError, TlsSettings};
 use crate::image::reference::DOCKER_HUB;

@@ -1,62 +1,18 @@
 //! Writing, but for the blobs' bytes: is a blob there, can it be mounted, may we push; and manifests, which come last.
 
 use bytes::Bytes;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
-use reqwest::{Method, Response, Url};
+use reqwest::Method;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
-use super::authentication::Access;
+use super::access::{Access, Purpose};
 use super::body::Payload;
-use super::client::{Client, Purpose};
+use super::client::Client;
 use super::error::RegistryError;
-use super::transport::{Endpoint, Request};
+use super::transport::Request;
+use super::upload_session::{UploadSession, open_session, post};
 use crate::image::{Descriptor, Digest, Reference};
 
 static CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
-
-/// An upload that the registry is waiting for.
-#[derive(Debug, Clone)]
-pub struct UploadSession {
-    pub(super) location: Url,
-}
-
-impl UploadSession {
-    /// Where the session goes on after an answer: registries keep its state in the URL.
-    pub(super) fn continued(
-        &self,
-        response: &Response,
-        endpoint: &Endpoint,
-        operation: &str,
-    ) -> Result<Self, RegistryError> {
-        if !response.headers().contains_key(LOCATION) {
-            return Ok(self.clone());
-        }
-        Ok(Self { location: endpoint.location(response, operation)? })
-    }
-
-    /// The request that ends the upload, with the bytes that are still missing.
-    pub(super) async fn finish(
-        self,
-        digest: &Digest,
-        payload: Payload<'_>,
-        endpoint: &Endpoint,
-        access: &Access,
-        operation: &str,
-    ) -> Result<(), RegistryError> {
-        let mut url = self.location;
-        url.query_pairs_mut().append_pair("digest", &digest.to_string());
-        let request = Request { method: Method::PUT, url, headers: octets(), payload, access, operation };
-        endpoint.expect(&request, &[200, 201, 204]).await.map(drop)
-    }
-
-    /// Ends an upload that nothing more is sent to. Registries give unused uploads up by themselves, and not all know how to be
-    /// asked: a failure is none.
-    pub(super) async fn abandon(self, endpoint: &Endpoint, access: &Access, operation: &str) {
-        let cancel = Request { method: Method::DELETE, ..post(self.location, access, operation) };
-        if let Err(error) = endpoint.expect(&cancel, &[200, 202, 204, 404, 405]).await {
-            tracing::debug!(%error, "an upload stays open");
-        }
-    }
-}
 
 /// What became of a request to mount a blob.
 #[derive(Debug)]
@@ -193,26 +149,4 @@ impl Client {
         })
         .await
     }
-}
-
-fn post<'a>(url: Url, access: &'a Access, operation: &'a str) -> Request<'a> {
-    Request { method: Method::POST, url, headers: HeaderMap::new(), payload: Payload::None, access, operation }
-}
-
-/// The headers of a part of a blob.
-pub(super) fn octets() -> HeaderMap {
-    HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))])
-}
-
-/// Opens an upload; also gives the headers of the answer, which may name limits.
-pub(super) async fn open_session(
-    endpoint: &Endpoint,
-    target: &Reference,
-    access: &Access,
-    operation: &str,
-) -> Result<(UploadSession, HeaderMap), RegistryError> {
-    let url = endpoint.url(&format!("{}/blobs/uploads/", target.repository), operation)?;
-    let response = endpoint.expect(&post(url, access, operation), &[202]).await?;
-    let session = UploadSession { location: endpoint.location(&response, operation)? };
-    Ok((session, response.headers().clone()))
 }

@@ -32,7 +32,6 @@ const NOT_YET_UNTIED: &[&str] = &[
     "location",
     "plan",
     "push",
-    "registry",
     "remote/bucket",
     "remote/git",
     "rootfs",

@@ -14,7 +14,8 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 
 use super::exchange::{ExchangeError, ask};
-use super::{Credential, Fresh, Login, Variables};
+use super::login::{Credential, Fresh, Login};
+use super::variables::Variables;
 use crate::http::{AmazonSettings, HttpClients};
 
 /// The public registry's one place.

@@ -1,15 +1,16 @@
 //! Azure's Container Registry: a token of Microsoft Entra ID, exchanged for the registry's own refresh token (Azure: "Azure Container
 //! Registry, authentication with AAD OAuth").
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::Url;
 use serde::Deserialize;
 
+use super::azure_cloud::{Cloud, cloud};
+use super::azure_error::AzureError;
 use super::azure_identity::{Identity, Proof};
-use super::exchange::{ExchangeError, ask};
-use super::{Credential, Fresh, Login};
+use super::exchange::ask;
+use super::login::{Credential, Fresh, Login};
 use crate::diag::redact::Secret;
 use crate::http::HttpClients;
 
@@ -20,89 +21,6 @@ const LIFE: Duration = Duration::from_secs(3 * 3600);
 /// `client_assertion_type` (RFC 7523).
 const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// Why there is no token.
-#[derive(Debug, thiserror::Error)]
-pub enum AzureError {
-    /// A file cannot be read.
-    #[error("failed to read {}, which {} names", path.display(), namer)]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The variable, the flag or the file that says so.
-        namer: String,
-        /// The cause.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The configuration is not what a cloud provider's is. Its content is not shown.
-    #[error("{} is not a configuration of Azure's cloud provider: {problem}", path.display())]
-    Configuration {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        problem: String,
-    },
-    /// A cloud that is none of Azure's public ones.
-    #[error(
-        "{namer} names the cloud {name:?}, which is not known: expected AzurePublicCloud, AzureChinaCloud, \
-         AzureUSGovernmentCloud or AzureGermanCloud"
-    )]
-    Cloud {
-        /// The variable or the file that says so.
-        namer: String,
-        /// The name.
-        name: String,
-    },
-    /// A variable or the registry's name makes no URL.
-    #[error("{text:?} is no URL of Azure's")]
-    Url {
-        /// The text.
-        text: String,
-    },
-    /// A service gave none.
-    #[error(transparent)]
-    Exchange(#[from] ExchangeError),
-}
-
-/// One of Azure's clouds.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Cloud {
-    /// What `AZURE_ENVIRONMENT` and the cloud provider's configuration call it, whatever the case.
-    names: &'static [&'static str],
-    /// What its registries' names end in.
-    registries: &'static str,
-    authority: &'static str,
-    /// What the first token is good for.
-    resource: &'static str,
-}
-
-const CLOUDS: [Cloud; 4] = [
-    Cloud {
-        names: &["AzurePublicCloud", "AzureCloud"],
-        registries: ".azurecr.io",
-        authority: "https://login.microsoftonline.com/",
-        resource: "https://management.azure.com/",
-    },
-    Cloud {
-        names: &["AzureChinaCloud"],
-        registries: ".azurecr.cn",
-        authority: "https://login.chinacloudapi.cn/",
-        resource: "https://management.chinacloudapi.cn/",
-    },
-    Cloud {
-        names: &["AzureUSGovernmentCloud", "AzureUSGovernment"],
-        registries: ".azurecr.us",
-        authority: "https://login.microsoftonline.us/",
-        resource: "https://management.usgovcloudapi.net/",
-    },
-    Cloud {
-        names: &["AzureGermanCloud"],
-        registries: ".azurecr.de",
-        authority: "https://login.microsoftonline.de/",
-        resource: "https://management.microsoftazure.de/",
-    },
-];
-
 #[derive(Deserialize)]
 struct AccessToken {
     access_token: String,
@@ -111,15 +29,6 @@ struct AccessToken {
 #[derive(Deserialize)]
 struct RefreshToken {
     refresh_token: String,
-}
-
-fn cloud(registry: &str) -> Option<&'static Cloud> {
-    CLOUDS.iter().find(|cloud| registry.ends_with(cloud.registries))
-}
-
-/// The cloud of that name.
-pub(super) fn named_cloud(name: &str) -> Option<&'static Cloud> {
-    CLOUDS.iter().find(|cloud| cloud.names.iter().any(|known| known.eq_ignore_ascii_case(name)))
 }
 
 /// Whether the registry is Azure's.
@@ -211,6 +120,7 @@ fn url(text: &str) -> Result<Url, AzureError> {
 #[cfg(test)]
 mod tests {
     use super::super::Variables;
+    use super::super::azure_cloud::CLOUDS;
     use super::super::stand_in::StandIn;
     use super::*;
     use crate::http::USER_AGENT;

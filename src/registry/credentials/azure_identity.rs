@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde_norway::Value;
 
-use super::Variables;
-use super::azure::{AzureError, Cloud, named_cloud};
+use super::azure_cloud::{Cloud, named_cloud};
+use super::azure_error::AzureError;
+use super::variables::Variables;
 use crate::diag::redact::Secret;
 use crate::fs::{gate, gated};
 

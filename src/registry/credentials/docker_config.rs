@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use serde::Deserialize;
 
-use super::{Credential, CredentialsError, Login, Variables};
+use super::error::CredentialsError;
+use super::login::{Credential, Login};
+use super::variables::Variables;
 use crate::diag::redact::Secret;
 use crate::fs::{failed_to, gated};
 use crate::image::reference::DOCKER_HUB;

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::docker_config::canonical_host;
-use super::{Credential, Login, Variables};
+use super::login::{Credential, Login};
+use super::variables::Variables;
 
 /// What kaniko's variables have for a registry.
 #[derive(Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::{RequestBuilder, StatusCode, Url};
 use serde::de::DeserializeOwned;
 
-use super::super::transport::error_body;
+use super::super::remote_error::error_body;
 use crate::http::{self, HttpClients, HttpError, Interrupted, RetryPolicy, Transient, host_of, retry_after};
 
 /// How long a service may take.

@@ -14,10 +14,12 @@ use rustls::pki_types::pem::PemObject as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::exchange::{ExchangeError, ask};
+use super::exchange::ask;
+use super::google_error::GoogleError;
 use super::google_sources::{TokenSource, VARIABLE, token_sources};
+use super::login::{Credential, Fresh, Login};
 use super::program::{self, ProgramError};
-use super::{Credential, Fresh, Login, Variables};
+use super::variables::Variables;
 use crate::fs::{failed_to, gate, gated};
 use crate::http::HttpClients;
 
@@ -29,34 +31,6 @@ const METADATA: &str = "169.254.169.254";
 const USER: &str = "oauth2accesstoken";
 /// How long an assertion is good for; Google's upper limit.
 const ASSERTION_LIFE: Duration = Duration::from_secs(3600);
-
-/// Why there is no access token.
-#[derive(Debug, thiserror::Error)]
-pub enum GoogleError {
-    /// A file cannot be read.
-    #[error(transparent)]
-    Read(#[from] crate::fs::Error),
-    /// A file is not what it should be. Its content is not shown.
-    #[error("{} is not a file of Google credentials that can be used: {problem}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        problem: String,
-    },
-    /// The settings of Google's credential helper are not what they should be.
-    #[error("{} is not what {VARIABLE} names: JSON whose TokenSources are any of env, gcloud and store", path.display())]
-    Settings {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The program `gcloud` is there and gave none.
-    #[error("failed to run gcloud auth print-access-token")]
-    Program(#[source] ProgramError),
-    /// A service gave none.
-    #[error(transparent)]
-    Exchange(#[from] ExchangeError),
-}
 
 /// The kinds of credential files.
 #[derive(Deserialize)]

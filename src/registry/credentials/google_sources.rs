@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::Variables;
-use super::google::GoogleError;
+use super::google_error::GoogleError;
+use super::variables::Variables;
 use crate::fs::{failed_to, gated};
 
 /// The variable.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use super::Credential;
+use super::login::Credential;
 use crate::diag::interrupt;
 use crate::diag::redact::Secret;
 use crate::fs::gate::{self, Pass};

@@ -2,7 +2,7 @@
 
 use crate::dockerfile::ast::{From, Span, Written};
 
-use super::Findings;
+use super::findings::Findings;
 use super::rule::Rule;
 
 /// How a keyword is written.

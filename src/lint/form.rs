@@ -2,7 +2,7 @@
 
 use crate::dockerfile::ast::{Instruction, KeyValue, Kind, Span, Written};
 
-use super::Findings;
+use super::findings::Findings;
 use super::rule::Rule;
 
 /// Words that make a name one of a secret, between underscores.

@@ -6,7 +6,7 @@ use crate::context::IgnoreMatcher;
 use crate::dockerfile::ast::{Command, Copy, Instruction, Kind, Word};
 use crate::dockerfile::go_quote;
 
-use super::Findings;
+use super::findings::Findings;
 use super::rule::Rule;
 use super::scope::Scope;
 

@@ -2,7 +2,7 @@
 
 use crate::dockerfile::ast::{Dockerfile, Instruction, Kind, Span, Written};
 
-use super::Findings;
+use super::findings::Findings;
 use super::rule::Rule;
 use super::settings::check_comment;
 

@@ -4,7 +4,7 @@ use crate::dockerfile::ast::From;
 use crate::dockerfile::expand::has_variable;
 use crate::image::Platform;
 
-use super::Findings;
+use super::findings::Findings;
 use super::rule::Rule;
 use super::stages::Head;
 

@@ -11,7 +11,8 @@ use crate::diag::{Hint as _, with_causes};
 use crate::dockerfile::ast::{Source, Span};
 use crate::plan::PlanError;
 
-use super::{Report, Rule, Warning};
+use super::findings::{Report, Warning};
+use super::rule::Rule;
 
 /// Lines shown before and after those that are marked.
 const CONTEXT_LINES: usize = 2;

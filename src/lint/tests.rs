@@ -8,6 +8,7 @@ use super::*;
 use crate::dockerfile::ast::Source;
 use crate::dockerfile::parse;
 use crate::image::{BaseImage, Descriptor, Digest, Manifest};
+use crate::plan::ImageError;
 
 /// `base` has a variable, `shelly` a shell, `foreign` another architecture; everything else does not exist.
 struct Known;

@@ -7,7 +7,7 @@ use crate::dockerfile::mount::MountFlag;
 use crate::image::Reference;
 use crate::plan::Environment;
 
-use super::Findings;
+use super::findings::Findings;
 use super::rule::Rule;
 use super::scope::Scope;
 use super::stages::{Stages, global_arguments};

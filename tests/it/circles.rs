@@ -28,7 +28,6 @@ const NOT_YET_UNTIED: &[&str] = &[
     "executor/copy",
     "image",
     "layer",
-    "lint",
     "location",
     "plan",
     "push",

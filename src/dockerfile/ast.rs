@@ -3,22 +3,11 @@
 //! Every word keeps its text as written: which words are expanded, against what, is decided by the plan, because it
 //! depends on the base image's environment and on the stage's arguments.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::mount::MountFlag;
 
-/// Byte offsets into [`Source::text`].
-pub type Span = Range<usize>;
-
-/// A text to parse, with the name diagnostics show for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
-    /// The path as the user gave it, or a description such as `ONBUILD of docker.io/library/x:1`.
-    pub name: String,
-    /// The whole text, byte order mark included.
-    pub text: String,
-}
+pub use super::source::{Source, Span, Word};
 
 /// A parsed file.
 #[derive(Debug, Clone)]
@@ -74,16 +63,6 @@ pub struct From {
     pub as_written: Option<(String, String)>,
     /// How the instruction is written.
     pub written: Written,
-}
-
-/// A word as it is written, and where.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Word {
-    /// The text as expansion wants it: quotes and escapes included, except that elements of a JSON array are decoded and
-    /// a flag's value has had one level of quoting removed.
-    pub text: String,
-    /// Where it stands.
-    pub span: Span,
 }
 
 /// One instruction of a stage.

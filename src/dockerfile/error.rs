@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::ast::{Dockerfile, Source, Span};
+use super::source::{Source, Span};
 
 /// One error of a file. [`super::parse`] returns all that do not follow from each other.
 ///
@@ -20,15 +20,6 @@ pub struct ParseError {
     /// The text the span points into.
     // Written raw so that thiserror does not take it for the cause.
     pub r#source: Arc<Source>,
-}
-
-/// A file that has errors, and what could be read of it all the same.
-#[derive(Debug, Clone)]
-pub struct Invalid {
-    /// In the order of the file; never empty.
-    pub errors: Vec<ParseError>,
-    /// The instructions that are right, if they can be sorted into stages: for finding what else is wrong.
-    pub rest: Option<Dockerfile>,
 }
 
 fn place(source: &Source, span: &Span) -> String {

@@ -7,10 +7,10 @@ mod tests;
 
 use std::sync::Arc;
 
-use super::ast::{Source, Word};
 use super::error::ParseError;
 use super::go::go_quote;
 use super::pattern::{Extent, Pattern};
+use super::source::{Source, Word};
 
 /// How deep `${a:-${b:-…}}` may be nested; each level takes stack.
 const NESTING_LIMIT: usize = 100;

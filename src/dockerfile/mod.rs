@@ -33,7 +33,7 @@ mod tests;
 mod words;
 
 pub use ast::{Dockerfile, Instruction, Kind, Source, Span, Stage, Word};
-pub use error::{Invalid, ParseError};
+pub use error::ParseError;
 pub use expand::ExpandError;
 pub use go::{format_go_duration, go_quote, parse_go_bool, parse_go_duration};
-pub use parser::{parse, parse_trigger};
+pub use parser::{Invalid, parse, parse_trigger};

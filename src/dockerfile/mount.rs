@@ -14,8 +14,8 @@ use std::ops::Range;
 use crate::csv;
 use crate::diag::suggest;
 
-use super::ast::{Span, Word};
 use super::expand::has_variable;
+use super::source::{Span, Word};
 
 pub use meaning::{CACHE_MODE, MountKind, MountOwner, MountSpec, Sharing};
 

@@ -4,12 +4,21 @@ use std::sync::Arc;
 
 use super::ast::{Dockerfile, Instruction, Kind, Source, Span, Stage};
 use super::directive::{self, foreign_syntax, text_start};
-use super::error::{Invalid, ParseError, Problem};
+use super::error::{ParseError, Problem};
 use super::heredoc::{self, Opening};
 use super::instruction::{Converted, PlacedHeredoc, check_trigger, convert};
 use super::keyword::Keyword;
 use super::lines::{LINE_LIMIT, LineReader, LogicalLine};
 use super::statement::Statement;
+
+/// A file that has errors, and what could be read of it all the same.
+#[derive(Debug, Clone)]
+pub struct Invalid {
+    /// In the order of the file; never empty.
+    pub errors: Vec<ParseError>,
+    /// The instructions that are right, if they can be sorted into stages: for finding what else is wrong.
+    pub rest: Option<Dockerfile>,
+}
 
 /// Parses a Dockerfile.
 ///

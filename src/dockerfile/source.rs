@@ -1,6 +1,28 @@
-//! From byte offsets to lines and columns.
+//! The text of a Dockerfile, its words, and where they are: from byte offsets to lines and columns.
 
-use super::ast::{Source, Span, Word};
+use std::ops::Range;
+
+/// Byte offsets into [`Source::text`].
+pub type Span = Range<usize>;
+
+/// A text to parse, with the name diagnostics show for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The path as the user gave it, or a description such as `ONBUILD of docker.io/library/x:1`.
+    pub name: String,
+    /// The whole text, byte order mark included.
+    pub text: String,
+}
+
+/// A word as it is written, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Word {
+    /// The text as expansion wants it: quotes and escapes included, except that elements of a JSON array are decoded and
+    /// a flag's value has had one level of quoting removed.
+    pub text: String,
+    /// Where it stands.
+    pub span: Span,
+}
 
 impl Source {
     /// The line and the column of a byte offset, both counted from 1; the column counts characters, not bytes.

@@ -22,7 +22,6 @@ const NOT_YET_UNTIED: &[&str] = &[
     "cli",
     "context",
     "diag",
-    "dockerfile",
     "executor",
     "executor/caches",
     "executor/copy",

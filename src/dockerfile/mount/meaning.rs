@@ -1,8 +1,8 @@
 //! What the fields of a mount mean together.
 
 use super::{MountField, MountFlag, MountKey, MountProblem};
-use crate::dockerfile::ast::Word;
 use crate::dockerfile::go::go_quote;
+use crate::dockerfile::source::Word;
 
 const TYPES: [&str; 5] = ["bind", "cache", "tmpfs", "secret", "ssh"];
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::LocationError;
+use super::error::LocationError;
 use crate::diag::redact;
 
 /// Which time the files get.

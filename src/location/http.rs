@@ -4,7 +4,7 @@ use std::fmt;
 
 use reqwest::Url;
 
-use super::LocationError;
+use super::error::LocationError;
 use crate::diag::redact;
 
 /// What a file is called whose URL gives it no name, as in BuildKit.

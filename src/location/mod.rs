@@ -5,6 +5,7 @@
 
 mod bucket;
 mod context;
+mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod git;
@@ -12,6 +13,7 @@ mod http;
 
 pub use bucket::{BucketLocation, BucketService};
 pub use context::{ContextLocation, GitContext};
+pub use error::LocationError;
 pub use git::{FileTimes, GitLocation};
 pub use http::HttpLocation;
 pub(crate) use http::decoded;
@@ -25,19 +27,6 @@ pub enum Location {
     Http(HttpLocation),
     /// A directory of a commit.
     Git(GitLocation),
-}
-
-/// What is wrong with a URL.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{problem}")]
-pub struct LocationError {
-    problem: String,
-}
-
-impl LocationError {
-    fn new(problem: impl Into<String>) -> Self {
-        Self { problem: problem.into() }
-    }
 }
 
 impl Location {

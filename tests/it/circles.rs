@@ -27,7 +27,6 @@ const NOT_YET_UNTIED: &[&str] = &[
     "executor/copy",
     "image",
     "layer",
-    "location",
     "plan",
     "push",
     "remote/bucket",

@@ -14,6 +14,7 @@ mod step;
 mod suggestion;
 mod summary;
 mod terminal;
+mod units;
 
 pub use causes::{messages, with_causes, with_hint};
 pub use hint::{BoxedError, Hint};

@@ -16,9 +16,10 @@ use tracing::Level;
 use super::disk::DiskUse;
 use super::line::LineFormat;
 use super::rawjson;
-use super::step::Step;
 use super::summary::{Clock, Phase, Summary};
 use super::terminal::Bars;
+
+pub use super::units::{Bytes, Seconds};
 
 /// How long a transfer may be silent before it prints how far it is.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -174,10 +175,9 @@ impl Progress {
         }
     }
 
-    /// Starts step `number` of `total` of a stage. `instruction` is the logical line as written.
-    pub fn step(&self, stage: &str, number: usize, total: usize, instruction: &str) -> Step {
-        let id = self.shared.steps.fetch_add(1, Ordering::Relaxed);
-        Step::new(self.clone(), id, format!("[{stage} {number}/{total}]"), instruction)
+    /// The number of the next step, by which the sink tells the output of one from that of another.
+    pub(super) fn next_step(&self) -> u64 {
+        self.shared.steps.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Starts a transfer of `total` bytes, if that is known, described by `label` ("pull sha256:ab…").
@@ -360,32 +360,6 @@ impl Drop for Bar {
     }
 }
 
-/// A number of bytes as people write it (decimal units).
-#[derive(Debug, Clone, Copy)]
-pub struct Bytes(pub u64);
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [(u64, &str); 3] = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
-        for (size, unit) in UNITS {
-            if self.0 >= size {
-                return write!(f, "{}.{} {unit}", self.0 / size, self.0 % size / (size / 10));
-            }
-        }
-        write!(f, "{} B", self.0)
-    }
-}
-
-/// A duration in seconds with one decimal.
-#[derive(Debug, Clone, Copy)]
-pub struct Seconds(pub Duration);
-
-impl fmt::Display for Seconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}s", self.0.as_secs(), self.0.subsec_millis() / 100)
-    }
-}
-
 /// A sink whose content a test can read back.
 #[cfg(test)]
 #[derive(Clone, Default)]
@@ -415,15 +389,6 @@ impl Write for Recorded {
 mod tests {
     use super::super::line::Style;
     use super::*;
-
-    #[test]
-    fn sizes_and_times_are_short() {
-        assert_eq!(Bytes(999).to_string(), "999 B");
-        assert_eq!(Bytes(1_000).to_string(), "1.0 kB");
-        assert_eq!(Bytes(12_345_678).to_string(), "12.3 MB");
-        assert_eq!(Bytes(1_234_567_890).to_string(), "1.2 GB");
-        assert_eq!(Seconds(Duration::from_millis(1234)).to_string(), "1.2s");
-    }
 
     #[test]
     fn transfers_show_their_bytes() {

@@ -6,8 +6,9 @@ use std::time::{Instant, SystemTime};
 
 use indicatif::ProgressBar;
 
-use super::progress::{Progress, Seconds};
+use super::progress::Progress;
 use super::rawjson::{self, End};
+use super::units::Seconds;
 
 /// A longer line of output is passed on in pieces where lines are marked: so much waits for its end.
 const LINE_LIMIT: usize = 16 * 1024;
@@ -36,8 +37,16 @@ pub struct Step {
     marked: Option<Mutex<Vec<u8>>>,
 }
 
+impl Progress {
+    /// Starts step `number` of `total` of a stage. `instruction` is the logical line as written.
+    pub fn step(&self, stage: &str, number: usize, total: usize, instruction: &str) -> Step {
+        let id = self.next_step();
+        Step::new(self.clone(), id, format!("[{stage} {number}/{total}]"), instruction)
+    }
+}
+
 impl Step {
-    pub(super) fn new(progress: Progress, id: u64, position: String, instruction: &str) -> Self {
+    fn new(progress: Progress, id: u64, position: String, instruction: &str) -> Self {
         let instruction = shortened(instruction);
         let announced = AtomicBool::new(false);
         let (started, bar) = (Instant::now(), OnceLock::new());

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::progress::{Bytes, Seconds};
+use super::units::{Bytes, Seconds};
 
 /// A kind of work whose time is added up over the whole build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

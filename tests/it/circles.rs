@@ -21,7 +21,6 @@ const NOT_YET_UNTIED: &[&str] = &[
     "cache",
     "cli",
     "context",
-    "diag",
     "executor",
     "executor/caches",
     "executor/copy",

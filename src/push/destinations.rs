@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::PushError;
+use super::error::PushError;
+use super::repositories::{check_tags, repositories};
 use super::uploads::{Placed, Uploads};
 use crate::diag::with_causes;
 use crate::image::{Blob, Image, Reference};
@@ -129,24 +130,6 @@ pub async fn check_destinations(client: &Client, destinations: &[Reference]) -> 
     Ok(())
 }
 
-pub(super) fn check_tags(destinations: &[Reference]) -> Result<(), PushError> {
-    match destinations.iter().find(|destination| destination.digest.is_some()) {
-        Some(destination) => Err(PushError::Digest { destination: Box::new(destination.clone()) }),
-        None => Ok(()),
-    }
-}
-
-/// The repositories of the destinations, each once, in their order.
-pub(super) fn repositories(destinations: &[Reference]) -> Vec<Reference> {
-    let mut repositories: Vec<Reference> = Vec::new();
-    for destination in destinations {
-        if !repositories.iter().any(|repository| repository.same_repository(destination)) {
-            repositories.push(destination.without_tag());
-        }
-    }
-    repositories
-}
-
 /// The layers and the config, each once; without the layers that registries do not keep.
 fn distinct_blobs(image: &Image) -> Vec<Blob> {
     let mut seen = BTreeSet::new();
@@ -158,15 +141,6 @@ fn distinct_blobs(image: &Image) -> Vec<Blob> {
 mod tests {
     use super::*;
     use crate::image::{BlobSource, Descriptor, Digest, ImageConfig, RootFs, media_type};
-
-    #[test]
-    fn repositories_are_pushed_to_once() {
-        let parse = |text: &str| Reference::parse(text).unwrap();
-        let all = ["r.example/a:1", "r.example/b:1", "r.example/a:2"].map(parse);
-        assert_eq!(repositories(&all), ["r.example/a", "r.example/b"].map(parse));
-        let pinned = parse("a").with_digest(Digest::sha256_of(b""));
-        assert!(matches!(check_tags(&[pinned]), Err(PushError::Digest { .. })));
-    }
 
     #[test]
     fn blobs_are_distinct_and_foreign_layers_stay_where_they_are() {

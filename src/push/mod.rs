@@ -7,6 +7,7 @@ mod error;
 mod output;
 mod outputs;
 mod reports;
+mod repositories;
 mod send;
 mod streams;
 mod uploads;

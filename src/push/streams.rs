@@ -7,14 +7,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::uploads::{ended, locked};
 use crate::diag::{interrupt, with_causes};
 use crate::fs::{Arrival, ArrivingFile, ReadAt as _};
 use crate::image::{Descriptor, Reference};
@@ -141,4 +140,17 @@ async fn grows_beyond(size: u64, arrival: &Arc<Arrival>) -> bool {
     let content = ArrivingFile::new(Arc::clone(arrival));
     let read = tokio::task::spawn_blocking(move || content.read_at(&mut [0], size)).await;
     matches!(read, Ok(Ok(1)))
+}
+
+/// Waits for the end of a task that may have been aborted.
+pub(super) async fn ended(task: JoinHandle<()>) {
+    if let Err(error) = task.await
+        && error.is_panic()
+    {
+        tracing::warn!("an upload failed unexpectedly: {error}");
+    }
+}
+
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,14 +8,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use super::PushError;
-use super::destinations::{check_tags, repositories};
-use super::streams::{Stream, Streams};
+use super::error::PushError;
+use super::repositories::{check_tags, repositories};
+use super::streams::{Stream, Streams, ended, locked};
 use crate::diag::progress::{Bytes, Progress};
 use crate::diag::with_causes;
 use crate::fs::Arrival;
@@ -235,17 +235,4 @@ fn mount_sources<'b>(
         .into_iter()
         .chain(neighbour)
         .filter(|source| source.registry == repository.registry && source.repository != repository.repository)
-}
-
-/// Waits for the end of a task that may have been aborted.
-pub(super) async fn ended(task: JoinHandle<()>) {
-    if let Err(error) = task.await
-        && error.is_panic()
-    {
-        tracing::warn!("an upload failed unexpectedly: {error}");
-    }
-}
-
-pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -27,7 +27,6 @@ const NOT_YET_UNTIED: &[&str] = &[
     "image",
     "layer",
     "plan",
-    "push",
     "remote/bucket",
     "remote/git",
     "rootfs",

@@ -26,16 +26,7 @@ use super::error::{MemberError, RootfsError};
 use super::extract::{Extraction, absent_is_fine, io};
 use super::file::CHUNK;
 use super::index::{ContentHash, ContentHasher, Entry};
-use super::tree::Tree;
-
-/// What makes a tree a skeleton.
-#[derive(Debug, Clone)]
-pub(super) struct Skeleton {
-    /// Regular files that are unpacked all the same.
-    kept: &'static [&'static str],
-    /// How many files were left out: the number of the last one.
-    absent: u64,
-}
+use super::tree::{Skeleton, Tree};
 
 impl Tree {
     /// Makes an empty skeleton, as [`Tree::create`] makes a full tree. The regular files `kept` will be unpacked.

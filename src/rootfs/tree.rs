@@ -17,7 +17,6 @@ use super::budget::metadata_limit;
 use super::error::RootfsError;
 use super::index::Index;
 use super::record::Records;
-use super::skeleton::Skeleton;
 
 /// A directory that becomes an image's root.
 #[derive(Debug)]
@@ -35,6 +34,15 @@ pub struct Tree {
     pub(super) skeleton: Option<Skeleton>,
     /// Bytes of memory that names and attributes may take.
     pub(super) metadata_limit: usize,
+}
+
+/// What makes a tree a skeleton (`skeleton`).
+#[derive(Debug, Clone)]
+pub(super) struct Skeleton {
+    /// Regular files that are unpacked all the same.
+    pub(super) kept: &'static [&'static str],
+    /// How many files were left out: the number of the last one.
+    pub(super) absent: u64,
 }
 
 impl Tree {

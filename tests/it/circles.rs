@@ -29,7 +29,6 @@ const NOT_YET_UNTIED: &[&str] = &[
     "plan",
     "remote/bucket",
     "remote/git",
-    "rootfs",
 ];
 
 #[test]

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use super::LayoutError;
+use super::error::LayoutError;
 use crate::fs::{failed_to, gated as fs};
 
 /// What the names of such files have behind the name that they are to get.

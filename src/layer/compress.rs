@@ -12,7 +12,7 @@ use std::thread;
 use libdeflater::{CompressionLvl, Compressor};
 
 use super::error::LayerError;
-use super::write::Compression;
+use super::options::Compression;
 
 /// Bytes of a block. Part of the format of our layers: another size makes other digests.
 const BLOCK: usize = 1024 * 1024;

@@ -12,10 +12,12 @@ mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod members;
+mod options;
 mod read;
 mod tar;
 mod write;
 
 pub use error::{DiffIdMismatch, LayerError};
+pub use options::{Compression, LayerOptions};
 pub use read::{VerifyingReader, media_type_of, read_ahead, reader};
-pub use write::{Compression, Layer, LayerOptions, compress, write, write_arriving, write_tar};
+pub use write::{Layer, compress, write, write_arriving, write_tar};

@@ -24,7 +24,6 @@ const NOT_YET_UNTIED: &[&str] = &[
     "executor",
     "executor/caches",
     "executor/copy",
-    "layer",
     "plan",
     "remote/bucket",
     "remote/git",

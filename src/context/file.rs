@@ -17,8 +17,8 @@ use rustix::io::Errno;
 
 use crate::fs::{self, FileKind, Status};
 
+use super::directory::Context;
 use super::error::ContextError;
-use super::location::Context;
 
 /// Bytes that such a file may have; no sensible one comes near.
 const MAX_SIZE: u64 = 16 << 20;

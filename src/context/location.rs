@@ -8,23 +8,13 @@ use rustix::io::Errno;
 use crate::diag::redact;
 use crate::fs;
 
+use super::directory::Context;
 use super::error::ContextError;
 use super::file::InputFile;
 use super::ignore::IgnoreMatcher;
 
 /// What the ignore file of a context is called, and what the name of one ends in that goes with a Dockerfile.
 const IGNORE_FILE: &str = ".dockerignore";
-
-/// A local directory that COPY, ADD and bind mounts take files from.
-#[derive(Debug, Clone)]
-pub struct Context {
-    /// The directory.
-    pub root: PathBuf,
-    /// What of it the build does not see.
-    pub ignore: IgnoreMatcher,
-    /// How to speak of it in messages.
-    pub description: String,
-}
 
 impl Context {
     /// Opens the context at `location`, a path or `dir://` and a path, which may also be meant from `/`. `sub_path` names a directory within; it counts for

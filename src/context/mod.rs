@@ -4,6 +4,7 @@
 //! belongs to the Dockerfile. Contexts from elsewhere are fetched by the driver, and from there on they are directories, too.
 //! Wherever it comes from, a context is somebody else's: nothing is looked at outside of its directory because of what is in it.
 
+mod directory;
 mod error;
 mod file;
 #[cfg(any(test, fuzzing))]
@@ -14,8 +15,8 @@ pub mod pattern;
 mod rule;
 mod screen;
 
+pub use directory::Context;
 pub use error::{ContextError, IgnoreError};
 pub use file::InputFile;
 pub use ignore::{IgnoreMatcher, Verdict};
-pub use location::Context;
 pub use pattern::BadPattern;

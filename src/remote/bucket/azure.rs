@@ -3,8 +3,10 @@
 use object_store::azure::MicrosoftAzureBuilder;
 
 use super::clients::StoreClients;
+use super::error::BucketError;
 use super::error::Said;
-use super::{BucketError, Opened, Variables, given, retries};
+use super::opened::{Opened, retries};
+use super::variables::{Variables, given};
 use crate::diag::redact::Secret;
 use crate::location::BucketLocation;
 

@@ -3,8 +3,10 @@
 use object_store::gcp::GoogleCloudStorageBuilder;
 
 use super::clients::StoreClients;
+use super::error::BucketError;
 use super::error::Said;
-use super::{BucketError, Opened, Variables, given, retries};
+use super::opened::{Opened, retries};
+use super::variables::{Variables, given};
 use crate::location::BucketLocation;
 
 pub(super) fn open(

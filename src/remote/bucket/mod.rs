@@ -8,17 +8,19 @@ mod azure;
 mod clients;
 mod error;
 mod gcs;
+mod opened;
 mod s3;
+mod variables;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use object_store::path::Path;
-use object_store::{GetOptions, ObjectStore, RetryConfig};
+use object_store::{GetOptions, ObjectStore};
 
 pub use error::BucketError;
+pub use variables::Variables;
 
 use crate::diag::progress::Progress;
 use crate::fs::gate;
@@ -29,20 +31,6 @@ use tokio::sync::mpsc::Sender;
 
 /// How long a service may be silent between two pieces of an object.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
-/// How often a request is tried again, and how long in all.
-const RETRIES: usize = 4;
-const RETRY_TIME: Duration = Duration::from_secs(180);
-
-/// Looks a variable of the environment up.
-pub type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
-
-/// The bucket of a location, ready to be asked, and where its credentials are from.
-struct Opened {
-    store: Box<dyn ObjectStore>,
-    /// No credentials were found.
-    anonymous: bool,
-}
-
 /// Sends the pieces of an object to `pieces`, in order. It ends early where nobody takes them any more.
 ///
 /// # Errors
@@ -89,13 +77,4 @@ pub(super) async fn stream(
     }
     transfer.done();
     Ok(())
-}
-
-fn retries() -> RetryConfig {
-    RetryConfig { max_retries: RETRIES, retry_timeout: RETRY_TIME, ..RetryConfig::default() }
-}
-
-/// A variable that is set to something.
-fn given(variables: &Variables, names: &[&str]) -> Option<String> {
-    names.iter().find_map(|name| variables(name).filter(|value| !value.is_empty()))
 }

@@ -7,8 +7,10 @@ use object_store::CredentialProvider;
 use object_store::aws::{AmazonS3Builder, AwsCredential};
 
 use super::clients::StoreClients;
+use super::error::BucketError;
 use super::error::Said;
-use super::{BucketError, Opened, Variables, given, retries};
+use super::opened::{Opened, retries};
+use super::variables::{Variables, given};
 use crate::http::{AmazonChain, AmazonSettings, SetupError};
 use crate::location::BucketLocation;
 

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 /// Bytes of files by the place they are in, and the most there were at once.
 #[derive(Debug, Default)]
@@ -18,14 +19,14 @@ struct State {
 impl DiskUse {
     /// The files in `place` take `bytes` from now on, whatever they took before.
     pub(super) fn set(&self, place: &Path, bytes: u64) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         let before = state.places.insert(place.to_owned(), bytes).unwrap_or(0);
         state.now = state.now.saturating_add(bytes).saturating_sub(before);
         state.peak = state.peak.max(state.now);
     }
 
     pub(super) fn peak(&self) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).peak
+        self.0.lock().peak
     }
 }
 

@@ -12,9 +12,10 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use rustix::pipe::{PipeFlags, pipe_with};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -87,7 +88,7 @@ fn wait_for_second(signals: &mut impl io::Read) -> io::Result<()> {
 /// Until the result is dropped, no second signal ends the process. For the few moments in which that would leave more
 /// than files in the work directory. Only one can be had at a time: another caller waits.
 pub fn hold() -> Hold {
-    Hold { _guard: HELD.lock().unwrap_or_else(PoisonError::into_inner) }
+    Hold { _guard: HELD.lock() }
 }
 
 /// The signal that asked the build to stop, if one did.

@@ -7,10 +7,11 @@
 use std::fmt;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use parking_lot::Mutex;
 use tracing::Level;
 
 use super::disk::DiskUse;
@@ -262,7 +263,7 @@ impl Progress {
 
     fn with_sink(&self, action: impl FnOnce(&mut Sink)) {
         // A thread that panicked while printing left at worst half a line behind.
-        action(&mut self.shared.sink.lock().unwrap_or_else(PoisonError::into_inner));
+        action(&mut self.shared.sink.lock());
     }
 }
 
@@ -303,7 +304,7 @@ impl Transfer {
             bar.0.set_position(moved);
             return;
         }
-        if let Ok(mut last) = self.last.try_lock()
+        if let Some(mut last) = self.last.try_lock()
             && last.elapsed() >= HEARTBEAT
         {
             *last = Instant::now();
@@ -369,7 +370,7 @@ pub(crate) struct Recorded(Arc<Mutex<Vec<u8>>>);
 impl Recorded {
     /// What was printed, with the times (`1.2s`) replaced, because they differ.
     pub(crate) fn text(&self) -> String {
-        let text = String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned();
+        let text = String::from_utf8_lossy(&self.0.lock()).into_owned();
         regex::Regex::new(r"\d+\.\ds").unwrap().replace_all(&text, "0.0s").into_owned()
     }
 }
@@ -377,7 +378,7 @@ impl Recorded {
 #[cfg(test)]
 impl Write for Recorded {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        self.0.lock().write(bytes)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {

@@ -1,10 +1,11 @@
 //! One step of a build as the user sees it: its instruction when it starts working, its output, its end.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use indicatif::ProgressBar;
+use parking_lot::Mutex;
 
 use super::progress::Progress;
 use super::rawjson::{self, End};
@@ -89,7 +90,7 @@ impl Step {
             return self.progress.raw(&rawjson::log(&self.name(), 1, bytes, SystemTime::now()));
         }
         let Some(waiting) = &self.marked else { return self.progress.output(self.id, bytes) };
-        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = waiting.lock();
         waiting.extend_from_slice(bytes);
         let whole = match waiting.iter().rposition(|byte| *byte == b'\n') {
             _ if waiting.len() > LINE_LIMIT => waiting.len(),
@@ -149,7 +150,7 @@ impl Step {
             End::Failed(_) => ("FAILED", true),
             End::Canceled => ("CANCELED", true),
         };
-        let waiting = self.marked.take().map(|waiting| waiting.into_inner().unwrap_or_else(PoisonError::into_inner));
+        let waiting = self.marked.take().map(Mutex::into_inner);
         if let Some(waiting) = waiting.filter(|waiting| !waiting.is_empty()) {
             self.marked_lines(&waiting);
         }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::units::{Bytes, Seconds};
 
@@ -63,11 +64,11 @@ impl Clock {
     }
 
     pub(super) fn add(&self, phase: Phase, time: Duration) {
-        *self.spent.lock().unwrap_or_else(PoisonError::into_inner).entry(phase).or_default() += time;
+        *self.spent.lock().entry(phase).or_default() += time;
     }
 
     pub(super) fn spent(&self) -> Vec<(Phase, Duration)> {
-        let spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        let spent = self.spent.lock();
         spent.iter().map(|(phase, time)| (*phase, *time)).collect()
     }
 }

@@ -3,8 +3,9 @@
 //! What a stage leaves is of no more use to anybody, and on a large base its removal takes as long as several steps.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+
+use parking_lot::Mutex;
 
 use super::Error;
 use super::remove::Removal;
@@ -28,7 +29,7 @@ impl Removals {
     fn start(&self, path: &Path) -> Result<(), Error> {
         let removal = Removal::new(path)?;
         match thread::Builder::new().name("remove".to_owned()).spawn(move || removal.run()) {
-            Ok(thread) => self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread),
+            Ok(thread) => self.threads.lock().push(thread),
             Err(error) => {
                 tracing::debug!("cannot start a thread: {error}");
                 Removal::new(path)?.run()?;
@@ -62,7 +63,7 @@ impl Drop for OwnedDirectory<'_> {
 
 impl Drop for Removals {
     fn drop(&mut self) {
-        for thread in self.threads.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for thread in self.threads.get_mut().drain(..) {
             match thread.join() {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!("left behind: {error}"),

@@ -7,9 +7,10 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 
+use parking_lot::Mutex;
 use rustix::fs::{AtFlags, OFlags};
 use rustix::io::{Errno, Result};
 
@@ -68,7 +69,7 @@ fn remove_side_by_side(parent: &Root, name: &OsStr) -> Result<()> {
     thread::scope(|scope| {
         let work = || {
             loop {
-                let next = directories.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let next = directories.lock().next();
                 let Some((directory, name)) = next else { return Ok(()) };
                 remove_at(directory.as_fd(), &name)?;
             }

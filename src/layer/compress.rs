@@ -6,10 +6,10 @@
 
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use libdeflater::{CompressionLvl, Compressor};
+use parking_lot::Mutex;
 
 use super::error::LayerError;
 use super::options::Compression;
@@ -143,7 +143,7 @@ impl Encoder {
 
 fn compress_blocks(work: &Mutex<Receiver<Block>>, mut encoder: Encoder) {
     loop {
-        let block = work.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let block = work.lock().recv();
         let Ok(Block { plain, compressed }) = block else { return };
         if compressed.send(encoder.block(&plain)).is_err() {
             tracing::debug!("a compressed block came too late");

@@ -6,13 +6,14 @@
 //! the one stream that any gzip file is.
 
 use std::io::{self, BufReader, Read};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use flate2::bufread::MultiGzDecoder;
 use libdeflater::Decompressor;
 use memchr::memmem::Finder;
+use parking_lot::Mutex;
 
 use crate::fs::ReadAt;
 
@@ -208,7 +209,7 @@ fn split(mut input: Tail, work: &SyncSender<Piece>, promises: &SyncSender<Promis
 fn decompress_pieces(pieces: &Mutex<Receiver<Piece>>) {
     let mut decompressor = Decompressor::new();
     loop {
-        let piece = pieces.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let piece = pieces.lock().recv();
         let Ok(Piece { compressed, plain }) = piece else { return };
         // Nobody wants the rest when the other end is gone.
         if plain.send(decompress(&mut decompressor, &compressed)).is_err() {

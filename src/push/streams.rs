@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -54,7 +55,7 @@ impl Streams {
     ) {
         let (mut told, outcome) = oneshot::channel();
         let state = Arc::<StreamState>::default();
-        locked(&self.by_file).insert(file.to_owned(), Stream { outcome, state: Arc::clone(&state) });
+        self.by_file.lock().insert(file.to_owned(), Stream { outcome, state: Arc::clone(&state) });
         let (client, repository, arrival) = (client.clone(), repository.clone(), Arc::clone(arrival));
         let failed = Arc::clone(&self.failed);
         let task = runtime.spawn(async move {
@@ -79,18 +80,18 @@ impl Streams {
                 }
             }
         });
-        locked(&self.tasks).push(task);
+        self.tasks.lock().push(task);
     }
 
     /// The blob that is followed while it comes to `file`.
     pub(super) fn take(&self, file: &Path) -> Option<Stream> {
-        locked(&self.by_file).remove(file)
+        self.by_file.lock().remove(file)
     }
 
     /// Stops what nobody has taken, and waits until that and what was taken and is not wanted any more has come to its end.
     pub(super) async fn give_up(&self) {
-        locked(&self.by_file).clear();
-        let tasks = std::mem::take(&mut *locked(&self.tasks));
+        self.by_file.lock().clear();
+        let tasks = std::mem::take(&mut *self.tasks.lock());
         for task in tasks {
             ended(task).await;
         }
@@ -149,8 +150,4 @@ pub(super) async fn ended(task: JoinHandle<()>) {
     {
         tracing::warn!("an upload failed unexpectedly: {error}");
     }
-}
-
-pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -8,14 +8,15 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::error::PushError;
 use super::repositories::{check_tags, repositories};
-use super::streams::{Stream, Streams, ended, locked};
+use super::streams::{Stream, Streams, ended};
 use crate::diag::progress::{Bytes, Progress};
 use crate::diag::with_causes;
 use crate::fs::Arrival;
@@ -92,7 +93,7 @@ impl<S: LocalBlobs + Send + 'static> Uploads<S> {
                 tracing::debug!("will be tried again when the image is complete: {}", with_causes(&error));
             }
         });
-        locked(&self.0.begun).push(task);
+        self.0.begun.lock().push(task);
     }
 
     /// Begins to bring the blob that is being written to `file` to the first repository, once it has more than `large` bytes, and
@@ -106,12 +107,12 @@ impl<S: LocalBlobs + Send + 'static> Uploads<S> {
 
     /// Forgets what was brought, so that it is asked for and brought once more.
     pub(super) fn forget(&self) {
-        locked(&self.0.blobs).clear();
+        self.0.blobs.lock().clear();
     }
 
     /// Ends what was begun and nobody waits for any more, and tells the registries so.
     pub async fn give_up(&self) {
-        let begun = std::mem::take(&mut *locked(&self.0.begun));
+        let begun = std::mem::take(&mut *self.0.begun.lock());
         for task in &begun {
             task.abort();
         }
@@ -125,7 +126,7 @@ impl<S: LocalBlobs + Send + 'static> Uploads<S> {
 
     /// What a push that `signal` ended says of itself.
     pub fn interrupted(&self, signal: i32, written: &[Reference]) -> PushError {
-        PushError::Interrupted { signal, written: written.to_vec(), uploaded: locked(&self.0.uploaded).clone() }
+        PushError::Interrupted { signal, written: written.to_vec(), uploaded: self.0.uploaded.lock().clone() }
     }
 
     pub(super) fn destinations(&self) -> &[Reference] {
@@ -142,7 +143,7 @@ impl<S: LocalBlobs + Send + 'static> Uploads<S> {
 
     /// Brings a blob to all repositories, unless that has been done, and says how it came there.
     pub(super) async fn bring(&self, blob: &Blob) -> Result<Brought, PushError> {
-        let slot = Arc::clone(locked(&self.0.blobs).entry(blob.descriptor.digest.clone()).or_default());
+        let slot = Arc::clone(self.0.blobs.lock().entry(blob.descriptor.digest.clone()).or_default());
         let mut slot = slot.lock().await;
         if let Some(brought) = &*slot {
             return Ok(brought.clone());
@@ -161,7 +162,7 @@ impl<S: LocalBlobs + Send + 'static> Uploads<S> {
                 }
             })?;
             if placed == Placed::Uploaded {
-                locked(&self.0.uploaded).push((repository.clone(), blob.descriptor.digest.clone()));
+                self.0.uploaded.lock().push((repository.clone(), blob.descriptor.digest.clone()));
             }
             brought.push((blob.descriptor.size, placed));
         }

@@ -4,9 +4,10 @@
 //! grown for later requests. All requests with the same set share one token, and one of them fetches it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, Once};
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use reqwest::{Method, Url};
 use serde::Deserialize;
@@ -85,14 +86,6 @@ struct TokenResponse {
     expires_in: Option<u64>,
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    match mutex.lock() {
-        Ok(guard) => guard,
-        // The data are replaced as a whole, a panic in between leaves nothing half-done.
-        Err(poisoned) => poisoned.into_inner(),
-    }
-}
-
 impl Authenticator {
     /// `registry` is the name that credentials are looked up by.
     pub(super) fn new(registry: &str, keychain: Arc<Keychain>) -> Self {
@@ -131,7 +124,7 @@ impl Authenticator {
 
     /// For messages: the scopes that a token for `access` was asked for; none where there are no tokens.
     pub(super) async fn asked_scopes(&self, access: &Access) -> Vec<String> {
-        if !matches!(*locked(&self.scheme), Scheme::Bearer { .. }) {
+        if !matches!(*self.scheme.lock(), Scheme::Bearer { .. }) {
             return Vec::new();
         }
         let session = self.session(access);
@@ -171,7 +164,7 @@ impl Authenticator {
             }
             origin.client_for(&realm).map_err(|astray| refused(&astray))?;
             let service = bearer.parameters.get("service").cloned();
-            *locked(&self.scheme) = Scheme::Bearer { realm, service };
+            *self.scheme.lock() = Scheme::Bearer { realm, service };
             let session = self.session(access);
             let mut session = session.lock().await;
             if let Some(scope) = bearer.parameters.get("scope") {
@@ -183,7 +176,7 @@ impl Authenticator {
             return Ok(true);
         }
         if offered.iter().any(|challenge| challenge.scheme == "basic") {
-            *locked(&self.scheme) = Scheme::Basic;
+            *self.scheme.lock() = Scheme::Basic;
             return Ok(sent.header.is_none() && self.lookup(origin, access).await?.login().and_then(basic).is_some());
         }
         if let Some(other) = offered.first() {
@@ -193,7 +186,7 @@ impl Authenticator {
     }
 
     fn session(&self, access: &Access) -> Arc<tokio::sync::Mutex<Session>> {
-        let mut sessions = locked(&self.sessions);
+        let mut sessions = self.sessions.lock();
         let session = sessions.entry(access.clone()).or_insert_with(|| {
             Arc::new(tokio::sync::Mutex::new(Session { scopes: access.scopes.clone(), ..Session::default() }))
         });
@@ -207,7 +200,7 @@ impl Authenticator {
         access: &Access,
         operation: &str,
     ) -> Result<Sent, RegistryError> {
-        let scheme = locked(&self.scheme).clone();
+        let scheme = self.scheme.lock().clone();
         match scheme {
             Scheme::Anonymous => Ok(Sent::default()),
             Scheme::Basic => {

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use reqwest::Url;
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -150,7 +151,7 @@ impl Client {
     /// Where an image is looked for. Mirrors that are down are left out, so that not every blob waits for them anew.
     pub(super) fn places(&self, reference: &Reference) -> Places {
         let mut places = self.inner.config.mirrors.places(reference);
-        let outages = locked(&self.inner.outages);
+        let outages = self.inner.outages.lock();
         places.first.retain(|place| !outages.contains(&place.registry));
         places
     }
@@ -161,7 +162,7 @@ impl Client {
             return Err(error);
         }
         if error.is_outage() {
-            locked(&self.inner.outages).insert(place.registry.clone());
+            self.inner.outages.lock().insert(place.registry.clone());
         }
         tracing::warn!("{error}; trying the next registry");
         Ok(())
@@ -180,7 +181,7 @@ impl Client {
 
     /// Uploads that were given up and that their registries wait for.
     pub(super) fn unfinished(&self) -> MutexGuard<'_, Vec<Unfinished>> {
-        locked(&self.inner.unfinished)
+        self.inner.unfinished.lock()
     }
 
     fn approach(&self, registry: &str, host: &str, purpose: Purpose) -> Approach {
@@ -218,7 +219,7 @@ impl Client {
     ) -> Result<Arc<Endpoint>, RegistryError> {
         let host = reference.registry_host().to_owned();
         let approach = self.approach(&reference.registry, &host, purpose);
-        let cell = Arc::clone(locked(&self.inner.endpoints).entry((host.clone(), approach)).or_default());
+        let cell = Arc::clone(self.inner.endpoints.lock().entry((host.clone(), approach)).or_default());
         let connect = async || {
             let base = Url::parse(&format!("https://{host}/")).map_err(|_invalid| RegistryError::Protocol {
                 operation: operation.to_owned(),
@@ -296,14 +297,6 @@ impl Client {
             attempt(endpoint).await
         })
         .await
-    }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    match mutex.lock() {
-        Ok(guard) => guard,
-        // Entries are only ever added.
-        Err(poisoned) => poisoned.into_inner(),
     }
 }
 

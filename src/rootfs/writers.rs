@@ -11,10 +11,11 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use parking_lot::Mutex;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
@@ -199,7 +200,7 @@ fn ended() -> io::Error {
 fn work(waiting: &Mutex<Receiver<Job>>, finished: &Sender<(Written, Option<Vec<u8>>)>) {
     let mut buffer = Vec::new();
     loop {
-        let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let job = waiting.lock().recv();
         let Ok(job) = job else { return };
         // Whoever waits for this file must hear of it in any case.
         let made = catch_unwind(AssertUnwindSafe(|| make(&job, &mut buffer)))

@@ -14,8 +14,9 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustix::fs::OFlags;
 use ssh_agent_lib::agent::listen;
 use tokio::net::UnixListener;
@@ -174,7 +175,7 @@ impl Agents {
         let Some((number, agent)) = self.agents.iter().enumerate().find(|(_, agent)| agent.id == id) else {
             return Ok(None);
         };
-        let mut socket = agent.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut socket = agent.socket.lock();
         if socket.is_none() {
             let directory = self.directory.join(format!("ssh-{number}"));
             let path = directory.join(SOCKET);

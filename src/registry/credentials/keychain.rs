@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::azure_error::AzureError;
 use super::azure_identity::Identity;
@@ -169,7 +171,7 @@ impl Keychain {
     }
 
     fn answer(&self, source: String, registry: &str) -> Answer {
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut answers = self.answers.lock();
         Arc::clone(answers.entry((source, registry.to_owned())).or_default())
     }
 

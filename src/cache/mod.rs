@@ -9,6 +9,7 @@
 
 mod authentication;
 mod bases;
+mod coherence;
 pub mod entry;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;

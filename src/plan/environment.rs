@@ -1,8 +1,13 @@
 //! Which names have which value where: build arguments, global arguments, and the environment of a stage.
 
+use std::sync::Arc;
+
+use crate::dockerfile::ast::{Source, Word};
+use crate::dockerfile::expand;
 use crate::image::Platform;
 
-use super::Options;
+use super::error::PlanError;
+use super::options::Options;
 
 /// Build arguments every RUN sees without an `ARG` line (Dockerfile reference, "Predefined ARGs"). They stay out of the
 /// history, because they often hold credentials.
@@ -92,6 +97,17 @@ pub fn platform_arguments(options: &Options, target_stage: &str) -> Environment 
         }
     }
     arguments
+}
+
+/// Expands a word against `scope`; an error points into the word.
+pub(super) fn expand_in(
+    scope: &Environment,
+    word: &Word,
+    escape: char,
+    source: &Arc<Source>,
+) -> Result<String, PlanError> {
+    expand::expand(&word.text, escape, &mut |name| scope.get(name).map(str::to_owned))
+        .map_err(|error| PlanError::expansion(&error, word, source))
 }
 
 #[cfg(test)]

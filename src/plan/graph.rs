@@ -5,6 +5,7 @@
 //! order is a possible order of execution. `ONBUILD` triggers add dependencies only once their image's configuration is known, so
 //! stages are planned depth first from the target.
 
+mod from;
 mod origins;
 
 use std::collections::HashMap;
@@ -12,17 +13,16 @@ use std::sync::Arc;
 
 use crate::diag::{redact, suggest};
 use crate::dockerfile::ast::{Dockerfile, Instruction, Kind, Source, Span, Word};
-use crate::dockerfile::expand;
 use crate::image::{BaseImage, Platform, Reference};
 
 use super::caches;
 use super::contexts::{self, NamedSource};
-use super::environment::{Environment, platform_arguments};
+use super::environment::{Environment, expand_in, platform_arguments};
 use super::stage::State;
 use super::{
     Base, CopyFrom, ImageError, ImageRequest, Images, Options, Plan, PlanError, Stage, Step, epoch, host_name, refuse,
 };
-use origins::origins;
+use from::origins;
 
 /// What a `FROM` line means.
 struct Head {
@@ -493,17 +493,6 @@ fn key(request: &ImageRequest) -> String {
 
 fn parse_reference(text: &str, source: &Arc<Source>, span: &Span) -> Result<Reference, PlanError> {
     Reference::parse(text).map_err(|error| PlanError::new(error.to_string()).at(source, span))
-}
-
-/// Expands a word against `scope`; an error points into the word.
-pub(super) fn expand_in(
-    scope: &Environment,
-    word: &Word,
-    escape: char,
-    source: &Arc<Source>,
-) -> Result<String, PlanError> {
-    expand::expand(&word.text, escape, &mut |name| scope.get(name).map(str::to_owned))
-        .map_err(|error| PlanError::expansion(&error, word, source))
 }
 
 /// The global arguments, and what is wrong with them.

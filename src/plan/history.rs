@@ -1,10 +1,12 @@
 //! The `created_by` text of each instruction, as BuildKit writes it into the image's history.
 
+use crate::diag::redact;
 use crate::dockerfile::ast::{Command, Healthcheck};
 use crate::dockerfile::{format_go_duration, go_quote};
+use crate::image::History;
 
-use super::Copy;
 use super::environment::Environment;
+use super::steps::Copy;
 
 /// `RUN |2 A=1 B=2 /bin/sh -c text # buildkit`: the arguments in scope come first, with the value the command sees.
 pub(super) fn run(arguments: &[String], build_arguments: &[(String, Option<String>)], scope: &Environment) -> String {
@@ -78,4 +80,15 @@ pub(super) fn healthcheck_test(command: &Command) -> Vec<String> {
 /// A list as Go prints `[]string` with `%v`: `[a b]`.
 pub(super) fn list(items: &[String]) -> String {
     format!("[{}]", items.join(" "))
+}
+
+/// A history entry as BuildKit writes it, without its time.
+pub(super) fn entry(created_by: &str, empty_layer: bool) -> History {
+    History {
+        // The image is for others than those who may read the Dockerfile.
+        created_by: Some(redact::text(created_by)),
+        comment: Some("buildkit.dockerfile.v0".to_owned()),
+        empty_layer,
+        ..History::default()
+    }
 }

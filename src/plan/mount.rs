@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::dockerfile::ast::{Source, Span, Word};
 use crate::dockerfile::mount::{MountFlag, MountKind, MountOwner, MountProblem, MountSpec, Sharing};
 
-use super::stage::absolute;
+use super::paths::absolute;
 use super::{CopyFrom, PlanError};
 
 /// Where secrets lie that have no target.

@@ -6,12 +6,11 @@ use crate::dockerfile::ast::{ArgDefinition, Command, Flag, Healthcheck, Instruct
 use crate::dockerfile::{expand, expose, parse_trigger, signal};
 use crate::image::{Empty, HealthConfig, ImageConfig, Platform};
 
-use super::environment::{DEFAULT_PATH, Environment, PROXY_VARIABLES, proxy_variables};
-use super::graph::expand_in;
+use super::environment::{DEFAULT_PATH, Environment, PROXY_VARIABLES, expand_in, proxy_variables};
 use super::host_name;
+use super::paths::absolute;
 use super::{
-    Action, Copy, CopyFrom, Options, PlanError, Run, TextFile, Workdir, heredoc, history, history_entry, mount, refuse,
-    remote,
+    Action, Copy, CopyFrom, Options, PlanError, Run, TextFile, Workdir, heredoc, history, mount, refuse, remote,
 };
 
 /// What the instructions so far have led to.
@@ -81,7 +80,7 @@ impl State {
 
     /// A layer whose files no instruction names.
     pub(super) fn record_import(&mut self, text: &str) {
-        self.config.history.push(history_entry(text, false));
+        self.config.history.push(history::entry(text, false));
     }
 
     /// Applies one instruction; `origins` are where its COPY or its mounts with `from` take their files, in order.
@@ -217,7 +216,7 @@ impl State {
                 entry.empty_layer = true;
             }
         }
-        self.config.history.push(history_entry(&created_by, !action.makes_layer()));
+        self.config.history.push(history::entry(&created_by, !action.makes_layer()));
         Ok(action)
     }
 
@@ -387,40 +386,5 @@ fn health_config(check: &Healthcheck) -> HealthConfig {
             retries: *retries,
             ..HealthConfig::default()
         },
-    }
-}
-
-/// `path` as seen from `current`, cleaned of `.`, `..` and doubled slashes.
-pub(super) fn absolute(current: &str, path: &str) -> String {
-    let joined = if path.starts_with('/') { path.to_owned() } else { format!("/{current}/{path}") };
-    let mut parts: Vec<&str> = Vec::new();
-    for part in joined.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::absolute;
-
-    #[test]
-    fn working_directories_are_cleaned() {
-        for (current, path, expected) in [
-            ("", "/", "/"),
-            ("/", "a/b/", "/a/b"),
-            ("/a", "../b", "/b"),
-            ("/a", "", "/a"),
-            ("/a", "/x/./y//z/..", "/x/y"),
-            ("", "../../x", "/x"),
-        ] {
-            assert_eq!(absolute(current, path), expected);
-        }
     }
 }

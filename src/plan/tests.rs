@@ -1,8 +1,10 @@
 //! Plans of small Dockerfiles: history, environment, stage resolution and refusals.
 
 use super::*;
+use crate::diag::Hint;
+use crate::dockerfile::ast::Source;
 use crate::dockerfile::parse;
-use crate::image::{Descriptor, Digest, LayerDescriptor, Manifest};
+use crate::image::{Descriptor, Digest, ImageConfig, LayerDescriptor, Manifest, Reference};
 
 /// Images by their canonical reference; every other one does not exist.
 struct Known(Vec<(&'static str, ImageConfig)>);

@@ -1,31 +1,12 @@
 //! What `COPY --from` and the `from` of a mount name: a stage, an image, or a directory given to the build.
 
-use crate::dockerfile::ast::{Instruction, Kind, Word};
-use crate::dockerfile::mount::MountFlag;
+use crate::dockerfile::ast::Instruction;
 use crate::image::Platform;
 
+use super::from::{Origin, origins};
 use super::{Head, HeadBase, Planner, parse_reference};
 use crate::plan::contexts::NamedSource;
 use crate::plan::{CopyFrom, ImageRequest, Images, PlanError};
-
-/// A `from`: of a COPY, which may say a stage's number, or of a mount.
-#[derive(Clone, Copy)]
-pub(super) struct Origin<'a> {
-    pub(super) word: &'a Word,
-    numbered: bool,
-    verb: &'static str,
-}
-
-pub(super) fn origins(instruction: &Instruction) -> Vec<Origin<'_>> {
-    match &instruction.kind {
-        Kind::Copy(copy) => copy.from.iter().map(|word| Origin { word, numbered: true, verb: "copy" }).collect(),
-        Kind::Run(run) => {
-            let words = run.mounts.iter().filter_map(MountFlag::from);
-            words.map(|word| Origin { word, numbered: false, verb: "mount" }).collect()
-        }
-        _ => Vec::new(),
-    }
-}
 
 impl Planner<'_> {
     /// The stage `from` names when it stands in stage `index`: the nearest earlier one, else any; `None` for an image.

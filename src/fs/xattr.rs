@@ -33,6 +33,11 @@ pub fn is_carried(name: &OsStr) -> bool {
                 .any(|prefix| name.starts_with(prefix)))
 }
 
+/// Returns the file capabilities among `xattrs`, the one attribute that BuildKit's layers hold.
+pub fn capability_alone(xattrs: &Xattrs) -> Xattrs {
+    xattrs.iter().filter(|(name, _)| *name == CAPABILITY).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
 /// The carried attributes of `name` in `directory`; of a symbolic link itself. None where the file system knows none.
 ///
 /// # Errors

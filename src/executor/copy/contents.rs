@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::context::Verdict;
 use crate::diag::interrupt;
+use crate::fs::xattr::capability_alone;
 use crate::fs::{self, FileKind, Timestamp};
 use crate::image::{Digest, Hasher};
 use crate::plan;
@@ -20,7 +21,6 @@ use crate::rootfs::{Node, RootfsError};
 
 use super::error::CopyError;
 use super::mode::ModeChange;
-use super::place::capability_alone;
 use super::selection::{Marks, Selection};
 use super::source::{Finder, Found};
 use super::step::{CopySource, find};

@@ -9,7 +9,7 @@ use crate::context::Verdict;
 use crate::diag::interrupt;
 use crate::executor::directories::{NewDirectories, create_directories};
 use crate::executor::users::Owner;
-use crate::fs::xattr::CAPABILITY;
+use crate::fs::xattr::capability_alone;
 use crate::fs::{FileKind, Timestamp};
 use crate::plan::TextFile;
 use crate::rootfs::{Attributes, Directory, FileCopies, Node, NotCopied, RootfsError, Tree, Xattrs};
@@ -391,9 +391,4 @@ fn opened<'o, 't>(
         None => tree.directory(path)?,
     };
     Ok(open.insert(directory))
-}
-
-/// Of all extended attributes BuildKit's layers hold file capabilities alone.
-pub(super) fn capability_alone(xattrs: &Xattrs) -> Xattrs {
-    xattrs.iter().filter(|(name, _)| *name == CAPABILITY).map(|(name, value)| (name.clone(), value.clone())).collect()
 }

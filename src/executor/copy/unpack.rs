@@ -12,13 +12,13 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::diag::interrupt;
 use crate::executor::users::Owner;
+use crate::fs::xattr::capability_alone;
 use crate::fs::{FileKind, Timestamp};
 use crate::rootfs::archive::{Member, MemberKind, Reader};
 use crate::rootfs::{Attributes, Tree};
 
 use super::archive::Archive;
 use super::error::{CopyError, MemberError};
-use super::place::capability_alone;
 
 /// As many links as the kernel follows before it speaks of a loop.
 const MAX_LINKS: usize = 40;

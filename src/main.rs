@@ -2,11 +2,10 @@
 
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use crabwright::builder::{self, QuestionRequest};
-use crabwright::cli::{self, Asked, Failure, Invocation};
+use crabwright::cli::{self, Asked, Env, Failure, Invocation};
 use crabwright::diag::progress::Progress;
 use crabwright::diag::{Summary, interrupt};
 use crabwright::registry::credentials::Variables;
@@ -29,37 +28,43 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<ExitCode, (Failure, Progress)> {
+    let env = Env::of_process();
     let plain = |failure: Failure| (failure, Progress::stderr());
     let start_logging = |flags| {
-        let progress = cli::start_logging(flags).map_err(|error| plain(Failure::from_error(&error)))?;
+        let progress = cli::start_logging(flags, env).map_err(|error| plain(Failure::from_error(&error)))?;
         recover(&progress)?;
         Ok(progress)
     };
-    let flags = match cli::parse(std::env::args_os()).map_err(|error| plain(error.into()))? {
-        Invocation::Build(flags) => flags,
-        Invocation::Login(flags) => {
-            recover(&Progress::stderr())?;
-            let said = cli::login(&flags, &Variables::of_process(), &mut std::io::stdin().lock());
-            let told = said.map_err(Failure::from).and_then(|said| print(&said));
-            return told.map(|()| ExitCode::SUCCESS).map_err(plain);
-        }
-        Invocation::Push(flags, path) => {
+    match cli::parse(std::env::args_os()).map_err(|error| plain(error.into()))? {
+        Invocation::Build(flags) => {
             let progress = start_logging(&flags.log)?;
-            return push(*flags, path, &progress).map_err(|failure| (failure, progress));
+            let result = name_agent(&flags.secrets.ssh, env).and_then(|()| build(*flags, env, &progress));
+            result.map_err(|failure| (failure, progress))
+        }
+        Invocation::Lint(flags) => {
+            let progress = start_logging(&flags.log)?;
+            lint(*flags, env, &progress).map_err(|failure| (failure, progress))
+        }
+        Invocation::Push(flags) => {
+            let progress = start_logging(&flags.log)?;
+            push(*flags, env, &progress).map_err(|failure| (failure, progress))
+        }
+        Invocation::Warm(flags) => {
+            let progress = start_logging(&flags.log)?;
+            warm(*flags, env, &progress).map_err(|failure| (failure, progress))
         }
         Invocation::Prune(flags) => {
             let progress = start_logging(&flags.log)?;
-            return prune(*flags, &progress).map(|()| ExitCode::SUCCESS).map_err(|failure| (failure, progress));
+            prune(*flags, env, &progress).map(|()| ExitCode::SUCCESS).map_err(|failure| (failure, progress))
         }
-        Invocation::Warm(flags, build) => {
-            let progress = start_logging(&flags.log)?;
-            return warm(*flags, *build, &progress).map_err(|failure| (failure, progress));
+        Invocation::Login(flags) => {
+            recover(&Progress::stderr())?;
+            let said = cli::login(&flags, &Variables::of_process(), &mut std::io::stdin().lock());
+            let printed = said.map_err(Failure::from).and_then(|said| print(&said));
+            printed.map(|()| ExitCode::SUCCESS).map_err(plain)
         }
-        Invocation::Print(text) => return print(&text).map(|()| ExitCode::SUCCESS).map_err(plain),
-    };
-    let progress = start_logging(&flags.log)?;
-    name_agent(&flags.ssh).map_err(|failure| (failure, progress.clone()))?;
-    build(*flags, &progress).map_err(|failure| (failure, progress))
+        Invocation::Print(text) => print(&text).map(|()| ExitCode::SUCCESS).map_err(plain),
+    }
 }
 
 /// Puts the container's own files back where a build died that had them out of the way. Nothing that the command line names is looked at
@@ -71,8 +76,8 @@ fn recover(progress: &Progress) -> Result<(), (Failure, Progress)> {
 /// The library that speaks to git servers looks for an agent in the environment alone. Where `--ssh default=SOCKET` names
 /// another one, the program begins anew with that in its environment, which a program cannot safely change for itself.
 #[expect(clippy::disallowed_methods, reason = "nothing has begun")]
-fn name_agent(flags: &[String]) -> Result<(), Failure> {
-    let Some(socket) = ssh::unnamed_socket(flags, &|name| std::env::var_os(name)) else { return Ok(()) };
+fn name_agent(flags: &[String], env: Env<'_>) -> Result<(), Failure> {
+    let Some(socket) = ssh::unnamed_socket(flags, env.lookup()) else { return Ok(()) };
     let mut arguments = std::env::args_os();
     let mut again = Command::new("/proc/self/exe");
     if let Some(name) = arguments.next() {
@@ -83,23 +88,23 @@ fn name_agent(flags: &[String]) -> Result<(), Failure> {
 }
 
 /// Fetches base images; fails if there is none in the end.
-fn warm(flags: cli::WarmerFlags, build: cli::flags::Flags, progress: &Progress) -> Result<ExitCode, Failure> {
-    let request = cli::warm_request(flags, build, &|name| std::env::var_os(name))?;
+fn warm(flags: cli::WarmerFlags, env: Env<'_>, progress: &Progress) -> Result<ExitCode, Failure> {
+    let request = cli::warm_request(flags, env)?;
     let summary = builder::warm(&request, progress).map_err(Failure::from)?;
     Ok(if summary.there == 0 && summary.failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Cleans a cache up.
-fn prune(flags: cli::PruneFlags, progress: &Progress) -> Result<(), Failure> {
-    let request = cli::prune_request(flags, &|name| std::env::var_os(name))?;
+fn prune(flags: cli::PruneFlags, env: Env<'_>, progress: &Progress) -> Result<(), Failure> {
+    let request = cli::prune_request(flags, env)?;
     let pruned = builder::prune_cache(&request, progress).map_err(Failure::from)?;
     print(&cli::prune_report(&pruned))
 }
 
 /// Builds, or answers what is asked for instead.
-fn build(flags: cli::flags::Flags, progress: &Progress) -> Result<ExitCode, Failure> {
+fn build(flags: cli::BuildFlags, env: Env<'_>, progress: &Progress) -> Result<ExitCode, Failure> {
     interrupt::install().map_err(|error| unwatched(&error))?;
-    match cli::request(flags, &|name| std::env::var_os(name))? {
+    match cli::request(flags, env)? {
         Asked::Question(request) => answer(&request, progress),
         Asked::Build(request) => {
             // No thread exists yet: the only time at which the process can move into a user namespace.
@@ -109,6 +114,12 @@ fn build(flags: cli::flags::Flags, progress: &Progress) -> Result<ExitCode, Fail
             ended(builder::build(&request, chosen, progress), progress)
         }
     }
+}
+
+/// Checks a Dockerfile.
+fn lint(flags: cli::LintFlags, env: Env<'_>, progress: &Progress) -> Result<ExitCode, Failure> {
+    interrupt::install().map_err(|error| unwatched(&error))?;
+    answer(&cli::lint_request(flags, env)?, progress)
 }
 
 /// Prints the answer to a question about a Dockerfile.
@@ -125,9 +136,9 @@ fn answer(request: &QuestionRequest, progress: &Progress) -> Result<ExitCode, Fa
 }
 
 /// Pushes what an earlier build wrote.
-fn push(flags: cli::flags::Flags, image: PathBuf, progress: &Progress) -> Result<ExitCode, Failure> {
+fn push(flags: cli::PushFlags, env: Env<'_>, progress: &Progress) -> Result<ExitCode, Failure> {
     interrupt::install().and_then(|()| interrupt::end_at_second_signal()).map_err(|error| unwatched(&error))?;
-    let request = cli::push_request(flags, image, &|name| std::env::var_os(name))?;
+    let request = cli::push_request(flags, env)?;
     ended(builder::push_saved(&request, progress), progress)
 }
 

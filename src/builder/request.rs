@@ -84,7 +84,7 @@ pub struct TargetRequest {
 }
 
 /// The image's names, and everything that is written of it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct OutputsRequest {
     /// `--destination` and `--tag`: the image's names.
     pub destinations: Vec<Reference>,
@@ -105,7 +105,7 @@ pub struct OutputsRequest {
 }
 
 /// The caches of a build.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct CachesRequest {
     /// `--cache` and what belongs to it.
     pub layers: Option<CacheRequest>,
@@ -129,7 +129,7 @@ pub struct SandboxRequest {
 }
 
 /// How layers are made.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct LayersRequest {
     /// `--compression` and `--compression-level`.
     pub options: LayerOptions,

@@ -1,206 +1,204 @@
-//! The sub-commands whose flags are some of a build's: `lint` and `push`; and `completion`.
+//! The command line as a whole: a build, whose flags need no word before them, and the sub-commands.
 
-use clap::builder::PossibleValuesParser;
-use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use std::any::TypeId;
 
-use super::flags::{Called, Flags, command, path};
-use crate::builder::{Format, Question};
+use clap::{Args as _, Command, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 
-/// The flags that `lint` shares with a build.
-const LINT_FLAGS: &[&str] = &[
-    "dockerfile",
-    "context",
-    "context_sub_path",
-    "bucket",
-    "git",
-    "context_max_size",
-    "context_max_entries",
-    "build_context",
-    "build_arg",
-    "target",
-    "custom_platform",
-    "insecure_pull",
-    "insecure_registry",
-    "skip_tls_verify_pull",
-    "skip_tls_verify_registry",
-    "registry_certificate",
-    "registry_client_cert",
-    "registry_map",
-    "registry_mirror",
-    "skip_default_registry_fallback",
-    "image_download_retry",
-    "credential_helpers",
-    "azure_container_registry_config",
-    "verbosity",
-    "log_format",
-    "log_timestamp",
-    "progress",
-];
+use super::flags::BuildFlags;
+use super::flags::warmer::WarmerFlags;
+use super::lint::LintFlags;
+use super::login::LoginFlags;
+use super::prune::PruneFlags;
+use super::push::PushFlags;
+use super::values;
 
-const LINT_HELP: &str = "\
-The rules are those of docker build --check: https://docs.docker.com/reference/build-checks/
-A Dockerfile selects rules on its first lines, or for one instruction directly above it:
+/// The program.
+const PROGRAM: &str = "crabwright";
+/// The sub-command that is also a program of kaniko's.
+pub(crate) const WARMER: &str = "warmer";
 
-  # check=skip=RULE,RULE;experimental=RULE
+const NOTES: &str = "\
+A boolean flag may be given as --flag, --flag=true or --flag=false.
 
-The build argument BUILDKIT_DOCKERFILE_CHECK replaces the first lines.
-Registries are asked for the configuration of base images, which names the variables that are set.
+Environment:
+  KANIKO_DIR         Default of --work-dir
+  KANIKO_NO_PUSH     true or false; default of --no-push
+  SOURCE_DATE_EPOCH  Seconds since 1970: the time of the image's configuration; also a build argument
+  DOCKER_CONFIG      Directory with the config.json that holds the registries' credentials
+  DOCKER_AUTH_CONFIG The content of such a file
+  KANIKO_<HOST>_USER, KANIKO_<HOST>_PASSWORD
+                     Credentials for a registry, such as KANIKO_REG_EXAMPLE_COM_USER
+  KANIKO_REGISTRY_MIRROR, KANIKO_REGISTRY_MAP
+                     An additional --registry-mirror, --registry-map
+  S3_ENDPOINT, S3_FORCE_PATH_STYLE, AWS_*
+                     The service of an s3:// context, and its credentials
+  GOOGLE_APPLICATION_CREDENTIALS
+                     The file with the credentials for a gs:// context
+  AZURE_STORAGE_ACCESS_KEY, AZURE_STORAGE_SAS_TOKEN
+                     Credentials for a context that is an Azure blob
+  GIT_TOKEN, GIT_USERNAME, GIT_PASSWORD, GIT_PULL_METHOD
+                     Credentials for a context that is a repository; https or http for git://
 
 Exit status:
-  0  Nothing was found
-  1  There is a warning, or an error that prevents a build";
+  0            The image is complete, or a check has found nothing
+  128+NUMBER   Stopped by that signal: 143 for SIGTERM
+  any other    That of the command if a RUN fails, 1 for everything else";
 
-/// The parser of `crabwright lint`: a build's, of which [`not_for_lint`] names the flags that have no meaning here.
-pub(super) fn lint_command() -> Command {
-    command()
-        .mut_args(|arg| if is_for_lint(&arg) { arg } else { arg.hide(true) })
-        .mut_arg("target", |arg| {
-            arg.help("The stage to check, with those it needs; every stage if not given").long_help(None)
-        })
-        .mut_subcommands(|word| word.hide(true))
-        .name("crabwright lint")
-        .about("Reports what is wrong with a Dockerfile, or could be written better, without building it.")
-        .override_usage("crabwright lint [FLAGS]")
-        .after_help(LINT_HELP)
-        .arg(
-            Arg::new("format")
-                .long("format")
-                .value_name("FORMAT")
-                .help("text or json")
-                .default_value("text")
-                .hide_possible_values(true)
-                .value_parser(PossibleValuesParser::new(["text", "json"]))
-                .help_heading("Output"),
-        )
-        .arg(
-            Arg::new("offline")
-                .long("offline")
-                .help("Ask no registry; variables of base images are then unknown")
-                .action(ArgAction::SetTrue)
-                .help_heading("Registries"),
-        )
+/// Builds a container image from a Dockerfile, without a daemon and without privileges, and pushes it to a registry.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = PROGRAM,
+    version,
+    propagate_version = true,
+    args_override_self = true,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    override_usage = "crabwright --destination <IMAGE> [FLAGS]\n       crabwright --no-push [FLAGS]\n       \
+                      crabwright <COMMAND>",
+    after_help = NOTES
+)]
+pub(crate) struct CommandLine {
+    /// What is done instead of a build.
+    #[command(subcommand)]
+    pub(crate) command: Option<SubCommand>,
+
+    /// The flags of a build.
+    #[command(flatten)]
+    pub(crate) build: BuildFlags,
 }
 
-/// Returns a flag of a build that `lint` does not have, if one was given.
-pub(super) fn not_for_lint(matches: &ArgMatches) -> Option<String> {
-    stray(matches, is_for_lint)
+/// A sub-command with its flags.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum SubCommand {
+    Lint(Box<LintFlags>),
+    Push(Box<PushFlags>),
+    Warmer(Box<WarmerFlags>),
+    Cache(CacheCommand),
+    Login(LoginFlags),
+    /// Print a completion script for a shell.
+    #[command(override_usage = "crabwright completion <SHELL>")]
+    Completion {
+        /// The shell.
+        #[arg(value_name = "SHELL", value_enum)]
+        shell: Shell,
+    },
+    /// Print the version.
+    Version,
+    /// Print this help, or that of a command.
+    #[command(override_usage = "crabwright help [COMMAND]...")]
+    Help {
+        /// The command.
+        #[arg(value_name = "COMMAND")]
+        command: Vec<String>,
+    },
 }
 
-fn is_for_lint(flag: &Arg) -> bool {
-    LINT_FLAGS.contains(&flag.get_id().as_str())
+/// Delete expired layers from a cache (cache prune).
+#[derive(Debug, Clone, clap::Args)]
+#[command(override_usage = "crabwright cache prune --cache-repo <REPOSITORY> [FLAGS]")]
+pub(crate) struct CacheCommand {
+    /// What is done with the cache.
+    #[command(subcommand)]
+    pub(crate) command: CacheSubCommand,
 }
 
-/// Returns a flag of a build on this command line that the sub-command does not have.
-fn stray(matches: &ArgMatches, is_wanted: impl Fn(&Arg) -> bool) -> Option<String> {
-    let given = |flag: &&Arg| matches.value_source(flag.get_id().as_str()) == Some(ValueSource::CommandLine);
-    let command = command();
-    let strays = command.get_arguments().filter(|flag| !is_wanted(flag));
-    strays.filter(given).find_map(|flag| flag.get_long().map(|name| format!("--{name}")))
+/// A sub-command of `cache`.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum CacheSubCommand {
+    Prune(Box<PruneFlags>),
+    /// Print this help.
+    Help,
 }
 
-/// Returns the flags of a build that `lint` and its own flags amount to.
-pub(super) fn lint_flags(matches: &ArgMatches) -> Result<Flags, clap::Error> {
-    let format = match matches.get_one::<String>("format").map(String::as_str) {
-        Some("json") => Format::Json,
-        _ => Format::Text,
-    };
-    let flags = super::flags::from_matches(matches)?;
-    Ok(Flags {
-        call: Called { question: Some(Question::Check), format },
-        offline: matches.get_flag("offline"),
-        ..flags
-    })
+/// Returns the parser of the program.
+pub fn command() -> Command {
+    with_booleans(CommandLine::command())
 }
 
-/// The flags that `push` shares with a build, in addition to those of registries and messages.
-const PUSH_FLAGS: &[&str] = &[
-    "destination",
-    "work_dir",
-    "digest_file",
-    "image_name_with_digest_file",
-    "image_name_tag_with_digest_file",
-    "metadata_file",
-    "iidfile",
-];
-
-const PUSH_HELP: &str = "\
-PATH is an archive with one image, written by docker save or --tar-path, or the directory of an OCI image layout with one
-image. An image of a layout keeps its digest. Uncompressed layers of an archive are compressed.
-
-Exit status:
-  0  Every tag was written
-  1  There was an error; no tag was written unless the message names it";
-
-/// The parser of `crabwright push`.
-pub(super) fn push_command() -> Command {
-    command()
-        .mut_args(|arg| if is_for_push(&arg) { arg } else { arg.hide(true) })
-        .mut_arg("destination", |arg| arg.help("A name to push the image under. Repeatable").long_help(None))
-        .mut_subcommands(|word| word.hide(true))
-        .subcommand_negates_reqs(true)
-        .name("crabwright push")
-        .about("Pushes an image from a docker archive or an OCI image layout.")
-        .override_usage("crabwright push <PATH> --destination <IMAGE> [FLAGS]")
-        .after_help(PUSH_HELP)
-        .arg(Arg::new("path").value_name("PATH").help("The archive or the layout's directory").value_parser(path()))
+/// Returns the parser of `warmer` as a program of its own, as kaniko has it.
+pub(crate) fn warmer_program() -> Command {
+    let command = WarmerFlags::augment_args(Command::new(WARMER)).version(env!("CARGO_PKG_VERSION"));
+    with_booleans(command.args_override_self(true).max_term_width(100))
 }
 
-fn is_for_push(flag: &Arg) -> bool {
-    PUSH_FLAGS.contains(&flag.get_id().as_str())
-        || flag.get_help_heading().is_some_and(|heading| ["Registries", "Messages"].contains(&heading))
+/// Returns the parsers of the program and of every sub-command that has no sub-commands itself: the reference of flags
+/// and the man page are generated from them. Their full name is `get_bin_name`.
+pub fn all_commands() -> Vec<Command> {
+    fn add_leaves(command: &Command, leaves: &mut Vec<Command>) {
+        for word in command.get_subcommands().filter(|word| word.get_name() != "help") {
+            match word.has_subcommands() {
+                true => add_leaves(word, leaves),
+                false => leaves.push(word.clone()),
+            }
+        }
+    }
+    let mut program = command();
+    program.build();
+    let mut all = vec![program.clone()];
+    add_leaves(&program, &mut all);
+    all
 }
 
-/// Returns a flag of a build that `push` does not have, if one was given.
-pub(super) fn not_for_push(matches: &ArgMatches) -> Option<String> {
-    stray(matches, is_for_push)
+/// Returns the text of `version`.
+pub(crate) fn version() -> String {
+    command().render_version()
 }
-
-/// The shells that `completion` knows.
-pub(super) const SHELLS: [&str; 5] = ["bash", "elvish", "fish", "powershell", "zsh"];
 
 /// Returns the completion script of a shell for the program under the name by which it was started.
-pub(super) fn completion(shell: &str, program: &str) -> Option<String> {
-    let shell: clap_complete::Shell = shell.parse().ok()?;
-    let mut command = command();
-    for (name, about) in
-        [("lint", "Check a Dockerfile"), ("push", "Push an archive or a layout"), ("completion", "Print this script")]
-    {
-        command = command.subcommand(Command::new(name).about(about));
-    }
+pub(crate) fn completion(shell: Shell, program: &str) -> String {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command, program, &mut script);
-    String::from_utf8(script).ok()
+    clap_complete::generate(shell, &mut command(), program, &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}
+
+/// Accepts boolean flags as --flag, --flag=true and --flag=false.
+fn with_booleans(command: Command) -> Command {
+    let command = command.mut_args(|arg| {
+        if arg.get_value_parser().type_id() != TypeId::of::<bool>() {
+            return arg;
+        }
+        arg.value_parser(values::boolean)
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .hide_default_value(true)
+            .hide_possible_values(true)
+            .value_name("true|false")
+    });
+    command.mut_subcommands(with_booleans)
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum as _;
+
     use super::*;
 
     #[test]
     fn the_definitions_are_sound() {
-        lint_command().debug_assert();
-        push_command().debug_assert();
-        let command = command();
-        for id in LINT_FLAGS.iter().chain(PUSH_FLAGS) {
-            assert!(command.get_arguments().any(|arg| arg.get_id() == id), "{id}");
-        }
+        command().debug_assert();
+        warmer_program().debug_assert();
     }
 
     #[test]
-    fn help_explains_every_flag() {
-        insta::assert_snapshot!("lint_help", lint_command().term_width(100).render_long_help());
-        insta::assert_snapshot!("push_help", push_command().term_width(100).render_long_help());
+    fn every_sub_command_has_one_line_of_help() {
+        let command = command();
+        let words: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
+        assert_eq!(words, ["lint", "push", "warmer", "cache", "login", "completion", "version", "help"]);
+        for word in command.get_subcommands() {
+            let about = word.get_about().map(ToString::to_string).unwrap_or_default();
+            assert!(!about.is_empty() && about.len() < 80 && !about.contains('\n'), "{}: {about}", word.get_name());
+        }
     }
 
     #[test]
     fn every_shell_gets_a_script_for_the_name_it_knows() {
-        for shell in SHELLS {
-            let script = completion(shell, "executor").unwrap();
-            for word in ["executor", "dockerfile", "no-push", "completion"] {
+        for shell in Shell::value_variants() {
+            let script = completion(*shell, "executor");
+            for word in ["executor", "dockerfile", "no-push", "completion", "prune", "offline"] {
                 assert!(script.contains(word), "{shell}: {word}");
             }
         }
-        assert_eq!(completion("tcsh", "executor"), None);
     }
 }

@@ -9,7 +9,8 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
-use super::log_flags::{LogFlags, LogFormat, ProgressKind, Verbosity};
+use super::env::Env;
+use super::flags::log::{LogFlags, LogFormat, ProgressKind, Verbosity};
 use crate::diag::Hint;
 use crate::diag::line::{LineFormat, Style};
 use crate::diag::progress::Progress;
@@ -35,10 +36,10 @@ impl Hint for LoggingError {
 ///
 /// # Errors
 /// The log was set up before, or there is no terminal for `--progress=tty`.
-pub fn start_logging(flags: &LogFlags) -> Result<Progress, LoggingError> {
-    let format = LineFormat { style: style(flags.log_format), timestamp: flags.log_timestamp };
+pub fn start_logging(flags: &LogFlags, env: Env<'_>) -> Result<Progress, LoggingError> {
+    let format = LineFormat { style: style(flags.log_format, env), timestamp: flags.log_timestamp };
     let is_terminal = std::io::stderr().is_terminal();
-    let can_draw = is_terminal && std::env::var_os("TERM").is_none_or(|terminal| terminal != "dumb");
+    let can_draw = is_terminal && env.raw("TERM").is_none_or(|terminal| terminal != "dumb");
     let progress = match flags.progress {
         ProgressKind::Tty if !is_terminal => return Err(LoggingError::NoTerminal),
         ProgressKind::Tty => Progress::terminal(),
@@ -61,10 +62,10 @@ pub fn start_logging(flags: &LogFlags) -> Result<Progress, LoggingError> {
     Ok(progress)
 }
 
-fn style(format: LogFormat) -> Style {
+fn style(format: LogFormat, env: Env<'_>) -> Style {
     match format {
         LogFormat::Json => Style::Json,
-        LogFormat::Color if std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() => Style::Colour,
+        LogFormat::Color if std::io::stderr().is_terminal() && env.raw("NO_COLOR").is_none() => Style::Colour,
         LogFormat::Color | LogFormat::Text => Style::Plain,
     }
 }

@@ -1,8 +1,10 @@
-//! `crabwright login`: keeps a user and a password where builds find them, as `docker login` does. The registry is not asked.
+//! `crabwright login`: stores a user and a password where builds find them, as `docker login` does. The registry is not
+//! asked.
 
 use std::io::{self, Read};
 
-use super::flags::LoginFlags;
+use clap::{ArgAction, Args};
+
 use crate::diag::Hint;
 use crate::image::{Reference, ReferenceError};
 use crate::registry::credentials::{CredentialsError, Variables, save_login};
@@ -10,7 +12,29 @@ use crate::registry::credentials::{CredentialsError, Variables, save_login};
 /// The longest password that is read.
 const MAX_PASSWORD: u64 = 64 << 10;
 
-/// Why nobody was logged in.
+/// Log in to a registry.
+///
+/// The user and the password are stored in Docker's config.json. The registry is not asked.
+#[derive(Debug, Clone, Args)]
+pub struct LoginFlags {
+    /// The registry, such as registry.example:5000; Docker Hub if not given.
+    #[arg(value_name = "REGISTRY", default_value = "docker.io")]
+    pub registry: String,
+
+    /// The user.
+    #[arg(short, long, value_name = "USER")]
+    pub username: Option<String>,
+
+    /// The password. Other processes of the machine can see it; prefer --password-stdin.
+    #[arg(short, long, value_name = "PASSWORD", conflicts_with = "password_stdin")]
+    pub password: Option<String>,
+
+    /// Read the password from standard input.
+    #[arg(long, action = ArgAction::Set, default_value_t = false)]
+    pub password_stdin: bool,
+}
+
+/// A login that is not complete, or could not be stored.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
     /// No user.
@@ -19,7 +43,7 @@ pub enum LoginError {
     /// No password.
     #[error("login needs a password: give --password-stdin, and the password on standard input")]
     NoPassword,
-    /// What was given is no registry.
+    /// What was given is not a registry.
     #[error("{registry:?} is not a registry")]
     Registry {
         /// As given.
@@ -47,7 +71,7 @@ impl Hint for LoginError {
     }
 }
 
-/// Keeps a login; gives what to tell the user.
+/// Stores a login, and returns the message for the user.
 ///
 /// # Errors
 /// See [`LoginError`].

@@ -1,44 +1,36 @@
 //! The command line: flags as typed to a validated request, the shape of the log, and errors as the user reads them.
 
-mod cache_flags;
-mod cache_mount_flags;
 mod commands;
-pub mod context_flags;
-pub mod delivery;
+mod env;
 pub mod failure;
-pub mod flags;
+mod flags;
 pub mod kaniko;
-pub mod kaniko_flags;
-pub mod layer_flags;
-pub mod log_flags;
+mod lint;
 mod logging;
 mod login;
-mod output;
-pub mod output_flags;
 mod parse;
 mod prune;
-pub mod registry_flags;
+mod push;
 mod request;
-mod snapshot_mode;
 mod snippet;
 #[cfg(test)]
 mod typed;
+mod usage;
+mod values;
 mod warmer;
 
+pub use commands::{all_commands, command};
+pub use env::Env;
 pub use failure::Failure;
+pub use flags::BuildFlags;
+pub use flags::log::LogFlags;
+pub use flags::warmer::WarmerFlags;
+pub use lint::{LintFlags, lint_request};
 pub use logging::{LoggingError, start_logging};
-pub use login::{LoginError, login};
+pub use login::{LoginError, LoginFlags, login};
 pub use parse::{Invocation, UsageError, parse};
 pub use prune::{PruneFlags, prune_report, prune_request};
-pub use request::{Asked, RequestError, push_request, request};
+pub use push::{PushFlags, push_request};
+pub use request::{Asked, RequestError, request};
 pub use snippet::Snippet;
-pub use warmer::{WarmerFlags, warm_request};
-
-/// The parsers of all commands, a build's first: the reference of flags is generated from them.
-pub fn all_commands() -> Vec<clap::Command> {
-    let build = flags::command();
-    let login = build.find_subcommand("login").cloned();
-    let mut all = vec![build, commands::lint_command(), commands::push_command(), prune::command(), warmer::command()];
-    all.extend(login.map(|login| login.name("crabwright login")));
-    all
-}
+pub use warmer::warm_request;

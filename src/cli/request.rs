@@ -1,182 +1,65 @@
-//! Flags and environment to a validated [`BuildRequest`].
+//! The flags of a build and the environment to a validated request: what one group alone cannot decide.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::num::NonZeroUsize;
-use std::path::PathBuf;
-
-use super::cache_flags::{CacheFlagError, authenticator, cache_request};
-use super::context_flags;
-use super::delivery::{DeliveryError, delivery};
-use super::flags::{self, Flags, NotBoolean};
-use super::kaniko_flags::IgnorePathError;
-use super::registry_flags::{RegistryFlagError, client_config};
-use super::snapshot_mode::SnapshotMode;
+use super::env::{Env, EnvError};
+use super::flags::BuildFlags;
+use super::flags::cache::CacheFlagError;
+use super::flags::context::{ContextFlagError, ContextFlags, git_login};
+use super::flags::dockerfile::{DockerfileFlagError, DockerfileFlags, build_arguments, platform, source_date_epoch};
+use super::flags::image::{ImageFlagError, ImageFlags};
+use super::flags::layer::LayerFlagError;
+use super::flags::output::OutputFlagError;
+use super::flags::question::QuestionFlagError;
+use super::flags::registry::{RegistryFlagError, RegistryFlags};
+use super::flags::sandbox::SandboxFlags;
+use super::flags::secret::SecretFlags;
+use super::flags::warmer::WarmerFlagError;
 use crate::builder::{
-    BuildRequest, CachesRequest, InputsRequest, LayersRequest, OutputsRequest, PushRequest, Question, QuestionRequest,
-    SandboxRequest, TargetRequest,
+    BuildRequest, CachesRequest, InputsRequest, LayersRequest, OutputsRequest, QuestionRequest, TargetRequest,
 };
-use crate::cache::{CacheLocation, WarmImages};
+use crate::cache::CacheLocation;
 use crate::diag::Hint;
-use crate::image::{EpochError, ImageFormat, Platform, PlatformError, Reference, ReferenceError, parse_epoch};
-use crate::location::LocationError;
-use crate::plan::{NamedContext, NamedSource};
-use crate::sandbox::OwnRootConsent;
-use crate::secret::{SecretSource, SourceError};
-use crate::ssh::{SshSource, SshSourceError};
+use crate::secret::SourceError;
+use crate::ssh::SshSourceError;
 
-/// Where kaniko keeps its files.
-const DEFAULT_WORK_DIR: &str = "/kaniko";
-
-/// The build argument, and the variable of the environment, that says from when an image is.
-const EPOCH: &str = "SOURCE_DATE_EPOCH";
-
-/// Flags that do not fit together, or a value that means nothing.
+/// Flags that do not go together, or a value that is not valid. Each group of flags has its own errors.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// The context cannot be understood.
-    #[error("--context cannot be used")]
-    Context(#[source] LocationError),
-    /// Two contexts.
-    #[error("--bucket is read only with --context=\"\": name the object with --context=gs://BUCKET/OBJECT")]
-    BucketAndContext,
-    /// `--git` is malformed.
-    #[error("--git {text:?} cannot be used: {reason}")]
-    Git {
-        /// As given.
-        text: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// `GIT_PULL_METHOD` is nothing that git URLs are read with.
-    #[error("environment variable GIT_PULL_METHOD cannot be {value:?}: https or http")]
-    GitPullMethod {
-        /// Its value.
-        value: String,
-    },
-    /// Two different things to do.
-    #[error("--check means --call=check: only one of the two can be given")]
-    CheckAndCall,
-    /// A plan, and something else than a build.
-    #[error("--dryrun prints the plan of a build: it does not go with --check or --call")]
-    DryRunAndCall,
-    /// Where the image goes.
+    /// The Dockerfile and its arguments.
     #[error(transparent)]
-    Delivery(#[from] DeliveryError),
-    /// A path of `--ignore-path` is none.
+    Dockerfile(#[from] DockerfileFlagError),
+    /// Contexts.
     #[error(transparent)]
-    IgnorePath(#[from] IgnorePathError),
-    /// A named context has no name, no place, or a name that is taken.
-    #[error("--build-context {text:?} cannot be used: {reason}")]
-    BuildContext {
-        /// As given.
-        text: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// The image of a named context is no reference.
-    #[error("--build-context {text:?} cannot be used")]
-    ContextImage {
-        /// As given.
-        text: String,
-        /// What is wrong with it.
-        #[source]
-        source: ReferenceError,
-    },
-    /// `warmer` without anything to fetch.
-    #[error("you must provide at least one image to cache with --image, or a Dockerfile with --dockerfile")]
-    NothingToWarm,
-    /// An image of `warmer` is no reference.
-    #[error("--image {text:?} cannot be used")]
-    WarmImage {
-        /// As given.
-        text: String,
-        /// What is wrong with it.
-        #[source]
-        source: ReferenceError,
-    },
-    /// A platform is none.
-    #[error("--custom-platform {text:?} cannot be used")]
-    Platform {
-        /// As given.
-        text: String,
-        /// What is wrong with it.
-        #[source]
-        source: PlatformError,
-    },
-    /// An SSH agent cannot be used.
-    #[error(transparent)]
-    Ssh(#[from] SshSourceError),
-    /// A secret cannot be used.
+    Context(#[from] ContextFlagError),
+    /// A secret.
     #[error(transparent)]
     Secret(#[from] SourceError),
-    /// A label is no `key=value`.
-    #[error("--label {text:?} is not of the form key=value")]
-    Label {
-        /// As given.
-        text: String,
-    },
-    /// An annotation is no `key=value`.
-    #[error("--annotation {text:?} is not of the form key=value")]
-    Annotation {
-        /// As given.
-        text: String,
-    },
-    /// Docker's manifests have no place for annotations.
-    #[error("--annotation needs --image-format oci: Docker's manifests have no annotations")]
-    DockerAnnotation,
-    /// Docker's manifests know gzip only.
-    #[error("--compression zstd needs --image-format oci: Docker's manifests have no layers compressed with zstd")]
-    DockerZstd,
-    /// A flag about the cache.
+    /// An SSH agent.
     #[error(transparent)]
-    Cache(#[from] CacheFlagError),
-    /// A flag about registries.
+    Ssh(#[from] SshSourceError),
+    /// Names and outputs.
+    #[error(transparent)]
+    Output(#[from] OutputFlagError),
+    /// Labels and annotations.
+    #[error(transparent)]
+    Image(#[from] ImageFlagError),
+    /// Layers.
+    #[error(transparent)]
+    Layer(#[from] LayerFlagError),
+    /// Registries.
     #[error(transparent)]
     Registry(#[from] RegistryFlagError),
-    /// A build argument has no name.
-    #[error("--build-arg {text:?} has no name: it is NAME=VALUE, or NAME to take the value from the environment")]
-    BuildArgument {
-        /// As given.
-        text: String,
-    },
-    /// A variable of the environment is neither true nor false.
-    #[error("environment variable {name} cannot be {value:?}")]
-    NotBoolean {
-        /// The variable.
-        name: &'static str,
-        /// Its value.
-        value: String,
-        /// What it should have been.
-        #[source]
-        source: NotBoolean,
-    },
-    /// A variable of the environment is not text.
-    #[error("environment variable {name} is not valid UTF-8")]
-    NotText {
-        /// The variable.
-        name: String,
-    },
-    /// A level the compression does not have.
-    #[error("--compression-level cannot be {level}: {compression} has the levels {first} to {last}")]
-    CompressionLevel {
-        /// As given.
-        level: i64,
-        /// `gzip` or `zstd`.
-        compression: &'static str,
-        /// The fastest.
-        first: u8,
-        /// The smallest.
-        last: u8,
-    },
-    /// `SOURCE_DATE_EPOCH` is no time.
-    #[error("SOURCE_DATE_EPOCH cannot be {value:?}: {problem}")]
-    Epoch {
-        /// Its value.
-        value: String,
-        /// What is wrong with it.
-        problem: EpochError,
-    },
+    /// Caches.
+    #[error(transparent)]
+    Cache(#[from] CacheFlagError),
+    /// Questions.
+    #[error(transparent)]
+    Question(#[from] QuestionFlagError),
+    /// `warmer`.
+    #[error(transparent)]
+    Warmer(#[from] WarmerFlagError),
+    /// A variable of the environment.
+    #[error(transparent)]
+    Environment(#[from] EnvError),
 }
 
 impl Hint for RequestError {
@@ -186,7 +69,7 @@ impl Hint for RequestError {
     }
 }
 
-/// What a command line asks for.
+/// What the command line of a build asks for.
 #[derive(Debug, Clone)]
 pub enum Asked {
     /// An image.
@@ -195,274 +78,139 @@ pub enum Asked {
     Question(QuestionRequest),
 }
 
-/// Checks what was typed and fills in what the environment says. `environment` looks a variable up.
+/// Checks what was typed and fills in what the environment says.
 ///
 /// # Errors
 /// See [`RequestError`].
-pub fn request(flags: Flags, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Asked, RequestError> {
-    let question = match (flags.check, flags.call.question, flags.kaniko.dryrun) {
-        (false, question, false) => question,
-        (true, None | Some(Question::Check), false) => Some(Question::Check),
-        (true, Some(_), false) => return Err(RequestError::CheckAndCall),
-        (false, None, true) => Some(Question::Plan),
-        (_, _, true) => return Err(RequestError::DryRunAndCall),
-    };
-    let (format, offline) = (flags.call.format, flags.offline);
-    let build = build_request(flags, question.is_some(), environment)?;
+pub fn request(flags: BuildFlags, env: Env<'_>) -> Result<Asked, RequestError> {
+    let question = flags.question.question()?;
+    let format = flags.question.call.format;
+    let build = build_request(flags, question.is_some(), env)?;
     Ok(match question {
         None => Asked::Build(build),
-        Some(question) => Asked::Question(QuestionRequest { question, format, offline, build }),
+        Some(question) => Asked::Question(QuestionRequest { question, format, offline: false, build }),
     })
 }
 
-/// The push of an image that exists already: what `crabwright push` leaves of the flags of a build.
-///
-/// # Errors
-/// See [`RequestError`].
-pub fn push_request(
-    flags: Flags,
-    image: PathBuf,
-    environment: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<PushRequest, RequestError> {
-    let BuildRequest { outputs, registries, sandbox, .. } = build_request(flags, false, environment)?;
-    Ok(PushRequest { image, outputs, registries, work_dir: sandbox.work_dir })
-}
-
-/// The build that flags describe; one that nothing is delivered of where only a question is asked.
-pub(super) fn build_request(
-    mut flags: Flags,
-    is_question: bool,
-    environment: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<BuildRequest, RequestError> {
-    flags.kaniko.tell(environment)?;
-    let pre_cleanup = match flags.kaniko.pre_cleanup {
-        Some(given) => given,
-        None => boolean("KANIKO_PRE_CLEANUP", environment)?.unwrap_or(false),
+/// Returns the build that flags describe; one without outputs where only a question is asked.
+fn build_request(mut flags: BuildFlags, is_question: bool, env: Env<'_>) -> Result<BuildRequest, RequestError> {
+    flags.kaniko.report(env)?;
+    let image = flags.output.outputs(flags.kaniko.tar_path_camel.take(), is_question, env)?;
+    let cache = flags.cache.request(flags.layers.single_snapshot, &image.names, image.push)?;
+    let pushes = &flags.registries.push;
+    let outputs = OutputsRequest {
+        push: image.push,
+        check_push: !pushes.skip_push_permission_check,
+        ignore_immutable_tags: pushes.push_ignore_immutable_tag_errors,
+        outputs: image.outputs,
+        reports: flags.output.reports.reports(env),
+        digest_files: flags.output.reports.digest_files(),
+        print_plan: env.boolean("KANIKO_PRINT_PLAN")?.unwrap_or(false),
+        destinations: image.names,
     };
-    let context = context_flags::context(&flags.context_source, &flags.context, environment)?;
-    warn_of_no_effect(&flags, environment);
-    let tar_path = flags.kaniko.tar_path_camel.take();
-    let delivery = delivery(flags.destination, flags.outputs, tar_path, is_question, environment)?;
-    let authenticator = authenticator(flags.caching.cache_key_file.as_deref())?;
-    let (reads, writes) = (!flags.no_cache, !flags.caching.no_push_cache);
-    let warm_images = flags.caching.cache.then(|| WarmImages::new(&flags.caching.cache_dir, flags.caching.cache_ttl));
-    let cache = CachesRequest {
-        mounts: flags.cache_mounts.request(reads, writes, authenticator.clone())?,
-        layers: cache_request(
-            flags.caching,
-            flags.no_cache,
-            flags.layers.single_snapshot,
-            &delivery.names,
-            delivery.push,
-            authenticator,
-        )?,
-        warm_images,
-    };
-    let (check_push, ignore_immutable_tags) =
-        (!flags.registries.skip_push_permission_check, flags.registries.push_ignore_immutable_tag_errors);
-    let mut registries = client_config(flags.registries, environment)?;
+    let mut registries = flags.registries.config(env)?;
     let locations =
         [cache.layers.as_ref().map(|cache| &cache.location), cache.mounts.as_ref().map(|cache| &cache.location)];
     let repositories = locations.into_iter().flatten().filter_map(CacheLocation::repository);
-    registries.named_registries.extend(delivery.names.iter().chain(repositories).map(|name| name.registry.clone()));
-    let (contexts, context_directories) = build_contexts(&flags.build_context)?;
-    let build_args = with_epoch(build_arguments(&flags.build_arg, environment)?, environment)?;
-    let mut targets = flags.target.iter().filter(|stage| !stage.is_empty()).cloned();
+    let names = outputs.destinations.iter().chain(repositories);
+    registries.named_registries.extend(names.map(|name| name.registry.clone()));
+    if let Some(platform) = flags.kaniko.custom_platform_camel.take() {
+        flags.dockerfile.custom_platform = Some(platform);
+    }
     Ok(BuildRequest {
-        inputs: InputsRequest {
-            context,
-            context_sub_path: flags.context_sub_path.filter(|path| !path.is_empty()),
-            context_limits: flags.context_source.limits(),
-            git_login: context_flags::git_login(environment)?,
-            contexts,
-            context_directories,
-            dockerfile: flags.dockerfile,
-            dockerfile_is_named: flags.dockerfile_is_named,
-            secrets: flags
-                .secret
-                .iter()
-                .map(|text| SecretSource::parse(text, environment))
-                .collect::<Result<_, _>>()?,
-            ssh: flags.ssh.iter().map(|text| SshSource::parse(text, environment)).collect::<Result<_, _>>()?,
-        },
-        target: TargetRequest {
-            stage: targets.next(),
-            also_built: targets.collect(),
-            source_date_epoch: source_date_epoch(&build_args)?,
-            build_args,
-            platform: platform(flags.kaniko.custom_platform_camel.take().or(flags.custom_platform))?,
-            labels: flags.label.iter().map(|text| label(text)).collect::<Result<_, _>>()?,
-            annotations: annotations(&flags.annotation, flags.image_format)?,
-            image_format: flags.image_format,
-        },
-        outputs: OutputsRequest {
-            destinations: delivery.names,
-            push: delivery.push,
-            check_push,
-            ignore_immutable_tags,
-            outputs: delivery.outputs,
-            reports: delivery.reports,
-            digest_files: delivery.files,
-            print_plan: boolean("KANIKO_PRINT_PLAN", environment)?.unwrap_or(false),
-        },
+        target: target(&flags.dockerfile, &flags.target, &flags.image, env)?,
+        inputs: inputs(flags.dockerfile, &flags.context, &flags.secrets, env)?,
+        outputs,
         cache,
-        sandbox: SandboxRequest {
-            isolation: flags.isolation,
-            own_root: OwnRootConsent { outside_container: flags.force, own_system: flags.force && pre_cleanup },
-            work_dir: given(flags.work_dir)
-                .or_else(|| given(environment("KANIKO_DIR").map(PathBuf::from)))
-                .unwrap_or_else(|| PathBuf::from(DEFAULT_WORK_DIR)),
-            parallel: flags.parallel.map(NonZeroUsize::get),
-        },
+        sandbox: flags.sandbox.request(env)?,
         registries,
         layers: LayersRequest {
-            options: flags.layers.options(flags.image_format)?,
+            options: flags.layers.options(flags.image.image_format)?,
             single_snapshot: flags.layers.single_snapshot,
-            ignored_paths: flags.kaniko.ignored_paths()?,
-            reproducible: flags.reproducible || delivery.rewrite_timestamp,
+            ignored_paths: flags.layers.ignored_paths()?,
+            reproducible: flags.layers.reproducible || image.rewrite_timestamp,
         },
     })
 }
 
-/// Says which settings are accepted for compatibility and change nothing.
-fn warn_of_no_effect(flags: &Flags, environment: &dyn Fn(&str) -> Option<OsString>) {
-    if environment("KANIKO_TELEMETRY_ENDPOINT").is_some_and(|value| !value.is_empty()) {
-        tracing::warn!("environment variable KANIKO_TELEMETRY_ENDPOINT has no effect: nothing is sent to anybody");
-    }
-    if flags.kaniko.snapshot_mode_camel.unwrap_or(flags.snapshot_mode) != SnapshotMode::Full {
-        tracing::debug!("--snapshot-mode has no effect: every change is found in any mode");
-    }
+/// Returns a build of which only the Dockerfile is read: nothing is executed, stored or written.
+///
+/// # Errors
+/// A value is not valid.
+pub(crate) fn read_only(
+    inputs: InputsRequest,
+    dockerfile: &DockerfileFlags,
+    stages: &[String],
+    registries: RegistryFlags,
+    env: Env<'_>,
+) -> Result<BuildRequest, RequestError> {
+    Ok(BuildRequest {
+        inputs,
+        target: target(dockerfile, stages, &ImageFlags::default(), env)?,
+        outputs: OutputsRequest::default(),
+        cache: CachesRequest::default(),
+        sandbox: SandboxFlags::default().request(env)?,
+        registries: registries.config(env)?,
+        layers: LayersRequest::default(),
+    })
 }
 
-/// A path, unless it is empty: scripts pass an empty value for a flag they do not want.
-pub(super) fn given(path: Option<PathBuf>) -> Option<PathBuf> {
-    path.filter(|path| !path.as_os_str().is_empty())
+/// Returns what is built from.
+///
+/// # Errors
+/// A value is not valid.
+pub(crate) fn inputs(
+    dockerfile: DockerfileFlags,
+    context: &ContextFlags,
+    secrets: &SecretFlags,
+    env: Env<'_>,
+) -> Result<InputsRequest, RequestError> {
+    let (contexts, context_directories) = context.named_contexts()?;
+    let (dockerfile, dockerfile_is_named) = dockerfile.dockerfile();
+    Ok(InputsRequest {
+        context: context.location(env)?,
+        context_sub_path: context.sub_path(),
+        context_limits: context.limits(),
+        git_login: git_login(env)?,
+        contexts,
+        context_directories,
+        dockerfile,
+        dockerfile_is_named,
+        secrets: secrets.secrets(env)?,
+        ssh: secrets.agents(env)?,
+    })
 }
 
-/// Named contexts, and the directories among them, here or behind a URL. Other places are refused where directories are opened.
-fn build_contexts(arguments: &[String]) -> Result<(Vec<NamedContext>, Vec<String>), RequestError> {
-    let (mut contexts, mut directories) = (Vec::new(), Vec::new());
-    for text in arguments {
-        let refused = |reason| RequestError::BuildContext { text: text.clone(), reason };
-        let (name, location) = text
-            .split_once('=')
-            .filter(|(name, location)| !name.is_empty() && !location.is_empty())
-            .ok_or_else(|| refused("it is not of the form name=location"))?;
-        if name.contains("::") {
-            return Err(refused("contexts for one platform are not supported yet; leave out :: and what follows"));
-        }
-        if ["scratch", "context"].contains(&name.to_lowercase().as_str()) {
-            return Err(refused("the name is reserved"));
-        }
-        let source = if let Some(image) = location.strip_prefix("docker-image://") {
-            let image = Reference::parse(image);
-            NamedSource::Image(image.map_err(|source| RequestError::ContextImage { text: text.clone(), source })?)
-        } else if let Some(image) = location.strip_prefix("oci-layout://") {
-            let image = Reference::parse_layout(image);
-            NamedSource::Image(image.map_err(|source| RequestError::ContextImage { text: text.clone(), source })?)
-        } else if ["target:", "input:"].iter().any(|scheme| location.starts_with(scheme)) {
-            return Err(refused("only bake files know other targets; name a directory, an image, a layout or a URL"));
-        } else {
-            directories.push(location.to_owned());
-            NamedSource::Directory(directories.len() - 1)
-        };
-        contexts.push(NamedContext { name: name.to_owned(), source });
-    }
-    Ok((contexts, directories))
-}
-
-pub(super) fn platform(text: Option<String>) -> Result<Option<Platform>, RequestError> {
-    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
-    match text.parse() {
-        Ok(platform) => Ok(Some(platform)),
-        Err(source) => Err(RequestError::Platform { text, source }),
-    }
-}
-
-fn annotations(texts: &[String], format: ImageFormat) -> Result<BTreeMap<String, String>, RequestError> {
-    if format == ImageFormat::Docker && !texts.is_empty() {
-        return Err(RequestError::DockerAnnotation);
-    }
-    let pair = |text: &String| match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(RequestError::Annotation { text: text.clone() }),
-    };
-    texts.iter().map(pair).collect()
-}
-
-fn label(text: &str) -> Result<(String, String), RequestError> {
-    match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(RequestError::Label { text: text.to_owned() }),
-    }
-}
-
-/// `NAME=VALUE`, or `NAME` with the value the environment has; a name it does not have stays without a value, as
-/// BuildKit has it (kaniko: empty).
-fn build_arguments(
-    arguments: &[String],
-    environment: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<Vec<(String, Option<String>)>, RequestError> {
-    arguments
-        .iter()
-        .map(|text| match text.split_once('=') {
-            Some(("", _)) => Err(RequestError::BuildArgument { text: text.clone() }),
-            Some((name, value)) => Ok((name.to_owned(), Some(value.to_owned()))),
-            None if text.is_empty() => Err(RequestError::BuildArgument { text: text.clone() }),
-            None => Ok((text.clone(), variable(text, environment)?)),
-        })
-        .collect()
-}
-
-/// With `SOURCE_DATE_EPOCH` of the environment, unless there is a build argument of that name or the variable is empty, as
-/// `docker build` passes it on: what `ARG SOURCE_DATE_EPOCH` means in a stage is the time that the image gets.
-fn with_epoch(
-    mut build_args: Vec<(String, Option<String>)>,
-    environment: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<Vec<(String, Option<String>)>, RequestError> {
-    if !build_args.iter().any(|(name, _)| name == EPOCH)
-        && let Some(value) = variable(EPOCH, environment)?.filter(|value| !value.is_empty())
-    {
-        build_args.push((EPOCH.to_owned(), Some(value)));
-    }
-    Ok(build_args)
-}
-
-/// The build argument of that name. Empty counts as unset: it is how a shell unsets a variable for one command.
-fn source_date_epoch(build_args: &[(String, Option<String>)]) -> Result<Option<i64>, RequestError> {
-    let given = build_args.iter().rev().find(|(name, _)| name == EPOCH).and_then(|(_, value)| value.clone());
-    let Some(value) = given.filter(|value| !value.is_empty()) else { return Ok(None) };
-    parse_epoch(&value).map(Some).map_err(|problem| RequestError::Epoch { value, problem })
-}
-
-pub(super) fn boolean(
-    name: &'static str,
-    environment: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<Option<bool>, RequestError> {
-    let Some(value) = variable(name, environment)? else { return Ok(None) };
-    match flags::boolean(&value) {
-        Ok(on) => Ok(Some(on)),
-        Err(source) => Err(RequestError::NotBoolean { name, value, source }),
-    }
-}
-
-/// A variable of the environment as text.
-pub(super) fn variable(
-    name: &str,
-    environment: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<Option<String>, RequestError> {
-    environment(name)
-        .map(|value| value.into_string().map_err(|_| RequestError::NotText { name: name.to_owned() }))
-        .transpose()
+fn target(
+    dockerfile: &DockerfileFlags,
+    stages: &[String],
+    image: &ImageFlags,
+    env: Env<'_>,
+) -> Result<TargetRequest, RequestError> {
+    let build_args = build_arguments(&dockerfile.build_arg, env)?;
+    let mut stages = stages.iter().filter(|stage| !stage.is_empty()).cloned();
+    Ok(TargetRequest {
+        stage: stages.next(),
+        also_built: stages.collect(),
+        source_date_epoch: source_date_epoch(&build_args)?,
+        build_args,
+        platform: platform(dockerfile.custom_platform.clone())?,
+        labels: image.labels()?,
+        annotations: image.annotations()?,
+        image_format: image.image_format,
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::path::PathBuf;
+
+    use crate::builder::Question;
     use crate::cli::typed::{asked, asked_question};
     use crate::layer::Compression;
     use crate::location::ContextLocation;
     use crate::push::DigestFiles;
+    use crate::sandbox::OwnRootConsent;
 
     #[test]
     fn defaults_are_kanikos() {
@@ -576,16 +324,6 @@ mod tests {
     }
 
     #[test]
-    fn build_arguments_without_a_value_take_it_from_the_environment() {
-        let line = "--no-push --build-arg A=1=2 --build-arg B --build-arg C --build-arg D=";
-        let pair = |name: &str, value: Option<&str>| (name.to_owned(), value.map(str::to_owned));
-        assert_eq!(
-            asked(line, &[("B", "from outside"), ("A", "unused")]).unwrap().target.build_args,
-            [pair("A", Some("1=2")), pair("B", Some("from outside")), pair("C", None), pair("D", Some(""))]
-        );
-    }
-
-    #[test]
     fn labels_keep_their_order_and_target_may_be_empty() {
         let request = asked("--no-push --label b=1 --label a=x=y --label c= --target=", &[]).unwrap();
         let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
@@ -601,23 +339,5 @@ mod tests {
         let request = asked(line, &[]).unwrap();
         assert_eq!((request.outputs.digest_files, request.outputs.outputs.len()), (DigestFiles::default(), 0));
         assert_eq!(request.inputs.context_sub_path, None);
-    }
-
-    #[test]
-    fn source_date_epoch_is_a_time_an_image_can_have_and_a_build_argument() {
-        let epoch = |line, value| {
-            let request = asked(line, &[("SOURCE_DATE_EPOCH", value)])?;
-            let arguments: Vec<String> = request.target.build_args.into_iter().filter_map(|(_, value)| value).collect();
-            Ok::<_, String>((request.target.source_date_epoch, arguments))
-        };
-        let both = |seconds: i64| Ok((Some(seconds), vec![seconds.to_string()]));
-        assert_eq!(epoch("--no-push", "1700000000"), both(1_700_000_000));
-        assert_eq!(epoch("--no-push", "0"), both(0));
-        assert_eq!(epoch("--no-push", ""), Ok((None, Vec::new())));
-        assert_eq!(epoch("--no-push --build-arg SOURCE_DATE_EPOCH=5", "7"), both(5));
-        assert_eq!(epoch("--no-push --build-arg SOURCE_DATE_EPOCH=", "7"), Ok((None, vec![String::new()])));
-        assert_eq!(epoch("--no-push --build-arg SOURCE_DATE_EPOCH", "7"), both(7));
-        assert!(epoch("--no-push", "yesterday").unwrap_err().contains("cannot be \"yesterday\": expected the seconds"));
-        assert!(epoch("--no-push", "253402300800").unwrap_err().contains("within the years 1 to 9999"));
     }
 }

@@ -26,8 +26,8 @@ fn documents_list_the_flags_of_every_command() {
          The status of each flag of kaniko is in [kaniko-flags.md](../kaniko-flags.md).\n\n",
     );
     for command in &commands {
-        let name = command.get_name();
-        let is_build = name == build.get_name();
+        let name = command.get_bin_name().unwrap_or(command.get_name());
+        let is_build = command.get_name() == build.get_name();
         if is_build {
             text.push_str("A boolean flag may be given as `--flag`, `--flag=true` or `--flag=false`.\n\n");
         } else {

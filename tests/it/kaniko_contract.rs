@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::Arg;
 use crabwright::cli::kaniko::NO_OP_VARIABLES;
-use crabwright::cli::{Invocation, flags, parse};
+use crabwright::cli::{Invocation, all_commands, command, parse};
 
 use crate::support::markdown::generated;
 use crate::support::program::source_directory;
@@ -253,7 +253,7 @@ fn documents_list_every_flag_variable_and_command_of_kaniko() {
          accepts. Each deprecated flag causes one warning. `executor bake` does not exist.\n\n\
          ## Flags\n\n| flag | kaniko's default | here | |\n| --- | --- | --- | --- |\n",
     );
-    let command = flags::command();
+    let command = command();
     let mut lost = Vec::new();
     for (name, short, default) in FLAGS {
         let shown = short.map_or_else(|| format!("`--{name}`"), |short| format!("`-{short}`, `--{name}`"));
@@ -325,17 +325,46 @@ fn status(arg: &Arg, name: &str) -> (&'static str, String) {
     }
 }
 
-/// A man page of the same definitions that `--help` prints.
+/// A man page of the same definitions that `--help` prints: the build, then each sub-command in a section of its own.
 #[test]
 fn documents_have_a_man_page() {
     let mut page = Vec::new();
-    let command = flags::command().version(env!("CARGO_PKG_VERSION"));
-    clap_mangen::Man::new(command).manual("crabwright").render(&mut page).unwrap();
+    for (index, command) in all_commands().into_iter().enumerate() {
+        let name = command.get_bin_name().unwrap_or(command.get_name()).to_owned();
+        let man = clap_mangen::Man::new(command.clone()).manual("crabwright");
+        if index == 0 {
+            man.render_title(&mut page).unwrap();
+            man.render_name_section(&mut page).unwrap();
+            man.render_synopsis_section(&mut page).unwrap();
+            man.render_description_section(&mut page).unwrap();
+            man.render_options_section(&mut page).unwrap();
+            man.render_subcommands_section(&mut page).unwrap();
+            man.render_extra_section(&mut page).unwrap();
+            continue;
+        }
+        // What a build has, too, is above.
+        let mut section = Vec::new();
+        let is_own = |arg: &Arg| !["help", "version"].contains(&arg.get_id().as_str()) && !is_in_a_build(arg);
+        let command = command.mut_args(|arg| if is_own(&arg) { arg.help_heading(None) } else { arg.hide(true) });
+        let man = clap_mangen::Man::new(command).manual("crabwright");
+        man.render_synopsis_section(&mut section).unwrap();
+        man.render_description_section(&mut section).unwrap();
+        man.render_options_section(&mut section).unwrap();
+        let section = String::from_utf8(section).unwrap();
+        let section = format!(".SH \"{}\"\n{}", name.to_uppercase(), section.replace(".SH ", ".SS "));
+        page.extend(section.into_bytes());
+    }
     let page = String::from_utf8(page).unwrap();
-    for (name, ..) in FLAGS.iter().filter(|(name, ..)| *name == "destination" || *name == "ignore-path") {
+    for name in ["destination", "ignore-path", "offline", "keep", "password-stdin"] {
         assert!(page.contains(&name.replace('-', "\\-")), "{name}");
     }
     generated("docs/crabwright.1", &page);
+}
+
+/// Whether a build has the same flag; one of another meaning has another text.
+fn is_in_a_build(arg: &Arg) -> bool {
+    let text = |arg: &Arg| arg.get_help().map(ToString::to_string);
+    command().get_arguments().any(|other| other.get_id() == arg.get_id() && text(other) == text(arg))
 }
 
 /// No flag of ours means something else to kaniko, and no name is listed twice.
@@ -344,7 +373,7 @@ fn the_contract_is_sound() {
     let names: BTreeSet<&str> = FLAGS.iter().map(|(name, ..)| *name).collect();
     assert_eq!(names.len(), FLAGS.len());
     let letters: Vec<_> = FLAGS.iter().filter_map(|(name, short, _)| Some((*name, (*short)?))).collect();
-    for arg in flags::command().get_arguments() {
+    for arg in command().get_arguments() {
         if let Some((name, letter)) =
             arg.get_short().and_then(|short| letters.iter().find(|(_, known)| *known == short))
         {

@@ -15,6 +15,7 @@ mod cache_fuzz;
 mod cache_mounts;
 mod circles;
 mod cli;
+mod cli_sessions;
 mod conformance;
 mod contexts;
 mod contexts_buckets;

@@ -1,80 +1,66 @@
-//! kaniko's flags about its own way of building, most of which have no effect here, and its old spellings.
+//! kaniko's flags that have no effect here, and its old spellings of flags that have one.
 //!
 //! Each is accepted, so that a pipeline changes only the name of the image. A flag whose help says that it has no
 //! effect says why: the table of flags in the documentation is generated from these texts.
 
-use std::ffi::OsString;
+use std::path::PathBuf;
 
-use clap::ArgAction;
+use clap::{ArgAction, ValueEnum};
 
-use super::request::{RequestError, boolean};
-use super::snapshot_mode::SnapshotMode;
-use crate::snapshot::{IgnoredPaths, PatternError};
-
-/// The help's heading for flags that are accepted and do nothing.
-const WITHOUT_EFFECT: &str = "Without effect";
+use crate::cli::env::{Env, EnvError};
+use crate::cli::values::path;
 
 /// Flags that exist because kaniko has them.
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Without effect")]
 pub struct KanikoFlags {
-    /// A path to keep out of every layer, with everything below it. Repeatable.
+    /// full, redo or time: each finds every change.
     ///
-    /// *, ? and [a-z] match within a component of the path. The RUNs of the stage still find the files.
-    #[arg(long, value_name = "PATH", action = ArgAction::Append, help_heading = "Build")]
-    pub ignore_path: Vec<String>,
+    /// Accepted for compatibility with kaniko: there is one way to find what a step changed, and it misses nothing.
+    #[arg(long, value_name = "MODE", value_enum, default_value = "full", hide_possible_values = true)]
+    pub snapshot_mode: SnapshotMode,
 
-    /// Print the plan and do nothing: stages and steps, what is pulled, skipped, pushed and written.
-    #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Build")]
-    pub dryrun: bool,
-
-    /// With --force: allow own-root isolation in an image that has an operating system of its own.
+    /// Accepted for compatibility with kaniko; it has no effect.
     ///
-    /// The image's files are moved aside while a RUN runs, and restored after it; nothing is deleted. The executor's
-    /// own images do not need this permission. [default: $KANIKO_PRE_CLEANUP]
-    #[arg(long, action = ArgAction::Set, help_heading = "Build")]
-    pub pre_cleanup: Option<bool>,
+    /// kaniko holds compressed layers in memory with it. Here, a layer is compressed once and never held in memory.
+    #[arg(long, action = ArgAction::Set, default_value_t = true)]
+    pub compressed_caching: bool,
 
     /// Accepted for compatibility with kaniko; it has no effect.
     ///
     /// Changes of a RUN, deletions included, are found without reading every file.
-    #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = WITHOUT_EFFECT)]
+    #[arg(long, action = ArgAction::Set, default_value_t = false)]
     pub use_new_run: bool,
 
     /// Accepted for compatibility with kaniko; it has no effect.
     ///
     /// Every stage has its own root directory, in which /var/run belongs to the image; what a RUN writes there is part
     /// of the image, as with BuildKit. To leave it out: --ignore-path /var/run.
-    #[arg(long, action = ArgAction::Set, default_value_t = true, help_heading = WITHOUT_EFFECT)]
+    #[arg(long, action = ArgAction::Set, default_value_t = true)]
     pub ignore_var_run: bool,
 
     /// Accepted for compatibility with kaniko; it has no effect.
     ///
     /// Layers are verified when they are fetched, and fetching is what is repeated.
-    #[arg(
-        long,
-        value_name = "NUMBER",
-        default_value_t = 0,
-        hide_default_value = true,
-        help_heading = WITHOUT_EFFECT
-    )]
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
     pub image_fs_extract_retry: u32,
 
     /// Accepted for compatibility with kaniko; it has no effect.
     ///
     /// Files of the image never stay in this container, and those of the build are removed at its end.
-    #[arg(long, action = ArgAction::Set, help_heading = WITHOUT_EFFECT)]
+    #[arg(long, action = ArgAction::Set)]
     pub cleanup: Option<bool>,
 
     /// Accepted for compatibility with kaniko; it has no effect.
     ///
     /// The context is never changed.
-    #[arg(long, action = ArgAction::Set, help_heading = WITHOUT_EFFECT)]
+    #[arg(long, action = ArgAction::Set)]
     pub preserve_context: Option<bool>,
 
     /// Accepted for compatibility with kaniko; it has no effect.
     ///
     /// The image's files are not unpacked over those of this container. --output type=local,dest=DIRECTORY writes them.
-    #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = WITHOUT_EFFECT)]
+    #[arg(long, action = ArgAction::Set, default_value_t = false)]
     pub materialize: bool,
 
     /// Accepted for compatibility with kaniko; it has no effect.
@@ -99,10 +85,10 @@ pub struct KanikoFlags {
     #[arg(
         long = "snapshotMode",
         value_name = "MODE",
+        value_enum,
         hide = true,
         hide_possible_values = true,
-        overrides_with = "snapshot_mode",
-        value_parser = super::snapshot_mode::snapshot_modes()
+        overrides_with = "snapshot_mode"
     )]
     pub snapshot_mode_camel: Option<SnapshotMode>,
 
@@ -116,20 +102,20 @@ pub struct KanikoFlags {
         value_name = "FILE",
         hide = true,
         overrides_with = "tar_path",
-        value_parser = super::flags::path()
+        value_parser = path()
     )]
-    pub tar_path_camel: Option<std::path::PathBuf>,
+    pub tar_path_camel: Option<PathBuf>,
 }
 
-/// A value of `--ignore-path` that is not valid.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("--ignore-path {text:?} cannot be used")]
-pub struct IgnorePathError {
-    /// As given.
-    text: String,
-    /// What is wrong with it.
-    #[source]
-    source: PatternError,
+/// The values of `--snapshot-mode`: every mode finds the changes that `full` finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SnapshotMode {
+    /// Compare contents.
+    Full,
+    /// Compare metadata.
+    Redo,
+    /// Compare modification times.
+    Time,
 }
 
 /// Variables of the environment that mean the same as a flag without effect: their value is checked all the same.
@@ -140,7 +126,7 @@ impl KanikoFlags {
     ///
     /// # Errors
     /// A variable of the environment is neither true nor false.
-    pub(super) fn tell(&self, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<(), RequestError> {
+    pub(crate) fn report(&self, env: Env<'_>) -> Result<(), EnvError> {
         for (given, old, instead) in [
             (self.snapshot_mode_camel.is_some(), "--snapshotMode", "use --snapshot-mode"),
             (self.custom_platform_camel.is_some(), "--customPlatform", "use --custom-platform"),
@@ -157,22 +143,16 @@ impl KanikoFlags {
             tracing::warn!("--materialize has no effect: --output type=local,dest=DIRECTORY writes the image's files");
         }
         for name in BOOLEANS_WITHOUT_EFFECT {
-            if boolean(name, environment)? == Some(true) {
+            if env.boolean(name)? == Some(true) {
                 tracing::debug!("{name} has no effect: every stage has a root directory of its own");
             }
         }
-        Ok(())
-    }
-
-    /// The paths of `--ignore-path`.
-    ///
-    /// # Errors
-    /// One of them is not a pattern of an absolute path.
-    pub(super) fn ignored_paths(&self) -> Result<IgnoredPaths, IgnorePathError> {
-        let mut paths = IgnoredPaths::default();
-        for text in self.ignore_path.iter().filter(|text| !text.is_empty()) {
-            paths.add(text).map_err(|source| IgnorePathError { text: text.clone(), source })?;
+        if env.has("KANIKO_TELEMETRY_ENDPOINT") {
+            tracing::warn!("environment variable KANIKO_TELEMETRY_ENDPOINT has no effect: no telemetry is sent");
         }
-        Ok(paths)
+        if self.snapshot_mode_camel.unwrap_or(self.snapshot_mode) != SnapshotMode::Full {
+            tracing::debug!("--snapshot-mode has no effect: every change is found in any mode");
+        }
+        Ok(())
     }
 }

@@ -4,6 +4,7 @@ use clap::{ArgAction, ValueEnum};
 
 /// How much is logged, and in what shape.
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Messages")]
 pub struct LogFlags {
     /// The log level: trace, debug, info, warn, error, fatal or panic.
     ///
@@ -15,38 +16,23 @@ pub struct LogFlags {
         value_enum,
         default_value = "info",
         ignore_case = true,
-        hide_possible_values = true,
-        help_heading = "Messages"
+        hide_possible_values = true
     )]
     pub verbosity: Verbosity,
 
     /// The log format: text, color or json. Colours are used on terminals only.
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        value_enum,
-        default_value = "color",
-        hide_possible_values = true,
-        help_heading = "Messages"
-    )]
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "color", hide_possible_values = true)]
     pub log_format: LogFormat,
 
     /// How progress is shown: auto, plain, tty, rawjson or quiet.
     ///
     /// plain prints a line when something starts and ends. tty also shows what is running; auto means tty on a
     /// terminal. rawjson prints BuildKit's JSON objects, one per line. quiet prints only errors, and no output of RUN.
-    #[arg(
-        long,
-        value_name = "KIND",
-        value_enum,
-        default_value = "auto",
-        hide_possible_values = true,
-        help_heading = "Messages"
-    )]
+    #[arg(long, value_name = "KIND", value_enum, default_value = "auto", hide_possible_values = true)]
     pub progress: ProgressKind,
 
     /// Put the time before each line of the log.
-    #[arg(long, action = ArgAction::Set, default_value_t = false, help_heading = "Messages")]
+    #[arg(long, action = ArgAction::Set, default_value_t = false)]
     pub log_timestamp: bool,
 }
 

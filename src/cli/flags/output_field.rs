@@ -1,8 +1,8 @@
-//! The value of `--output`: what `docker buildx build` understands there, or why it is not to be had here.
+//! The value of `--output`: what `docker buildx build` understands there, or why it is not possible here.
 
 use std::path::PathBuf;
 
-use super::flags;
+use crate::cli::values;
 use crate::csv::{self, CsvError};
 use crate::diag;
 use crate::image::{Reference, ReferenceError};
@@ -10,21 +10,21 @@ use crate::push::{Output, OutputKind, Target};
 
 /// One `--output`, understood.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(crate) struct Asked {
     /// What is written here.
-    pub(super) output: Option<Output>,
+    pub(crate) output: Option<Output>,
     /// Names that the image gets everywhere.
-    pub(super) names: Vec<Reference>,
+    pub(crate) names: Vec<Reference>,
     /// The image is pushed.
-    pub(super) push: bool,
+    pub(crate) push: bool,
     /// File times are at most `SOURCE_DATE_EPOCH`.
-    pub(super) rewrite_timestamp: bool,
+    pub(crate) rewrite_timestamp: bool,
 }
 
-/// An `--output` that cannot be had.
+/// An `--output` that is not valid or not possible.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OutputError {
-    /// It is no list of fields.
+    /// It is not a list of fields.
     #[error("--output {text:?} cannot be used")]
     Fields {
         /// As given.
@@ -80,7 +80,7 @@ pub enum OutputError {
         /// The field.
         key: String,
     },
-    /// A name is none.
+    /// A name that is not a reference.
     #[error("--output {text:?} cannot be used")]
     Name {
         /// As given.
@@ -109,7 +109,7 @@ pub enum OutputError {
 const KINDS: [&str; 6] = ["image", "registry", "oci", "docker", "tar", "local"];
 
 /// Reads the value of one `--output`.
-pub(super) fn parse(text: &str) -> Result<Asked, OutputError> {
+pub(crate) fn parse(text: &str) -> Result<Asked, OutputError> {
     let text_owned = || text.to_owned();
     let fields = csv::record(text).map_err(|source| OutputError::Fields { text: text_owned(), source })?;
     if let [only] = fields.as_slice()
@@ -212,7 +212,7 @@ impl<'t> Reading<'t> {
     }
 
     fn boolean(&self, key: &str, value: &str) -> Result<bool, OutputError> {
-        flags::boolean(value).map_err(|_| OutputError::Boolean { text: self.text.to_owned(), key: key.to_owned() })
+        values::boolean(value).map_err(|_| OutputError::Boolean { text: self.text.to_owned(), key: key.to_owned() })
     }
 
     fn finish(self) -> Result<Asked, OutputError> {

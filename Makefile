@@ -49,8 +49,11 @@ export CACHE_FUZZ_SECONDS
 .PHONY: all build demo image image-debug executor-tree shell-tree test peers bench growth instructions graphs archives fuzz fuzz-smoke cache-fuzz deny faults fmt lint clean-peers check dist dist-check sources-committed
 all: build
 
+# What is built: the program, or for `make test` all that tests need, with the crates compiled once.
+BUILD ?= --bin crabwright
+
 build:
-	$(CARGO) build --locked --profile $(PROFILE) --bin crabwright
+	$(CARGO) build --locked --profile $(PROFILE) $(BUILD)
 
 # What Dockerfile.executor copies: owners and modes are said here, whatever the umask of the checkout.
 executor-tree: build
@@ -120,8 +123,10 @@ dist-check:
 peers:
 	tests/setup
 
-# Tests read the images and the peers' addresses; nextest where it is installed, cargo's own runner elsewhere.
-test: peers image image-debug
+# Tests read the images and the peers' addresses; nextest where it is installed, cargo's own runner elsewhere. The images hold the
+# program that the other tests start.
+test: peers
+	$(MAKE) image image-debug PROFILE=dev BUILD=--tests
 	if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --locked --no-fail-fast; \
 	    else $(CARGO) test --locked --no-fail-fast; fi
 

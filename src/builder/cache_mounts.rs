@@ -8,9 +8,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
-use crate::cache::{Clock, LayerCache, LayerCacheError, MountedCache, mount};
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::cache::{Clock, LayerCache, LayerCacheError, MountedCache, PATIENCE, mount};
 use crate::diag::progress::Bytes;
 use crate::diag::{CacheMountsSummary, Hint, Phase, interrupt, with_causes, with_hint};
 use crate::executor::caches::archive::{CacheArchiveError, pack, unpack};
@@ -30,16 +32,9 @@ use super::session::Session;
 /// Files, directories and links that a cache may have. The largest package caches known have some hundred thousand.
 const MAX_ENTRIES: u64 = 2_000_000;
 
-/// The build whose commands use the caches.
-#[derive(Clone, Copy)]
-pub(super) struct Environment<'a> {
-    pub(super) session: &'a Session,
-    pub(super) plan: &'a Plan,
-}
-
 /// The shared caches of one build.
 pub(super) struct CacheMounts<'a> {
-    env: Environment<'a>,
+    session: &'a Session,
     request: &'a CacheMountsRequest,
     cache: LayerCache,
     /// Of the caches of the plan: a cache that stages of several platforms use is known by that of the first.
@@ -102,19 +97,20 @@ impl Hint for ExportError {
 }
 
 impl<'a> CacheMounts<'a> {
-    pub(super) fn new(request: &'a CacheMountsRequest, env: Environment<'a>) -> Self {
+    pub(super) fn new(request: &'a CacheMountsRequest, session: &'a Session, plan: &'a Plan) -> Self {
         // For the entries of steps: caches do not expire.
-        let clock = Clock { lifetime: std::time::Duration::MAX, now: env.session.now };
+        let clock = Clock { lifetime: std::time::Duration::MAX, now: session.now };
         Self {
-            cache: LayerCache::new(env.session.client.clone(), request.location.clone(), clock)
+            // Whatever cannot be read or written soon is done without, the archives included.
+            cache: LayerCache::new(session.client.with_patience(PATIENCE), request.location.clone(), clock)
                 .authenticated(request.authenticator.clone()),
-            platforms: platforms(env.plan),
+            platforms: platforms(plan),
             found: Mutex::default(),
             directories: Mutex::default(),
             closed: AtomicUsize::new(0),
             told: AtomicBool::new(false),
             summary: Mutex::default(),
-            env,
+            session,
             request,
         }
     }
@@ -135,11 +131,11 @@ impl<'a> CacheMounts<'a> {
                 return;
             }
             let id = directory.id.clone();
-            let spool = self.env.session.directory().join("cache-mount");
+            let spool = self.session.directory().join("cache-mount");
             let result = self.export(&path, directory, &spool);
             // There may be no file: then there is nothing to be removed.
             drop(crate::fs::remove_file(&spool));
-            self.env.session.progress.disk_use(&spool, 0);
+            self.session.progress.disk_use(&spool, 0);
             match result {
                 Ok(()) => {}
                 Err(error) if interrupt::requested().is_some() => tracing::debug!("{}", with_causes(&error)),
@@ -160,23 +156,22 @@ impl<'a> CacheMounts<'a> {
         let tag = mount::tag(&id, &platform);
         let (layer, diff_id) = (layer.descriptor, layer.diff_id);
         let sent = layer.size;
-        let content = MountedCache { id, platform, layer, diff_id, created: self.env.session.now, size };
+        let content = MountedCache { id, platform, layer, diff_id, created: self.session.now, size };
         let image = content.to_image(blob)?;
         let location = self.cache.location();
-        let written = self.cache.put(image, vec![tag], ExistingTags::Replace, &self.env.session.store);
-        match self.env.session.runtime.block_on(written) {
+        let written = self.cache.put(image, vec![tag], ExistingTags::Replace, &self.session.store);
+        match self.session.runtime.block_on(written) {
             Ok(()) => {
                 let mut summary = self.counted();
                 summary.exported += 1;
                 summary.exported_size += size;
                 drop(summary);
                 let (id, size, sent) = (&content.id, Bytes(size), Bytes(sent));
-                self.env
-                    .session
+                self.session
                     .progress
                     .line(format_args!("cache mount {id}: exported {size} to {location} ({sent} packed)"));
             }
-            Err(error) => self.tell("written", &with_causes(&error)),
+            Err(error) => self.tell("written", &with_hint(&error)),
         }
         Ok(())
     }
@@ -199,7 +194,7 @@ impl<'a> CacheMounts<'a> {
             None => (None, Tree::open(path)?),
         };
         let layer = pack(&tree, spool)?;
-        self.env.session.progress.disk_use(spool, layer.descriptor.size);
+        self.session.progress.disk_use(spool, layer.descriptor.size);
         // Touched, and the same for all that.
         if imported.as_ref() == Some(&layer.diff_id) {
             return Ok(None);
@@ -213,13 +208,13 @@ impl<'a> CacheMounts<'a> {
 
     /// What there is of a cache elsewhere.
     fn look_up(&self, id: &str) -> Option<MountedCache> {
-        let found = Arc::clone(lock(&self.found).entry(id.to_owned()).or_default());
+        let found = Arc::clone(self.found.lock().entry(id.to_owned()).or_default());
         found.get_or_init(|| self.ask_for(id)).clone()
     }
 
     fn ask_for(&self, id: &str) -> Option<MountedCache> {
         let platform = self.platform(id);
-        let manifest = match self.env.session.runtime.block_on(self.cache.manifest(&mount::tag(id, &platform))) {
+        let manifest = match self.session.runtime.block_on(self.cache.manifest(&mount::tag(id, &platform))) {
             Ok(Some(manifest)) => manifest,
             Ok(None) => {
                 tracing::debug!("the cache {id} is not in {}", self.cache.location());
@@ -274,11 +269,11 @@ impl<'a> CacheMounts<'a> {
     }
 
     fn directories(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Directory>> {
-        lock(&self.directories)
+        self.directories.lock()
     }
 
     fn counted(&self) -> MutexGuard<'_, CacheMountsSummary> {
-        lock(&self.summary)
+        self.summary.lock()
     }
 }
 
@@ -291,16 +286,16 @@ impl SharedCaches for CacheMounts<'_> {
                 return false;
             }
         }
-        let _phase = self.env.session.progress.phase(Phase::Cache);
+        let _phase = self.session.progress.phase(Phase::Cache);
         let Some(content) = self.look_up(id) else { return false };
-        let file = match self.env.session.runtime.block_on(self.cache.file(&content.layer, &self.env.session.store)) {
+        let file = match self.session.runtime.block_on(self.cache.file(&content.layer, &self.session.store)) {
             Ok(file) => file,
             Err(error) => {
                 self.tell("read", &with_hint(&error));
                 return false;
             }
         };
-        self.env.session.progress.disk_use(&file, content.layer.size);
+        self.session.progress.disk_use(&file, content.layer.size);
         let tree = match self.unpacked(&content, &file, new) {
             Ok(tree) => tree,
             Err(error) => {
@@ -319,9 +314,9 @@ impl SharedCaches for CacheMounts<'_> {
         summary.imported += 1;
         summary.imported_size += content.size;
         drop(summary);
-        self.env.session.progress.disk_use(directory, content.size);
+        self.session.progress.disk_use(directory, content.size);
         let (size, place) = (Bytes(content.size), self.cache.location());
-        self.env.session.progress.line(format_args!("cache mount {id}: imported {size} from {place}"));
+        self.session.progress.line(format_args!("cache mount {id}: imported {size} from {place}"));
         self.directories().entry(directory.to_owned()).or_default().imported = Some((content.diff_id, tree));
         true
     }
@@ -375,10 +370,6 @@ fn platforms(plan: &Plan) -> HashMap<&str, Platform> {
         }
     }
     platforms
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

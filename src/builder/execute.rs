@@ -15,7 +15,7 @@ use crate::registry::Traffic;
 use crate::sandbox::{Chosen, InPlace, SandboxError};
 use crate::snapshot::IgnoredPaths;
 
-use super::cache_mounts::{self, CacheMounts};
+use super::cache_mounts::CacheMounts;
 use super::dockerfile;
 use super::early_uploads::EarlyUploads;
 use super::error::BuildError;
@@ -40,7 +40,7 @@ pub(super) struct RootfsDirectory {
 /// The sandbox that was chosen, until it is known whether a RUN executes.
 pub(super) struct Unopened {
     pub(super) sandbox: Result<Chosen, SandboxError>,
-    /// Given up when sandboxes may be opened: a build with commands has the files for itself.
+    /// Given up when sandboxes are opened: a build with commands has the files for itself. One without keeps it to its end.
     pub(super) in_place: Option<InPlace>,
 }
 
@@ -91,11 +91,8 @@ impl<'a> Execution<'a> {
             let _phase = session.progress.phase(Phase::Cache);
             StepCache::open(cache, env)
         });
-        let cache_mounts = request
-            .cache
-            .mounts
-            .as_ref()
-            .map(|mounts| CacheMounts::new(mounts, cache_mounts::Environment { session, plan: &prepared.plan }));
+        let mounts = request.cache.mounts.as_ref();
+        let cache_mounts = mounts.map(|mounts| CacheMounts::new(mounts, session, &prepared.plan));
         Self { request, session, prepared, rootfs, uploads, cache, cache_mounts }
     }
 
@@ -129,6 +126,7 @@ impl<'a> Execution<'a> {
         let removals = Removals::default();
         let mut resources = self.resources(&removals);
         let mut unopened = Some(unopened);
+        let may_retry = || interrupt::requested().is_none();
         for number in 1_u64.. {
             let attempt = self.cache.as_ref().map(Attempt::new);
             let hits = attempt.as_ref().map(Attempt::hits).unwrap_or_default();
@@ -138,7 +136,9 @@ impl<'a> Execution<'a> {
             let content_cache = attempt.as_ref().map(|attempt| -> &dyn ContentCache { attempt });
             let layers = match executor::execute(&prepared.plan, &resolution, content_cache, &resources) {
                 Ok(layers) => layers,
-                Err(ExecutorError::CachedLayer { digest, cause }) if self.may_retry(|cache| cache.reject(&digest)) => {
+                Err(ExecutorError::CachedLayer { digest, cause })
+                    if may_retry() && attempt.as_ref().is_some_and(|attempt| attempt.reject(&digest)) =>
+                {
                     tracing::warn!("the cached layer {digest} cannot be used: {}", with_causes(&cause));
                     self.use_directories_of(number + 1, &mut resources)?;
                     continue;
@@ -150,21 +150,13 @@ impl<'a> Execution<'a> {
                 Ok(images) => {
                     return Ok(Published { image, images, executed: attempt.as_ref().map_or(0, Attempt::executed) });
                 }
-                Err(error) => {
-                    let unusable = || attempt.as_ref().is_some_and(|attempt| attempt.reject_unusable(&layers));
-                    if !self.may_retry(|_| unusable()) {
-                        return Err(error);
-                    }
+                Err(_) if may_retry() && attempt.as_ref().is_some_and(|attempt| attempt.reject_unusable(&layers)) => {
                     self.use_directories_of(number + 1, &mut resources)?;
                 }
+                Err(error) => return Err(error),
             }
         }
         Err(BuildError::Endless)
-    }
-
-    /// Whether there is a cache of which something could be rejected, and no signal.
-    fn may_retry(&self, reject: impl FnOnce(&StepCache<'a>) -> bool) -> bool {
-        interrupt::requested().is_none() && self.cache.as_ref().is_some_and(reject)
     }
 
     fn image(&self, layers: Vec<BuiltLayer>) -> Result<Image, BuildError> {
@@ -184,7 +176,7 @@ impl<'a> Execution<'a> {
         remotes.prefetch(plan, resolution);
     }
 
-    /// Opens the sandboxes if a RUN executes and they are not open yet. That there is no sandbox matters only then.
+    /// Opens the sandboxes if a RUN executes and they are not open yet. Only then does it matter that none can be opened.
     fn open_sandboxes(
         &self,
         resolution: &Resolution,
@@ -192,10 +184,8 @@ impl<'a> Execution<'a> {
         resources: &mut Resources<'_>,
     ) -> Result<(), BuildError> {
         let plan = &self.prepared.plan;
-        if let Some(unopened) = unopened {
-            drop(unopened.in_place.take());
-        }
-        if let Some(Unopened { sandbox, .. }) = unopened.take_if(|_| sandboxes::are_needed(plan, resolution)) {
+        if let Some(Unopened { sandbox, in_place }) = unopened.take_if(|_| sandboxes::are_needed(plan, resolution)) {
+            drop(in_place);
             let Resources { parallel, directory, progress, .. } = &*resources;
             resources.sandboxes = sandboxes::open(plan, sandbox, *parallel, &self.rootfs.parent, directory, progress)?;
         }

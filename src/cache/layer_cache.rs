@@ -22,7 +22,7 @@ use super::store::BlobStore;
 const CONCURRENT: usize = 16;
 /// How often a look-up or a write is tried: a miss costs a step, and waiting for every key as much; what cannot be written a build
 /// can do without.
-const PATIENCE: u32 = 2;
+pub const PATIENCE: u32 = 2;
 
 /// Where entries are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -31,7 +31,7 @@ pub use authentication::{Authenticator, SecretFileError, Unauthentic};
 pub use bases::BaseConfigurations;
 pub use entry::{Entry, Keys, Miss};
 pub use key::{Key, Recipe};
-pub use layer_cache::{CacheLocation, Clock, LayerCache, LayerCacheError};
+pub use layer_cache::{CacheLocation, Clock, LayerCache, LayerCacheError, PATIENCE};
 pub use lineage::Lineage;
 pub use mount::MountedCache;
 pub use prune::{Pruned, Rule, prune};

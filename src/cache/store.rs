@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::diag::with_causes;
 use crate::fs::{self, Arrival, failed_to, gate, gated};
@@ -236,24 +237,19 @@ impl BlobStore {
     }
 
     fn arrivals(&self) -> MutexGuard<'_, BTreeMap<Digest, Arc<Arrival>>> {
-        self.inner.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.arrivals.lock()
     }
 
     fn retention(&self) -> MutexGuard<'_, BTreeMap<Digest, Retention>> {
-        self.inner.retention.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.retention.lock()
     }
 
     fn lent(&self) -> MutexGuard<'_, BTreeMap<Digest, Lent>> {
-        self.inner.lent.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lent.lock()
     }
 
     fn flight(&self, digest: &Digest) -> Arc<tokio::sync::Mutex<()>> {
-        let mut flights = match self.inner.flights.lock() {
-            Ok(flights) => flights,
-            // Entries are only ever added.
-            Err(poisoned) => poisoned.into_inner(),
-        };
-        Arc::clone(flights.entry(digest.clone()).or_default())
+        Arc::clone(self.inner.flights.lock().entry(digest.clone()).or_default())
     }
 }
 

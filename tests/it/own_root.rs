@@ -1,6 +1,8 @@
 //! The container's own files while own-root has them out of the way: whatever else is built in the container, whatever a
 //! command does to them, and however a build ends.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::time::Duration;
 
 use crate::support::peers::peers;
@@ -49,6 +51,26 @@ fn builds_with_work_directories_of_their_own_do_not_take_each_others_files() {
     let changed = first.changed_files();
     let known = |path: &str| path.starts_with("/kaniko") || path.starts_with("/wa") || path == "/out";
     assert!(changed.iter().all(|path| known(path)), "{changed:?}");
+}
+
+/// A build that needs no command still reads its files by their paths: no other one may take them away before it has ended.
+#[test]
+fn a_build_without_commands_keeps_its_files_in_sight() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let workspace = Workspace::new(&format!(
+        "FROM scratch\nCOPY Dockerfile /first\nADD http://{}/slow /slow\nCOPY Dockerfile /last\n",
+        server.local_addr().unwrap()
+    ));
+    workspace.file("Dockerfile.run", &format!("FROM {}\nRUN echo x > /other\n", peers().busybox()));
+    let first = Pod::for_workspace(&workspace).start(&[&ARGUMENTS[..], &["--work-dir=/wa"]].concat());
+    let (mut connection, _) = server.accept().unwrap();
+    assert!(connection.read(&mut [0; 4096]).unwrap() > 0);
+    first.wait_for("ADD http://", LIMIT);
+    beside(&first, &["--dockerfile=Dockerfile.run", "--work-dir=/kaniko"])
+        .refused(1, &["another build in this container", "one at a time"]);
+    connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nslow").unwrap();
+    drop((connection, server));
+    first.wait(LIMIT).success();
 }
 
 /// Shell functions for a job's script: `list` gives everything but what builds may leave, `build` builds.

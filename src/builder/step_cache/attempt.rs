@@ -3,7 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::cache::recipe::content;
 use crate::cache::{Entry, Files, Keys, Lineage};
@@ -48,6 +49,11 @@ impl<'c, 'a> Attempt<'c, 'a> {
         self.executed.load(Ordering::Relaxed)
     }
 
+    /// Rejects a layer that cannot be used after all. `false` if it had been rejected before.
+    pub(in crate::builder) fn reject(&self, layer: &Digest) -> bool {
+        self.cache.reject(layer)
+    }
+
     /// Rejects every layer of an image that comes from the cache and cannot be read. `false`: there is none.
     pub(in crate::builder) fn reject_unusable(&self, layers: &[BuiltLayer]) -> bool {
         let used = self.used_layers();
@@ -72,7 +78,7 @@ impl<'c, 'a> Attempt<'c, 'a> {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// The events before a step of a stage under way, or those of the whole stage.

@@ -1,8 +1,10 @@
 //! The cache before anything runs: the definition keys of all steps, and what was found under them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::builder::request::CacheRequest;
 use crate::cache::lineage::coherent;
@@ -179,7 +181,7 @@ impl<'a> StepCache<'a> {
     }
 
     /// Rejects a layer that cannot be used after all. `false` if it had been rejected before.
-    pub(in crate::builder) fn reject(&self, layer: &Digest) -> bool {
+    pub(super) fn reject(&self, layer: &Digest) -> bool {
         let mut layers = self.layers();
         if !layers.rejected.insert(layer.clone()) {
             return false;
@@ -275,6 +277,6 @@ impl<'a> StepCache<'a> {
     }
 
     fn layers(&self) -> MutexGuard<'_, CachedLayers> {
-        self.layers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.layers.lock()
     }
 }

@@ -50,10 +50,10 @@ export CACHE_FUZZ_SECONDS
 all: build
 
 # What is built: the program, or for `make test` all that tests need, with the crates compiled once.
-BUILD ?= --bin crabwright
+CRATE_TARGETS ?= --bin crabwright
 
 build:
-	$(CARGO) build --locked --profile $(PROFILE) $(BUILD)
+	$(CARGO) build --locked --profile $(PROFILE) $(CRATE_TARGETS)
 
 # What Dockerfile.executor copies: owners and modes are said here, whatever the umask of the checkout.
 executor-tree: build
@@ -126,7 +126,7 @@ peers:
 # Tests read the images and the peers' addresses; nextest where it is installed, cargo's own runner elsewhere. The images hold the
 # program that the other tests start.
 test: peers
-	$(MAKE) image image-debug PROFILE=dev BUILD=--tests
+	$(MAKE) image image-debug PROFILE=dev CRATE_TARGETS=--tests
 	if $(CARGO) nextest --version >/dev/null 2>&1; then $(CARGO) nextest run --locked --no-fail-fast; \
 	    else $(CARGO) test --locked --no-fail-fast; fi
 

@@ -5,9 +5,10 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -124,7 +125,7 @@ impl Remotes {
                 })
             }
             RemoteSource::Repository(location) => {
-                let checkouts = self.fetcher.checkouts.lock().unwrap_or_else(PoisonError::into_inner);
+                let checkouts = self.fetcher.checkouts.lock();
                 let fetched = checkouts.iter().find(|(known, _)| known == location);
                 fetched.is_none_or(|(_, checkout)| *told == Version::Commit(checkout.commit.clone()))
             }
@@ -151,7 +152,7 @@ impl Remotes {
     /// A directory of a commit, within limits.
     pub(super) fn repository(&self, location: &GitLocation, limits: CheckoutLimits) -> Result<Checkout, GitError> {
         // Held meanwhile: of two stages that ask for one repository, the second finds it.
-        let mut checkouts = self.fetcher.checkouts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut checkouts = self.fetcher.checkouts.lock();
         if let Some((_, checkout)) = checkouts.iter().find(|(known, _)| known == location) {
             return Ok(checkout.clone());
         }
@@ -219,7 +220,7 @@ impl Fetcher {
     }
 
     fn slot(&self, location: &HttpLocation, checksum: Option<&Digest>) -> Arc<Slot> {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.slots.lock();
         let known = slots.iter().find(|slot| slot.location == *location && slot.checksum.as_ref() == checksum);
         if let Some(slot) = known {
             return Arc::clone(slot);

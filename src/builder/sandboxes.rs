@@ -1,7 +1,8 @@
 //! The sandboxes of a build: opened when it is known that a RUN executes.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+
+use parking_lot::Mutex;
 
 use crate::diag::progress::Progress;
 use crate::executor::Resolution;

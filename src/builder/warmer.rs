@@ -3,8 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::runtime::Runtime;
-
 use crate::cache::{WarmError, WarmImages, Warmed};
 use crate::diag::progress::Progress;
 use crate::diag::{Hint, with_hint};
@@ -17,7 +15,7 @@ use super::dockerfile;
 use super::error::BuildError;
 use super::question::read;
 use super::request::BuildRequest;
-use super::session::Session;
+use super::session::{Session, connect};
 
 /// What to fill a directory with.
 #[derive(Debug, Clone)]
@@ -82,8 +80,7 @@ pub fn warm(request: &WarmRequest, progress: &Progress) -> Result<WarmSummary, B
             wanted.push(image);
         }
     }
-    let runtime = Runtime::new().map_err(BuildError::Runtime)?;
-    let client = Client::new(ClientConfig { progress: progress.clone(), ..request.registries.clone() })?;
+    let (runtime, client) = connect(&request.registries, progress)?;
     let directory = WarmImages::new(&request.directory, request.lifetime);
     let mut summary = WarmSummary::default();
     for image in &wanted {

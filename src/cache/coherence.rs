@@ -6,11 +6,11 @@ use super::entry::Entry;
 use super::lineage::Lineage;
 use super::recipe::stands_alone;
 
-/// Of entries that were found for a plan's steps, those that hang together, by stage and step.
+/// Returns those of the entries found for a plan's steps that were built on each other, by stage and step.
 ///
-/// A step that has no entry and can be carried out again to the same effect (COPY of files that are the same by the key, WORKDIR)
-/// breaks nothing. Behind a command that has to run again only steps that stand alone are left: what comes of it is not
-/// known before.
+/// A step without an entry breaks nothing if executing it again has the same effect: COPY of files that are the same by the key, and
+/// WORKDIR. After a command that has to run again only steps that do not depend on their base remain, because its layer is
+/// not known in advance.
 pub fn coherent(plan: &Plan, found: &[Vec<Option<Entry>>]) -> Vec<Vec<Option<Entry>>> {
     // What each stage ends with, where that is certain.
     let mut ends: Vec<Option<Lineage>> = Vec::new();
@@ -75,7 +75,7 @@ mod tests {
         plan(&parse(source).unwrap(), &options, &mut NoImages).unwrap()
     }
 
-    /// The entries that a build leaves whose commands' layers differ by `run`; other steps make the same whoever does them.
+    /// The entries that a build leaves whose commands' layers differ by `run`; other steps make the same layer in every build.
     fn entries(plan: &Plan, run: &str) -> Vec<Vec<Option<Entry>>> {
         let mut ends: Vec<Lineage> = Vec::new();
         let mut all = Vec::new();

@@ -7,7 +7,9 @@
 //! A stage that starts from another gets a copy of its tree. One of those stages, the [heir](heirs), may have the tree
 //! itself: if it is the only claimant left, which cannot change any more. The others never move it.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
+
+use parking_lot::Mutex;
 
 use crate::plan::{Base, CopyFrom, Plan, Step};
 
@@ -125,7 +127,7 @@ impl<'a> Claims<'a> {
     /// Leaves them what makes a tree of the stage, which is done without one: what it starts from, and its own layers.
     pub(super) fn leave_layers(self, layers: &[BuiltLayer]) {
         if let (Some(own), Some(start)) = (self.own.upgrade(), self.start) {
-            *lock(&own.beginning) = Some(Beginning { start, layers: layers.to_vec() });
+            *own.beginning.lock() = Some(Beginning { start, layers: layers.to_vec() });
         }
     }
 }
@@ -166,7 +168,7 @@ impl<'a> Files<'a> {
 
     fn tree(&self, execution: &Execution<'a>) -> Result<&FinishedTree<'a>, ExecutorError> {
         // Held until the tree is there: it is made once. What it is made of in turn lies further up in the Dockerfile.
-        let mut beginning = lock(&self.beginning);
+        let mut beginning = self.beginning.lock();
         if let Some(tree) = self.tree.get() {
             return Ok(tree);
         }
@@ -177,7 +179,7 @@ impl<'a> Files<'a> {
     fn into_tree(self, execution: &Execution<'a>) -> Result<OwnedTree<'a>, ExecutorError> {
         match self.tree.into_inner() {
             Some(tree) => Ok(tree.into_tree()),
-            None => make(self.beginning.into_inner().unwrap_or_else(PoisonError::into_inner), execution),
+            None => make(self.beginning.into_inner(), execution),
         }
     }
 }
@@ -187,8 +189,4 @@ fn make<'a>(beginning: Option<Beginning<'a>>, execution: &Execution<'a>) -> Resu
     let mut tree = start.begin(execution)?;
     layers.iter().try_for_each(|layer| execution.apply_cached(&mut tree, layer))?;
     Ok(tree)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -25,7 +25,9 @@ mod trees;
 pub mod users;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::context::{Context, ContextError};
 use crate::diag::progress::Progress;

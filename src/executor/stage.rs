@@ -1,7 +1,7 @@
 //! One stage: its steps in order, each step's changes becoming a layer.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use crate::diag::{Phase, Step as StepLine};
 use crate::fs::Timestamp;
@@ -209,7 +209,7 @@ impl<'p, 'e> StageRun<'p, 'e> {
         let execution = self.execution;
         let resources = execution.resources;
         let number = self.place.number().checked_rem(resources.sandboxes.len()).ok_or(StepError::NoSandbox)?;
-        let mut sandbox = resources.sandboxes[number].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sandbox = resources.sandboxes[number].lock();
         let prepared = mounts::prepare(execution, command, sources, sandbox.features().read_only_mounts, line)?;
         let running = resources.progress.phase(Phase::Run);
         let result = run::run(self.tree()?, command, &prepared, sandbox.as_mut(), &execution.stop, line);

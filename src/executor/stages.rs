@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
 
 use crate::context::Context;
 use crate::diag::{Phase, with_causes};
@@ -45,7 +47,7 @@ pub fn execute(
     let claims: Vec<Mutex<Option<Claims<'_>>>> = claims.into_iter().map(|claims| Mutex::new(Some(claims))).collect();
     let bases: Vec<Option<usize>> = plan.stages.iter().map(Stage::parent).collect();
     let work = |stage: usize, place: &mut Place, board: &Board<ExecutorError>| {
-        let claims = claims[stage].lock().unwrap_or_else(PoisonError::into_inner).take();
+        let claims = claims[stage].lock().take();
         let claims = claims.ok_or(ExecutorError::NotMade)?;
         StageRun::new(&execution, stage, claims, place).run(board)
     };

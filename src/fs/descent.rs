@@ -1,6 +1,6 @@
 //! Down into the directories of a tree and up again, with few of them open.
 //!
-//! Whoever made a tree chose how deep it is, and one descriptor for each level would take all that the process may have. Of the
+//! A foreign archive decides how deep a tree is, and one descriptor for each level could take all that the process may have. Of the
 //! directories on the way only the deepest are held open. A closed one is opened again as `..` of the directory below it, which
 //! no link can lead elsewhere, and it must be the directory that was closed: where one was moved meanwhile, the way back ends
 //! with an error. No path is involved, so a tree may be deeper than a path may be long.

@@ -12,7 +12,7 @@ pub struct ImageRequest {
     pub platform: Platform,
 }
 
-/// An error of whoever fetches images; the plan adds where it was asked for.
+/// An error of the source of images; the plan adds the place that needs the image.
 pub type ImageError = BoxedError;
 
 /// Where image configurations come from.

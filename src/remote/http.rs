@@ -196,8 +196,6 @@ impl Hint for DownloadError {
     }
 }
 
-impl DownloadError {}
-
 /// Fetches files; cheap to clone, and safe to use from several tasks.
 #[derive(Debug, Clone)]
 pub struct Downloader {

@@ -72,8 +72,6 @@ impl Hint for RootfsError {
     }
 }
 
-impl RootfsError {}
-
 /// Why a member of a layer cannot be unpacked.
 #[derive(Debug, thiserror::Error)]
 pub enum MemberError {

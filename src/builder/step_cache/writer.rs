@@ -6,9 +6,10 @@
 //! told of once, and fails no build.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -73,7 +74,7 @@ impl Writer {
     /// The same for an entry whose layer is pushed with the image: where it can be mounted from there, it waits for that.
     pub(super) fn write_with_image(&self, entry: Entry, blob: Blob, platform: Platform) {
         if self.neighbour.is_some() {
-            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push((entry, blob, platform));
+            self.waiting.lock().push((entry, blob, platform));
         } else {
             self.write(&entry, blob, &platform);
         }
@@ -99,20 +100,20 @@ impl Writer {
                 }
             }
         });
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+        self.tasks.lock().push(task);
     }
 
     /// The locks of an image's blobs, in an order that is the same for all images.
     fn locks(&self, image: &Image) -> Vec<Arc<tokio::sync::Mutex<()>>> {
         let layers = image.blobs.iter().map(|blob| &blob.descriptor.digest);
         let digests: BTreeSet<&Digest> = layers.chain([&image.manifest.config.digest]).collect();
-        let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut blobs = self.blobs.lock();
         digests.into_iter().map(|digest| Arc::clone(blobs.entry(digest.clone()).or_default())).collect()
     }
 
     /// Starts to write what waited for the image. `pushed`: it is where it was to go. After a signal nothing more is written.
     pub(super) fn release(&self, pushed: bool) {
-        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        let waiting = std::mem::take(&mut *self.waiting.lock());
         let stopped = interrupt::requested().is_some();
         for (entry, mut blob, platform) in waiting.into_iter().filter(|_| !stopped) {
             if pushed
@@ -131,7 +132,7 @@ impl Writer {
     /// Waits until everything is written, or given up for a signal.
     pub(super) fn finish(&self) {
         let stopped = interrupt::requested().is_some();
-        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let tasks = std::mem::take(&mut *self.tasks.lock());
         for task in tasks {
             if stopped {
                 task.abort();

@@ -9,7 +9,8 @@ use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::context::Verdict;
 use crate::diag::interrupt;
@@ -53,7 +54,7 @@ impl Version {
 
 impl KnownFiles {
     fn lock(&self) -> MutexGuard<'_, HashMap<Version, Digest>> {
-        self.digests.lock().unwrap_or_else(PoisonError::into_inner)
+        self.digests.lock()
     }
 }
 

@@ -226,8 +226,6 @@ impl Hint for MemberError {
     }
 }
 
-impl CopyError {}
-
 /// Whether a file system operation failed for this reason.
 pub(super) fn is_kind(error: &RootfsError, kind: io::ErrorKind) -> bool {
     matches!(error, RootfsError::Io(error) if error.kind() == kind)

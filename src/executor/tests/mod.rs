@@ -6,7 +6,9 @@ mod trees;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::cache::{Files, Retention};
 use crate::context::{Context, IgnoreMatcher};
@@ -81,7 +83,7 @@ impl Bench {
     fn build_with(&self, dockerfile: &str, parallel: usize, cache: Cache) -> Build {
         let plan = planned(dockerfile);
         let number = {
-            let mut builds = self.builds.lock().unwrap();
+            let mut builds = self.builds.lock();
             *builds += 1;
             *builds
         };
@@ -135,23 +137,23 @@ impl Build {
 
     /// The layer that a step made.
     fn made(&self, stage: &str, step: usize) -> BuiltLayer {
-        self.cache.made.lock().unwrap()[&self.position(stage, step)].clone()
+        self.cache.made.lock()[&self.position(stage, step)].clone()
     }
 
     /// A cache that knows the layers of these steps from their definitions.
     fn knowing(&self, is_known: impl Fn(StepId, &str) -> bool) -> Cache {
-        let made = self.cache.made.lock().unwrap();
+        let made = self.cache.made.lock();
         let known = made.iter().filter(|(position, _)| is_known(**position, &self.plan.stages[position.stage].name));
         Cache {
             hits: CacheHits { layers: known.map(|(id, layer)| (*id, layer.clone())).collect(), ..CacheHits::default() },
-            by_content: Mutex::new(self.cache.by_content.lock().unwrap().clone()),
+            by_content: Mutex::new(self.cache.by_content.lock().clone()),
             ..Cache::default()
         }
     }
 
     /// How often a layer was unpacked.
     fn unpacked(&self, layer: &BuiltLayer) -> usize {
-        self.cache.unpacked.lock().unwrap().iter().filter(|unpacked| **unpacked == layer.diff_id).count()
+        self.cache.unpacked.lock().iter().filter(|unpacked| **unpacked == layer.diff_id).count()
     }
 }
 
@@ -171,19 +173,19 @@ fn names(directory: &Path) -> Vec<String> {
 impl ContentCache for Cache {
     fn lookup(&self, position: StepId, below: &[Digest], sources: Vec<Option<Files>>) -> Option<BuiltLayer> {
         let content = (self.texts[&position].clone(), below.to_vec(), sources);
-        self.contents.lock().unwrap().insert(position, content.clone());
-        self.by_content.lock().unwrap().get(&content).cloned()
+        self.contents.lock().insert(position, content.clone());
+        self.by_content.lock().get(&content).cloned()
     }
 
     fn record(&self, position: StepId, layer: &BuiltLayer) {
-        let content = self.contents.lock().unwrap()[&position].clone();
-        self.by_content.lock().unwrap().insert(content, layer.clone());
-        self.made.lock().unwrap().insert(position, layer.clone());
-        self.roots.lock().unwrap().insert(position, names(&self.trees));
+        let content = self.contents.lock()[&position].clone();
+        self.by_content.lock().insert(content, layer.clone());
+        self.made.lock().insert(position, layer.clone());
+        self.roots.lock().insert(position, names(&self.trees));
     }
 
     fn file(&self, layer: &BuiltLayer) -> Result<PathBuf, CachedLayerError> {
-        self.unpacked.lock().unwrap().push(layer.diff_id.clone());
+        self.unpacked.lock().push(layer.diff_id.clone());
         match &layer.blob.source {
             BlobSource::File(path) => Ok(path.clone()),
             _ => Err("the layer is no file".into()),

@@ -16,10 +16,10 @@ fn nothing_is_remembered_of_a_tree_that_another_stage_has_changed() {
         1,
     );
     build.layers();
-    let contents = build.cache.contents.lock().unwrap();
+    let contents = build.cache.contents.lock();
     let read = |stage| contents[&build.position(stage, 0)].2.clone();
     assert_ne!(read("t1"), read("t2"), "aa and bb are not the same");
-    let roots = build.cache.roots.lock().unwrap();
+    let roots = build.cache.roots.lock();
     let root = |stage| roots[&build.position(stage, 0)].clone();
     assert_eq!(root("t1"), root("s2"), "the inode is the same: s2 has the tree of s1");
 }
@@ -67,7 +67,7 @@ fn a_chain_of_stages_has_one_tree() {
         8,
     );
     assert_eq!(build.layers().len(), 3);
-    let roots = build.cache.roots.lock().unwrap();
+    let roots = build.cache.roots.lock();
     assert_eq!(roots.values().collect::<Vec<_>>(), vec![&vec!["root-1".to_owned()]; 3]);
     assert!(build.left.is_empty(), "{:?}", build.left);
 }

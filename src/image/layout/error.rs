@@ -26,7 +26,7 @@ pub enum LayoutError {
         /// The directory.
         path: PathBuf,
     },
-    /// The blob's size is another one than its descriptor says.
+    /// The blob's size differs from its descriptor's.
     #[error("blob {digest} in {}: expected {expected} bytes, found {found}", path.display())]
     Size {
         /// The layout's directory.

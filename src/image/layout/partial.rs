@@ -130,7 +130,7 @@ fn try_lock(file: &File) -> io::Result<Lock> {
     }
 }
 
-/// A name that nobody else has at this time: pods that share the directory may have the same process numbers.
+/// A name that no other writer uses at this time: pods that share the directory may have the same process numbers.
 fn unique(path: &Path) -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);

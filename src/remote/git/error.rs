@@ -238,5 +238,3 @@ impl Hint for GitError {
         }
     }
 }
-
-impl GitError {}

@@ -29,7 +29,7 @@ pub(in super::super) enum Protocol {
 }
 
 impl Address {
-    /// Takes a location apart; `None` where the git library, or whoever looks for credentials, might see another host in it.
+    /// Takes a location apart; `None` where the git library, or the lookup of credentials, might see a different host in it.
     pub(in super::super) fn of(location: &GitLocation) -> Option<Self> {
         let named = location.host();
         let plain = |byte: u8| byte.is_ascii_graphic() && !br#"\%"<>^`{|}"#.contains(&byte);

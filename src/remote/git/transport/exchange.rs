@@ -1,7 +1,7 @@
 //! What is asked of which server, and what it gets to know.
 //!
-//! A redirect is followed from the first question only, as git does by itself: whoever answers that one is asked the rest. Wherever a
-//! server leads is judged as all that servers lead to; credentials stay with the scheme, host and port they are for.
+//! A redirect is followed from the first question only, as git does by itself: the server that answers it gets the other questions. Addresses that a
+//! server leads to are judged as everywhere else; credentials stay with the scheme, host and port they are for.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -122,7 +122,7 @@ fn sensitive(value: &str) -> Result<HeaderValue, TransportError> {
 pub(in super::super) struct Exchange {
     servers: Arc<Servers>,
     watch: Watch,
-    /// The repository as it was named: whom the logins are for.
+    /// The repository as it was named: the logins are for its server.
     home: Url,
     logins: Logins,
     /// Where it is, behind redirects.
@@ -201,7 +201,7 @@ impl Exchange {
         Ok(piece)
     }
 
-    /// Asks the server, and whom it leads to.
+    /// Asks the server, and those it redirects to.
     async fn ask(&mut self, question: &Question) -> Result<Response, TransportError> {
         let (mut url, mut lead) = (self.base.clone(), self.lead.clone());
         url.set_path(&format!("{}{}", self.base.path(), question.path));

@@ -103,7 +103,7 @@ demo: executor-tree
 	    cat target/demo/$$image/index.json; echo; done
 
 # Unit tests that give files to other users. `make test` runs them as root.
-NEED_ROOT := sandbox::own_root::faults sandbox::own_root::swap executor::caches::archive::tests::everything_comes_back
+NEED_ROOT := sandbox::own_root::faults sandbox::own_root::swap executor::cache_mounts::archive::tests::everything_comes_back
 
 # Tests that start no program but cargo and the one under test.
 check:

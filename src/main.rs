@@ -139,7 +139,7 @@ fn answer(request: &QuestionRequest, progress: &Progress) -> Result<ExitCode, Fa
 fn push(flags: cli::PushFlags, env: Env<'_>, progress: &Progress) -> Result<ExitCode, Failure> {
     interrupt::install().and_then(|()| interrupt::end_at_second_signal()).map_err(|error| unwatched(&error))?;
     let request = cli::push_request(flags, env)?;
-    ended(builder::push_saved(&request, progress), progress)
+    ended(builder::push_image(&request, progress), progress)
 }
 
 /// The end of a build or a push: its summary, or a failure. Whatever that says, a signal decides the exit code.

@@ -12,12 +12,12 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::cache::{Clock, LayerCache, LayerCacheError, MountedCache, PATIENCE, mount};
+use crate::cache::{CacheMountContent, Clock, LayerCache, LayerCacheError, PATIENCE, cache_mount};
 use crate::diag::progress::Bytes;
 use crate::diag::{CacheMountsSummary, Hint, Phase, interrupt, with_causes, with_hint};
-use crate::executor::caches::archive::{CacheArchiveError, pack, unpack};
-use crate::executor::caches::survey::{Survey, survey};
-use crate::executor::caches::{SharedCaches, hold};
+use crate::executor::cache_mounts::archive::{CacheArchiveError, pack, unpack};
+use crate::executor::cache_mounts::survey::{Survey, survey};
+use crate::executor::cache_mounts::{SharedCacheMounts, hold};
 use crate::executor::copy::Limits;
 use crate::fs::ReadAt;
 use crate::image::{AssembleError, Blob, BlobSource, Digest, Platform};
@@ -40,7 +40,7 @@ pub(super) struct CacheMounts<'a> {
     /// Of the caches of the plan: a cache that stages of several platforms use is known by that of the first.
     platforms: HashMap<&'a str, Platform>,
     /// What there is elsewhere, by id: nobody is asked twice.
-    found: Mutex<HashMap<String, Arc<OnceLock<Option<MountedCache>>>>>,
+    found: Mutex<HashMap<String, Arc<OnceLock<Option<CacheMountContent>>>>>,
     directories: Mutex<BTreeMap<PathBuf, Directory>>,
     closed: AtomicUsize,
     told: AtomicBool,
@@ -153,10 +153,10 @@ impl<'a> CacheMounts<'a> {
         };
         let platform = self.platform(&id);
         let blob = Blob { descriptor: layer.descriptor.clone(), source: BlobSource::File(layer.path) };
-        let tag = mount::tag(&id, &platform);
+        let tag = cache_mount::tag(&id, &platform);
         let (layer, diff_id) = (layer.descriptor, layer.diff_id);
         let sent = layer.size;
-        let content = MountedCache { id, platform, layer, diff_id, created: self.session.now, size };
+        let content = CacheMountContent { id, platform, layer, diff_id, created: self.session.now, size };
         let image = content.to_image(blob)?;
         let location = self.cache.location();
         let written = self.cache.put(image, vec![tag], ExistingTags::Replace, &self.session.store);
@@ -207,14 +207,14 @@ impl<'a> CacheMounts<'a> {
     }
 
     /// What there is of a cache elsewhere.
-    fn look_up(&self, id: &str) -> Option<MountedCache> {
+    fn look_up(&self, id: &str) -> Option<CacheMountContent> {
         let found = Arc::clone(self.found.lock().entry(id.to_owned()).or_default());
         found.get_or_init(|| self.ask_for(id)).clone()
     }
 
-    fn ask_for(&self, id: &str) -> Option<MountedCache> {
+    fn ask_for(&self, id: &str) -> Option<CacheMountContent> {
         let platform = self.platform(id);
-        let manifest = match self.session.runtime.block_on(self.cache.manifest(&mount::tag(id, &platform))) {
+        let manifest = match self.session.runtime.block_on(self.cache.manifest(&cache_mount::tag(id, &platform))) {
             Ok(Some(manifest)) => manifest,
             Ok(None) => {
                 tracing::debug!("the cache {id} is not in {}", self.cache.location());
@@ -230,7 +230,7 @@ impl<'a> CacheMounts<'a> {
             }
         };
         let limit = self.request.limit;
-        match MountedCache::read(id, &platform, &manifest) {
+        match CacheMountContent::read(id, &platform, &manifest) {
             Ok(content) if content.size > limit || content.layer.size > limit => {
                 let size = Bytes(content.size.max(content.layer.size));
                 self.begins_empty(id, &format!("it has {size}, more than --cache-mounts-limit ({})", Bytes(limit)));
@@ -244,7 +244,7 @@ impl<'a> CacheMounts<'a> {
         }
     }
 
-    fn unpacked(&self, content: &MountedCache, file: &Path, new: &Path) -> Result<Tree, CacheArchiveError> {
+    fn unpacked(&self, content: &CacheMountContent, file: &Path, new: &Path) -> Result<Tree, CacheArchiveError> {
         let opened: Arc<dyn ReadAt> = Arc::new(crate::fs::open(file)?);
         let archive = layer::read_ahead(&opened, &content.layer.media_type, Some(&content.diff_id))?;
         unpack(new, archive, Limits { entries: MAX_ENTRIES, bytes: self.request.limit })
@@ -277,7 +277,7 @@ impl<'a> CacheMounts<'a> {
     }
 }
 
-impl SharedCaches for CacheMounts<'_> {
+impl SharedCacheMounts for CacheMounts<'_> {
     fn import(&self, id: &str, directory: &Path, new: &Path) -> bool {
         {
             let mut directories = self.directories();

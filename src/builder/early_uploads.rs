@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use crate::cache::BlobStore;
 use crate::diag::interrupt;
 use crate::executor::{BaseLayers, BuiltLayer, LayerObserver};
-use crate::fs::Arrival;
+use crate::fs::GrowingFile;
 use crate::image::Blob;
 use crate::plan::{Base, Plan};
 use crate::push::{PushError, Uploads};
@@ -69,8 +69,8 @@ impl<'a> EarlyUploads<'a> {
 }
 
 impl LayerObserver for EarlyUploads<'_> {
-    fn coming(&self, file: &Path, arrival: &Arc<Arrival>) {
-        self.uploads.follow(self.runtime, file, arrival, LARGE_LAYER);
+    fn coming(&self, file: &Path, growing: &Arc<GrowingFile>) {
+        self.uploads.follow(self.runtime, file, growing, LARGE_LAYER);
     }
 
     fn ready(&self, layer: &BuiltLayer) {

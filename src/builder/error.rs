@@ -21,7 +21,7 @@ use crate::secret::SecretError;
 use crate::ssh::SshError;
 
 use super::outputs::FilesError;
-use super::saved::SavedImageError;
+use super::push_archive::PushedImageError;
 
 /// Why a build failed.
 #[derive(Debug, thiserror::Error)]
@@ -143,7 +143,7 @@ pub enum BuildError {
     Push(#[from] PushError),
     /// An image that was to be pushed cannot be read.
     #[error(transparent)]
-    Saved(#[from] SavedImageError),
+    PushedImage(#[from] PushedImageError),
     /// The image's files could not be written.
     #[error(transparent)]
     Files(#[from] FilesError),
@@ -195,7 +195,7 @@ impl Hint for BuildError {
             Self::Transfer(error) => error.hint(),
             Self::Unpack { source, .. } => source.hint(),
             Self::Push(error) => error.hint(),
-            Self::Saved(error) => error.hint(),
+            Self::PushedImage(error) => error.hint(),
             Self::Files(error) => error.hint(),
             Self::Runtime(error) => error.hint(),
             Self::NotText { .. }

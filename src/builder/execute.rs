@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use crate::cache::{LayerFormat, Retention};
 use crate::diag::{CacheMountsSummary, CacheSummary, Phase, Summary, interrupt, with_causes};
 use crate::executor::{
-    self, BuiltLayer, ContentCache, ExecutorError, LayerObserver, Resolution, ResolveOptions, Resources, SharedCaches,
-    resolve,
+    self, BuiltLayer, ContentCache, ExecutorError, LayerObserver, Resolution, ResolveOptions, Resources,
+    SharedCacheMounts, resolve,
 };
 use crate::fs::Removals;
 use crate::image::Image;
@@ -203,7 +203,7 @@ impl<'a> Execution<'a> {
             secrets: &prepared.secrets,
             ssh_agents: &prepared.agents,
             caches: session.work_dir().join(CACHES),
-            shared_caches: self.cache_mounts.as_ref().map(|mounts| -> &dyn SharedCaches { mounts }),
+            shared_caches: self.cache_mounts.as_ref().map(|mounts| -> &dyn SharedCacheMounts { mounts }),
             sandboxes: Vec::new(),
             parallel: request.sandbox.parallel.unwrap_or_else(default_parallel),
             directory: session.directory().to_owned(),

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use crate::cache::{BlobStore, WarmImages};
 use crate::diag::{Hint, with_causes};
 use crate::executor::{BaseLayers, Resolution};
-use crate::fs::Arrival;
+use crate::fs::GrowingFile;
 use crate::image::{BaseImage, BlobSource};
 use crate::plan::{ImageError, ImageRequest, Images, Plan};
 use crate::registry::{Client, RegistryError};
@@ -85,10 +85,10 @@ impl Layers {
                 let (client, store) = (self.registry.client.clone(), self.store.clone());
                 let (reference, descriptor) = (image.reference.clone(), layer.descriptor.clone());
                 let permits = Arc::clone(&permits);
-                let arrival = store.arrival(&descriptor.digest);
+                let growing = store.growing_file(&descriptor.digest);
                 self.registry.runtime.spawn(async move {
                     let Ok(_permit) = permits.acquire().await else { return };
-                    if let Err(error) = store.fetch_arriving(&client, &reference, &descriptor, &arrival).await {
+                    if let Err(error) = store.fetch_growing(&client, &reference, &descriptor, &growing).await {
                         tracing::debug!("prefetch {} of {reference}: {error}", descriptor.digest);
                     }
                 });
@@ -142,20 +142,20 @@ impl BaseLayers for Layers {
         runtime.block_on(self.store.ensure(client, &image.reference, descriptor)).map_err(ImageError::from)
     }
 
-    fn arrival(&self, image: &BaseImage, index: usize) -> Result<Arc<Arrival>, ImageError> {
+    fn growing(&self, image: &BaseImage, index: usize) -> Result<Arc<GrowingFile>, ImageError> {
         let descriptor = &image.layers[index].descriptor;
         if image.reference.layout_directory().is_some() {
             let file = crate::fs::open(&self.file(image, index)?)?;
-            return Ok(Arc::new(Arrival::of_file(file, descriptor.size)));
+            return Ok(Arc::new(GrowingFile::of_file(file, descriptor.size)));
         }
-        let arrival = self.store.arrival(&descriptor.digest);
+        let growing = self.store.growing_file(&descriptor.digest);
         let (client, store) = (self.registry.client.clone(), self.store.clone());
-        let (reference, descriptor, arriving) = (image.reference.clone(), descriptor.clone(), Arc::clone(&arrival));
-        // Whoever reads is told how that ends.
+        let (reference, descriptor, written) = (image.reference.clone(), descriptor.clone(), Arc::clone(&growing));
+        // The readers see how it ends.
         self.registry
             .runtime
-            .spawn(async move { store.fetch_arriving(&client, &reference, &descriptor, &arriving).await });
-        Ok(arrival)
+            .spawn(async move { store.fetch_growing(&client, &reference, &descriptor, &written).await });
+        Ok(growing)
     }
 
     fn source(&self, image: &BaseImage, index: usize) -> BlobSource {

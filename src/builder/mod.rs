@@ -19,11 +19,11 @@ mod planning;
 mod prepare;
 mod prune;
 mod publish;
+mod push_archive;
 mod question;
 mod remotes;
 mod request;
 mod sandboxes;
-mod saved;
 mod session;
 mod step_cache;
 mod warmer;
@@ -41,12 +41,12 @@ use session::{Session, interrupted};
 pub use error::BuildError;
 pub use outputs::FilesError;
 pub use prune::{PruneRequest, prune_cache};
+pub use push_archive::{PushedImageError, push_image};
 pub use question::{Answer, answer};
 pub use request::{
     BuildRequest, CacheMountsRequest, CacheRequest, CachesRequest, Format, InputsRequest, LayersRequest,
     OutputsRequest, PushRequest, Question, QuestionRequest, SandboxRequest, TargetRequest,
 };
-pub use saved::{SavedImageError, push_saved};
 pub use warmer::{WarmRequest, WarmSummary, warm};
 
 /// Builds and delivers one image.

@@ -3,15 +3,15 @@
 use crate::plan::{Action, Plan};
 
 use super::entry::Entry;
+use super::key_inputs::is_base_independent;
 use super::lineage::Lineage;
-use super::recipe::stands_alone;
 
 /// Returns those of the entries found for a plan's steps that were built on each other, by stage and step.
 ///
 /// A step without an entry breaks nothing if executing it again has the same effect: COPY of files that are the same by the key, and
 /// WORKDIR. After a command that has to run again only steps that do not depend on their base remain, because its layer is
 /// not known in advance.
-pub fn coherent(plan: &Plan, found: &[Vec<Option<Entry>>]) -> Vec<Vec<Option<Entry>>> {
+pub fn consistent_subset(plan: &Plan, found: &[Vec<Option<Entry>>]) -> Vec<Vec<Option<Entry>>> {
     // What each stage ends with, where that is certain.
     let mut ends: Vec<Option<Lineage>> = Vec::new();
     let start = Lineage::start();
@@ -27,7 +27,7 @@ pub fn coherent(plan: &Plan, found: &[Vec<Option<Entry>>]) -> Vec<Vec<Option<Ent
             let sources = action.stage_dependencies().map(|stage| ends[stage].clone());
             let sources: Option<Vec<Lineage>> = sources.collect();
             let fits = |entry: &&Entry| {
-                let before = if stands_alone(action) { Some(&start) } else { state.as_ref() };
+                let before = if is_base_independent(action) { Some(&start) } else { state.as_ref() };
                 // A stage that left nothing in the cache cannot contradict.
                 let after = sources
                     .as_ref()
@@ -37,10 +37,10 @@ pub fn coherent(plan: &Plan, found: &[Vec<Option<Entry>>]) -> Vec<Vec<Option<Ent
             let entry = entry.as_ref().filter(fits).cloned();
             state = match (state, &entry, action) {
                 (state, None, Action::Configure) => state,
-                (Some(state), Some(entry), _) => Some(state.behind(action, &entry.after)),
+                (Some(state), Some(entry), _) => Some(state.advance_past(action, &entry.after)),
                 (Some(state), None, Action::Copy(_) | Action::Workdir(_)) => sources.map(|sources| {
-                    let (_, after) = state.around_step(action, &sources, &start.0);
-                    state.behind(action, &after)
+                    let (_, after) = state.span_of_step(action, &sources, &start.0);
+                    state.advance_past(action, &after)
                 }),
                 _ => None,
             };
@@ -92,8 +92,8 @@ mod tests {
                 let sources: Vec<Lineage> =
                     planned.action.stage_dependencies().map(|stage| ends[stage].clone()).collect();
                 let diff_id = Digest::sha256_of(content.as_bytes());
-                let (before, after) = state.around_step(&planned.action, &sources, &diff_id);
-                state = state.behind(&planned.action, &after);
+                let (before, after) = state.span_of_step(&planned.action, &sources, &diff_id);
+                state = state.advance_past(&planned.action, &after);
                 let layer = Descriptor::of(media_type::OCI_LAYER_GZIP, content.as_bytes());
                 entries.push(Some(Entry { keys: Keys::default(), layer, diff_id, created: 0, before, after }));
             }
@@ -104,7 +104,7 @@ mod tests {
     }
 
     fn kept(plan: &Plan, found: &[Vec<Option<Entry>>]) -> Vec<Vec<bool>> {
-        coherent(plan, found).iter().map(|stage| stage.iter().map(Option::is_some).collect()).collect()
+        consistent_subset(plan, found).iter().map(|stage| stage.iter().map(Option::is_some).collect()).collect()
     }
 
     const TEXT: &str = "FROM scratch AS one\nRUN a\nCOPY a /\nRUN b\n\
@@ -159,14 +159,14 @@ mod tests {
         let layer = Digest::sha256_of(b"layer");
         let [copy, run, link] = [0, 1, 2].map(|step| &plan.stages[0].steps[step].action);
         let start = Lineage::start();
-        assert_eq!(start.around_step(copy, &[], &layer), (start.clone(), start.clone()));
-        let (before, after) = start.around_step(run, &[], &layer);
+        assert_eq!(start.span_of_step(copy, &[], &layer), (start.clone(), start.clone()));
+        let (before, after) = start.span_of_step(run, &[], &layer);
         assert_eq!((&before, after == start), (&start, false));
         // A stage's files are as good as their lineage, and those of one where nothing ran are what they are.
-        assert_eq!(after.around_step(copy, std::slice::from_ref(&start), &layer), (after.clone(), after.clone()));
-        assert_ne!(start.around_step(copy, std::slice::from_ref(&after), &layer).1, start);
-        let (alone, led_to) = after.around_step(link, &[], &layer);
-        assert_eq!((&alone, &led_to, after.behind(link, &led_to)), (&start, &start, after.clone()));
+        assert_eq!(after.span_of_step(copy, std::slice::from_ref(&start), &layer), (after.clone(), after.clone()));
+        assert_ne!(start.span_of_step(copy, std::slice::from_ref(&after), &layer).1, start);
+        let (alone, led_to) = after.span_of_step(link, &[], &layer);
+        assert_eq!((&alone, &led_to, after.advance_past(link, &led_to)), (&start, &start, after.clone()));
         assert_eq!(after.to_string().parse(), Ok(after));
     }
 }

@@ -137,7 +137,7 @@ mod tests {
 
     use crate::image::{BlobSource, Manifest, media_type};
 
-    use super::super::key::{Encoder, Kind, Recipe};
+    use super::super::key::{Encoder, KeyInputs, Kind};
     use super::super::layer_image::MAX_DOCUMENT;
     use super::*;
 
@@ -145,9 +145,9 @@ mod tests {
     const MADE: i64 = 1_700_000_000;
 
     fn key(name: &str) -> Key {
-        let mut recipe = Recipe::new(Kind::Definition);
-        recipe.add(name, &Encoder::new());
-        recipe.key()
+        let mut key_inputs = KeyInputs::new(Kind::Definition);
+        key_inputs.add(name, &Encoder::new());
+        key_inputs.key()
     }
 
     fn entry() -> Entry {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::layer_image::annotation;
-use super::{BaseConfigurations, Entry, Key, MountedCache, Record};
+use super::{BaseConfigurations, CacheMountContent, Entry, Key, Record};
 use crate::image::{Manifest, Platform};
 
 /// Any manifest is an entry of a key, the content of a mounted cache, a record or configurations, or is none.
@@ -11,7 +11,7 @@ pub(crate) fn cache_entry(input: &[u8]) {
     let platform = Platform::new("linux", "amd64", None);
     drop(Record::read(input));
     drop(BaseConfigurations::read(input));
-    drop(MountedCache::read("fuzzed", &platform, input));
+    drop(CacheMountContent::read("fuzzed", &platform, input));
     let Ok(manifest) = serde_json::from_slice::<Manifest>(input) else { return };
     for name in [super::entry::DEFINITION, super::entry::CONTENT] {
         let Ok(key) = annotation(&manifest, name).parse::<Key>() else { continue };

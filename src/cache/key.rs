@@ -1,8 +1,8 @@
 //! Keys: everything a step is made of, as one digest.
 //!
-//! A [`Recipe`] is a list of named ingredients (the instruction's words, a variable, a file), each a digest of its own; the
+//! A [`KeyInputs`] is a list of named ingredients (the instruction's words, a variable, a file), each a digest of its own; the
 //! key is the digest of the list. The names are kept so that a miss can say which ingredient is another one. Every value
-//! carries its kind and its length, so that no two recipes are written alike: a key says what a step is, not how its parts
+//! carries its kind and its length, so that no two lists of inputs are written alike: a key says what a step is, not how its parts
 //! happen to join up.
 
 use std::fmt;
@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use crate::image::Digest;
 
-/// Comes first in every key: recipes of another version of this program never meet.
+/// Comes first in every key: keys of different versions of this program never meet.
 const VERSION: &str = "crabwright step 1";
 /// Digits of a key.
 const LENGTH: usize = 64;
@@ -131,12 +131,12 @@ impl Encoder {
 
 /// What a step is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recipe {
+pub struct KeyInputs {
     kind: Kind,
     ingredients: Vec<(String, Digest)>,
 }
 
-impl Recipe {
+impl KeyInputs {
     /// Nothing yet.
     pub fn new(kind: Kind) -> Self {
         Self { kind, ingredients: Vec::new() }
@@ -224,14 +224,14 @@ mod tests {
         ]
     }
 
-    fn recipe() -> impl Strategy<Value = Recipe> {
+    fn key_inputs() -> impl Strategy<Value = KeyInputs> {
         let ingredient = ("[ab ]{0,3}", "[ab]{0,2}");
         proptest::collection::vec(ingredient, 0..4).prop_map(|ingredients| {
-            let mut recipe = Recipe::new(Kind::Definition);
+            let mut key_inputs = KeyInputs::new(Kind::Definition);
             for (name, value) in ingredients {
-                recipe.add(name, &Encoder::new().text(&value));
+                key_inputs.add(name, &Encoder::new().text(&value));
             }
-            recipe
+            key_inputs
         })
     }
 
@@ -243,7 +243,7 @@ mod tests {
         }
 
         #[test]
-        fn two_recipes_have_two_keys(one in recipe(), other in recipe()) {
+        fn different_inputs_have_different_keys(one in key_inputs(), other in key_inputs()) {
             prop_assert_eq!(one == other, one.key() == other.key());
             prop_assert_eq!(one == other, one.encoded() == other.encoded());
         }
@@ -251,12 +251,12 @@ mod tests {
 
     #[test]
     fn the_two_kinds_of_key_never_meet() {
-        assert_ne!(Recipe::new(Kind::Definition).key(), Recipe::new(Kind::Content).key());
+        assert_ne!(KeyInputs::new(Kind::Definition).key(), KeyInputs::new(Kind::Content).key());
     }
 
     #[test]
     fn keys_are_read_back() {
-        let key = Recipe::new(Kind::Definition).key();
+        let key = KeyInputs::new(Kind::Definition).key();
         assert_eq!(key.as_str().parse(), Ok(key.clone()));
         for text in ["", "latest", &key.as_str()[1..], &key.as_str().to_uppercase()] {
             assert_eq!(text.parse::<Key>(), Err(NotAKey), "{text}");

@@ -13,9 +13,9 @@ use std::str::FromStr;
 use crate::image::{Digest, DigestError};
 use crate::plan::Action;
 
-use super::recipe::stands_alone;
+use super::key_inputs::is_base_independent;
 
-pub use super::coherence::coherent;
+pub use super::coherence::consistent_subset;
 
 /// The events before a step, as one digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,16 +35,16 @@ impl Lineage {
 
     /// What an entry says of a step that was carried out on `self`: what it started from, which is nothing for one that stands
     /// alone, and what it led to. `sources` are the lineages of the stages whose files it took.
-    pub fn around_step(&self, action: &Action, sources: &[Self], diff_id: &Digest) -> (Self, Self) {
-        let before = if stands_alone(action) { Self::start() } else { self.clone() };
+    pub fn span_of_step(&self, action: &Action, sources: &[Self], diff_id: &Digest) -> (Self, Self) {
+        let before = if is_base_independent(action) { Self::start() } else { self.clone() };
         let after = before.after_step(action, sources, diff_id);
         (before, after)
     }
 
     /// What a stage is at behind a step that starts from `self` and of which an entry says `after`.
     #[must_use]
-    pub fn behind(&self, action: &Action, after: &Self) -> Self {
-        match stands_alone(action) {
+    pub fn advance_past(&self, action: &Action, after: &Self) -> Self {
+        match is_base_independent(action) {
             true if *after == Self::start() => self.clone(),
             true => self.after_event(&after.0),
             false => after.clone(),

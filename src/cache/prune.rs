@@ -19,7 +19,7 @@ use super::key::Key;
 use super::layer_cache::{CacheLocation, Clock, LayerCacheError};
 use super::layer_image::{created, embedded_config};
 use super::layout::locked;
-use super::{bases, mount, record};
+use super::{bases, cache_mount, record};
 
 /// How many entries are looked at or deleted at once.
 const CONCURRENT: usize = 8;
@@ -140,7 +140,7 @@ fn remove_unreferenced(directory: &Path, reader: &LayoutReader, index: &Index) -
 
 /// Whether a name is one that this program gives.
 fn is_ours(name: &str) -> bool {
-    name.parse::<Key>().is_ok() || record::is_tag(name) || bases::is_tag(name) || mount::is_tag(name)
+    name.parse::<Key>().is_ok() || record::is_tag(name) || bases::is_tag(name) || cache_mount::is_tag(name)
 }
 
 fn time_of(manifest: &[u8]) -> i64 {
@@ -181,7 +181,7 @@ mod tests {
     fn only_names_of_our_own_are_looked_at() {
         assert!(is_ours(&"a".repeat(64)) && is_ours(&format!("last-{}", "0".repeat(32))));
         assert!(is_ours(&bases::BaseConfigurations::tag("Dockerfile", None, &Platform::host())));
-        assert!(is_ours(&mount::tag("/root/.cache", &Platform::host())));
+        assert!(is_ours(&cache_mount::tag("/root/.cache", &Platform::host())));
         assert!(!is_ours("latest") && !is_ours("1.0") && !is_ours("last-week"));
     }
 }

@@ -10,9 +10,9 @@ use std::fmt;
 use crate::image::{AssembleError, Digest, Image, Platform};
 use crate::plan::Plan;
 
-use super::key::{Encoder, Recipe};
+use super::key::{Encoder, KeyInputs};
+use super::key_inputs::Definitions;
 use super::layer_image;
-use super::recipe::Definitions;
 
 /// The field of the configuration that holds it.
 const FIELD: &str = "dev.crabwright.cache.steps";
@@ -40,9 +40,9 @@ impl Record {
     pub fn new(plan: &Plan, definitions: &Definitions) -> Self {
         let mut steps = BTreeMap::new();
         let mut room = MOST_BYTES;
-        for (stage, recipes) in plan.stages.iter().zip(definitions) {
-            for (number, recipe) in recipes.iter().flatten().enumerate() {
-                let ingredients = named(recipe);
+        for (stage, key_inputs) in plan.stages.iter().zip(definitions) {
+            for (number, key_inputs) in key_inputs.iter().flatten().enumerate() {
+                let ingredients = named(key_inputs);
                 let bytes: usize = ingredients.iter().map(|(name, digest)| name.len() + digest.len() + 8).sum();
                 if let Some(left) = room.checked_sub(bytes) {
                     room = left;
@@ -139,9 +139,9 @@ fn label(stage: &str, number: usize) -> String {
 }
 
 /// The ingredients by name, so many as are kept.
-fn named(recipe: &Recipe) -> Vec<(String, String)> {
+fn named(key_inputs: &KeyInputs) -> Vec<(String, String)> {
     let short = |digest: &Digest| digest.hex().chars().take(16).collect::<String>();
-    let ingredients = recipe.ingredients();
+    let ingredients = key_inputs.ingredients();
     let (first, others) = ingredients.split_at(MOST_NAMED.min(ingredients.len()));
     let mut named: Vec<(String, String)> = first.iter().map(|(name, digest)| (name.clone(), short(digest))).collect();
     if !others.is_empty() {
@@ -157,11 +157,11 @@ mod tests {
     use super::*;
 
     fn record(ingredients: &[(&str, &str)]) -> Record {
-        let mut recipe = Recipe::new(Kind::Definition);
+        let mut key_inputs = KeyInputs::new(Kind::Definition);
         for (name, value) in ingredients {
-            recipe.add(*name, &Encoder::new().text(value));
+            key_inputs.add(*name, &Encoder::new().text(value));
         }
-        Record { steps: BTreeMap::from([(label("build", 0), named(&recipe))]) }
+        Record { steps: BTreeMap::from([(label("build", 0), named(&key_inputs))]) }
     }
 
     fn changes(now: &[(&str, &str)], last: &[(&str, &str)]) -> String {

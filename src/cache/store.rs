@@ -12,7 +12,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::diag::with_causes;
-use crate::fs::{self, Arrival, failed_to, gate, gated};
+use crate::fs::{self, GrowingFile, failed_to, gate, gated};
 use crate::image::layout::LayoutReader;
 use crate::image::{Descriptor, Digest, Reference};
 use crate::registry::{Client, LocalBlobs, RegistryError};
@@ -34,7 +34,7 @@ struct Inner {
     /// One lock for each blob that someone asked for: the first one fetches, the others wait.
     flights: Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     /// Blobs that somebody may read while they come.
-    arrivals: Mutex<BTreeMap<Digest, Arc<Arrival>>>,
+    growing_files: Mutex<BTreeMap<Digest, Arc<GrowingFile>>>,
     /// How long blobs are kept; those that are not named here until the build ends.
     retention: Mutex<BTreeMap<Digest, Retention>>,
     /// Blobs that lie elsewhere.
@@ -61,7 +61,7 @@ impl BlobStore {
             inner: Arc::new(Inner {
                 directory,
                 flights: Mutex::default(),
-                arrivals: Mutex::default(),
+                growing_files: Mutex::default(),
                 retention: Mutex::default(),
                 lent: Mutex::default(),
             }),
@@ -125,35 +125,35 @@ impl BlobStore {
     ) -> Result<PathBuf, RegistryError> {
         loop {
             // Whoever reads a blob while it comes asks for it after having said so.
-            let is_awaited = self.arrivals().contains_key(&descriptor.digest);
+            let is_awaited = self.growing_files().contains_key(&descriptor.digest);
             if !is_awaited && let Some(path) = self.get(descriptor)? {
                 return Ok(path);
             }
-            let arrival = self.arrival(&descriptor.digest);
-            self.fetch_arriving(client, reference, descriptor, &arrival).await?;
+            let growing = self.growing_file(&descriptor.digest);
+            self.fetch_growing(client, reference, descriptor, &growing).await?;
             // Its blocks were freed before it was needed once more.
             self.retention().insert(descriptor.digest.clone(), Retention::Keep);
         }
     }
 
-    /// Sees to it that `arrival`, which is of this blob, ends. The file need not be there then.
+    /// Sees to it that `growing`, which is of this blob, ends. The file need not be there then.
     ///
     /// # Errors
     /// As for [`BlobStore::ensure`].
-    pub async fn fetch_arriving(
+    pub async fn fetch_growing(
         &self,
         client: &Client,
         reference: &Reference,
         descriptor: &Descriptor,
-        arrival: &Arc<Arrival>,
+        growing: &Arc<GrowingFile>,
     ) -> Result<(), RegistryError> {
         let flight = self.flight(&descriptor.digest);
         let _landing = flight.lock().await;
-        if arrival.is_over() {
+        if growing.is_over() {
             return Ok(());
         }
-        let ending = Ending { store: self, digest: &descriptor.digest, arrival: Arc::clone(arrival) };
-        let landed = self.land(client, reference, descriptor, &ending.arrival).await;
+        let ending = Ending { store: self, digest: &descriptor.digest, growing: Arc::clone(growing) };
+        let landed = self.land(client, reference, descriptor, &ending.growing).await;
         ending.tell(&landed);
         landed.map(drop)
     }
@@ -163,7 +163,7 @@ impl BlobStore {
         client: &Client,
         reference: &Reference,
         descriptor: &Descriptor,
-        arrival: &Arrival,
+        growing: &GrowingFile,
     ) -> Result<PathBuf, RegistryError> {
         let here = match self.get(descriptor)? {
             Some(path) => Some(path),
@@ -171,23 +171,23 @@ impl BlobStore {
         };
         if let Some(path) = here {
             let _pass = gate::passed_for(&path).await.map_err(failed_to("open", &path))?;
-            arrival.begin(gated::open(&path).map_err(failed_to("open", &path))?);
-            arrival.reach(descriptor.size);
+            growing.begin(gated::open(&path).map_err(failed_to("open", &path))?);
+            growing.advance_to(descriptor.size);
             return Ok(path);
         }
         let path = self.path(&descriptor.digest);
-        client.fetch_arriving_blob(reference, descriptor, &path, arrival).await?;
+        client.fetch_growing_blob(reference, descriptor, &path, growing).await?;
         Ok(path)
     }
 
     /// What can be read of the blob before it is complete; whoever asks sees to it that somebody fetches it
     /// ([`BlobStore::ensure`]).
-    pub fn arrival(&self, digest: &Digest) -> Arc<Arrival> {
-        let arrival = Arc::clone(self.arrivals().entry(digest.clone()).or_default());
+    pub fn growing_file(&self, digest: &Digest) -> Arc<GrowingFile> {
+        let growing = Arc::clone(self.growing_files().entry(digest.clone()).or_default());
         if self.retention().get(digest) == Some(&Retention::Ephemeral) {
-            arrival.let_go();
+            growing.reclaim_behind_reader();
         }
-        arrival
+        growing
     }
 
     /// Says how long blobs are kept, before they are fetched.
@@ -236,8 +236,8 @@ impl BlobStore {
         None
     }
 
-    fn arrivals(&self) -> MutexGuard<'_, BTreeMap<Digest, Arc<Arrival>>> {
-        self.inner.arrivals.lock()
+    fn growing_files(&self) -> MutexGuard<'_, BTreeMap<Digest, Arc<GrowingFile>>> {
+        self.inner.growing_files.lock()
     }
 
     fn retention(&self) -> MutexGuard<'_, BTreeMap<Digest, Retention>> {
@@ -257,19 +257,19 @@ impl BlobStore {
 struct Ending<'a> {
     store: &'a BlobStore,
     digest: &'a Digest,
-    arrival: Arc<Arrival>,
+    growing: Arc<GrowingFile>,
 }
 
 impl Ending<'_> {
     fn tell(&self, landed: &Result<PathBuf, RegistryError>) {
-        self.arrival.end(landed.as_ref().map(drop).map_err(|error| with_causes(error)));
+        self.growing.end(landed.as_ref().map(drop).map_err(|error| with_causes(error)));
     }
 }
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        self.store.arrivals().remove(self.digest);
-        self.arrival.end(Err("the download was given up".to_owned()));
+        self.store.growing_files().remove(self.digest);
+        self.growing.end(Err("the download was given up".to_owned()));
     }
 }
 
@@ -291,8 +291,8 @@ impl LocalBlobs for BlobStore {
                 true
             }
         };
-        if is_ephemeral && let Some(arrival) = self.arrivals().get(digest) {
-            arrival.let_go();
+        if is_ephemeral && let Some(growing) = self.growing_files().get(digest) {
+            growing.reclaim_behind_reader();
         }
     }
 }

@@ -148,14 +148,14 @@ impl From<BuildError> for Failure {
         match error {
             BuildError::Dockerfile(errors) => dockerfile(errors),
             BuildError::Execute(ExecutorError::Step { text, source_file, span, cause }) => {
-                let place = Place { source: source_file, span };
+                let place = SourceLocation { source: source_file, span };
                 step(&text, place, &cause)
             }
             BuildError::Interrupted { signal, left } => {
                 Self { message: format!("stopped by {}: {left}", signal_name(signal)), ..Self::stopped(signal) }
             }
             BuildError::CheckSettings(SettingsError { message, hint, place: Some((source, span)) }) => {
-                Self { snippets: vec![at(Place { source, span }, hint)], ..Self::new(message) }
+                Self { snippets: vec![at(SourceLocation { source, span }, hint)], ..Self::new(message) }
             }
             error => Self::from_error(&error),
         }
@@ -163,7 +163,7 @@ impl From<BuildError> for Failure {
 }
 
 /// A place in a source that an error points at.
-struct Place {
+struct SourceLocation {
     source: Arc<Source>,
     span: Span,
 }
@@ -184,7 +184,7 @@ fn dockerfile(mut errors: Vec<PlanError>) -> Failure {
         };
         match &error.place {
             Some((source, span)) => {
-                failure.snippets.push(at(Place { source: Arc::clone(source), span: span.clone() }, message));
+                failure.snippets.push(at(SourceLocation { source: Arc::clone(source), span: span.clone() }, message));
             }
             None => failure.causes.push(message),
         }
@@ -198,7 +198,7 @@ fn dockerfile(mut errors: Vec<PlanError>) -> Failure {
 fn planning(error: &PlanError) -> Failure {
     let mut failure = Failure::from_error(error);
     if let Some((source, span)) = &error.place {
-        let place = Place { source: Arc::clone(source), span: span.clone() };
+        let place = SourceLocation { source: Arc::clone(source), span: span.clone() };
         failure.snippets.push(at(place, error.hint.clone().unwrap_or_default()));
         failure.hints = error.cause.as_ref().and_then(BoxedError::hint).into_iter().collect();
     }
@@ -206,7 +206,7 @@ fn planning(error: &PlanError) -> Failure {
 }
 
 /// A failing command ends the build with its own exit code.
-fn step(text: &str, place: Place, cause: &StepError) -> Failure {
+fn step(text: &str, place: SourceLocation, cause: &StepError) -> Failure {
     let mut failure = match cause {
         StepError::Exit(_) | StepError::Busy { .. } | StepError::Signal(_) => Failure::new(format!("{text}: {cause}")),
         other => Failure { causes: messages(other), ..Failure::new(format!("{text} failed")) },
@@ -227,7 +227,7 @@ fn step(text: &str, place: Place, cause: &StepError) -> Failure {
     failure
 }
 
-fn at(place: Place, label: String) -> Snippet {
+fn at(place: SourceLocation, label: String) -> Snippet {
     Snippet { name: place.source.name.clone(), text: place.source.text.clone(), span: place.span, label }
 }
 

@@ -8,15 +8,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::error::{ContextError, IgnoreError};
+use super::prefilter::{PathEnds, Prefilter};
 use super::rule::{Rule, trim};
-use super::screen::{Ends, Screen};
 
 /// The compiled patterns of an ignore file, or of `--exclude` flags.
 #[derive(Debug, Clone, Default)]
 pub struct IgnoreMatcher {
     rules: Vec<Rule>,
     /// One for each rule.
-    screens: Vec<Screen>,
+    screens: Vec<Prefilter>,
     origin: Option<PathBuf>,
 }
 
@@ -74,7 +74,7 @@ impl IgnoreMatcher {
     }
 
     fn of(rules: Vec<Rule>, origin: Option<PathBuf>) -> Self {
-        Self { screens: rules.iter().map(Rule::screen).collect(), rules, origin }
+        Self { screens: rules.iter().map(Rule::prefilter).collect(), rules, origin }
     }
 
     /// The file the patterns were read from.
@@ -101,10 +101,10 @@ impl IgnoreMatcher {
     /// and is never ignored. Symbolic links on the way must have been followed by the caller.
     pub fn verdict(&self, path: &Path, parent: Verdict) -> Verdict {
         let path = path.as_os_str().as_bytes();
-        let ends = Ends::of(path);
+        let ends = PathEnds::of(path);
         let undecided = self.screens.iter().zip(&self.rules).enumerate().skip(parent.decided_by);
         let mut last_first = undecided.rev();
-        match last_first.find(|(_, (screen, rule))| screen.passes(ends) && rule.matches(path)) {
+        match last_first.find(|(_, (prefilter, rule))| prefilter.may_match(ends) && rule.matches(path)) {
             Some((index, (_, rule))) => Verdict { decided_by: index + 1, ignored: !rule.negated },
             None => parent,
         }
@@ -219,15 +219,15 @@ mod tests {
         for directory in 0..100 {
             for file in 0..10 {
                 let path = format!("packages/module-{directory}/src/component-{file}.ts");
-                let ends = Ends::of(path.as_bytes());
+                let ends = PathEnds::of(path.as_bytes());
                 files += 1;
-                tried += matcher.screens.iter().filter(|screen| screen.passes(ends)).count();
+                tried += matcher.screens.iter().filter(|prefilter| prefilter.may_match(ends)).count();
                 assert!(!matcher.is_ignored(Path::new(&path)));
             }
         }
         assert_eq!((files, tried), (1000, 0), "no pattern starts or ends as these paths do");
-        let ends = Ends::of(b"packages/file4/x.ext0");
-        assert_eq!(matcher.screens.iter().filter(|screen| screen.passes(ends)).count(), 1, "**/*.ext0 alone");
+        let ends = PathEnds::of(b"packages/file4/x.ext0");
+        assert_eq!(matcher.screens.iter().filter(|prefilter| prefilter.may_match(ends)).count(), 1, "**/*.ext0 alone");
     }
 
     /// The documented rules, written for clarity alone: blanks around a pattern and slashes before it are dropped, `.` and

@@ -12,8 +12,8 @@ pub(crate) mod fuzzing;
 mod ignore;
 mod location;
 pub mod pattern;
+mod prefilter;
 mod rule;
-mod screen;
 
 pub use directory::Context;
 pub use error::{ContextError, IgnoreError};

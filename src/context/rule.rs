@@ -10,7 +10,7 @@ use regex::Regex;
 
 use super::error::IgnoreError;
 use super::pattern::{self, BadPattern};
-use super::screen::Screen;
+use super::prefilter::Prefilter;
 
 /// A compiled pattern.
 #[derive(Debug, Clone)]
@@ -70,8 +70,8 @@ impl Rule {
     }
 
     /// What can be said of a path without looking at the pattern.
-    pub(super) fn screen(&self) -> Screen {
-        Screen::new(&self.prefix, &self.suffix)
+    pub(super) fn prefilter(&self) -> Prefilter {
+        Prefilter::new(&self.prefix, &self.suffix)
     }
 
     /// Whether the pattern matches this path itself; what lies below a match is the caller's business.

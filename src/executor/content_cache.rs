@@ -38,7 +38,7 @@ pub trait ContentCache: Sync {
     fn file(&self, layer: &BuiltLayer) -> Result<PathBuf, CachedLayerError>;
 }
 
-/// What a step reads of one of its origins, given that origin's tree. `spared` is a directory that counts as not there. `None` for
+/// What a step reads of one of its origins, given that origin's tree. `excluded` is a directory that counts as not there. `None` for
 /// an image, which is known by its layers.
 ///
 /// # Errors
@@ -47,11 +47,11 @@ pub fn files_of(
     action: &Action,
     origin: usize,
     source: &CopySource<'_>,
-    spared: Option<(u64, u64)>,
+    excluded: Option<(u64, u64)>,
     known: &KnownFiles,
 ) -> Result<Option<Files>, CopyError> {
     match action {
-        Action::Copy(copy) => contents(copy, source, spared, false, known).map(Some),
+        Action::Copy(copy) => contents(copy, source, excluded, false, known).map(Some),
         Action::Run(run) => {
             let mounts = run.mounts.iter().filter(|mount| mount.origin().is_some());
             let path = mounts.map(|mount| match &mount.source {
@@ -61,7 +61,7 @@ pub fn files_of(
             let Some(path) = path.into_iter().nth(origin) else { return Ok(None) };
             let path = if path.is_empty() { "." } else { path };
             let copy = Copy { sources: vec![path.to_owned()], ..Copy::default() };
-            contents(&copy, source, spared, true, known).map(Some)
+            contents(&copy, source, excluded, true, known).map(Some)
         }
         Action::Configure | Action::Workdir(_) => Ok(None),
     }

@@ -1,6 +1,6 @@
 //! Fuzz targets: archives of caches and contexts, and an image's accounts.
 
-use super::caches::archive;
+use super::cache_mounts::archive;
 use super::copy::{Limits, unpack_context};
 use super::users;
 use crate::fuzzing::{Scratch, parts};

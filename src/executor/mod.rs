@@ -5,7 +5,7 @@
 //! only by name. The executor speaks to no server: layers of base
 //! images are handed to it as files through [`BaseLayers`], and what ADD takes from the network through [`RemoteSources`].
 
-pub mod caches;
+pub mod cache_mounts;
 mod claims;
 mod content_cache;
 pub mod copy;
@@ -33,7 +33,7 @@ use crate::context::{Context, ContextError};
 use crate::diag::progress::Progress;
 use crate::diag::{BoxedError, Hint};
 use crate::dockerfile::ast::{Source, Span};
-use crate::fs::{Arrival, Removals};
+use crate::fs::{GrowingFile, Removals};
 use crate::image::{BaseImage, Blob, BlobSource, Digest};
 use crate::layer::{LayerError, LayerOptions};
 use crate::plan::{ImageError, RemoteSource};
@@ -42,7 +42,7 @@ use crate::sandbox::{Sandbox, SandboxError};
 use crate::secret::{SecretError, Secrets};
 use crate::snapshot::{IgnoredPaths, SnapshotError};
 
-pub use caches::SharedCaches;
+pub use cache_mounts::SharedCacheMounts;
 pub use content_cache::{CachedLayerError, ContentCache, files_of};
 pub use copy::CopyError;
 pub use directories::DirectoryError;
@@ -70,7 +70,7 @@ pub struct Resources<'a> {
     /// The directory of caches that outlive the build (`RUN --mount=type=cache`).
     pub caches: PathBuf,
     /// What other machines have in those caches.
-    pub shared_caches: Option<&'a dyn SharedCaches>,
+    pub shared_caches: Option<&'a dyn SharedCacheMounts>,
     /// How a RUN is isolated: one for each stage that may run at a time, or a single one that they share. None if the plan
     /// has no RUN.
     pub sandboxes: Vec<Mutex<Box<dyn Sandbox>>>,
@@ -105,7 +105,7 @@ pub trait BaseLayers: Sync {
     ///
     /// # Errors
     /// It is known by now that it cannot be had.
-    fn arrival(&self, image: &BaseImage, index: usize) -> Result<Arc<Arrival>, ImageError>;
+    fn growing(&self, image: &BaseImage, index: usize) -> Result<Arc<GrowingFile>, ImageError>;
 
     /// Where an output finds the blob of layer `index` of `image`, whether it has been fetched or not.
     fn source(&self, image: &BaseImage, index: usize) -> BlobSource;
@@ -115,7 +115,7 @@ pub trait BaseLayers: Sync {
 pub trait LayerObserver: Sync {
     /// A layer is being written to `file`, and can be read while it is. Should it turn out whole, it is
     /// [ready](LayerObserver::ready) a while later. Not to be waited in.
-    fn coming(&self, file: &Path, arrival: &Arc<Arrival>);
+    fn coming(&self, file: &Path, growing: &Arc<GrowingFile>);
 
     /// The layer can be had from now on. Layers of the base are among those that are told, and one may be told twice. Not to
     /// be waited in: the stage goes on when this returns.

@@ -13,7 +13,7 @@ use crate::rootfs::{Attributes, Tree};
 use crate::sandbox::{self, MountContent};
 
 use super::StepError;
-use super::caches::{self, CacheDirectory, Origin, SharedCaches};
+use super::cache_mounts::{self, CacheDirectory, Origin, SharedCacheMounts};
 use super::stage::copy_into;
 use super::stages::Execution;
 use super::trees::{FinishedTree, OwnedTree};
@@ -38,7 +38,7 @@ pub(super) struct Prepared<'a> {
 
 impl Prepared<'_> {
     /// Throws the command's copies away, and tells what became of its caches.
-    pub(super) fn clear(self, shared: Option<&dyn SharedCaches>, succeeded: bool) {
+    pub(super) fn clear(self, shared: Option<&dyn SharedCacheMounts>, succeeded: bool) {
         if let Some(shared) = shared {
             self.caches.iter().for_each(|cache| shared.closed(&cache.path, succeeded));
         }
@@ -111,7 +111,7 @@ fn content<'a>(
                 }
             };
             let origin = Origin { shared: resources.shared_caches, fill: &mut fill };
-            let cache = caches::open(&resources.caches, id, *sharing, *owner, &waiting, origin)?;
+            let cache = cache_mounts::open(&resources.caches, id, *sharing, *owner, &waiting, origin)?;
             let source = match mount.read_only && !enforced {
                 true => {
                     let opened = Tree::open(&cache.path).map_err(StepError::Rootfs)?;
@@ -140,7 +140,7 @@ fn content<'a>(
             let Some(source) = socket.map_err(|cause| StepError::Agent { id: id.clone(), cause })? else {
                 return if *required { Err(StepError::NoAgent { id: id.clone() }) } else { Ok(None) };
             };
-            caches::set_owner(&source, *owner)?;
+            cache_mounts::set_owner(&source, *owner)?;
             if let Some(target) = &mount.target
                 && !prepared.environment.iter().any(|(name, _)| name == AGENT_VARIABLE)
             {

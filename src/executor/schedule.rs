@@ -48,7 +48,7 @@ impl<E> Board<E> {
 
     /// Waits until `stage` is done; false if it never will be. Whoever has to wait leaves its `place`, and has another one
     /// afterwards.
-    pub(super) fn wait_for(&self, stage: usize, place: &mut Place) -> bool {
+    pub(super) fn wait_for(&self, stage: usize, place: &mut Slot) -> bool {
         let mut state = self.lock();
         let is_over = |state: &State<E>| state.is_given_up() || state.stages[stage] == Progress::Done;
         if !is_over(&state) {
@@ -70,7 +70,7 @@ impl<E> Board<E> {
     }
 
     /// Takes the first stage that can begin, and a place, waiting for both; `None` when there will be no more.
-    fn next(&self, bases: &[Option<usize>]) -> Option<(usize, Place)> {
+    fn next(&self, bases: &[Option<usize>]) -> Option<(usize, Slot)> {
         let mut state = self.lock();
         loop {
             let is_open = |stage: &usize| state.stages[*stage] == Progress::Open;
@@ -83,7 +83,7 @@ impl<E> Board<E> {
                 && let Some(place) = state.places.pop()
             {
                 state.stages[stage] = Progress::Taken;
-                return Some((stage, Place(Some(place))));
+                return Some((stage, Slot(Some(place))));
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -102,9 +102,9 @@ impl<E> State<E> {
 
 /// The right to work, one of as many as stages may run at a time. Gone only where a wait has failed.
 #[derive(Debug)]
-pub(super) struct Place(Option<usize>);
+pub(super) struct Slot(Option<usize>);
 
-impl Place {
+impl Slot {
     /// Which one it is, from 0.
     pub(super) fn number(&self) -> usize {
         self.0.unwrap_or(0)
@@ -128,7 +128,7 @@ impl<E> Drop for Leaving<'_, E> {
 pub(super) fn run<E: Send>(
     bases: &[Option<usize>],
     places: usize,
-    work: impl Fn(usize, &mut Place, &Board<E>) -> Result<(), E> + Sync,
+    work: impl Fn(usize, &mut Slot, &Board<E>) -> Result<(), E> + Sync,
     failed: impl Fn() + Sync,
 ) -> Vec<E> {
     let places = places.max(1);

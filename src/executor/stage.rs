@@ -13,7 +13,7 @@ use crate::snapshot;
 
 use super::claims::{Claims, Reading};
 use super::copy::{CopySource, Fetched, copy};
-use super::schedule::{Board, Place};
+use super::schedule::{Board, Slot};
 use super::stages::Execution;
 use super::trees::{FinishedTree, OwnedTree};
 use super::users::resolve_directory_owner;
@@ -27,7 +27,7 @@ pub(super) struct StageRun<'p, 'e> {
     pub(super) index: usize,
     pub(super) claims: Claims<'e>,
     /// Says which of the sandboxes is this stage's.
-    place: &'p mut Place,
+    place: &'p mut Slot,
     pub(super) layers: Vec<BuiltLayer>,
     /// Present once something needed the files.
     pub(super) tree: Option<OwnedTree<'e>>,
@@ -39,7 +39,7 @@ pub(super) struct StageRun<'p, 'e> {
 
 impl<'p, 'e> StageRun<'p, 'e> {
     /// Nothing is done yet.
-    pub(super) fn new(execution: &'e Execution<'e>, index: usize, claims: Claims<'e>, place: &'p mut Place) -> Self {
+    pub(super) fn new(execution: &'e Execution<'e>, index: usize, claims: Claims<'e>, place: &'p mut Slot) -> Self {
         Self { execution, index, claims, place, layers: Vec::new(), tree: None, unpacked: 0, announced: 0 }
     }
 
@@ -249,11 +249,11 @@ impl<'p, 'e> StageRun<'p, 'e> {
         drop(phase);
         let _phase = resources.progress.phase(Phase::Layer);
         let path = self.execution.layer_path();
-        let arrival = Arc::default();
+        let growing = Arc::default();
         if let Some(observer) = self.observer() {
-            observer.coming(&path, &arrival);
+            observer.coming(&path, &growing);
         }
-        let layer = layer::write_arriving(tree, &changes, &path, &resources.layers, &arrival);
+        let layer = layer::write_growing(tree, &changes, &path, &resources.layers, &growing);
         let layer = layer.map_err(StepError::Layer)?;
         let latest = resources.layers.clamp_mtime.map(Timestamp::from_seconds);
         tree.absorb(&changes, &layer.hashes, latest).map_err(StepError::Rootfs)?;

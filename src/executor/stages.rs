@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use crate::context::Context;
 use crate::diag::{Phase, with_causes};
-use crate::fs::{Arrived, ArrivingFile, ReadAt};
+use crate::fs::{Completion, GrowingFileReader, ReadAt};
 use crate::image::LayerDescriptor;
 use crate::layer;
 use crate::plan::{CopyFrom, Plan, Stage};
@@ -16,7 +16,7 @@ use crate::rootfs::{RootfsError, Tree};
 use crate::sandbox::Stop;
 
 use super::claims::{Claims, claims};
-use super::schedule::{self, Board, Place};
+use super::schedule::{self, Board, Slot};
 use super::stage::StageRun;
 use super::trees::OwnedTree;
 use super::users::DATABASES;
@@ -46,7 +46,7 @@ pub fn execute(
     let claims = claims(plan, resolution);
     let claims: Vec<Mutex<Option<Claims<'_>>>> = claims.into_iter().map(|claims| Mutex::new(Some(claims))).collect();
     let bases: Vec<Option<usize>> = plan.stages.iter().map(Stage::parent).collect();
-    let work = |stage: usize, place: &mut Place, board: &Board<ExecutorError>| {
+    let work = |stage: usize, place: &mut Slot, board: &Board<ExecutorError>| {
         let claims = claims[stage].lock().take();
         let claims = claims.ok_or(ExecutorError::NotMade)?;
         StageRun::new(&execution, stage, claims, place).run(board)
@@ -116,14 +116,14 @@ impl<'a> Execution<'a> {
         let name = self.plan.images[index].reference.to_string();
         let failed = |cause| prepare(&name, cause);
         if need < RootfsNeed::Full {
-            let skeleton =
-                self.with_layers(index, need, || Tree::create_skeleton(self.tree_path(), DATABASES).map_err(failed))?;
-            let mut left_out = DATABASES.iter().map(|database| skeleton.is_left_out(Path::new(database)));
+            let metadata_only = self
+                .with_layers(index, need, || Tree::create_metadata_only(self.tree_path(), DATABASES).map_err(failed))?;
+            let mut left_out = DATABASES.iter().map(|database| metadata_only.is_omitted(Path::new(database)));
             if left_out.try_fold(false, |any, this| this.map(|this| any || this)).map_err(failed)? {
                 // Somewhere else, behind a link: that is too rare to find out before.
-                drop(skeleton);
+                drop(metadata_only);
             } else {
-                return Ok(skeleton);
+                return Ok(metadata_only);
             }
         }
         self.with_layers(index, RootfsNeed::Full, || Tree::create(self.tree_path()).map_err(failed))
@@ -155,23 +155,25 @@ impl<'a> Execution<'a> {
             // Layers of a layout stay where the user has them.
             let is_outside = image.reference.layout_directory().is_some();
             let not_fetched = |cause| ExecutorError::Fetch { image: name.clone(), digest: digest.clone(), cause };
-            let arrival = base_layers.arrival(image, number).map_err(not_fetched)?;
-            let arriving = Arc::new(ArrivingFile::new(arrival));
-            let content: Arc<dyn ReadAt> = Arc::clone(&arriving) as _;
+            let growing = base_layers.growing(image, number).map_err(not_fetched)?;
+            let growing = Arc::new(GrowingFileReader::new(growing));
+            let content: Arc<dyn ReadAt> = Arc::clone(&growing) as _;
             let unpacking = progress.phase(Phase::Unpack);
             let unpacked = unpack_layer(tree, &content, &name, layer, need);
             drop(unpacking);
             let waiting = progress.phase(Phase::Pull);
-            let arrived = arriving.wait();
+            let arrived = growing.wait();
             // What is wrong with the download explains what is wrong with its content.
             let file = match arrived {
-                Arrived::LetGo => None,
-                Arrived::Kept | Arrived::Broken => Some(base_layers.file(image, number).map_err(not_fetched)?),
+                Completion::Reclaimed => None,
+                Completion::Complete | Completion::Failed => {
+                    Some(base_layers.file(image, number).map_err(not_fetched)?)
+                }
             };
             drop(waiting);
             match unpacked {
                 Ok(()) => {}
-                Err(error) if arrived != Arrived::Broken => return Err(error),
+                Err(error) if arrived != Completion::Failed => return Err(error),
                 Err(error) => {
                     tracing::debug!("once more, with the layer that came in the end: {}", with_causes(&error));
                     return Ok(false);

@@ -8,12 +8,12 @@
 
 #![allow(clippy::disallowed_methods, reason = "the gate is here")]
 
-mod arriving;
 mod descent;
 mod error;
 mod files;
 pub mod gate;
 pub mod gated;
+mod growing_file;
 mod removals;
 mod remove;
 mod root;
@@ -22,13 +22,13 @@ pub mod sys;
 mod walk;
 pub mod xattr;
 
-pub use arriving::{Arrival, Arrived, ArrivingFile, ReadAt};
 pub use descent::Descent;
 pub use error::{Error, failed_to};
 pub use files::{
     create, create_dir_all, metadata, open, read, read_to_string, remove_file, rename, symlink_metadata, write,
     write_atomic,
 };
+pub use growing_file::{Completion, GrowingFile, GrowingFileReader, ReadAt};
 pub use removals::{OwnedDirectory, Removals};
 pub use remove::{remove_at, remove_dir_all};
 pub use root::Root;

@@ -9,7 +9,7 @@ use reqwest::{Response, Url};
 
 use super::lead::Lead;
 use super::names::{Judge, LedAstray, Names, Reach, Unjudged};
-use super::place::{Place, normalized};
+use super::network_scope::{NetworkScope, normalized};
 use super::tls::{MachineRoots, TlsError, TlsSettings, machine_roots};
 use crate::fs::gate;
 
@@ -129,8 +129,8 @@ impl HttpClients {
             proxied: builder(Reach::Named).build().map_err(SetupError::Library)?,
             direct: direct(Reach::Named)?,
             led: direct(Reach::Led(None))?,
-            led_from_machine: direct(Reach::Led(Some(Place::Machine)))?,
-            led_from_link: direct(Reach::Led(Some(Place::Link)))?,
+            led_from_machine: direct(Reach::Led(Some(NetworkScope::Machine)))?,
+            led_from_link: direct(Reach::Led(Some(NetworkScope::Link)))?,
             machine,
             tls,
         })
@@ -167,9 +167,9 @@ impl HttpClients {
         match Reach::of(home, url.host_str().unwrap_or_default())? {
             Reach::Named => Ok(self.for_url(url)),
             Reach::Led(_) if self.is_proxied(url) => Ok(&self.proxied),
-            Reach::Led(Some(Place::Machine)) => Ok(&self.led_from_machine),
-            Reach::Led(Some(Place::Link)) => Ok(&self.led_from_link),
-            Reach::Led(Some(Place::Elsewhere) | None) => Ok(&self.led),
+            Reach::Led(Some(NetworkScope::Machine)) => Ok(&self.led_from_machine),
+            Reach::Led(Some(NetworkScope::Link)) => Ok(&self.led_from_link),
+            Reach::Led(Some(NetworkScope::Elsewhere) | None) => Ok(&self.led),
         }
     }
 
@@ -198,13 +198,13 @@ impl HttpClients {
             && normalized(home) == normalized(host)
             && let Some(peer) = response.remote_addr().filter(|_| !self.is_proxied(url))
         {
-            self.machine.names.settle(host, Place::of(peer.ip()));
+            self.machine.names.settle(host, NetworkScope::of(peer.ip()));
         }
     }
 
     fn is_proxied(&self, url: &Url) -> bool {
-        let place = Place::of_host(url.host_str().unwrap_or_default());
-        if matches!(place, Some(Place::Machine | Place::Link)) {
+        let scope = NetworkScope::of_host(url.host_str().unwrap_or_default());
+        if matches!(scope, Some(NetworkScope::Machine | NetworkScope::Link)) {
             return false;
         }
         url.as_str().parse().is_ok_and(|uri| self.machine.proxies.intercept(&uri).is_some())

@@ -39,7 +39,7 @@ impl HttpError {
         self.0.is_timeout()
     }
 
-    /// Whether the host is one that a server must not lead to, or one that has moved to such a place.
+    /// Whether the host is one that a server must not lead to, or one that has moved to such a scope.
     pub fn led_astray(&self) -> Option<&LedAstray> {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&self.0);
         while let Some(error) = cause {

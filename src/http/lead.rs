@@ -1,14 +1,14 @@
 //! Who chose where a request goes, for what servers lead to by more than one step.
 //!
-//! The host that the user named may lead to its own kind of place (see [`super::HttpClients::for_lead`]); a server elsewhere that it
+//! The host that the user named may lead to its own kind of scope (see [`super::HttpClients::for_lead`]); a server elsewhere that it
 //! led to may not lead back to this machine in its stead.
 
-use super::place::{Place, normalized};
+use super::network_scope::{NetworkScope, normalized};
 
 /// The user who named a host, or servers that this host led to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lead {
-    /// The host that the user named, as long as nothing but it, or a server in the same kind of place, has led on.
+    /// The host that the user named, as long as nothing but it, or a server in the same kind of scope, has led on.
     home: Option<String>,
 }
 
@@ -22,8 +22,8 @@ impl Lead {
     #[must_use]
     pub fn onward(&self, host: &str) -> Self {
         let home = self.home.as_ref().filter(|home| {
-            let place = Place::of_host(home);
-            **home == normalized(host) || (place.is_some() && place == Place::of_host(host))
+            let scope = NetworkScope::of_host(home);
+            **home == normalized(host) || (scope.is_some() && scope == NetworkScope::of_host(host))
         });
         Self { home: home.cloned() }
     }

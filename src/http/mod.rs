@@ -8,9 +8,9 @@ mod clients;
 mod error;
 mod lead;
 mod names;
+mod network_scope;
 mod origin;
 mod pace;
-mod place;
 mod retry;
 mod tls;
 

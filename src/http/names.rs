@@ -13,16 +13,16 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use reqwest::dns::{Name, Resolve, Resolving};
 
-use super::place::{Place, normalized};
+use super::network_scope::{NetworkScope, normalized};
 
 /// A server chose a host that it must not choose.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{host} is an address of {place}: no server elsewhere may lead there")]
+#[error("{host} is an address of {scope}: no server elsewhere may lead there")]
 pub struct LedAstray {
     /// The host.
     pub host: String,
     /// Where it is.
-    pub place: Place,
+    pub scope: NetworkScope,
 }
 
 /// An address that a server leads to, and that cannot be judged to be fine.
@@ -40,7 +40,7 @@ pub enum Unjudged {
 pub(super) struct Names {
     resolver: TokioResolver,
     /// Where the hosts that the user named were found; see [`Names::settle`].
-    settled: Mutex<BTreeMap<String, Place>>,
+    settled: Mutex<BTreeMap<String, NetworkScope>>,
 }
 
 impl Names {
@@ -54,16 +54,16 @@ impl Names {
         Ok(Self { resolver: builder.build()?, settled: Mutex::default() })
     }
 
-    /// A host that the user named answered from `place`. It stays there: a name that leads to another place later is one whose
-    /// owner wants us to ask that place (DNS rebinding).
-    pub(super) fn settle(&self, host: &str, place: Place) {
-        self.settled.lock().unwrap_or_else(PoisonError::into_inner).entry(normalized(host)).or_insert(place);
+    /// A host that the user named answered from `scope`. It stays there: a name that leads to another scope later is one whose
+    /// owner wants us to ask that scope (DNS rebinding).
+    pub(super) fn settle(&self, host: &str, scope: NetworkScope) {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner).entry(normalized(host)).or_insert(scope);
     }
 
     /// Where a host that the user named has to be; `None` as long as that is not known.
-    fn home(&self, host: &str) -> Option<Place> {
+    fn home(&self, host: &str) -> Option<NetworkScope> {
         // What says that it is this machine is it, whatever a server of names thinks of it.
-        let told = Place::of_host(host).filter(|place| *place == Place::Machine);
+        let told = NetworkScope::of_host(host).filter(|scope| *scope == NetworkScope::Machine);
         told.or_else(|| self.settled.lock().unwrap_or_else(PoisonError::into_inner).get(&normalized(host)).copied())
     }
 }
@@ -83,8 +83,8 @@ impl Names {
                 found.map_err(Unjudged::Unknown)?.iter().collect()
             }
         };
-        match found.into_iter().map(Place::of).find(|place| !Judge::allows(reach, home, *place)) {
-            Some(place) => Err(LedAstray { host: host.to_owned(), place }.into()),
+        match found.into_iter().map(NetworkScope::of).find(|scope| !Judge::allows(reach, home, *scope)) {
+            Some(scope) => Err(LedAstray { host: host.to_owned(), scope }.into()),
             None => Ok(()),
         }
     }
@@ -95,8 +95,8 @@ impl Names {
 pub(super) enum Reach {
     /// The user named the host: anywhere at first, then to where it was found.
     Named,
-    /// A server named the host: elsewhere, and to one more place.
-    Led(Option<Place>),
+    /// A server named the host: elsewhere, and to one more scope.
+    Led(Option<NetworkScope>),
 }
 
 impl Reach {
@@ -108,11 +108,11 @@ impl Reach {
         if home.is_some_and(|home| normalized(home) == normalized(host)) {
             return Ok(Self::Named);
         }
-        let further = home.and_then(Place::of_host);
-        match Place::of_host(host) {
-            None | Some(Place::Elsewhere) => Ok(Self::Led(further)),
-            place if place == further => Ok(Self::Led(further)),
-            Some(place) => Err(LedAstray { host: host.to_owned(), place }),
+        let further = home.and_then(NetworkScope::of_host);
+        match NetworkScope::of_host(host) {
+            None | Some(NetworkScope::Elsewhere) => Ok(Self::Led(further)),
+            scope if scope == further => Ok(Self::Led(further)),
+            Some(scope) => Err(LedAstray { host: host.to_owned(), scope }),
         }
     }
 }
@@ -124,10 +124,10 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    fn allows(reach: Reach, home: Option<Place>, place: Place) -> bool {
+    fn allows(reach: Reach, home: Option<NetworkScope>, scope: NetworkScope) -> bool {
         match reach {
-            Reach::Named => home.is_none_or(|home| home == place),
-            Reach::Led(further) => place == Place::Elsewhere || further == Some(place),
+            Reach::Named => home.is_none_or(|home| home == scope),
+            Reach::Led(further) => scope == NetworkScope::Elsewhere || further == Some(scope),
         }
     }
 }
@@ -142,15 +142,15 @@ impl Resolve for Judge {
             let mut refused = None;
             let mut addresses = Vec::new();
             for address in found.iter() {
-                let place = Place::of(address);
-                if Self::allows(reach, home, place) {
+                let scope = NetworkScope::of(address);
+                if Self::allows(reach, home, scope) {
                     addresses.push(SocketAddr::new(address, 0));
                 } else {
-                    refused = Some(place);
+                    refused = Some(scope);
                 }
             }
             match refused {
-                Some(place) if addresses.is_empty() => Err(LedAstray { host: host.to_owned(), place }.into()),
+                Some(scope) if addresses.is_empty() => Err(LedAstray { host: host.to_owned(), scope }.into()),
                 _ => Ok(Box::new(addresses.into_iter()) as reqwest::dns::Addrs),
             }
         })
@@ -164,15 +164,15 @@ mod tests {
     #[test]
     fn a_host_that_a_server_named_is_elsewhere() {
         for (further, allowed) in [
-            (None, &[Place::Elsewhere][..]),
-            (Some(Place::Machine), &[Place::Elsewhere, Place::Machine]),
-            (Some(Place::Link), &[Place::Elsewhere, Place::Link]),
+            (None, &[NetworkScope::Elsewhere][..]),
+            (Some(NetworkScope::Machine), &[NetworkScope::Elsewhere, NetworkScope::Machine]),
+            (Some(NetworkScope::Link), &[NetworkScope::Elsewhere, NetworkScope::Link]),
         ] {
-            for place in [Place::Machine, Place::Link, Place::Elsewhere] {
+            for scope in [NetworkScope::Machine, NetworkScope::Link, NetworkScope::Elsewhere] {
                 assert_eq!(
-                    Judge::allows(Reach::Led(further), None, place),
-                    allowed.contains(&place),
-                    "{further:?} {place:?}"
+                    Judge::allows(Reach::Led(further), None, scope),
+                    allowed.contains(&scope),
+                    "{further:?} {scope:?}"
                 );
             }
         }
@@ -182,10 +182,10 @@ mod tests {
     fn a_host_that_the_user_named_stays_where_it_was_found() {
         let names = Names::of_machine().unwrap();
         assert_eq!(names.home("r.example"), None);
-        names.settle("R.example.", Place::Elsewhere);
-        names.settle("r.example", Place::Link);
-        assert_eq!(names.home("r.example"), Some(Place::Elsewhere), "the first time counts");
-        assert!(!Judge::allows(Reach::Named, names.home("r.example"), Place::Machine));
-        assert_eq!(names.home("x.localhost"), Some(Place::Machine));
+        names.settle("R.example.", NetworkScope::Elsewhere);
+        names.settle("r.example", NetworkScope::Link);
+        assert_eq!(names.home("r.example"), Some(NetworkScope::Elsewhere), "the first time counts");
+        assert!(!Judge::allows(Reach::Named, names.home("r.example"), NetworkScope::Machine));
+        assert_eq!(names.home("x.localhost"), Some(NetworkScope::Machine));
     }
 }

@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime};
 use reqwest::Url;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
-use super::place::Place;
+use super::network_scope::NetworkScope;
 
 /// Whether `host` (without port) says by itself that it is this machine.
 pub fn is_loopback(host: &str) -> bool {
-    Place::of_host(host) == Some(Place::Machine)
+    NetworkScope::of_host(host) == Some(NetworkScope::Machine)
 }
 
 /// Whether `host` (without port) is an address of a private network (RFC 1918), which names no server of the internet.

@@ -1,4 +1,4 @@
-//! The one place that tries again, waits, and notices that the build was asked to stop.
+//! The one scope that tries again, waits, and notices that the build was asked to stop.
 //!
 //! Every request runs inside [`run`]; whether an error is worth another attempt is the error's own knowledge
 //! ([`Transient`]). Nothing inside an attempt retries by itself, so that attempts do not multiply.

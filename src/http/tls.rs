@@ -2,7 +2,7 @@
 //!
 //! Authorities are those of the machine (`SSL_CERT_FILE` and `SSL_CERT_DIR` honoured) together with Mozilla's, which are
 //! compiled in: an executor image made from scratch has no file of them. Files that the user names are read when they are named, not
-//! when a connection needs them: by then a RUN may have put the image's files in place of the container's.
+//! when a connection needs them: by then a RUN may have put the image's files in scope of the container's.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

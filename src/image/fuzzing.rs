@@ -2,8 +2,8 @@
 
 use std::io::Read as _;
 
+use super::docker_archive_reader::read_docker_archive;
 use super::layout::LayoutReader;
-use super::saved::read_docker_archive;
 use super::{Digest, Platform, Reference};
 use crate::fuzzing::{Scratch, parts};
 

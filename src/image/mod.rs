@@ -9,6 +9,7 @@ pub mod blob;
 pub mod config;
 pub mod descriptor;
 pub mod digest;
+pub mod docker_archive_reader;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 pub mod layout;
@@ -17,7 +18,6 @@ pub mod media_type;
 pub mod platform;
 pub mod reference;
 pub mod rfc3339;
-pub mod saved;
 
 pub use blob::{AssembleError, BaseImage, Blob, BlobSource, Image, ImageFormat};
 pub use config::{ContainerConfig, Empty, HealthConfig, History, ImageConfig, RootFs};

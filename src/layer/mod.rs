@@ -20,4 +20,4 @@ mod write;
 pub use error::{DiffIdMismatch, LayerError};
 pub use options::{Compression, LayerOptions};
 pub use read::{VerifyingReader, media_type_of, read_ahead, reader};
-pub use write::{Layer, compress, write, write_arriving, write_tar};
+pub use write::{Layer, compress, write, write_growing, write_tar};

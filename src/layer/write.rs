@@ -12,7 +12,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::diag::interrupt;
-use crate::fs::{self, Arrival, FileKind, Status, Timestamp, sys};
+use crate::fs::{self, FileKind, GrowingFile, Status, Timestamp, sys};
 use crate::image::{Descriptor, Digest, HashingWriter, media_type};
 use crate::rootfs::{Change, ChangeKind, ContentHash, ContentHasher, Tree};
 
@@ -43,21 +43,21 @@ pub struct Layer {
 /// A changed file cannot be read or changes while it is read, the spool file cannot be written, or the build was asked to
 /// stop. The spool file is left as it is then.
 pub fn write(tree: &Tree, changes: &[Change], spool: &Path, options: &LayerOptions) -> Result<Layer, LayerError> {
-    write_arriving(tree, changes, spool, options, &Arrival::default())
+    write_growing(tree, changes, spool, options, &GrowingFile::default())
 }
 
-/// The same for readers who do not wait: what has been written is read through `arrival`, which is told of the end.
+/// The same for readers who do not wait: what has been written is read through `growing`, which is told of the end.
 ///
 /// # Errors
 /// Those of [`write()`].
-pub fn write_arriving(
+pub fn write_growing(
     tree: &Tree,
     changes: &[Change],
     spool: &Path,
     options: &LayerOptions,
-    arrival: &Arrival,
+    growing: &GrowingFile,
 ) -> Result<Layer, LayerError> {
-    let ((diff_id, hashes), descriptor) = spooled(spool, options, arrival, |blocks| {
+    let ((diff_id, hashes), descriptor) = spooled(spool, options, growing, |blocks| {
         let mut writing = Writing::new(tree, options, HashingWriter::new(blocks));
         for change in changes {
             writing.change(change)?;
@@ -75,7 +75,7 @@ pub fn write_arriving(
 /// The tar cannot be read, the spool file cannot be written, or the build was asked to stop.
 pub fn compress(mut tar: impl Read, spool: &Path, options: &LayerOptions) -> Result<Descriptor, LayerError> {
     let unreadable = |source| LayerError::Read { media_type: media_type::OCI_LAYER.to_owned(), source };
-    let ((), descriptor) = spooled(spool, options, &Arrival::default(), |blocks| {
+    let ((), descriptor) = spooled(spool, options, &GrowingFile::default(), |blocks| {
         let mut buffer = vec![0; CHUNK];
         loop {
             interrupt::check()?;
@@ -90,18 +90,18 @@ pub fn compress(mut tar: impl Read, spool: &Path, options: &LayerOptions) -> Res
     Ok(descriptor)
 }
 
-/// Compresses what `fill` writes to a new file, which is read through `arrival`.
+/// Compresses what `fill` writes to a new file, which is read through `growing`.
 fn spooled<T>(
     spool: &Path,
     options: &LayerOptions,
-    arrival: &Arrival,
+    growing: &GrowingFile,
     fill: impl FnOnce(&mut Blocks) -> Result<T, LayerError>,
 ) -> Result<(T, Descriptor), LayerError> {
     let compression = options.compression;
     let level = options.level.unwrap_or_else(|| compression.default_level());
-    let _ending = Ending(arrival);
-    let file = Spool { file: fs::create(spool)?, size: 0, arrival };
-    arrival.begin(fs::open(spool)?);
+    let _ending = Ending(growing);
+    let file = Spool { file: fs::create(spool)?, size: 0, growing };
+    growing.begin(fs::open(spool)?);
     let mut blob = HashingWriter::new(BufWriter::with_capacity(CHUNK, file));
     let filled =
         compress::compress(compression, level, options.threads, &mut blob, fill).map_err(|error| match error {
@@ -111,7 +111,7 @@ fn spooled<T>(
         })?;
     let (mut file, digest, size) = blob.finish();
     file.flush().map_err(|source| fs::Error::new("write layer to", spool, source))?;
-    arrival.end(Ok(()));
+    growing.end(Ok(()));
     Ok((filled, Descriptor::new(compression.media_type(), digest, size)))
 }
 
@@ -119,14 +119,14 @@ fn spooled<T>(
 struct Spool<'a> {
     file: File,
     size: u64,
-    arrival: &'a Arrival,
+    growing: &'a GrowingFile,
 }
 
 impl Write for Spool<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write(bytes)?;
         self.size += written as u64;
-        self.arrival.reach(self.size);
+        self.growing.advance_to(self.size);
         Ok(written)
     }
 
@@ -136,7 +136,7 @@ impl Write for Spool<'_> {
 }
 
 /// Whatever goes wrong, nobody waits for more than there will be.
-struct Ending<'a>(&'a Arrival);
+struct Ending<'a>(&'a GrowingFile);
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
@@ -326,7 +326,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::fs::{Arrived, ArrivingFile, ReadAt as _};
+    use crate::fs::{Completion, GrowingFileReader, ReadAt as _};
 
     /// Bytes that stay as many when they are compressed: xorshift.
     fn noise(bytes: usize) -> Vec<u8> {
@@ -342,18 +342,18 @@ mod tests {
     fn a_layer_is_read_before_it_is_complete() {
         let directory = tempfile::tempdir().unwrap();
         let spool = directory.path().join("layer");
-        let arrival = Arc::new(Arrival::default());
-        let reader = ArrivingFile::new(Arc::clone(&arrival));
+        let growing = Arc::new(GrowingFile::default());
+        let reader = GrowingFileReader::new(Arc::clone(&growing));
         let mut buffer = vec![0; 64 << 10];
-        let ((), descriptor) = spooled(&spool, &LayerOptions::default(), &arrival, |blocks| {
+        let ((), descriptor) = spooled(&spool, &LayerOptions::default(), &growing, |blocks| {
             written(blocks.write_all(&noise(3 << 20)))?;
             // Waits for the content, which is the end of this test if none comes.
             assert!(reader.read_at(&mut buffer, 0).unwrap() > 0);
-            assert!(!arrival.is_over());
+            assert!(!growing.is_over());
             written(blocks.write_all(b"the rest"))
         })
         .unwrap();
-        assert_eq!(reader.wait(), Arrived::Kept);
+        assert_eq!(reader.wait(), Completion::Complete);
         let mut all = Vec::new();
         loop {
             match reader.read_at(&mut buffer, all.len() as u64).unwrap() {
@@ -368,9 +368,9 @@ mod tests {
     fn a_layer_that_is_given_up_has_no_waiting_readers() {
         let directory = tempfile::tempdir().unwrap();
         for spool in [directory.path().join("layer"), directory.path().join("missing/layer")] {
-            let arrival = Arc::new(Arrival::default());
-            let reader = ArrivingFile::new(Arc::clone(&arrival));
-            let failed: Result<((), _), _> = spooled(&spool, &LayerOptions::default(), &arrival, |blocks| {
+            let growing = Arc::new(GrowingFile::default());
+            let reader = GrowingFileReader::new(Arc::clone(&growing));
+            let failed: Result<((), _), _> = spooled(&spool, &LayerOptions::default(), &growing, |blocks| {
                 written(blocks.write_all(b"some"))?;
                 Err(interrupt::Interrupted { signal: 15 }.into())
             });

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::diag::{interrupt, with_causes};
-use crate::fs::{Arrival, ArrivingFile, ReadAt as _};
+use crate::fs::{GrowingFile, GrowingFileReader, ReadAt as _};
 use crate::image::{Descriptor, Reference};
 use crate::registry::{Client, RegistryError, StreamState, StreamedBlob};
 
@@ -50,20 +50,20 @@ impl Streams {
         client: &Client,
         repository: &Reference,
         file: &Path,
-        arrival: &Arc<Arrival>,
+        growing: &Arc<GrowingFile>,
         large: u64,
     ) {
         let (mut told, outcome) = oneshot::channel();
         let state = Arc::<StreamState>::default();
         self.by_file.lock().insert(file.to_owned(), Stream { outcome, state: Arc::clone(&state) });
-        let (client, repository, arrival) = (client.clone(), repository.clone(), Arc::clone(arrival));
+        let (client, repository, growing) = (client.clone(), repository.clone(), Arc::clone(growing));
         let failed = Arc::clone(&self.failed);
         let task = runtime.spawn(async move {
             let upload = async {
-                if !grows_beyond(large, &arrival).await || failed.load(Ordering::Relaxed) {
+                if !grows_beyond(large, &growing).await || failed.load(Ordering::Relaxed) {
                     return None;
                 }
-                client.stream_blob(&repository, &arrival, &state).await.unwrap_or_else(|error| {
+                client.stream_blob(&repository, &growing, &state).await.unwrap_or_else(|error| {
                     failed.store(true, Ordering::Relaxed);
                     tracing::debug!("will be uploaded when it is complete: {}", with_causes(&error));
                     None
@@ -137,8 +137,8 @@ impl Stream {
 }
 
 /// Waits until more than `size` bytes can be read; false if there never will be.
-async fn grows_beyond(size: u64, arrival: &Arc<Arrival>) -> bool {
-    let content = ArrivingFile::new(Arc::clone(arrival));
+async fn grows_beyond(size: u64, growing: &Arc<GrowingFile>) -> bool {
+    let content = GrowingFileReader::new(Arc::clone(growing));
     let read = tokio::task::spawn_blocking(move || content.read_at(&mut [0], size)).await;
     matches!(read, Ok(Ok(1)))
 }

@@ -19,7 +19,7 @@ use super::repositories::{check_tags, repositories};
 use super::streams::{Stream, Streams, ended};
 use crate::diag::progress::{Bytes, Progress};
 use crate::diag::with_causes;
-use crate::fs::Arrival;
+use crate::fs::GrowingFile;
 use crate::image::{Blob, BlobSource, Digest, Reference};
 use crate::registry::{Client, LocalBlobs, Mount, RegistryError};
 
@@ -98,10 +98,10 @@ impl<S: LocalBlobs + Send + 'static> Uploads<S> {
 
     /// Begins to bring the blob that is being written to `file` to the first repository, once it has more than `large` bytes, and
     /// returns at once. The other repositories wait until it is complete, as they would anyway. What has been sent counts when
-    /// the blob of that file is [begun](Self::begin) or pushed, which must not be before the arrival has ended.
-    pub fn follow(&self, runtime: &Handle, file: &Path, arrival: &Arc<Arrival>, large: u64) {
+    /// the blob of that file is [begun](Self::begin) or pushed, which must not be before the growing has ended.
+    pub fn follow(&self, runtime: &Handle, file: &Path, growing: &Arc<GrowingFile>, large: u64) {
         if let Some(repository) = self.0.repositories.first() {
-            self.0.streams.start(runtime, &self.0.client, repository, file, arrival, large);
+            self.0.streams.start(runtime, &self.0.client, repository, file, growing, large);
         }
     }
 

@@ -14,8 +14,8 @@ use super::body::{ArrivingPayload, Payload, StreamState};
 use super::client::Client;
 use super::error::RegistryError;
 use super::transport::{Endpoint, Request};
-use super::upload_session::{Unfinished, UploadSession, octets, open_session};
-use crate::fs::Arrival;
+use super::upload_session::{OrphanedSession, UploadSession, octets, open_session};
+use crate::fs::GrowingFile;
 use crate::image::{Descriptor, Reference};
 
 /// A blob that a registry has received, and does not know the digest of. Unless it is [closed](Self::close), its upload is among
@@ -43,7 +43,7 @@ impl Client {
     pub async fn stream_blob(
         &self,
         target: &Reference,
-        arrival: &Arc<Arrival>,
+        growing: &Arc<GrowingFile>,
         state: &Arc<StreamState>,
     ) -> Result<Option<StreamedBlob>, RegistryError> {
         let Some(_slot) = self.free_transfer_slot() else { return Ok(None) };
@@ -64,7 +64,7 @@ impl Client {
             operation: operation.to_owned(),
             size: 0,
         };
-        blob.send(&session, arrival, state).await?;
+        blob.send(&session, growing, state).await?;
         Ok(Some(blob))
     }
 }
@@ -73,7 +73,7 @@ impl StreamedBlob {
     async fn send(
         &mut self,
         session: &UploadSession,
-        arrival: &Arc<Arrival>,
+        growing: &Arc<GrowingFile>,
         state: &Arc<StreamState>,
     ) -> Result<(), RegistryError> {
         let (endpoint, operation) = (&self.endpoint, self.operation.as_str());
@@ -81,7 +81,7 @@ impl StreamedBlob {
             method: Method::PATCH,
             url: session.location.clone(),
             headers: octets(),
-            payload: Payload::Arriving(ArrivingPayload { arrival, state }),
+            payload: Payload::Arriving(ArrivingPayload { growing, state }),
             access: &self.access,
             operation,
         };
@@ -118,7 +118,7 @@ impl StreamedBlob {
 impl Drop for StreamedBlob {
     fn drop(&mut self) {
         if let Some(session) = self.session.take() {
-            self.client.unfinished().push(Unfinished {
+            self.client.unfinished().push(OrphanedSession {
                 session,
                 endpoint: Arc::clone(&self.endpoint),
                 access: self.access.clone(),

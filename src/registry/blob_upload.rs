@@ -17,12 +17,12 @@ use super::body::{FilePayload, Payload};
 use super::client::Client;
 use super::error::RegistryError;
 use super::transport::{Endpoint, Request};
-use super::upload_session::{Unfinished, UploadSession, octets, open_session};
+use super::upload_session::{OrphanedSession, UploadSession, octets, open_session};
 use crate::diag::progress::Transfer;
 use crate::http::Transient as _;
 use crate::image::{BlobSource, Descriptor, Reference};
 
-/// How many connections may break, without a byte arriving, before smaller requests are tried.
+/// How many connections may break, without a byte growing, before smaller requests are tried.
 const BREAKS_BEFORE_PIECES: u32 = 2;
 
 static CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
@@ -31,38 +31,38 @@ static CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-len
 const TIME_TO_ABANDON: Duration = Duration::from_secs(2);
 
 /// Takes note of the session when an upload ends in any other way than with its blob.
-struct Watched<'a> {
+struct SessionGuard<'a> {
     client: &'a Client,
     access: &'a Access,
     operation: &'a str,
     /// The last one that was spoken with.
     endpoint: Option<Arc<Endpoint>>,
-    standing: Standing,
+    standing: UploadProgress,
 }
 
-impl Drop for Watched<'_> {
+impl Drop for SessionGuard<'_> {
     fn drop(&mut self) {
         if let (Some(session), Some(endpoint)) = (self.standing.session.take(), self.endpoint.take()) {
             let (access, operation) = (self.access.clone(), self.operation.to_owned());
-            self.client.unfinished().push(Unfinished { session, endpoint, access, operation });
+            self.client.unfinished().push(OrphanedSession { session, endpoint, access, operation });
         }
     }
 }
 
 /// How far an upload has got; it survives failed attempts.
 #[derive(Debug, Default)]
-struct Standing {
+struct UploadProgress {
     session: Option<UploadSession>,
     /// Bytes that the registry has confirmed for the session.
     offset: u64,
     /// The registry has to be asked for the offset.
-    unsure: bool,
+    offset_unknown: bool,
     /// Attempts that were begun.
     attempts: u32,
     /// Connections that broke in a row without a byte having arrived.
     breaks: u32,
     /// The registry takes no pieces.
-    whole_only: bool,
+    monolithic_only: bool,
     /// A session was lost, and a new one was opened for that.
     lost: bool,
     /// Bytes in the body of the last request.
@@ -73,10 +73,10 @@ struct Standing {
     shortest_piece: u64,
 }
 
-impl Standing {
+impl UploadProgress {
     fn start_anew(&mut self) -> Option<UploadSession> {
         self.offset = 0;
-        self.unsure = false;
+        self.offset_unknown = false;
         self.session.take()
     }
 }
@@ -109,8 +109,8 @@ impl Client {
         let operation = format!("upload blob {} to {}", descriptor.digest, target.without_tag());
         let access = Access::push(&target.repository);
         let (operation, access) = (operation.as_str(), &access);
-        let standing = Standing { session, ..Standing::default() };
-        let watched = Watched { client: self, access, operation, endpoint: None, standing };
+        let standing = UploadProgress { session, ..UploadProgress::default() };
+        let watched = SessionGuard { client: self, access, operation, endpoint: None, standing };
         let watched = tokio::sync::Mutex::new(watched);
         let watched = &watched;
         self.with_endpoint(target, Purpose::Push, operation, |endpoint| async move {
@@ -140,7 +140,7 @@ impl Client {
 
 impl Upload<'_> {
     /// Tries until it succeeds, or nothing is left to be done differently.
-    async fn attempt(&self, standing: &mut Standing, label: &str) -> Result<(), RegistryError> {
+    async fn attempt(&self, standing: &mut UploadProgress, label: &str) -> Result<(), RegistryError> {
         standing.attempts += 1;
         // The answer to an attempt that succeeded may have been lost.
         if standing.attempts > 1 && self.client.blob_exists(self.target, self.descriptor).await? {
@@ -155,7 +155,7 @@ impl Upload<'_> {
                 }
                 Err(error) => error,
             };
-            if !self.adapt(standing, &error).await {
+            if !self.choose_fallback(standing, &error).await {
                 return Err(error);
             }
             tracing::debug!(%error, pieces = ?self.endpoint.request_limit.get(), "continue the upload in another way");
@@ -163,11 +163,11 @@ impl Upload<'_> {
     }
 
     /// Whether the upload may succeed at once when it goes on in another way.
-    async fn adapt(&self, standing: &mut Standing, error: &RegistryError) -> bool {
+    async fn choose_fallback(&self, standing: &mut UploadProgress, error: &RegistryError) -> bool {
         match error.status() {
             Some(413) => {
-                standing.unsure = true;
-                !standing.whole_only && self.endpoint.request_limit.lower(standing.sent)
+                standing.offset_unknown = true;
+                !standing.monolithic_only && self.endpoint.request_limit.lower(standing.sent)
             }
             Some(404) if !standing.lost && standing.session.is_some() => {
                 standing.lost = true;
@@ -177,17 +177,17 @@ impl Upload<'_> {
             }
             // No pieces here, or they were put together wrongly.
             Some(400 | 405 | 411 | 415 | 416 | 501)
-                if standing.in_pieces && !standing.whole_only && self.endpoint.request_limit.get().is_none() =>
+                if standing.in_pieces && !standing.monolithic_only && self.endpoint.request_limit.get().is_none() =>
             {
-                standing.whole_only = true;
+                standing.monolithic_only = true;
                 let abandoned = standing.start_anew();
                 self.abandon(abandoned).await;
                 true
             }
             _ if error.transient().is_some() => {
-                standing.unsure = true;
+                standing.offset_unknown = true;
                 standing.breaks += 1;
-                if standing.breaks >= BREAKS_BEFORE_PIECES && standing.offset == 0 && !standing.whole_only {
+                if standing.breaks >= BREAKS_BEFORE_PIECES && standing.offset == 0 && !standing.monolithic_only {
                     self.endpoint.request_limit.lower(standing.sent);
                 }
                 false
@@ -201,12 +201,12 @@ impl Upload<'_> {
     }
 
     /// Brings what is missing to the registry.
-    async fn transmit(&self, standing: &mut Standing, transfer: &Transfer) -> Result<(), RegistryError> {
+    async fn transmit(&self, standing: &mut UploadProgress, transfer: &Transfer) -> Result<(), RegistryError> {
         standing.in_pieces = false;
         standing.sent = 0;
         let mut session = self.session(standing).await?;
         let size = self.descriptor.size;
-        let limit = self.endpoint.request_limit.get().filter(|limit| *limit < size && !standing.whole_only);
+        let limit = self.endpoint.request_limit.get().filter(|limit| *limit < size && !standing.monolithic_only);
         if standing.offset == 0 && limit.is_none() {
             standing.sent = size;
             return self.finish(session, self.payload(0, size, transfer)?).await;
@@ -225,12 +225,12 @@ impl Upload<'_> {
     }
 
     /// The open session, with the offset known; a new one where there is none.
-    async fn session(&self, standing: &mut Standing) -> Result<UploadSession, RegistryError> {
-        if std::mem::take(&mut standing.unsure)
+    async fn session(&self, standing: &mut UploadProgress) -> Result<UploadSession, RegistryError> {
+        if std::mem::take(&mut standing.offset_unknown)
             && let Some(session) = standing.session.take()
         {
             match self.ask_offset(&session).await? {
-                Some((session, offset)) if offset <= self.descriptor.size && !standing.whole_only => {
+                Some((session, offset)) if offset <= self.descriptor.size && !standing.monolithic_only => {
                     if offset > standing.offset {
                         standing.breaks = 0;
                     }
@@ -275,7 +275,7 @@ impl Upload<'_> {
     async fn send_piece(
         &self,
         session: &UploadSession,
-        standing: &mut Standing,
+        standing: &mut UploadProgress,
         length: u64,
         transfer: &Transfer,
     ) -> Result<UploadSession, RegistryError> {

@@ -18,7 +18,7 @@ use super::error::RegistryError;
 use super::traffic::Meter;
 use crate::diag::progress::Transfer;
 use crate::fs::gate::{self, Pass};
-use crate::fs::{Arrival, ArrivingFile, ReadAt as _, failed_to, gated};
+use crate::fs::{GrowingFile, GrowingFileReader, ReadAt as _, failed_to, gated};
 
 /// Size of a piece, and how many wait between the file and the connection.
 const PIECE: usize = 256 << 10;
@@ -63,7 +63,7 @@ pub(super) struct FilePayload<'a> {
 
 impl FilePayload<'_> {
     /// Waits until the file can be opened: a blob of somebody's layout cannot while a command has the root directory.
-    pub(super) async fn reach(&self) -> Result<Option<Pass>, RegistryError> {
+    pub(super) async fn advance_to(&self) -> Result<Option<Pass>, RegistryError> {
         let path = self.path;
         Ok(gate::passed_for(path).await.map_err(failed_to("open", path))?)
     }
@@ -91,7 +91,7 @@ impl FilePayload<'_> {
 
 /// A file that is sent while it is being written, to its end; from its beginning for each attempt.
 pub(super) struct ArrivingPayload<'a> {
-    pub(super) arrival: &'a Arc<Arrival>,
+    pub(super) growing: &'a Arc<GrowingFile>,
     pub(super) state: &'a Arc<StreamState>,
 }
 
@@ -99,7 +99,7 @@ impl ArrivingPayload<'_> {
     /// A body that ends when the file is complete, or nothing more is to come. It never breaks off by itself: there are registries
     /// that do not let go of an upload whose last request they have not answered.
     pub(super) fn open(&self, activity: &Activity, meter: &Arc<Meter>) -> reqwest::Body {
-        let content = ArrivingFile::new(Arc::clone(self.arrival));
+        let content = GrowingFileReader::new(Arc::clone(self.growing));
         let (sender, receiver) = mpsc::channel(PIECES);
         let state = Arc::clone(self.state);
         tokio::task::spawn_blocking(move || read_arriving(&content, &state, &sender));
@@ -115,7 +115,7 @@ impl ArrivingPayload<'_> {
 }
 
 /// Waits for content in a thread of its own, so that the writer never waits for the connection.
-fn read_arriving(content: &ArrivingFile, state: &StreamState, sender: &mpsc::Sender<io::Result<Bytes>>) {
+fn read_arriving(content: &GrowingFileReader, state: &StreamState, sender: &mpsc::Sender<io::Result<Bytes>>) {
     let mut offset = 0;
     while !state.stopped.load(Ordering::Relaxed) {
         let mut piece = BytesMut::zeroed(PIECE);

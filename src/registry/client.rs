@@ -18,7 +18,7 @@ use super::origin::{HttpOrigin, PlainHosts};
 use super::traffic::{Meter, Traffic};
 use super::transport::{Endpoint, ping};
 use super::trust::Trust;
-use super::upload_session::Unfinished;
+use super::upload_session::OrphanedSession;
 use crate::diag::progress::Progress;
 use crate::http::{self, Pace, RetryPolicy, is_loopback, is_private};
 use crate::image::Reference;
@@ -51,7 +51,7 @@ struct Inner {
     /// Mirrors that did not answer, by their registry.
     outages: Mutex<BTreeSet<String>>,
     transfers: Semaphore,
-    unfinished: Mutex<Vec<Unfinished>>,
+    unfinished: Mutex<Vec<OrphanedSession>>,
     meter: Arc<Meter>,
 }
 
@@ -180,7 +180,7 @@ impl Client {
     }
 
     /// Uploads that were given up and that their registries wait for.
-    pub(super) fn unfinished(&self) -> MutexGuard<'_, Vec<Unfinished>> {
+    pub(super) fn unfinished(&self) -> MutexGuard<'_, Vec<OrphanedSession>> {
         self.inner.unfinished.lock()
     }
 

@@ -16,7 +16,7 @@ use super::client::Client;
 use super::error::RegistryError;
 use super::transport::{Endpoint, Request};
 use crate::diag::progress::Transfer;
-use crate::fs::{self, Arrival, failed_to, gated};
+use crate::fs::{self, GrowingFile, failed_to, gated};
 use crate::http::{Flow, Pace, host_of};
 use crate::image::{Descriptor, Digest, Hasher, Reference};
 
@@ -35,29 +35,29 @@ impl Client {
         descriptor: &Descriptor,
         destination: &Path,
     ) -> Result<(), RegistryError> {
-        self.fetch_arriving_blob(reference, descriptor, destination, &Arrival::default()).await
+        self.fetch_growing_blob(reference, descriptor, destination, &GrowingFile::default()).await
     }
 
-    /// The same for readers who do not wait: what has come is read through `arrival`. It is for the caller to tell it of the end.
+    /// The same for readers who do not wait: what has come is read through `growing`. It is for the caller to tell it of the end.
     /// `destination` does not appear where the reader has let go of some of it.
     ///
     /// # Errors
     /// As for [`Client::fetch_blob`].
-    pub async fn fetch_arriving_blob(
+    pub async fn fetch_growing_blob(
         &self,
         reference: &Reference,
         descriptor: &Descriptor,
         destination: &Path,
-        arrival: &Arrival,
+        growing: &GrowingFile,
     ) -> Result<(), RegistryError> {
         let places = self.places(reference);
         for place in &places.first {
-            match self.fetch_blob_from(place, descriptor, destination, arrival).await {
+            match self.fetch_blob_from(place, descriptor, destination, growing).await {
                 Ok(()) => return Ok(()),
                 Err(error) => self.try_next_place(place, error)?,
             }
         }
-        self.fetch_blob_from(&places.last, descriptor, destination, arrival).await
+        self.fetch_blob_from(&places.last, descriptor, destination, growing).await
     }
 
     async fn fetch_blob_from(
@@ -65,14 +65,14 @@ impl Client {
         reference: &Reference,
         descriptor: &Descriptor,
         destination: &Path,
-        arrival: &Arrival,
+        growing: &GrowingFile,
     ) -> Result<(), RegistryError> {
         let operation = format!("pull blob {} of {}", descriptor.digest, reference.without_tag());
         let access = Access::pull(&reference.repository);
         let (operation, access) = (operation.as_str(), &access);
         let path = format!("{}/blobs/{}", reference.repository, descriptor.digest);
         let path = path.as_str();
-        let partial = tokio::sync::Mutex::new(PartialFile::create(destination, &descriptor.digest, arrival)?);
+        let partial = tokio::sync::Mutex::new(PartialFile::create(destination, &descriptor.digest, growing)?);
         let partial = &partial;
         self.with_endpoint(reference, Purpose::Pull, operation, |endpoint| async move {
             let _slot = self.transfer_slot().await;
@@ -220,8 +220,8 @@ fn first_byte(response: &Response) -> Option<u64> {
 
 /// A download on its way; removed unless it is kept.
 struct PartialFile<'a> {
-    arrival: &'a Arrival,
-    /// Bytes that the arrival knows of.
+    growing: &'a GrowingFile,
+    /// Bytes that the growing knows of.
     told: u64,
     file: tokio::io::BufWriter<tokio::fs::File>,
     path: PathBuf,
@@ -236,7 +236,7 @@ struct PartialFile<'a> {
 }
 
 impl<'a> PartialFile<'a> {
-    fn create(destination: &Path, digest: &Digest, arrival: &'a Arrival) -> Result<Self, RegistryError> {
+    fn create(destination: &Path, digest: &Digest, growing: &'a GrowingFile) -> Result<Self, RegistryError> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         if let Some(parent) = destination.parent() {
             gated::create_dir_all(parent).map_err(failed_to("create", parent))?;
@@ -245,9 +245,9 @@ impl<'a> PartialFile<'a> {
         name.push(format!(".partial.{}.{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed)));
         let path = PathBuf::from(name);
         let file = gated::create(&path).map_err(failed_to("create", &path))?;
-        arrival.begin(open_both_ways(&path).map_err(failed_to("open", &path))?);
+        growing.begin(open_both_ways(&path).map_err(failed_to("open", &path))?);
         Ok(Self {
-            arrival,
+            growing,
             told: 0,
             file: tokio::io::BufWriter::with_capacity(256 << 10, tokio::fs::File::from_std(file)),
             path,
@@ -272,7 +272,7 @@ impl<'a> PartialFile<'a> {
     async fn restart(&mut self) -> Result<(), RegistryError> {
         if self.received() > 0 {
             // First, so that a reader does not take the shorter file for the end.
-            self.arrival.begin(open_both_ways(&self.path).map_err(self.error("open"))?);
+            self.growing.begin(open_both_ways(&self.path).map_err(self.error("open"))?);
             self.told = 0;
             self.file.rewind().await.map_err(self.error("rewind"))?;
             self.file.get_mut().set_len(0).await.map_err(self.error("truncate"))?;
@@ -295,7 +295,7 @@ impl<'a> PartialFile<'a> {
     async fn tell(&mut self) -> Result<(), RegistryError> {
         self.file.flush().await.map_err(self.error("write"))?;
         self.told = self.received();
-        self.arrival.reach(self.told);
+        self.growing.advance_to(self.told);
         Ok(())
     }
 
@@ -308,7 +308,7 @@ impl<'a> PartialFile<'a> {
     /// The content is whole and right: it gets its name, unless its reader has let some of it go.
     async fn keep(&mut self) -> Result<(), RegistryError> {
         self.tell().await?;
-        if !self.arrival.keep() {
+        if !self.growing.try_persist() {
             return Ok(());
         }
         gated::rename(&self.path, &self.destination).map_err(self.error("rename"))?;

@@ -141,7 +141,7 @@ impl Endpoint {
             builder = builder.header(AUTHORIZATION, header);
         }
         let _pass = match &request.payload {
-            Payload::File(file) => file.reach().await?,
+            Payload::File(file) => file.advance_to().await?,
             _ => None,
         };
         // Not earlier: that wait is not the server's.

@@ -58,7 +58,7 @@ impl UploadSession {
 
 /// An upload that nobody goes on with, and that the registry still waits for.
 #[derive(Debug)]
-pub(super) struct Unfinished {
+pub(super) struct OrphanedSession {
     pub(super) session: UploadSession,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) access: Access,

@@ -33,7 +33,7 @@ impl Tree {
         let mut copy = Self::create(path)?;
         copy.index = self.index.clone();
         copy.layers = self.layers;
-        copy.skeleton.clone_from(&self.skeleton);
+        copy.metadata_only.clone_from(&self.metadata_only);
         let root = Path::new("");
         let from = self.open_directory(root)?;
         let to = copy.open_directory(root)?;
@@ -187,7 +187,7 @@ impl<'a> Copying<'a> {
         path: &Path,
         BegunDirectory { attributes, unchanged }: &BegunDirectory,
     ) -> Result<(), RootfsError> {
-        let made = self.to.dress(to, name, attributes, true);
+        let made = self.to.apply_attributes(to, name, attributes, true);
         let made = made.map_err(|errno| self.to.error("set attributes of", path, errno))?;
         self.to.stamp(path, &made, *unchanged);
         Ok(())

@@ -157,7 +157,7 @@ impl Extraction<'_> {
                 let status = self.tree.make_directory(directory, name, &attributes).map_err(io("create directory"))?;
                 Entry::new(attributes, &status, ContentHash::default(), layer)
             }
-            MemberKind::File => match self.leave_out(&path, directory, name, &attributes, content)? {
+            MemberKind::File => match self.omit(&path, directory, name, &attributes, content)? {
                 Some(entry) => entry,
                 None => {
                     self.clear_for_file(&path, directory, name)?;
@@ -409,7 +409,7 @@ impl Extraction<'_> {
         let status = if attributes == before {
             Status::at(directory, name).map_err(io("look at"))?
         } else {
-            self.tree.dress(directory, name, &attributes, false).map_err(io("set attributes"))?
+            self.tree.apply_attributes(directory, name, &attributes, false).map_err(io("set attributes"))?
         };
         self.touched.insert((status.device, status.inode));
         let linked = Entry::new(attributes, &status, entry.content(), self.tree.layers);

@@ -47,7 +47,7 @@ impl Tree {
             Err(Errno::EXIST) if Status::at(directory, name)?.kind == FileKind::Directory => {}
             answer => answer?,
         }
-        self.dress(directory, name, attributes, true)
+        self.apply_attributes(directory, name, attributes, true)
     }
 
     /// Makes a regular file with what `content` gives. A file, link or special file of that name is replaced – not
@@ -118,7 +118,7 @@ impl Tree {
         attributes: &Attributes,
     ) -> rustix::io::Result<Status> {
         self.replacing(directory, name, |directory, name| rustix::fs::symlinkat(target, directory, name))?;
-        self.dress(directory, name, attributes, false)
+        self.apply_attributes(directory, name, attributes, false)
     }
 
     /// Gives the file `existing` the further name `new`. What it replaces is as for a file. A symbolic link as last
@@ -182,7 +182,7 @@ impl Tree {
             Err(Errno::PERM | Errno::INVAL | Errno::OPNOTSUPP) => drop(self.make_empty_file(directory, name)?),
             answer => answer?,
         }
-        self.dress(directory, name, attributes, false)
+        self.apply_attributes(directory, name, attributes, false)
     }
 
     /// Removes what is at `path`, with everything below it; a link is not followed. That nothing is there is fine.
@@ -206,7 +206,7 @@ impl Tree {
         let set = self.root().parent(path).and_then(|(directory, name)| {
             let status = Status::at(&directory, &name)?;
             let kind = self.plain_attributes(&status).kind;
-            self.dress(directory.as_fd(), &name, &Attributes { kind, ..attributes.clone() }, true)
+            self.apply_attributes(directory.as_fd(), &name, &Attributes { kind, ..attributes.clone() }, true)
         });
         set.map_err(|errno| self.error("set attributes of", path, errno))?;
         Ok(())
@@ -214,7 +214,7 @@ impl Tree {
 
     /// Applies attributes to a file in the order in which they survive: an owner's change takes set-id bits and capabilities,
     /// and anything else moves no time. `existed` says that extended attributes may be there that are not wanted.
-    pub(super) fn dress(
+    pub(super) fn apply_attributes(
         &mut self,
         directory: BorrowedFd<'_>,
         name: &OsStr,
@@ -240,8 +240,8 @@ impl Tree {
     /// difference is recorded.
     pub(super) fn mode_on_disk(&self, attributes: &Attributes) -> u32 {
         match attributes.kind {
-            FileKind::Directory if self.is_bound => attributes.mode | 0o700,
-            FileKind::File if self.is_bound => attributes.mode | 0o400,
+            FileKind::Directory if self.respects_permissions => attributes.mode | 0o700,
+            FileKind::File if self.respects_permissions => attributes.mode | 0o400,
             _ => attributes.mode,
         }
     }

@@ -23,8 +23,8 @@ mod file;
 mod file_copies;
 mod index;
 mod make;
+mod metadata_only;
 mod record;
-mod skeleton;
 mod tree;
 mod writers;
 

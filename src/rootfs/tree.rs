@@ -27,16 +27,16 @@ pub struct Tree {
     /// Number of layers applied.
     pub(super) layers: u32,
     /// Permissions bind this process, as they do an ordinary user and a root whose capabilities the pod drops.
-    pub(super) is_bound: bool,
+    pub(super) respects_permissions: bool,
     /// Where content passes through. Kept, because clearing a new one would cost more than most files.
     pub(super) buffer: Vec<u8>,
     /// Present if regular files of layers are left out.
-    pub(super) skeleton: Option<Skeleton>,
+    pub(super) metadata_only: Option<Skeleton>,
     /// Bytes of memory that names and attributes may take.
     pub(super) metadata_limit: usize,
 }
 
-/// What makes a tree a skeleton (`skeleton`).
+/// What makes a tree a metadata_only (`metadata_only`).
 #[derive(Debug, Clone)]
 pub(super) struct Skeleton {
     /// Regular files that are unpacked all the same.
@@ -72,9 +72,9 @@ impl Tree {
             index: Index::default(),
             records: Records::default(),
             layers: 0,
-            is_bound: !sys::overrides_permissions(),
+            respects_permissions: !sys::overrides_permissions(),
             buffer: Vec::new(),
-            skeleton: None,
+            metadata_only: None,
             metadata_limit: metadata_limit(),
         })
     }

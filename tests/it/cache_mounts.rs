@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crabwright::cache::{MountedCache, mount};
+use crabwright::cache::{CacheMountContent, cache_mount};
 use crabwright::image::{Blob, BlobSource, Descriptor, Digest, Platform, media_type};
 
 use crate::support::archive::Archive;
@@ -76,13 +76,13 @@ impl Bench {
     }
 
     /// Puts an archive into the registry, as if the cache `packages` were that; `change` lies about it.
-    fn plant(&self, archive: &[u8], packed: Vec<u8>, change: impl FnOnce(&mut MountedCache)) {
+    fn plant(&self, archive: &[u8], packed: Vec<u8>, change: impl FnOnce(&mut CacheMountContent)) {
         let layer = Descriptor::of(media_type::OCI_LAYER_ZSTD, &packed);
         self.registry.put_blob("mounts", packed.clone());
         let platform = Platform::host();
-        let tag = mount::tag("packages", &platform);
+        let tag = cache_mount::tag("packages", &platform);
         let diff_id = Digest::sha256_of(archive);
-        let mut cache = MountedCache { id: "packages".to_owned(), platform, layer, diff_id, created: 1, size: 1 };
+        let mut cache = CacheMountContent { id: "packages".to_owned(), platform, layer, diff_id, created: 1, size: 1 };
         change(&mut cache);
         let image =
             cache.to_image(Blob { descriptor: cache.layer.clone(), source: BlobSource::Bytes(packed) }).unwrap();
@@ -480,7 +480,7 @@ async fn a_failing_command_exports_nothing_of_its_own() {
     let bench = Bench::new(Store::Registry, failing).await;
     let ended = tokio::task::block_in_place(|| run(&mut bench.command(&[]))).refused(7, &["exit code: 7"]);
     ended.says("cache mount /good: exported");
-    assert_eq!(bench.place.tags(), [mount::tag("/good", &Platform::host())]);
+    assert_eq!(bench.place.tags(), [cache_mount::tag("/good", &Platform::host())]);
 }
 
 /// What does not run uses no cache.
@@ -523,7 +523,7 @@ async fn namespaces_are_apart() {
     bench.build(&[]);
     bench.build_elsewhere(&["--build-arg=BUILDKIT_CACHE_MOUNT_NS=team"]);
     let host = Platform::host();
-    let mut expected = [mount::tag("packages", &host), mount::tag("team/packages", &host)];
+    let mut expected = [cache_mount::tag("packages", &host), cache_mount::tag("team/packages", &host)];
     let mut found = bench.place.tags();
     expected.sort();
     found.sort();

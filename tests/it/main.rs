@@ -8,7 +8,6 @@
 #![allow(clippy::disallowed_methods, reason = "no sandbox exchanges the files of tests")]
 
 mod agent_image;
-mod arriving;
 mod bad_input;
 mod cache;
 mod cache_fuzz;
@@ -29,6 +28,7 @@ mod flag_reference;
 mod floors;
 mod git_ssh;
 mod graphs;
+mod growing_file;
 mod hints;
 mod kaniko_contract;
 mod layers;
@@ -36,6 +36,7 @@ mod links;
 mod lint;
 mod main_job;
 mod memory;
+mod metadata_only;
 mod mounts;
 mod offline;
 mod own_root;
@@ -53,7 +54,6 @@ mod rootfs;
 mod sandbox;
 mod secrets;
 mod signals;
-mod skeleton;
 mod snapshot;
 mod ssh;
 mod supply_chain;

@@ -57,7 +57,7 @@ fn every_promise_names_tests_that_exist() {
 #[test]
 fn tests_are_found_where_they_are_and_nowhere_else() {
     assert!(is_test("promises::tests_are_found_where_they_are_and_nowhere_else"));
-    assert!(is_test("image::saved::what_is_no_image_is_refused"));
+    assert!(is_test("image::docker_archive_reader::what_is_no_image_is_refused"));
     for path in ["promises::is_test", "promises::gone", "gone::tests", "promises"] {
         assert!(!is_test(path), "{path}");
     }

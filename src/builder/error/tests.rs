@@ -9,11 +9,11 @@ use crate::builder::layouts::LayoutImageError;
 use crate::cache::WarmError;
 use crate::diag::BoxedError;
 use crate::dockerfile::ast::Source;
-use crate::executor::caches::archive::CacheArchiveError;
+use crate::executor::cache_mounts::archive::CacheArchiveError;
 use crate::executor::{DirectoryError, StepError, UserError};
 use crate::image::archive::ArchiveError;
+use crate::image::docker_archive_reader::DockerArchiveError;
 use crate::image::layout::LayoutError;
-use crate::image::saved::SavedError;
 use crate::image::{Digest, Platform, Reference};
 use crate::layer::LayerError;
 use crate::registry::credentials::CredentialsError;
@@ -142,10 +142,10 @@ fn wrappers_keep_the_hint_of_a_full_file_system() {
         PushError::Layout { path: path(), source: layout() }.into(),
         PushError::Archive { path: path(), source: ArchiveError::Write { entry: text(), source: full() } }.into(),
         PushError::Archive { path: path(), source: ArchiveError::Open { digest: digest(), source: full() } }.into(),
-        SavedImageError::Missing { path: path(), source: full() }.into(),
-        SavedImageError::Archive(SavedError::Read { path: path(), source: full() }).into(),
-        SavedImageError::Layer { path: path(), member: text(), source: layer() }.into(),
-        SavedImageError::Layout { path: path(), source: layout() }.into(),
+        PushedImageError::Missing { path: path(), source: full() }.into(),
+        PushedImageError::Archive(DockerArchiveError::Read { path: path(), source: full() }).into(),
+        PushedImageError::Layer { path: path(), member: text(), source: layer() }.into(),
+        PushedImageError::Layout { path: path(), source: layout() }.into(),
         FilesError::Read { digest: digest(), source: layer() }.into(),
         FilesError::Unpack { digest: digest(), source: tree() }.into(),
         FilesError::Directory { directory: path(), source: tree() }.into(),

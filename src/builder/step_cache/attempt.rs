@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::cache::recipe::content;
+use crate::cache::key_inputs::content_key;
 use crate::cache::{Entry, Files, Keys, Lineage};
 use crate::executor::{BuiltLayer, CacheHits, CachedLayerError, ContentCache};
 use crate::image::{Blob, BlobSource, Digest};
@@ -94,10 +94,10 @@ impl<'c, 'a> Attempt<'c, 'a> {
         for (number, step) in planned.steps.iter().enumerate().take(steps.unwrap_or(planned.steps.len())) {
             let id = StepId { stage, step: number };
             lineage = match (&self.entries[stage][number], state.made.get(&id).cloned()) {
-                (Some(entry), _) => lineage.behind(&step.action, &entry.after),
+                (Some(entry), _) => lineage.advance_past(&step.action, &entry.after),
                 (None, Some(diff_id)) => {
-                    let (_, after) = lineage.around_step(&step.action, &self.sources(state, &step.action), &diff_id);
-                    lineage.behind(&step.action, &after)
+                    let (_, after) = lineage.span_of_step(&step.action, &self.sources(state, &step.action), &diff_id);
+                    lineage.advance_past(&step.action, &after)
                 }
                 (None, None) => lineage,
             };
@@ -113,10 +113,10 @@ impl<'c, 'a> Attempt<'c, 'a> {
     }
 
     /// The events that a step starts from, and those it leads to.
-    fn around_step(&self, state: &mut State, id: StepId, diff_id: &Digest) -> (Lineage, Lineage) {
+    fn span_of_step(&self, state: &mut State, id: StepId, diff_id: &Digest) -> (Lineage, Lineage) {
         let action = &self.cache.env.plan.step(id).action;
         let before = self.lineage(state, id.stage, Some(id.step));
-        before.around_step(action, &self.sources(state, action), diff_id)
+        before.span_of_step(action, &self.sources(state, action), diff_id)
     }
 }
 
@@ -127,8 +127,8 @@ impl ContentCache for Attempt<'_, '_> {
         // What is read of a build context was known before; of a stage only now.
         let files = sources.into_iter().enumerate();
         let files = files.map(|(origin, read)| read.or_else(|| inputs.files.get(origin).cloned().flatten())).collect();
-        let recipe = content(cache.env.plan, id, cache.env.format, below, files, &inputs.versions);
-        let keys = Keys { definition: cache.definition(id), content: recipe.map(|recipe| recipe.key()) };
+        let key_inputs = content_key(cache.env.plan, id, cache.env.format, below, files, &inputs.versions);
+        let keys = Keys { definition: cache.definition(id), content: key_inputs.map(|key_inputs| key_inputs.key()) };
         self.state().keys.insert(id, keys.clone());
         let key = keys.content.clone()?;
         if !cache.request.read || !cache.is_kept(id, &cache.env.plan.step(id).action) {
@@ -140,7 +140,7 @@ impl ContentCache for Attempt<'_, '_> {
             return None;
         }
         let mut state = self.state();
-        let (before, after) = self.around_step(&mut state, id, &entry.diff_id);
+        let (before, after) = self.span_of_step(&mut state, id, &entry.diff_id);
         state.made.insert(id, entry.diff_id.clone());
         drop(state);
         cache.add_found_by_content(&entry.layer.digest);
@@ -157,7 +157,7 @@ impl ContentCache for Attempt<'_, '_> {
         let cache = self.cache;
         self.executed.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state();
-        let (before, after) = self.around_step(&mut state, id, &layer.diff_id);
+        let (before, after) = self.span_of_step(&mut state, id, &layer.diff_id);
         state.made.insert(id, layer.diff_id.clone());
         let keys = state.keys.get(&id).cloned();
         drop(state);

@@ -49,8 +49,8 @@ impl<'a> Reader<'a> {
         let unknown = |error: &(dyn std::error::Error + 'static)| {
             tracing::debug!("cache: {}: it has no key: {}", step.text, with_causes(error));
         };
-        let spared = crate::fs::gated::metadata(env.work_directory).ok();
-        let spared = spared.map(|metadata| (metadata.dev(), metadata.ino()));
+        let excluded = crate::fs::gated::metadata(env.work_directory).ok();
+        let excluded = excluded.map(|metadata| (metadata.dev(), metadata.ino()));
         let mut files = Vec::new();
         for (origin, from) in step.action.origins().into_iter().enumerate() {
             let context = match from {
@@ -64,7 +64,7 @@ impl<'a> Reader<'a> {
             let tree = Tree::open(&context.root).map_err(|error| unknown(&error)).ok()?;
             let ignore = Some(&context.ignore);
             let source = CopySource { tree: &tree, ignore, reset_owner: true, describe: &context.description };
-            files.push(files_of(&step.action, origin, &source, spared, known).map_err(|error| unknown(&error)).ok()?);
+            files.push(files_of(&step.action, origin, &source, excluded, known).map_err(|error| unknown(&error)).ok()?);
         }
         let mut versions = BTreeMap::new();
         if let Action::Copy(copy) = &step.action {

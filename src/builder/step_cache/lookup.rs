@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::builder::request::CacheRequest;
-use crate::cache::lineage::coherent;
-use crate::cache::recipe::definitions;
+use crate::cache::key_inputs::definition_keys;
+use crate::cache::lineage::consistent_subset;
 use crate::cache::{BaseConfigurations, Definitions, Entry, Inputs, Key, LayerCache, Miss, Record};
 use crate::diag::{interrupt, with_causes};
 use crate::executor::{BuiltLayer, CacheHits};
@@ -65,7 +65,7 @@ impl<'a> StepCache<'a> {
         }
         let mut inputs = HashMap::new();
         let reader = Reader::new(&env);
-        let definitions = definitions(env.plan, env.format, &mut |id| {
+        let definitions = definition_keys(env.plan, env.format, &mut |id| {
             let read = reader.inputs(id)?;
             inputs.insert(id, read.clone());
             Some(read)
@@ -151,7 +151,7 @@ impl<'a> StepCache<'a> {
                 *entry = None;
             }
         }
-        coherent(self.env.plan, &found)
+        consistent_subset(self.env.plan, &found)
     }
 
     /// These entries as hits, and what is known of the misses.
@@ -168,9 +168,9 @@ impl<'a> StepCache<'a> {
 
     /// Why a step has no entry, where something can be said about it.
     fn explain(&self, id: StepId) -> Option<String> {
-        let recipes = &self.definitions[id.stage];
-        recipes[id.step].as_ref()?;
-        let number = recipes[..id.step].iter().flatten().count();
+        let key_inputs = &self.definitions[id.stage];
+        key_inputs[id.step].as_ref()?;
+        let number = key_inputs[..id.step].iter().flatten().count();
         let stage = &self.env.plan.stages[id.stage];
         let changes = self.record.changes(self.last.as_ref()?, &stage.name, number)?;
         match self.is_kept(id, &stage.steps[id.step].action) {
@@ -220,7 +220,7 @@ impl<'a> StepCache<'a> {
     }
 
     pub(super) fn definition(&self, id: StepId) -> Option<Key> {
-        self.definitions[id.stage][id.step].as_ref().map(crate::cache::Recipe::key)
+        self.definitions[id.stage][id.step].as_ref().map(crate::cache::KeyInputs::key)
     }
 
     pub(super) fn layer_of(&self, entry: &Entry) -> BuiltLayer {

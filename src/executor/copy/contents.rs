@@ -68,7 +68,7 @@ struct Item {
     content: Option<(PathBuf, Version)>,
 }
 
-/// What of `source` the step would copy, by name; remote sources and here-documents excepted. The directory `spared` counts as
+/// What of `source` the step would copy, by name; remote sources and here-documents excepted. The directory `excluded` counts as
 /// not there. `with_top`: the attributes of a directory whose contents are copied count too, but for those of a build context
 /// itself, which are an accident of the checkout (BuildKit leaves them out as well).
 ///
@@ -77,7 +77,7 @@ struct Item {
 pub fn contents(
     step: &plan::Copy,
     source: &CopySource<'_>,
-    spared: Option<(u64, u64)>,
+    excluded: Option<(u64, u64)>,
     with_top: bool,
     known: &KnownFiles,
 ) -> Result<Vec<(String, Digest)>, CopyError> {
@@ -96,7 +96,7 @@ pub fn contents(
                 selection: &selection,
                 mode: mode.as_ref(),
                 is_owned,
-                spared,
+                excluded,
                 links: HashMap::new(),
                 items: &mut items,
             };
@@ -182,7 +182,7 @@ struct Walk<'a> {
     mode: Option<&'a ModeChange>,
     /// `--chown` says whose the files are.
     is_owned: bool,
-    spared: Option<(u64, u64)>,
+    excluded: Option<(u64, u64)>,
     /// Names of files with several, by their identity.
     links: HashMap<(u64, u64), PathBuf>,
     items: &'a mut Vec<Item>,
@@ -221,7 +221,7 @@ impl Walk<'_> {
             }
             let verdict = self.finder.ignore().verdict(&from, verdict);
             let Some(node) = self.finder.tree().node(&from)? else { continue };
-            if !self.finder.is_seen(&from, node.attributes.kind, verdict)? || self.spared == Some(node.identity) {
+            if !self.finder.is_seen(&from, node.attributes.kind, verdict)? || self.excluded == Some(node.identity) {
                 continue;
             }
             match (node.attributes.kind, selected) {

@@ -28,7 +28,7 @@ const WORKING_MODE: u32 = 0o700;
 const TEXT_MODE: u32 = 0o644;
 
 /// Where the walk through a source directory is.
-struct Place {
+struct CopyCursor {
     /// The path below the source.
     below: PathBuf,
     /// What the ignore file says of it.
@@ -155,7 +155,7 @@ impl<'a> Placement<'a> {
     fn place_contents(&mut self, found: &Found, path: &Path) -> Result<(), CopyError> {
         self.create_directories(path)?;
         self.itself = self.destination.node(Path::new(""))?.map(|root| root.identity);
-        let top = Place { below: PathBuf::new(), verdict: found.verdict, marks: Marks::default() };
+        let top = CopyCursor { below: PathBuf::new(), verdict: found.verdict, marks: Marks::default() };
         self.copy_contents(&found.path, &top, path)?;
         self.last.push((path.to_owned(), Last::Time(found.node.attributes.mtime)));
         self.finish()
@@ -217,7 +217,7 @@ impl<'a> Placement<'a> {
         Ok(create_directories(self.destination, path, NewDirectories { mode, owner: self.owner })?)
     }
 
-    fn copy_contents(&mut self, from: &Path, place: &Place, to: &Path) -> Result<(), CopyError> {
+    fn copy_contents(&mut self, from: &Path, place: &CopyCursor, to: &Path) -> Result<(), CopyError> {
         for name in self.source_directory(from)?.names()? {
             interrupt::check()?;
             let directory = from;
@@ -233,7 +233,7 @@ impl<'a> Placement<'a> {
             if !self.finder.is_seen(&from, node.attributes.kind, verdict)? || self.itself == Some(node.identity) {
                 continue;
             }
-            let place = Place { below, verdict, marks };
+            let place = CopyCursor { below, verdict, marks };
             match (node.attributes.kind, selected) {
                 (FileKind::Directory, true) => self.copy_directory(&from, &node, &place, &to)?,
                 (FileKind::Directory, false) => self.copy_below(&from, &node, &place, &to)?,
@@ -247,7 +247,7 @@ impl<'a> Placement<'a> {
         Ok(())
     }
 
-    fn copy_directory(&mut self, from: &Path, node: &Node, place: &Place, to: &Path) -> Result<(), CopyError> {
+    fn copy_directory(&mut self, from: &Path, node: &Node, place: &CopyCursor, to: &Path) -> Result<(), CopyError> {
         self.create_pending()?;
         let attributes = self.attributes(node);
         let made = self.make_directory(to, &attributes)?;
@@ -258,7 +258,7 @@ impl<'a> Placement<'a> {
     }
 
     /// Copies what is selected below a directory that is not.
-    fn copy_below(&mut self, from: &Path, node: &Node, place: &Place, to: &Path) -> Result<(), CopyError> {
+    fn copy_below(&mut self, from: &Path, node: &Node, place: &CopyCursor, to: &Path) -> Result<(), CopyError> {
         let attributes = self.attributes(node);
         self.pending.push(Pending { to: to.to_owned(), attributes, state: PendingState::Waiting });
         self.copy_contents(from, place, to)?;

@@ -14,7 +14,7 @@ use crate::cache::{Files, Retention};
 use crate::context::{Context, IgnoreMatcher};
 use crate::diag::progress::Progress;
 use crate::dockerfile::ast::Source;
-use crate::fs::{Arrival, Removals};
+use crate::fs::{GrowingFile, Removals};
 use crate::image::{BaseImage, BlobSource, Digest};
 use crate::layer::LayerOptions;
 use crate::plan::{self, ImageError, ImageRequest, Images, Plan, RemoteSource, StepId};
@@ -207,7 +207,7 @@ impl BaseLayers for Nothing {
         Err("there are no images".into())
     }
 
-    fn arrival(&self, _: &BaseImage, _: usize) -> Result<Arc<Arrival>, ImageError> {
+    fn growing(&self, _: &BaseImage, _: usize) -> Result<Arc<GrowingFile>, ImageError> {
         Err("there are no images".into())
     }
 

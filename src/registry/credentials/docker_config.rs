@@ -40,7 +40,7 @@ struct AuthEntry {
 }
 
 /// What the files say about a repository.
-pub(super) enum Entry {
+pub(super) enum ConfigEntry {
     Login(Login),
     /// A program has the credentials.
     Program {
@@ -91,7 +91,7 @@ impl DockerConfigs {
 
     /// The entry for a repository. In a file the entry with the longest matching path wins, so that the credentials of one namespace are
     /// never sent for another.
-    pub(super) fn entry(&self, registry: &str, repository: &str) -> Result<Option<Entry>, CredentialsError> {
+    pub(super) fn entry(&self, registry: &str, repository: &str) -> Result<Option<ConfigEntry>, CredentialsError> {
         for (file, config) in &self.found {
             let best = config
                 .auths
@@ -101,10 +101,10 @@ impl DockerConfigs {
             if let Some((_, key, entry)) = best
                 && let Some(login) = login(file, key, entry)?
             {
-                return Ok(Some(Entry::Login(login)));
+                return Ok(Some(ConfigEntry::Login(login)));
             }
             if let Some(name) = helper(config, registry) {
-                return Ok(Some(Entry::Program { name: name.to_owned(), file: file.clone() }));
+                return Ok(Some(ConfigEntry::Program { name: name.to_owned(), file: file.clone() }));
             }
         }
         Ok(None)
@@ -230,14 +230,14 @@ mod tests {
         DockerConfigs::load(vec![directory.path().join("absent/config.json"), path])
     }
 
-    fn shown(entry: Option<Entry>) -> Option<String> {
+    fn shown(entry: Option<ConfigEntry>) -> Option<String> {
         Some(match entry? {
-            Entry::Login(login) => match login.credential {
+            ConfigEntry::Login(login) => match login.credential {
                 Credential::Password { username, password } => format!("{username}:{}", password.reveal()),
                 Credential::IdentityToken(token) => format!("identity {}", token.reveal()),
                 Credential::RegistryToken(token) => format!("bearer {}", token.reveal()),
             },
-            Entry::Program { name, .. } => format!("docker-credential-{name}"),
+            ConfigEntry::Program { name, .. } => format!("docker-credential-{name}"),
         })
     }
 
@@ -293,7 +293,7 @@ mod tests {
         assert!(error.contains("line 1"), "{error}");
         let bad = configs(r#"{"auths":{"r":{"auth":"c2VzYW1l"}}}"#).unwrap().entry("r", "x").err().unwrap();
         assert!(matches!(bad, CredentialsError::Auth { .. }));
-        let Some(Entry::Login(login)) =
+        let Some(ConfigEntry::Login(login)) =
             configs(r#"{"auths":{"r":{"auth":"dTpzZXNhbWU="}}}"#).unwrap().entry("r", "x").unwrap()
         else {
             panic!("no login")

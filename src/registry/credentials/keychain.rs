@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::azure_error::AzureError;
 use super::azure_identity::Identity;
-use super::docker_config::{DockerConfigs, Entry};
+use super::docker_config::{ConfigEntry, DockerConfigs};
 use super::error::CredentialsError;
 use super::login::{Fresh, Login};
 use super::program::{self, ProgramError};
@@ -147,8 +147,8 @@ impl Keychain {
     pub async fn lookup(&self, registry: &str, repository: &str) -> Result<Lookup, CredentialsError> {
         let mut reasons: Vec<String> = self.files.explain_absence(registry).into_iter().collect();
         match self.files.entry(registry, repository)? {
-            Some(Entry::Login(login)) => return Ok(Lookup::Login(login)),
-            Some(Entry::Program { name, file }) => match self.ask_program(&name, &file, registry).await {
+            Some(ConfigEntry::Login(login)) => return Ok(Lookup::Login(login)),
+            Some(ConfigEntry::Program { name, file }) => match self.ask_program(&name, &file, registry).await {
                 Ok(Kept { login: Some(login), .. }) => return Ok(Lookup::Login(login)),
                 // A config that came from a desk names programs that no pod has; the sources below often do their work.
                 Ok(Kept { is_missing: true, .. }) => {

@@ -69,7 +69,7 @@ impl Extraction<'_> {
     fn unlink(&mut self, path: &Path, tree: bool) -> Result<bool, MemberError> {
         let (directory, name) = self.tree.root().parent(path).map_err(io("open directory"))?;
         let is_directory = self.tree.index.get(path).is_some_and(|entry| entry.is_directory());
-        // What is left in a skeleton's directory may be nowhere on the disk.
+        // What is left in a metadata_only's directory may be nowhere on the disk.
         if is_directory && !tree && self.tree.index.below(path).next().is_some() {
             return Ok(false);
         }

@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::io::Errno;
 
 use super::container::{Container, Entry};
-use super::held::Held;
-use super::place::Place;
+use super::pinned_paths::PinnedPaths;
 use super::state::STATE;
 use super::swap::Swapped;
+use super::swap_target::SwapTarget;
 use super::undo::recover;
 
 /// Calls that need space on the disk.
@@ -98,10 +98,10 @@ fn container() -> Container {
     container
 }
 
-fn place(container: &Container) -> Place {
+fn place(container: &Container) -> SwapTarget {
     let stay = ["etc/hosts", "var/run/docker.sock", "proc", "bin/driver", "opt/pods/volume", "kaniko", STATE];
-    let held = Held::new(container.root(), stay.map(|path| container.path(path)));
-    Place { base: container.root().to_owned(), root: container.stage(), held }
+    let pinned = PinnedPaths::new(container.root(), stay.map(|path| container.path(path)));
+    SwapTarget { base: container.root().to_owned(), root: container.stage(), pinned }
 }
 
 /// What a command does: it changes, makes and removes something in every kind of directory.

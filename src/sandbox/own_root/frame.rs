@@ -14,9 +14,9 @@ use rustix::io::Errno;
 
 use super::calls;
 use super::directory::{Directory, present_path};
-use super::held::Held;
 use super::journal::Start;
-use super::place::Place;
+use super::pinned_paths::PinnedPaths;
+use super::swap_target::SwapTarget;
 use crate::sandbox::{SandboxError, mountinfo};
 
 /// All of them, by path relative to the swapped directory.
@@ -42,11 +42,11 @@ pub(super) struct MergedDirectory {
 
 impl Frame {
     /// Opens everything, and makes the stash's directories.
-    pub(super) fn open(place: &Place, base: Directory, stash: Directory) -> Result<Self, SandboxError> {
-        let stage = Some(Directory::open(&place.root)?);
+    pub(super) fn open(target: &SwapTarget, base: Directory, stash: Directory) -> Result<Self, SandboxError> {
+        let stage = Some(Directory::open(&target.root)?);
         let root = MergedDirectory { container: base, stash: Some(stash), stage };
         let mut merged = BTreeMap::from([(PathBuf::new(), root)]);
-        for path in place.held.merged() {
+        for path in target.pinned.merged_dirs() {
             let Some((above, name)) = in_parent(&merged, path) else { continue };
             let Some(container) = above.container.below(name)? else {
                 return Err(above.container.error("open the directory", name)(Errno::NOTDIR));
@@ -57,9 +57,9 @@ impl Frame {
         }
         // A mount point cannot be moved, and what is mounted there need not answer.
         let mounts = mountinfo::read()?;
-        let is_mount_point = |path: &Path| mounts.iter().any(|mount| mount.mount_point == place.base.join(path));
+        let is_mount_point = |path: &Path| mounts.iter().any(|mount| mount.mount_point == target.base.join(path));
         let mut stay = Vec::new();
-        for path in place.held.stay().filter(|path| !is_mount_point(path)) {
+        for path in target.pinned.pinned().filter(|path| !is_mount_point(path)) {
             let Some((above, name)) = in_parent(&merged, path) else { continue };
             match calls::pin(&above.container, name) {
                 Ok(pinned) => stay.push((path.to_owned(), pinned)),
@@ -78,7 +78,7 @@ impl Frame {
         start: &Start,
         mount_points: &dyn Fn() -> Result<Vec<PathBuf>, SandboxError>,
         away: &Directory,
-    ) -> Result<(Self, Held), SandboxError> {
+    ) -> Result<(Self, PinnedPaths), SandboxError> {
         let path = base.path().to_owned();
         let device = calls::status_of(&base).map_err(base.own_error("look at"))?.device;
         let moved = Moved { base: &path, device, mount_points: mount_points()? };
@@ -103,14 +103,14 @@ impl Frame {
             merged.insert(path.clone(), MergedDirectory { container, stash, stage: None });
         }
         // The runtime may have made new mount points among the stage's files.
-        let held = Held::new(&path, start.stay.iter().cloned().chain(mount_points()?));
-        for path in held.merged() {
+        let pinned = PinnedPaths::new(&path, start.stay.iter().cloned().chain(mount_points()?));
+        for path in pinned.merged_dirs() {
             let Some((above, name)) = in_parent(&merged, path).filter(|_| !merged.contains_key(path)) else { continue };
             let Some(container) = above.container.below(name)? else { continue };
             let stash = above.stash.as_ref().map(|stash| stash.below(name)).transpose()?.flatten();
             merged.insert(path.to_owned(), MergedDirectory { container, stash, stage: None });
         }
-        Ok((Self { merged, stay: Vec::new(), moved: None }, held))
+        Ok((Self { merged, stay: Vec::new(), moved: None }, pinned))
     }
 
     /// The merged directories, each after the ones above it.

@@ -1,7 +1,7 @@
 //! The host name that a build adds to the `/etc/hosts` of its commands.
 //!
 //! Where the pod mounts that file it cannot be replaced, so the name is written into it; the exchange puts back what
-//! files of the pod in `/etc` held. Elsewhere a command gets a file of its own.
+//! files of the pod in `/etc` pinned. Elsewhere a command gets a file of its own.
 
 use std::io;
 use std::path::Path;

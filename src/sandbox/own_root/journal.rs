@@ -80,7 +80,7 @@ pub(super) struct Start {
     pub(super) stay: Vec<PathBuf>,
     /// The merged directories of the container, by relative path.
     pub(super) directories: BTreeMap<PathBuf, Merged>,
-    /// What the files that stay held (`/etc/hosts` and its like), by relative path.
+    /// What the files that stay pinned (`/etc/hosts` and its like), by relative path.
     pub(super) contents: BTreeMap<PathBuf, Bytes>,
 }
 

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::sandbox::SandboxError;
 
-/// A lock on a directory, held until it is dropped.
+/// A lock on a directory, pinned until it is dropped.
 #[derive(Debug)]
 pub(super) struct RootLock {
     _directory: File,

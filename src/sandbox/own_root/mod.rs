@@ -24,8 +24,8 @@
 //!   the files back. Until then the container has the image's files: what a shell job's script does after that line, it does
 //!   with them.
 //!
-//! `held` says what stays, `frame` holds it open, `swap` exchanges, `undo` gives back, `state` is where things wait, `journal`
-//! remembers what to undo after a crash, `stand_ins` has links for what the image has elsewhere, `placed_mounts` does so for each
+//! `pinned` says what stays, `frame` holds it open, `swap` exchanges, `undo` gives back, `state` is where things wait, `journal`
+//! remembers what to undo after a crash, `symlink_shims` has links for what the image has elsewhere, `placed_mounts` does so for each
 //! mount, `lock` lets one build at a time do it.
 
 mod busy;
@@ -40,18 +40,18 @@ mod faults;
 mod frame;
 #[cfg(any(test, fuzzing))]
 pub(super) mod fuzzing;
-mod held;
 mod hosts;
 mod journal;
 mod lock;
 mod metadata;
-mod place;
+mod pinned_paths;
 mod placed_mounts;
 mod placement;
 mod relocate;
-mod stand_ins;
 mod state;
 mod swap;
+mod swap_target;
+mod symlink_shims;
 mod undo;
 
 use std::ffi::OsString;
@@ -60,12 +60,12 @@ use std::path::{Path, PathBuf};
 use rustix::process::DumpableBehavior;
 
 use self::busy::BusyMounts;
-use self::held::Held;
 use self::hosts::Hosts;
 use self::lock::RootLock;
-use self::place::Place;
+use self::pinned_paths::PinnedPaths;
 use self::state::STATE;
 use self::swap::Swapped;
+use self::swap_target::SwapTarget;
 use super::message::RunSpec;
 use super::mountinfo::{self, Mount};
 use super::{
@@ -166,14 +166,14 @@ impl OwnRoot {
         if let Some(system) = system {
             tracing::warn!(
                 "the files of this image ({system}) are out of the way while a RUN runs, and come back after it: {}",
-                movable(&opened.held(&opened.mounts, &opened.work_dir, true))?.join(", ")
+                movable(&opened.pinned(&opened.mounts, &opened.work_dir, true))?.join(", ")
             );
         }
         Ok(opened)
     }
 
     /// What must stay in place while `root` is entered; `all_mounts`: the secret ones too.
-    fn held(&self, mounts: &[Mount], root: &Path, all_mounts: bool) -> Held {
+    fn pinned(&self, mounts: &[Mount], root: &Path, all_mounts: bool) -> PinnedPaths {
         let is_secret = |path: &Path| SECRET_MOUNTS.iter().any(|secret| path.starts_with(secret));
         let mut paths: Vec<PathBuf> = mounts
             .iter()
@@ -190,16 +190,16 @@ impl OwnRoot {
         {
             paths.push(program);
         }
-        Held::new(Path::new(ROOT), paths)
+        PinnedPaths::new(Path::new(ROOT), paths)
     }
 
     fn enter(&self, root: &Path) -> Result<Swapped, SandboxError> {
         let mounts = mountinfo::read()?;
         require_root_mount(&mounts, root)?;
-        let place = |held| Place { base: ROOT.into(), root: root.to_owned(), held };
-        match Swapped::enter(place(self.held(&mounts, root, false))) {
+        let place = |pinned| SwapTarget { base: ROOT.into(), root: root.to_owned(), pinned };
+        match Swapped::enter(place(self.pinned(&mounts, root, false))) {
             // The directory above a secret mount could not be moved after all, so the mount stays in sight.
-            Err(error) if is_busy(&error) => Swapped::enter(place(self.held(&mounts, root, true))),
+            Err(error) if is_busy(&error) => Swapped::enter(place(self.pinned(&mounts, root, true))),
             result => result,
         }
     }
@@ -213,10 +213,10 @@ fn open_if_back(shut: Shut) {
 }
 
 /// The entries of `/` that go, or whose content does, for people.
-fn movable(held: &Held) -> Result<Vec<String>, SandboxError> {
+fn movable(pinned: &PinnedPaths) -> Result<Vec<String>, SandboxError> {
     let entries = std::fs::read_dir("/").and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
     let mut names: Vec<OsString> = entries.map_err(SandboxError::io("list", "/"))?;
-    names.retain(|name| !held.keeps(Path::new(name)));
+    names.retain(|name| !pinned.is_under_pinned(Path::new(name)));
     names.sort_unstable();
     Ok(names.iter().map(|name| format!("/{}", name.display())).collect())
 }

@@ -22,9 +22,9 @@ use rustix::process::{Gid, Uid};
 use super::cleared::{self, Cleared};
 use super::journal::Journal;
 use super::metadata::DirectoryMetadata;
-use super::place::Place;
 use super::placement::{Placement, Way};
 use super::state::MOUNTS;
+use super::swap_target::SwapTarget;
 use crate::fs::Root;
 use crate::sandbox::mountinfo::{self, Mount as MountInfo};
 use crate::sandbox::stubs::{Lifetime, StubKind, Stubs, modification_time, set_modification_time};
@@ -75,19 +75,24 @@ impl PlacedMounts {
     }
 
     /// Puts `mounts` in place, in their order. On failure, what is in place already is left to [`Self::take_away`].
-    pub(super) fn lay(&mut self, place: &Place, journal: &mut Journal, mounts: &[Mount]) -> Result<(), SandboxError> {
+    pub(super) fn lay(
+        &mut self,
+        swap: &SwapTarget,
+        journal: &mut Journal,
+        mounts: &[Mount],
+    ) -> Result<(), SandboxError> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o711)
             .create(&self.directory)
             .map_err(SandboxError::io("create", self.directory.as_path()))?;
         let points = mountinfo::read()?;
-        mounts.iter().enumerate().try_for_each(|(number, mount)| self.lay_one(place, journal, &points, number, mount))
+        mounts.iter().enumerate().try_for_each(|(number, mount)| self.lay_one(swap, journal, &points, number, mount))
     }
 
     fn lay_one(
         &mut self,
-        place: &Place,
+        swap: &SwapTarget,
         journal: &mut Journal,
         points: &[MountInfo],
         number: usize,
@@ -95,9 +100,9 @@ impl PlacedMounts {
     ) -> Result<(), SandboxError> {
         let written = Path::new(&mount.target);
         let target =
-            in_root::resolve(&place.base, written).map_err(SandboxError::io("find the mount point", written))?;
+            in_root::resolve(&swap.base, written).map_err(SandboxError::io("find the mount point", written))?;
         let refuse = |reason| SandboxError::MountPoint { target: written.to_owned(), reason };
-        if target == place.base {
+        if target == swap.base {
             return Err(refuse("it is the root directory"));
         }
         let is_mount_point = |path: &Path| points.iter().any(|point| point.mount_point == path);
@@ -107,12 +112,12 @@ impl PlacedMounts {
             }
             return self.clear(journal, number, target);
         }
-        let mut stays = place.held.stay().map(|path| place.base.join(path));
+        let mut stays = swap.pinned.pinned().map(|path| swap.base.join(path));
         if stays.any(|path| path.starts_with(&target) && !is_mount_point(&path)) {
             return Err(refuse("files of this build lie there"));
         }
         let origin = match &mount.content {
-            MountContent::Bind { source } => place.during_swap(source),
+            MountContent::Bind { source } => swap.during_swap(source),
             content => {
                 let origin = self.directory.join(number.to_string());
                 make(&origin, content)?;
@@ -127,8 +132,8 @@ impl PlacedMounts {
         }
         let Some(parent) = target.parent() else { return Err(refuse("it is the root directory")) };
         if parent.symlink_metadata().is_err() {
-            let inside = parent.strip_prefix(&place.base).unwrap_or(parent);
-            self.stubs.create(&Root::open(&place.base)?, inside, StubKind::Directory, Lifetime::Command)?;
+            let inside = parent.strip_prefix(&swap.base).unwrap_or(parent);
+            self.stubs.create(&Root::open(&swap.base)?, inside, StubKind::Directory, Lifetime::Command)?;
         }
         let parent = Some(File::open(parent).map_err(SandboxError::io("open", parent))?);
         let placement = Placement { hidden: self.directory.join(format!("{number}.hidden")), target, way };

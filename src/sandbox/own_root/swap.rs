@@ -15,14 +15,14 @@ use super::bytes::Bytes;
 use super::calls;
 use super::directory::Directory;
 use super::frame::{Frame, MergedDirectory};
-use super::held::Held;
 use super::journal::{Journal, Merged, Phase, Start};
 use super::metadata::DirectoryMetadata;
-use super::place::Place;
+use super::pinned_paths::PinnedPaths;
 use super::placed_mounts::PlacedMounts;
 use super::relocate::relocate;
-use super::stand_ins::StandIns;
 use super::state::{self, State};
+use super::swap_target::SwapTarget;
+use super::symlink_shims::SymlinkShims;
 use super::undo;
 use crate::fs::{FileKind, Root, Status};
 use crate::sandbox::{ChangeTime, Mount, Restamp, SandboxError};
@@ -46,7 +46,7 @@ struct Stamp {
 /// A directory that has the stage's entries; gives it back when dropped at the latest.
 #[derive(Debug)]
 pub(super) struct Swapped {
-    place: Place,
+    target: SwapTarget,
     start: Start,
     journal: Journal,
     state: State,
@@ -55,20 +55,20 @@ pub(super) struct Swapped {
     images: BTreeMap<PathBuf, DirectoryMetadata>,
     stamps: HashMap<PathBuf, Stamp>,
     mounts: PlacedMounts,
-    stand_ins: StandIns,
+    symlink_shims: SymlinkShims,
     left: bool,
 }
 
 impl Swapped {
     /// Puts the stage's entries in place of the container's. When that fails half-way, it is undone.
-    pub(super) fn enter(place: Place) -> Result<Self, SandboxError> {
-        let path = place.base.clone();
+    pub(super) fn enter(target: SwapTarget) -> Result<Self, SandboxError> {
+        let path = target.base.clone();
         let base = Directory::open(&path)?;
         // Before anything is made in it.
         let status = calls::status_of(&base).map_err(base.own_error("look at"))?;
         let metadata = DirectoryMetadata::of(&base)?;
         let before = Merged { inode: status.inode, metadata: metadata.clone() };
-        let mut swapped = match Self::prepare(place, base, before) {
+        let mut swapped = match Self::prepare(target, base, before) {
             Ok(swapped) => swapped,
             Err(error) => {
                 // Nothing was moved, and only empty directories were made.
@@ -88,9 +88,9 @@ impl Swapped {
     }
 
     /// Opens and writes down everything, and moves nothing.
-    fn prepare(place: Place, base: Directory, before: Merged) -> Result<Self, SandboxError> {
+    fn prepare(target: SwapTarget, base: Directory, before: Merged) -> Result<Self, SandboxError> {
         let state = State::make(&base)?;
-        let frame = Frame::open(&place, base, state.stash.again()?)?;
+        let frame = Frame::open(&target, base, state.stash.again()?)?;
         let (mut directories, mut images) = (BTreeMap::from([(PathBuf::new(), before)]), BTreeMap::new());
         for (path, directory) in frame.merged() {
             if path != Path::new("") {
@@ -104,23 +104,23 @@ impl Swapped {
             }
         }
         let start = Start {
-            stay: place.held.stay().map(|path| place.base.join(path)).collect(),
+            stay: target.pinned.pinned().map(|path| target.base.join(path)).collect(),
             directories,
-            contents: contents(&place.held, &frame)?,
+            contents: contents(&target.pinned, &frame)?,
         };
         let mounts = PlacedMounts::new(state.directory.path());
-        let stand_ins = StandIns::find(&place, &frame)?;
+        let symlink_shims = SymlinkShims::find(&target, &frame)?;
         // Last: once it is there, what it says is undone.
         let journal = Journal::create(state.directory.again()?, &start)?;
         let stamps = HashMap::new();
-        Ok(Self { place, start, journal, state, frame, images, stamps, mounts, stand_ins, left: false })
+        Ok(Self { target, start, journal, state, frame, images, stamps, mounts, symlink_shims, left: false })
     }
 
     fn exchange(&mut self) -> Result<(), SandboxError> {
         self.stash()?;
         self.journal.begin(Phase::Placed)?;
         self.place()?;
-        self.stand_ins.put_up(&self.place, &self.frame)?;
+        self.symlink_shims.install(&self.target, &self.frame)?;
         self.dress()
     }
 
@@ -129,7 +129,7 @@ impl Swapped {
         for (path, MergedDirectory { container, stash, .. }) in self.frame.merged() {
             let Some(stash) = stash else { continue };
             for name in container.names()? {
-                if !self.place.held.contains(&path.join(&name)) {
+                if !self.target.pinned.is_immovable(&path.join(&name)) {
                     relocate(container, &name, stash, &name)?;
                 }
             }
@@ -143,7 +143,7 @@ impl Swapped {
             let Some(stage) = stage else { continue };
             for name in stage.names()? {
                 let path = merged.join(&name);
-                if self.place.held.contains(&path) {
+                if self.target.pinned.is_immovable(&path) {
                     if self.frame.get(&path).is_none_or(|merged| merged.stage.is_none()) {
                         tracing::debug!("/{} of the image is hidden by the container's own", path.display());
                     }
@@ -175,7 +175,7 @@ impl Swapped {
         if mounts.is_empty() {
             return Ok(());
         }
-        self.mounts.lay(&self.place, &mut self.journal, mounts)?;
+        self.mounts.lay(&self.target, &mut self.journal, mounts)?;
         std::thread::sleep(CLOCK_TICK);
         Ok(())
     }
@@ -187,7 +187,7 @@ impl Swapped {
     pub(super) fn leave(&mut self) -> Result<Vec<Restamp>, SandboxError> {
         self.left = true;
         let left = self.give_back();
-        if left.is_err() && undo_at_once(&self.place.base) {
+        if left.is_err() && undo_at_once(&self.target.base) {
             tracing::info!("the container's own files are back in place");
         }
         left
@@ -198,7 +198,7 @@ impl Swapped {
         self.frame.reinstate(&self.state.away).or_else(|_| self.frame.reinstate(&self.state.away))?;
         let mut restamped = Vec::new();
         for restamp in self.mounts.take_away(&mut self.journal)? {
-            let path = restamp.path.strip_prefix(&self.place.base).unwrap_or(&restamp.path).to_owned();
+            let path = restamp.path.strip_prefix(&self.target.base).unwrap_or(&restamp.path).to_owned();
             match self.stamps.get_mut(&path) {
                 Some(stamp) if stamp.placed == restamp.before => stamp.placed = restamp.after,
                 Some(_) => {}
@@ -207,21 +207,21 @@ impl Swapped {
         }
         if let Some(path) = self.frame.moved() {
             // Which entries are the image's and which the pod's cannot be told any more.
-            return Err(SandboxError::Displaced { path: self.place.base.join(path) });
+            return Err(SandboxError::Displaced { path: self.target.base.join(path) });
         }
         restamped.extend(self.collect()?);
-        undo::restore(&self.frame, &self.place.held, &self.start, &self.state, &mut self.journal)?;
+        undo::restore(&self.frame, &self.target.pinned, &self.start, &self.state, &mut self.journal)?;
         Ok(restamped)
     }
 
     /// Moves the stage's entries, and what the command made beside them, into the stage's root.
     fn collect(&mut self) -> Result<Vec<Restamp>, SandboxError> {
-        self.stand_ins.take_down(&self.place, &self.frame)?;
+        self.symlink_shims.remove_and_reconcile(&self.target, &self.frame)?;
         let mut restamped = Vec::new();
         for (merged, MergedDirectory { container, stage, .. }) in self.frame.merged() {
             let metadata = DirectoryMetadata::of(container)?;
             let mut names = container.names()?;
-            names.retain(|name| !self.place.held.contains(&merged.join(name)));
+            names.retain(|name| !self.target.pinned.is_immovable(&merged.join(name)));
             if names.is_empty() && stage.is_none() {
                 continue;
             }
@@ -248,7 +248,7 @@ impl Swapped {
                 }
             }
             // Not where a symbolic link led: that directory has attributes of its own.
-            if to.path() == self.place.root.join(merged) {
+            if to.path() == self.target.root.join(merged) {
                 metadata.give(to)?;
             }
         }
@@ -258,8 +258,8 @@ impl Swapped {
     /// Where in the stage's root the new entries of a merged directory belong that the image lacks: where the image's symbolic
     /// link of that name leads; else there, in a directory made with the attributes it has now.
     fn destination(&self, merged: &Path, container: &Directory) -> Result<Directory, SandboxError> {
-        let wanted = self.place.root.join(merged);
-        let root = Root::open(&self.place.root)?;
+        let wanted = self.target.root.join(merged);
+        let root = Root::open(&self.target.root)?;
         let inside = root.resolve(merged, true).map_err(SandboxError::errno("resolve", wanted.as_path()))?;
         let stage = self.frame.base().and_then(|base| base.stage.as_ref());
         let Some(stage) = stage else { return Err(SandboxError::errno("open", wanted)(Errno::NOENT)) };
@@ -311,9 +311,9 @@ fn undo_at_once(base: &Path) -> bool {
 }
 
 /// The content of the small regular files that stay.
-fn contents(held: &Held, frame: &Frame) -> Result<BTreeMap<PathBuf, Bytes>, SandboxError> {
+fn contents(pinned: &PinnedPaths, frame: &Frame) -> Result<BTreeMap<PathBuf, Bytes>, SandboxError> {
     let mut contents = BTreeMap::new();
-    for path in held.stay().filter(|path| path.parent() == Some(Path::new("etc"))) {
+    for path in pinned.pinned().filter(|path| path.parent() == Some(Path::new("etc"))) {
         let Some((above, name)) = frame.above(path) else { continue };
         let status = above.container.status(&name)?;
         if !status.is_some_and(|found| found.kind == FileKind::File && found.size <= MOST_CONTENT) {

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use super::calls;
 use super::directory::Directory;
 use super::frame::{Frame, MergedDirectory};
-use super::held::Held;
 use super::journal::{Journal, Left, Phase, Start};
 use super::metadata::DirectoryMetadata;
+use super::pinned_paths::PinnedPaths;
 use super::placed_mounts::PlacedMounts;
 use super::relocate::relocate;
 use super::state::{self, State};
@@ -29,22 +29,22 @@ pub(super) fn recover(base: &Path) -> Result<bool, SandboxError> {
     let state = State::make(&directory)?;
     let mount_points = || Ok(mountinfo::read()?.into_iter().map(|mount| mount.mount_point).collect::<Vec<PathBuf>>());
     let stash = state.stash.again()?;
-    let (frame, held) = Frame::reopen(directory, Some(stash), &start, &mount_points, &state.away)?;
+    let (frame, pinned) = Frame::reopen(directory, Some(stash), &start, &mount_points, &state.away)?;
     if phase == Phase::Placed {
         PlacedMounts::left_by_dead_run(base, state.directory.path(), placements)?.take_away(&mut journal)?;
     }
     if matches!(phase, Phase::Placed | Phase::Unmounted) {
-        discard(&frame, &held)?;
+        discard(&frame, &pinned)?;
     }
-    restore(&frame, &held, &start, &state, &mut journal)?;
+    restore(&frame, &pinned, &start, &state, &mut journal)?;
     Ok(true)
 }
 
 /// Removes the stage's entries, and what the command made beside them.
-fn discard(frame: &Frame, held: &Held) -> Result<(), SandboxError> {
+fn discard(frame: &Frame, pinned: &PinnedPaths) -> Result<(), SandboxError> {
     for (path, MergedDirectory { container, .. }) in frame.merged() {
         for name in container.names()? {
-            if !held.contains(&path.join(&name)) {
+            if !pinned.is_immovable(&path.join(&name)) {
                 calls::remove_tree(container, &name).map_err(container.error("remove", &name))?;
             }
         }
@@ -56,7 +56,7 @@ fn discard(frame: &Frame, held: &Held) -> Result<(), SandboxError> {
 /// being put back; the first error is returned, and the journal stays then.
 pub(super) fn restore(
     frame: &Frame,
-    held: &Held,
+    pinned: &PinnedPaths,
     start: &Start,
     state: &State,
     journal: &mut Journal,
@@ -65,7 +65,7 @@ pub(super) fn restore(
     let mut results = Vec::new();
     for (path, MergedDirectory { container, stash, .. }) in frame.merged() {
         if let Some(stash) = stash {
-            results.push(move_back(path, stash, container, held, start));
+            results.push(move_back(path, stash, container, pinned, start));
         }
     }
     for (path, content) in &start.contents {
@@ -90,14 +90,14 @@ fn move_back(
     path: &Path,
     stash: &Directory,
     container: &Directory,
-    held: &Held,
+    pinned: &PinnedPaths,
     start: &Start,
 ) -> Result<(), SandboxError> {
     // It was no merged directory when it went to the stash; its own attributes are there.
     let attributes = (!start.directories.contains_key(path)).then(|| DirectoryMetadata::of(stash)).transpose()?;
     let mut first = Ok(());
     for name in stash.names()? {
-        if !held.contains(&path.join(&name)) {
+        if !pinned.is_immovable(&path.join(&name)) {
             first = first.and(relocate(stash, &name, container, &name));
         }
     }

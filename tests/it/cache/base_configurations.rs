@@ -90,10 +90,10 @@ fn change_kept(bench: &Bench, change: impl FnOnce(&mut Value)) {
 async fn an_unchanged_build_fetches_no_blob() {
     for store in STORES {
         let bench = bench_of_three(store).await;
-        assert_eq!(bench.build().carried_out(), 4, "{store:?}");
+        assert_eq!(bench.build().executed(), 4, "{store:?}");
         let layers = bench.image_layers();
         let unchanged = without_writing(&bench, || bench.build());
-        assert_eq!((unchanged.carried_out(), fetched(&bench)), (0, 0), "{store:?}: {}", unchanged.said());
+        assert_eq!((unchanged.executed(), fetched(&bench)), (0, 0), "{store:?}: {}", unchanged.said());
         assert_eq!(bench.image_layers(), layers, "{store:?}");
         for name in ["one", "two", "three"] {
             assert_eq!(
@@ -125,7 +125,7 @@ async fn another_image_under_the_tag_of_a_base_is_noticed() {
         let variables = config["config"]["Env"].as_array().unwrap();
         assert!(variables.contains(&Value::from("CONTENT=changed")), "{store:?}: {config}");
         let unchanged = bench.build();
-        assert_eq!((unchanged.carried_out(), fetched(&bench)), (0, 0), "{store:?}: {}", unchanged.said());
+        assert_eq!((unchanged.executed(), fetched(&bench)), (0, 0), "{store:?}: {}", unchanged.said());
     }
 }
 
@@ -134,11 +134,11 @@ async fn another_image_under_the_tag_of_a_base_is_noticed() {
 async fn targets_have_configurations_of_their_own() {
     let bench = bench_of_three(Store::Registry).await;
     bench.build();
-    assert_eq!(bench.build_with(&["--target=build"]).carried_out(), 1, "a copy that was not part of the image");
+    assert_eq!(bench.build_with(&["--target=build"]).executed(), 1, "a copy that was not part of the image");
     assert_eq!(configurations_fetched(&bench), ["one"], "the others' are those of another target");
     for flags in [&[][..], &["--target=build"]] {
         let unchanged = bench.build_with(flags);
-        assert_eq!((unchanged.carried_out(), fetched(&bench)), (0, 0), "{flags:?}: {}", unchanged.said());
+        assert_eq!((unchanged.executed(), fetched(&bench)), (0, 0), "{flags:?}: {}", unchanged.said());
     }
 }
 
@@ -182,14 +182,14 @@ async fn what_is_kept_is_believed_in_nothing() {
         for (name, change) in changes {
             change(&bench);
             let built = bench.build();
-            assert_eq!((built.carried_out(), fetched(&bench)), (0, 3), "{store:?}: {name}: {}", built.said());
+            assert_eq!((built.executed(), fetched(&bench)), (0, 3), "{store:?}: {name}: {}", built.said());
             assert!(!built.said().contains("warning"), "{store:?}: {name}: {}", built.said());
             let config = bench.registry.blob_content("app", &bench.image().config.digest);
             let config = String::from_utf8(config).unwrap();
             assert!(config.contains("CONTENT=two") && !config.contains("FORGED"), "{store:?}: {name}: {config}");
             assert_eq!(bench.image_layers(), image, "{store:?}: {name}");
             let mended = bench.build();
-            assert_eq!((mended.carried_out(), fetched(&bench)), (0, 0), "{store:?}: {name}: {}", mended.said());
+            assert_eq!((mended.executed(), fetched(&bench)), (0, 0), "{store:?}: {name}: {}", mended.said());
         }
     }
 }
@@ -204,7 +204,7 @@ async fn what_does_not_come_is_done_without() {
         bench.registry.fail("GET", "/v2/cache/manifests/bases-", 0, u32::MAX, fault.clone());
         // Nothing is known to be missing.
         let built = without_writing(&bench, || bench.build());
-        assert_eq!((built.carried_out(), fetched(&bench)), (0, 3), "{fault:?}: {}", built.said());
+        assert_eq!((built.executed(), fetched(&bench)), (0, 3), "{fault:?}: {}", built.said());
         assert!(!built.said().contains("cannot be read"), "{fault:?}: the entries can: {}", built.said());
     }
 }
@@ -215,7 +215,7 @@ async fn they_are_read_and_written_where_the_cache_may_be() {
     let asked = || bench.registry.count("GET", "/v2/cache/manifests/bases-");
     bench.build_with(&["--no-cache"]);
     assert_eq!((asked(), fetched(&bench) >= 3), (0, true));
-    assert_eq!((bench.build().carried_out(), fetched(&bench)), (0, 0));
+    assert_eq!((bench.build().executed(), fetched(&bench)), (0, 0));
     change_kept(&bench, |config| config[FIELD] = serde_json::json!({}));
     for _ in 0..2 {
         without_writing(&bench, || bench.build_with(&["--no-push-cache"]));

@@ -131,7 +131,7 @@ async fn whatever_is_wrong_with_an_entry_is_a_miss() {
             bench.workspace.file("main.txt", "edited\n");
             let built = bench.build_with(&["-v=debug"]);
             let repeated = if *shows_at_once { 3..=4 } else { 2..=4 };
-            assert!(repeated.contains(&built.carried_out()), "{store:?}: {name}:\n{}", built.said());
+            assert!(repeated.contains(&built.executed()), "{store:?}: {name}:\n{}", built.said());
             let reason = ["cannot be used: ", "is not there"].iter().any(|words| built.said().contains(words));
             assert!(reason, "{store:?}: {name}: no reason is given in\n{}", built.said());
             assert_eq!(files_of_image(&bench), ["one", "two", "edited", "one\ntwo\nedited"], "{store:?}: {name}");
@@ -155,7 +155,7 @@ async fn a_layer_that_breaks_at_the_push_is_made_again() {
         command.arg(format!("--destination={}/app:1", elsewhere.host()));
         let built = Built(run(&mut command).success());
         built.says("cannot be used");
-        assert_eq!(built.carried_out(), 4, "{store:?}: {}", built.said());
+        assert_eq!(built.executed(), 4, "{store:?}: {}", built.said());
         let image: Manifest = serde_json::from_slice(&elsewhere.manifest("app", "1").unwrap()).unwrap();
         assert_eq!(image.layers.len(), 5);
     }
@@ -168,9 +168,9 @@ async fn entries_expire() {
         bench.build();
         std::thread::sleep(Duration::from_millis(2100));
         let built = bench.build_with(&["--cache-ttl=1s", "-v=debug"]);
-        assert_eq!(built.carried_out(), 7);
+        assert_eq!(built.executed(), 7);
         built.says("s old");
-        assert_eq!(bench.build_with(&["--cache-ttl=1h"]).carried_out(), 0, "they were written anew");
+        assert_eq!(bench.build_with(&["--cache-ttl=1h"]).executed(), 0, "they were written anew");
     }
 }
 

@@ -111,7 +111,7 @@ async fn a_blob_that_is_not_there_after_all_is_brought_once_more() {
     assert!(!built.said().contains("cannot be"), "{}", built.said());
     bench.assert_entries_whole();
     assert_eq!(bench.image_layers().len(), 4);
-    assert_eq!(bench.build().carried_out(), 0);
+    assert_eq!(bench.build().executed(), 0);
 }
 
 /// Commands that change nothing all make the same layer: it is uploaded once, and by nobody while another does.

@@ -54,8 +54,8 @@ async fn faults_of_reading() {
         assert!(!built.said().contains("panicked"), "{name}");
         assert_image_whole(&bench, &name);
         bench.registry.assert_whole(&name);
-        let carried_out = built.carried_out();
-        assert!((1..=3).contains(&carried_out), "{name}: {carried_out}");
+        let executed = built.executed();
+        assert!((1..=3).contains(&executed), "{name}: {executed}");
     })
     .await;
 }
@@ -94,9 +94,9 @@ async fn habits_of_registries() {
             command.env("DOCKER_CONFIG", config.path());
             Built(tokio::task::block_in_place(|| run(&mut command)).success())
         };
-        assert_eq!(build().carried_out(), 3, "{name}");
+        assert_eq!(build().executed(), 3, "{name}");
         bench.assert_entries_whole();
-        assert_eq!(build().carried_out(), 0, "{name}");
+        assert_eq!(build().executed(), 0, "{name}");
         bench.workspace.file("main.txt", "edited\n");
         let edited = build();
         assert_eq!(edited.cached(), ["RUN cat /one > /two", "RUN echo one > /one"], "{name}: {}", edited.said());

@@ -13,11 +13,11 @@ async fn an_unchanged_build_runs_nothing_and_moves_no_layer() {
     for store in STORES {
         let bench = Bench::new(store).await;
         let cold = bench.build();
-        assert_eq!((cold.cached(), cold.carried_out()), (vec![], 7), "{store:?}");
+        assert_eq!((cold.cached(), cold.executed()), (vec![], 7), "{store:?}");
         bench.assert_entries_whole();
         let layers = bench.image_layers();
         let warm = bench.build();
-        assert_eq!(warm.carried_out(), 0, "{}", warm.said());
+        assert_eq!(warm.executed(), 0, "{}", warm.said());
         assert_eq!(warm.cached(), [COPY_OUT, RUN_VERSION]);
         assert!(!warm.said().contains("isolation:"), "nothing needs a sandbox");
         assert!(!warm.said().contains("[build"), "the stage that is only copied from is not built");
@@ -70,10 +70,10 @@ async fn one_file_edited_repeats_what_needs_it() {
         assert_eq!(edited.cached(), [RUN_DEPS, RUN_VERSION], "{store:?}");
         edited.says("context file main.txt changed");
         edited.says("not cached: an earlier step changed");
-        assert_eq!(bench.build().carried_out(), 0);
+        assert_eq!(bench.build().executed(), 0);
         // Back again: that was built before.
         bench.workspace.file("main.txt", "main\n");
-        assert_eq!(bench.build().carried_out(), 0);
+        assert_eq!(bench.build().executed(), 0);
     }
 }
 
@@ -110,9 +110,9 @@ async fn another_platform_makes_another_layer() {
     let bench = Bench::with(Store::Directory, "FROM scratch\nCOPY main.txt /\n", Habits::default()).await;
     bench.build();
     let other = bench.build_with(&["--custom-platform=linux/s390x"]);
-    assert_eq!(other.carried_out(), 1);
-    assert_eq!(bench.build_with(&["--custom-platform=linux/s390x"]).carried_out(), 0);
-    assert_eq!(bench.build().carried_out(), 0);
+    assert_eq!(other.executed(), 1);
+    assert_eq!(bench.build_with(&["--custom-platform=linux/s390x"]).executed(), 0);
+    assert_eq!(bench.build().executed(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,10 +126,10 @@ async fn another_base_makes_all_steps_other_ones() {
         format!("--build-context=base=oci-layout://{}", layout.display())
     };
     let (one, other) = (base("one"), base("other"));
-    assert_eq!(bench.build_with(&[&one]).carried_out(), 1);
-    assert_eq!(bench.build_with(&[&one]).carried_out(), 0);
+    assert_eq!(bench.build_with(&[&one]).executed(), 1);
+    assert_eq!(bench.build_with(&[&one]).executed(), 0);
     let changed = bench.build_with(&[&other]);
-    assert_eq!(changed.carried_out(), 1);
+    assert_eq!(changed.executed(), 1);
     changed.says("not cached: the base image changed");
 }
 
@@ -154,7 +154,7 @@ async fn what_does_not_change_a_step() {
     // A proxy is where the build runs, not what it makes.
     command.args(["--build-arg=HTTPS_PROXY=http://user:sesame@proxy.example:1", "--build-arg=no_proxy=*"]);
     let built = Built(run(&mut command).success());
-    assert_eq!(built.carried_out(), 0, "{}", built.said());
+    assert_eq!(built.executed(), 0, "{}", built.said());
     let path = other.context().join("main.txt");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     let built = Built(run(&mut bench.command_of(&other)).success());
@@ -167,7 +167,7 @@ async fn what_the_ignore_file_takes_out_does_not_count() {
     bench.workspace.file(".dockerignore", "notes\nDockerfile\n.dockerignore\n").file("notes", "1");
     bench.build();
     bench.workspace.file("notes", "2");
-    assert_eq!(bench.build().carried_out(), 0);
+    assert_eq!(bench.build().executed(), 0);
 }
 
 /// A command that ran again, and led to the same files to be copied: the copy is taken from the cache, found by its content.
@@ -191,7 +191,7 @@ async fn the_same_files_are_found_behind_a_step_that_ran_again() {
         assert_eq!(bench.image_layers(), layers);
         // And is found before anything runs from now on.
         let built = bench.build();
-        assert_eq!(built.carried_out(), 0, "{}", built.said());
+        assert_eq!(built.executed(), 0, "{}", built.said());
         assert!(!built.said().contains("[build"), "{}", built.said());
     }
 }
@@ -205,7 +205,7 @@ async fn linked_copies_are_found_on_any_base() {
     let built = bench.build_with(&["--build-arg=X=2"]);
     assert_eq!(built.cached(), ["COPY --link lib /lib/new"], "{}", built.said());
     let ended = Built(run(bench.command().args(["--build-arg=X=2"])).success());
-    assert_eq!(ended.carried_out(), 0);
+    assert_eq!(ended.executed(), 0);
 }
 
 /// The same image, digest and all, whether it was built, built with a cache, or taken from it.
@@ -225,12 +225,12 @@ async fn a_cached_image_is_the_image() {
     assert_eq!(bench.registry.count("GET", "/v2/cache/blobs/"), 0);
     // Other times in the layers are another form of them.
     let built = bench.build();
-    assert_eq!(built.carried_out(), 4, "{}", built.said());
+    assert_eq!(built.executed(), 4, "{}", built.said());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn flags_say_what_is_kept() {
-    for (flags, keys, carried_out) in [
+    for (flags, keys, executed) in [
         (&["--cache-copy-layers=false"][..], 6, 4),
         (&["--cache-copy-layers=true"], 12, 0),
         (&["--cache-run-layers=false"], 2, 7),
@@ -240,7 +240,7 @@ async fn flags_say_what_is_kept() {
         let bench = Bench::new(Store::Registry).await;
         bench.build_with(flags);
         assert_eq!(bench.keys().len(), keys, "{flags:?}");
-        assert_eq!(bench.build_with(flags).carried_out(), carried_out, "{flags:?}");
+        assert_eq!(bench.build_with(flags).executed(), executed, "{flags:?}");
     }
 }
 
@@ -267,11 +267,11 @@ async fn mounts_count_by_their_words_and_by_the_files_they_show() {
     };
     secret("sesame-one");
     let built = secret("sesame-two");
-    assert_eq!(built.carried_out(), 0, "{}", built.said());
+    assert_eq!(built.executed(), 0, "{}", built.said());
     assert!(!built.said().contains("sesame"));
     bench.workspace.file("lib/a.txt", "other");
     let built = secret("sesame-two");
-    assert_eq!(built.carried_out(), 1);
+    assert_eq!(built.executed(), 1);
     built.says("context file lib/a.txt changed");
 }
 
@@ -325,18 +325,18 @@ async fn files_whose_names_are_no_text_are_told_apart() {
     bench.build();
     std::fs::rename(named(0xff), named(0xfe)).unwrap();
     let renamed = bench.build();
-    assert_eq!(renamed.carried_out(), 2, "{}", renamed.said());
+    assert_eq!(renamed.executed(), 2, "{}", renamed.said());
     renamed.says(r"context file d/a\xfe is new, context file d/a\xff is gone");
 
     let made =
         "FROM {base} AS made\nRUN mkdir /d && touch /d/a$(printf '\\\\377')\nFROM scratch\nCOPY --from=made /d /d\n";
     let bench = Bench::with(Store::Directory, made, Habits::default()).await;
-    let layer = bench.build().carried_out();
+    let layer = bench.build().executed();
     assert_eq!(layer, 2);
     let first = bench.image_layers();
     let dockerfile = std::fs::read_to_string(bench.workspace.context().join("Dockerfile")).unwrap();
     bench.workspace.file("Dockerfile", &dockerfile.replace("377", "376"));
-    assert_eq!(bench.build().carried_out(), 2);
+    assert_eq!(bench.build().executed(), 2);
     assert_ne!(bench.image_layers(), first);
 }
 
@@ -346,7 +346,7 @@ async fn a_declared_proxy_counts() {
     let text = "FROM {base}\nARG HTTP_PROXY=http://a\nRUN echo $HTTP_PROXY > /proxy\n";
     let bench = Bench::with(Store::Directory, text, Habits::default()).await;
     bench.build();
-    assert_eq!(bench.build_with(&["--build-arg=http_proxy=http://elsewhere"]).carried_out(), 0, "the other is not");
+    assert_eq!(bench.build_with(&["--build-arg=http_proxy=http://elsewhere"]).executed(), 0, "the other is not");
     bench.build_with(&["--build-arg=HTTP_PROXY=http://b"]).says("not cached: variable HTTP_PROXY changed");
 }
 
@@ -366,15 +366,15 @@ async fn accidents_of_a_command_line_and_a_checkout_do_not_count() {
     bench.build_with(&[&files]);
     for arguments in [&[files.as_str(), unused.as_str()][..], &[unused.as_str(), files.as_str()]] {
         let built = bench.build_with(arguments);
-        assert_eq!(built.carried_out(), 0, "{}", built.said());
+        assert_eq!(built.executed(), 0, "{}", built.said());
     }
     for path in [bench.workspace.context(), bench.workspace.out().join("files")] {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o711)).unwrap();
     }
     let built = bench.build_with(&[&files]);
-    assert_eq!(built.carried_out(), 0, "{}", built.said());
+    assert_eq!(built.executed(), 0, "{}", built.said());
     let dockerfile = std::fs::read_to_string(bench.workspace.context().join("Dockerfile")).unwrap();
     bench.workspace.file("Dockerfile", &dockerfile.replace("id=a", "id=b"));
     let built = bench.build_with(&[&files]);
-    assert_eq!(built.carried_out(), 0, "{}", built.said());
+    assert_eq!(built.executed(), 0, "{}", built.said());
 }

@@ -59,7 +59,7 @@ fn two_hundred_builds_leave_nothing_behind() {
             _ if number % 2 == 0 => 1,
             _ => 0,
         };
-        assert_eq!(built.carried_out(), expected, "build {number}:\n{}", built.said());
+        assert_eq!(built.executed(), expected, "build {number}:\n{}", built.said());
     }
     let work = workspace.out().join("work");
     for directory in [&work, &temporary, &home] {

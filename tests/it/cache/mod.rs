@@ -138,7 +138,7 @@ impl Built {
 
     /// How many steps were carried out, as the summary says.
     #[track_caller]
-    fn carried_out(&self) -> usize {
+    fn executed(&self) -> usize {
         let line = self.said().lines().find_map(|line| line.strip_prefix("cache    ")).expect("a summary of the cache");
         let numbers: Vec<usize> = line.split([' ', ';']).filter_map(|word| word.parse().ok()).collect();
         numbers[1] - numbers[0]

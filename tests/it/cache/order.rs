@@ -46,12 +46,12 @@ async fn the_last_base_is_prepared_while_another_stage_works() {
         let layers = digests.layers.iter().map(|layer| format!("/v2/base/blobs/{}", layer.digest));
         layers.map(|path| bench.registry.count("GET", &path)).collect()
     };
-    assert_eq!(bench.build().carried_out(), 5);
+    assert_eq!(bench.build().executed(), 5);
     assert_eq!(fetched(), [1, 1], "once for both stages");
     bench.workspace.file("main.txt", "edited\n");
     let edited = bench.build();
     assert_eq!(edited.cached(), ["RUN echo runtime > /runtime"], "{}", edited.said());
     assert_eq!(fetched(), [1, 1], "as often as by the first build");
-    assert_eq!(bench.build().carried_out(), 0);
+    assert_eq!(bench.build().executed(), 0);
     assert_eq!(bench.registry.count("GET", "/blobs/"), 0, "nothing of the base but its manifest");
 }

@@ -24,7 +24,7 @@ async fn what_has_expired_goes_and_the_rest_stays() {
             Store::Directory => None,
         };
         assert!(prune(&bench, &[]).success().said.contains("0 deleted, 6 kept"), "{store:?}");
-        assert_eq!(bench.build().carried_out(), 0);
+        assert_eq!(bench.build().executed(), 0);
         assert!(prune(&bench, &["--keep=2"]).success().said.contains("4 deleted, 2 kept"), "{store:?}");
         std::thread::sleep(Duration::from_millis(2100));
         assert!(prune(&bench, &["--cache-ttl=1s"]).success().said.contains("2 deleted, 0 kept"), "{store:?}");
@@ -32,7 +32,7 @@ async fn what_has_expired_goes_and_the_rest_stays() {
         if latest.is_some() {
             assert_eq!(bench.registry.tags("cache"), ["latest"]);
         }
-        assert_eq!(bench.build().carried_out(), 7);
+        assert_eq!(bench.build().executed(), 7);
         bench.assert_entries_whole();
     }
 }
@@ -54,7 +54,7 @@ async fn files_that_nothing_leads_to_go_unless_they_are_new() {
     }
     assert!(prune(&bench, &[]).success().said.contains("freed"));
     assert_eq!(count(), 0);
-    assert_eq!(bench.build().carried_out(), 7);
+    assert_eq!(bench.build().executed(), 7);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -27,31 +27,31 @@ async fn a_repository_counts_by_its_commit_and_is_fetched_only_for_a_miss() {
     let dockerfile =
         |add: &str| format!("FROM {}\nADD {add} /app/\nRUN cat /app/main.txt > /copy\n", peers().busybox());
     let bench = Bench::with(Store::Registry, &dockerfile(&url("main")), Habits::default()).await;
-    assert_eq!(bench.build().carried_out(), 2);
+    assert_eq!(bench.build().executed(), 2);
     let asked = fetches(&git);
     assert!(asked > 0, "the repository was fetched");
     let unchanged = bench.build();
-    assert_eq!((unchanged.carried_out(), fetches(&git)), (0, asked), "{}", unchanged.said());
+    assert_eq!((unchanged.executed(), fetches(&git)), (0, asked), "{}", unchanged.said());
 
     repository.file("main.txt", "two");
     repository.commit("main");
     let moved = bench.build();
-    assert_eq!(moved.carried_out(), 2);
+    assert_eq!(moved.executed(), 2);
     moved.says(&format!("not cached: {} changed", url("main")));
     // What a tag with a message leads to, the commit itself, and the start of its hash, which only a fetch can tell.
     for reference in ["v1", "refs/tags/v1", &first, &first[..12]] {
         bench.workspace.file("Dockerfile", &dockerfile(&url(reference)));
         // Files have the time of the checkout: where that is the same second, the command behind it is found by them.
-        assert!((1..=2).contains(&bench.build().carried_out()), "{reference}");
+        assert!((1..=2).contains(&bench.build().executed()), "{reference}");
         let before = fetches(&git);
-        assert_eq!(bench.build().carried_out(), 0, "{reference}");
+        assert_eq!(bench.build().executed(), 0, "{reference}");
         assert_eq!(fetches(&git) == before, reference != &first[..12], "{reference}");
     }
     // The same commit below the same name is the same, wherever the tag is.
     repository.git(&["tag", "--force", "v1", "HEAD"]);
     repository.publish("+refs/tags/v1");
     bench.workspace.file("Dockerfile", &dockerfile(&url("v1")));
-    assert!((1..=2).contains(&bench.build().carried_out()), "the tag was moved");
+    assert!((1..=2).contains(&bench.build().executed()), "the tag was moved");
     // A commit that is not the one that is expected is an error as ever.
     bench.workspace.file("Dockerfile", &dockerfile(&format!("--checksum={first} {}", url("main"))));
     run(&mut bench.command()).refused(1, &["expected checksum to match"]);
@@ -84,8 +84,8 @@ async fn a_repository_that_moves_during_the_build_is_not_kept() {
     let built = bench.build();
     built.says("was changed during the build").says("two");
     assert_eq!(bench.layers().len(), 1, "of the command before it alone");
-    assert_eq!(bench.build().carried_out(), 2);
-    assert_eq!(bench.build().carried_out(), 0);
+    assert_eq!(bench.build().executed(), 2);
+    assert_eq!(bench.build().executed(), 0);
 }
 
 /// A server of one file, with what it says of the version.
@@ -132,14 +132,14 @@ async fn a_file_counts_by_what_its_server_says_of_it() {
         let web = serve(&changed, say);
         let dockerfile = format!("FROM {{base}}\nADD {} /file\nRUN cat /file > /copy\n", web.url("/file"));
         let bench = Bench::with(Store::Directory, &dockerfile, Habits::default()).await;
-        assert_eq!(bench.build().carried_out(), 2, "{name}");
+        assert_eq!(bench.build().executed(), 2, "{name}");
         let got = || web.asked().iter().filter(|asked| asked.method == "GET").count();
         let before = got();
-        assert_eq!(bench.build().carried_out(), 0, "{name}");
+        assert_eq!(bench.build().executed(), 0, "{name}");
         assert_eq!(got() - before, expected, "{name}");
         changed.store(true, Ordering::SeqCst);
         let built = bench.build();
-        assert_eq!(built.carried_out(), 2, "{name}");
+        assert_eq!(built.executed(), 2, "{name}");
         built.says(&format!("not cached: {} changed", web.url("/file")));
     }
 }
@@ -154,7 +154,7 @@ async fn a_file_with_a_checksum_is_not_asked_for_at_all() {
     bench.build();
     let before = web.asked().len();
     changed.store(true, Ordering::SeqCst);
-    assert_eq!(bench.build().carried_out(), 0);
+    assert_eq!(bench.build().executed(), 0);
     assert_eq!(web.asked().len(), before);
 }
 
@@ -172,8 +172,8 @@ async fn a_file_that_changes_during_the_build_is_not_kept() {
     bench.build().says(&format!("{url} was changed during the build"));
     assert_eq!(bench.layers().len(), 1, "of the command before it alone");
     settled.store(true, Ordering::SeqCst);
-    assert_eq!(bench.build().carried_out(), 2);
-    assert_eq!(bench.build().carried_out(), 0);
+    assert_eq!(bench.build().executed(), 2);
+    assert_eq!(bench.build().executed(), 0);
 }
 
 /// Directories, archives and repositories that have a name count by the files that are read of them, images by theirs.
@@ -203,17 +203,17 @@ async fn named_contexts_count_by_their_files() {
     ];
     let contexts: Vec<&str> = contexts.iter().map(String::as_str).collect();
     let build = || bench.build_with(&contexts);
-    assert_eq!(build().carried_out(), 5);
-    assert_eq!(build().carried_out(), 0);
+    assert_eq!(build().executed(), 5);
+    assert_eq!(build().executed(), 0);
     // Another commit, of which nothing is read that changed.
     repository.file("notes.txt", "two");
     repository.commit("main");
-    assert_eq!(build().carried_out(), 0);
+    assert_eq!(build().executed(), 0);
     repository.file("code.txt", "two");
     repository.commit("main");
     let code = build();
     code.says("file code.txt changed");
-    assert!(build().carried_out() == 0 && code.carried_out() > 0);
+    assert!(build().executed() == 0 && code.executed() > 0);
     file("used.txt", "two");
     let mounted = build();
     mounted.says("file used.txt changed");
@@ -222,5 +222,5 @@ async fn named_contexts_count_by_their_files() {
     let packed = build();
     assert!(packed.cached().contains(&"COPY --from=code code.txt /code"), "{}", packed.said());
     assert!(!packed.cached().contains(&"COPY --from=packed used.txt /used"), "{}", packed.said());
-    assert_eq!(build().carried_out(), 0);
+    assert_eq!(build().executed(), 0);
 }

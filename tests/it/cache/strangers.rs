@@ -46,21 +46,21 @@ async fn only_those_with_the_secret_are_believed() {
         // What others left before there was a secret.
         bench.build();
         let built = guarded.build();
-        assert_eq!(built.carried_out(), 4, "{store:?}: {}", built.said());
+        assert_eq!(built.executed(), 4, "{store:?}: {}", built.said());
         built.says(TOLD).says("it has no authentication code");
         assert_eq!(built.said().matches(TOLD).count(), 1, "{}", built.said());
         let again = guarded.build();
-        assert_eq!(again.carried_out(), 0, "{store:?}: {}", again.said());
+        assert_eq!(again.executed(), 0, "{store:?}: {}", again.said());
         assert!(!again.said().contains(TOLD), "{}", again.said());
         let tags = bench.place.tags();
         let signed = tags.iter().filter(|tag| bench.place.manifest(tag).annotations.contains_key(CODE));
         // Four entries, the record of the build and what is known of its base.
         assert!(signed.count() >= 6, "{store:?}: {tags:?}");
         // Those without one believe as before.
-        assert_eq!(bench.build().carried_out(), 0);
+        assert_eq!(bench.build().executed(), 0);
         std::fs::write(&guarded.key_file, "another secret, as long").unwrap();
         let other = guarded.build();
-        assert_eq!(other.carried_out(), 4, "{store:?}: {}", other.said());
+        assert_eq!(other.executed(), 4, "{store:?}: {}", other.said());
         other.says("its authentication code is not that of --cache-key-file");
     }
 }
@@ -101,15 +101,15 @@ async fn nothing_can_be_planted() {
             if planted == "a layer" {
                 // Nothing else keeps it out.
                 let deceived = bench.build_with(&["--no-push-cache"]);
-                assert_eq!(deceived.carried_out(), 0, "{}", deceived.said());
+                assert_eq!(deceived.executed(), 0, "{}", deceived.said());
                 assert_eq!(bench.image_layers()[2], layers[1]);
             }
             let built = guarded.build();
             built.says(TOLD);
-            assert_eq!(built.carried_out(), 1, "{store:?}, {planted}: {}", built.said());
+            assert_eq!(built.executed(), 1, "{store:?}, {planted}: {}", built.said());
             assert_eq!(bench.image_layers()[1], layers[1], "{store:?}, {planted}");
             assert_ne!(bench.image_layers()[2], layers[1], "{store:?}, {planted}");
-            assert_eq!(guarded.build().carried_out(), 0, "{store:?}, {planted}");
+            assert_eq!(guarded.build().executed(), 0, "{store:?}, {planted}");
         }
     }
 }

@@ -31,7 +31,7 @@ async fn sixteen_builds_side_by_side() {
             let built = bench.build_with(&[&format!("--build-arg=VERSION={version}")]);
             // What one build left of a step and another of the next does not go together, and is made again.
             let again = bench.build_with(&[&format!("--build-arg=VERSION={version}")]);
-            assert_eq!(again.carried_out(), 0, "{store:?}: {}\n{}", built.said(), again.said());
+            assert_eq!(again.executed(), 0, "{store:?}: {}\n{}", built.said(), again.said());
         }
     }
 }
@@ -54,7 +54,7 @@ async fn killed_in_the_middle() {
             found = bench.keys().len();
         }
         bench.build();
-        assert_eq!(bench.build().carried_out(), 0, "{store:?}, after {found} keys");
+        assert_eq!(bench.build().executed(), 0, "{store:?}, after {found} keys");
     }
 }
 
@@ -99,7 +99,7 @@ async fn layers_of_two_builds_are_not_mixed() {
     }
     std::fs::write(one.place.directory().join("index.json"), index.to_bytes().unwrap()).unwrap();
     let built = one.build();
-    assert_eq!(built.carried_out(), 1, "the second command has to run again: {}", built.said());
+    assert_eq!(built.executed(), 1, "the second command has to run again: {}", built.said());
     assert_eq!(one.image().layers[1].digest, first);
 }
 
@@ -118,12 +118,12 @@ fn pods_share_their_keys() {
     };
     let mounted = || Pod::new().mount(&workspace.context(), "/workspace:ro");
     let first = build(mounted().option("--hostname=one").option("--cpuset-cpus=0"), "one");
-    assert_eq!(first.carried_out(), 7);
+    assert_eq!(first.executed(), 7);
     let second = build(mounted().without_seccomp().option("--hostname=two").option("--env=TZ=Asia/Tokyo"), "two");
-    assert_eq!(second.carried_out(), 0, "{}", second.said());
+    assert_eq!(second.executed(), 0, "{}", second.said());
     let user = mounted().user(4321);
     let third = build(user, "three");
-    assert_eq!(third.carried_out(), 0, "{}", third.said());
+    assert_eq!(third.executed(), 0, "{}", third.said());
     let layers = |name: &str| images::manifest(&format!("{repository}:{name}"))["layers"].clone();
     assert!(layers("one") == layers("two") && layers("one") == layers("three"));
 }

@@ -47,7 +47,7 @@ pub(super) struct Built {
 
 impl Built {
     /// How many steps were carried out, as the summary says.
-    pub(super) fn carried_out(&self) -> usize {
+    pub(super) fn executed(&self) -> usize {
         let line = self.said.lines().find_map(|line| line.strip_prefix("cache    "));
         let line = line.unwrap_or_else(|| panic!("no summary of the cache:\n{}", self.said));
         let numbers: Vec<usize> = line.split([' ', ';']).filter_map(|word| word.parse().ok()).collect();

@@ -156,7 +156,7 @@ impl Run {
         let again = builds.start(&again, true, &[], random);
         let again = self.finished(again);
         same("without a cache", &plain, "with it once more", &again, exact)?;
-        match again.carried_out() {
+        match again.executed() {
             0 => Ok(()),
             count => Err(format!("{count} steps were carried out once more:\n{}", again.said)),
         }

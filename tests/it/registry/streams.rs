@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crabwright::fs::Arrival;
+use crabwright::fs::GrowingFile;
 use tokio::runtime::Handle;
 
 use super::*;
@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Growing {
     path: PathBuf,
     file: File,
-    arrival: Arc<Arrival>,
+    growing: Arc<GrowingFile>,
     content: Vec<u8>,
 }
 
@@ -30,9 +30,9 @@ impl Growing {
     fn new(workspace: &Workspace, name: &str) -> Self {
         let path = workspace.path().join(name);
         let file = File::create(&path).expect("a spool file");
-        let arrival = Arc::new(Arrival::default());
-        arrival.begin(File::open(&path).expect("the spool file"));
-        Self { path, file, arrival, content: Vec::new() }
+        let growing = Arc::new(GrowingFile::default());
+        growing.begin(File::open(&path).expect("the spool file"));
+        Self { path, file, growing, content: Vec::new() }
     }
 
     fn grow(&mut self, bytes: usize) {
@@ -40,11 +40,11 @@ impl Growing {
         let more: Vec<u8> = (first..first + bytes).map(|number| ((number * number) >> 7) as u8).collect();
         self.file.write_all(&more).expect("room");
         self.content.extend(more);
-        self.arrival.reach(self.content.len() as u64);
+        self.growing.advance_to(self.content.len() as u64);
     }
 
     fn end(self) -> Blob {
-        self.arrival.end(Ok(()));
+        self.growing.end(Ok(()));
         let descriptor = Descriptor::of(media_type::OCI_LAYER, &self.content);
         Blob { descriptor, source: BlobSource::File(self.path.clone()) }
     }
@@ -53,7 +53,7 @@ impl Growing {
 impl Drop for Growing {
     /// A test that fails has no threads that wait for more.
     fn drop(&mut self) {
-        self.arrival.end(Err("the test is over".to_owned()));
+        self.growing.end(Err("the test is over".to_owned()));
     }
 }
 
@@ -92,7 +92,7 @@ impl Build {
     /// A layer that has begun, and of which enough is there to be followed.
     fn begin(&self, name: &str) -> Growing {
         let mut layer = Growing::new(&self.workspace, name);
-        self.uploads.follow(&Handle::current(), &layer.path, &layer.arrival, LARGE);
+        self.uploads.follow(&Handle::current(), &layer.path, &layer.growing, LARGE);
         layer.grow(PARTS[0]);
         layer
     }
@@ -146,7 +146,7 @@ async fn a_blob_that_stays_small_is_left_alone() {
     let registry = FakeRegistry::start(Habits::default()).await;
     let build = Build::of(&registry);
     let mut layer = Growing::new(&build.workspace, "layer");
-    build.uploads.follow(&Handle::current(), &layer.path, &layer.arrival, LARGE);
+    build.uploads.follow(&Handle::current(), &layer.path, &layer.growing, LARGE);
     layer.grow(LARGE as usize);
     let layer = layer.end();
     build.push(vec![layer.clone()]).await;
@@ -293,7 +293,7 @@ async fn what_nobody_wants_any_more_is_given_up() {
         let [broken, _unused, complete] = ["broken", "unused", "complete"].map(|name| build.begin(name));
         until("a request for each", || registry.count("PATCH", "/v2/app/") == 3).await;
         assert_eq!(registry.open_uploads(), 3);
-        broken.arrival.end(Err("no space is left".to_owned()));
+        broken.growing.end(Err("no space is left".to_owned()));
         let complete = complete.end();
         if hangs {
             build.uploads.begin(&Handle::current(), &complete);

@@ -3,7 +3,7 @@
 use std::os::unix::fs::{MetadataExt, symlink};
 
 use super::super::container::Container;
-use super::super::held::Held;
+use super::super::pinned_paths::PinnedPaths;
 use super::super::state::STATE;
 use super::super::swap::Swapped;
 use super::super::undo::recover;
@@ -28,9 +28,9 @@ fn container() -> Container {
 
 impl Container {
     fn enter(&self) -> Swapped {
-        let held = Held::new(self.root(), [self.path("kaniko"), self.path(STATE)]);
+        let pinned = PinnedPaths::new(self.root(), [self.path("kaniko"), self.path(STATE)]);
         let (base, root) = (self.root().to_owned(), self.path("kaniko/stage"));
-        Swapped::enter(Place { base, root, held }).unwrap()
+        Swapped::enter(SwapTarget { base, root, pinned }).unwrap()
     }
 
     fn enter_with(&self, mounts: &[Mount]) -> Swapped {

@@ -28,9 +28,9 @@ fn container() -> Container {
 }
 
 impl Container {
-    fn place(&self) -> Place {
+    fn place(&self) -> SwapTarget {
         let stay = ["etc/hosts", "var/run/docker.sock", "proc", "kaniko", STATE].map(|path| self.path(path));
-        Place { base: self.root().to_owned(), root: self.stage(), held: Held::new(self.root(), stay) }
+        SwapTarget { base: self.root().to_owned(), root: self.stage(), pinned: PinnedPaths::new(self.root(), stay) }
     }
 
     fn recover(&self) -> bool {
@@ -169,8 +169,9 @@ fn files_behind_a_link_of_the_image_are_found_beside_a_mount() {
     container.write("bin/driver", "container");
     let driver = container.path("bin/driver");
     let place = || {
-        let held = Held::new(container.root(), [driver.clone(), container.path("kaniko"), container.path(STATE)]);
-        Place { held, ..container.place() }
+        let pinned =
+            PinnedPaths::new(container.root(), [driver.clone(), container.path("kaniko"), container.path(STATE)]);
+        SwapTarget { pinned, ..container.place() }
     };
     let (before, stage_before) = (container.own_files(), container.stage_files());
     let mut untouched = Swapped::enter(place()).unwrap();
@@ -208,9 +209,9 @@ fn links_of_a_dead_run_are_taken_away() {
     std::fs::create_dir(container.path("bin")).unwrap();
     container.write("bin/driver", "container");
     let stay = ["bin/driver", "kaniko", STATE].map(|path| container.path(path));
-    let held = Held::new(container.root(), stay);
+    let pinned = PinnedPaths::new(container.root(), stay);
     let before = container.own_files();
-    let mut swapped = Swapped::enter(Place { held, ..container.place() }).unwrap();
+    let mut swapped = Swapped::enter(SwapTarget { pinned, ..container.place() }).unwrap();
     assert_eq!(container.read("bin/sh"), "image");
     swapped.left = true;
     drop(swapped);

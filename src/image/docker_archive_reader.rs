@@ -28,7 +28,7 @@ const MAX_LINKS: usize = 8;
 
 /// Why an archive is no image.
 #[derive(Debug, thiserror::Error)]
-pub enum SavedError {
+pub enum DockerArchiveError {
     /// The file cannot be read.
     #[error("failed to read the archive {}", path.display())]
     Read {
@@ -59,7 +59,7 @@ pub enum SavedError {
     },
 }
 
-impl Hint for SavedError {
+impl Hint for DockerArchiveError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Read { source, .. } => source.hint(),
@@ -76,25 +76,25 @@ pub struct SavedImage {
     /// The configuration.
     pub config: ImageConfig,
     /// The layers, the lowest first, compressed or not.
-    pub layers: Vec<SavedLayer>,
+    pub layers: Vec<ArchivedLayer>,
 }
 
 /// A layer in an archive.
 #[derive(Debug, Clone)]
-pub struct SavedLayer {
+pub struct ArchivedLayer {
     /// Its name in the archive.
     pub member: String,
     file: Arc<File>,
-    place: Place,
+    place: ByteRange,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct ByteRange {
     offset: u64,
     size: u64,
 }
 
-impl SavedLayer {
+impl ArchivedLayer {
     /// Its bytes.
     #[must_use]
     pub fn open(&self) -> impl Read + use<> {
@@ -105,7 +105,7 @@ impl SavedLayer {
 /// Reads a piece of a file.
 struct Member {
     file: Arc<File>,
-    place: Place,
+    place: ByteRange,
 }
 
 impl Read for Member {
@@ -133,8 +133,8 @@ struct Entry {
 ///
 /// # Errors
 /// It cannot be read, has no image or several, or the image is not whole.
-pub fn read_docker_archive(path: &Path) -> Result<SavedImage, SavedError> {
-    let file = gated::open(path).map_err(|source| SavedError::Read { path: path.to_owned(), source })?;
+pub fn read_docker_archive(path: &Path) -> Result<SavedImage, DockerArchiveError> {
+    let file = gated::open(path).map_err(|source| DockerArchiveError::Read { path: path.to_owned(), source })?;
     let archive = Archive { path, file: Arc::new(file), members: BTreeMap::new() }.scanned()?;
     let mut entries: Vec<Entry> = archive.json("manifest.json", &archive.document("manifest.json")?)?;
     let entry = match (entries.pop(), entries.len()) {
@@ -149,9 +149,9 @@ pub fn read_docker_archive(path: &Path) -> Result<SavedImage, SavedError> {
     }
     let layer = |member: String| {
         let place = archive.place(&member)?;
-        Ok(SavedLayer { member, file: Arc::clone(&archive.file), place })
+        Ok(ArchivedLayer { member, file: Arc::clone(&archive.file), place })
     };
-    let layers = entry.layers.into_iter().map(layer).collect::<Result<_, SavedError>>()?;
+    let layers = entry.layers.into_iter().map(layer).collect::<Result<_, DockerArchiveError>>()?;
     Ok(SavedImage { config_bytes, config, layers })
 }
 
@@ -179,7 +179,7 @@ impl Seek for Headers<'_> {
 }
 
 enum Found {
-    Content(Place),
+    Content(ByteRange),
     /// The name of another member.
     Link(String),
 }
@@ -191,12 +191,12 @@ struct Archive<'p> {
 }
 
 impl Archive<'_> {
-    fn problem(&self, problem: impl Into<String>) -> SavedError {
-        SavedError::NotAnArchive { path: self.path.to_owned(), problem: problem.into() }
+    fn problem(&self, problem: impl Into<String>) -> DockerArchiveError {
+        DockerArchiveError::NotAnArchive { path: self.path.to_owned(), problem: problem.into() }
     }
 
-    fn scanned(mut self) -> Result<Self, SavedError> {
-        let unreadable = |source| SavedError::Read { path: self.path.to_owned(), source };
+    fn scanned(mut self) -> Result<Self, DockerArchiveError> {
+        let unreadable = |source| DockerArchiveError::Read { path: self.path.to_owned(), source };
         let headers = Headers { file: self.file.as_ref(), left: MAX_HEADERS };
         let mut tar = tar::Archive::new(BufReader::new(headers));
         let mut members = BTreeMap::new();
@@ -210,7 +210,7 @@ impl Archive<'_> {
             let found = match (kind, entry.link_name_bytes()) {
                 // Of a sparse file the archive has less than its size.
                 (tar::EntryType::Regular | tar::EntryType::Continuous, _) => {
-                    Found::Content(Place { offset: entry.raw_file_position(), size: entry.size() })
+                    Found::Content(ByteRange { offset: entry.raw_file_position(), size: entry.size() })
                 }
                 (tar::EntryType::Symlink, Some(target)) => {
                     let directory = name.rsplit_once('/').map_or("", |(directory, _)| directory);
@@ -225,7 +225,7 @@ impl Archive<'_> {
         Ok(self)
     }
 
-    fn place(&self, member: &str) -> Result<Place, SavedError> {
+    fn place(&self, member: &str) -> Result<ByteRange, DockerArchiveError> {
         let mut name = clean(member, "");
         for _ in 0..MAX_LINKS {
             match self.members.get(&name) {
@@ -237,7 +237,7 @@ impl Archive<'_> {
         Err(self.problem(format!("{member} is a link that leads nowhere")))
     }
 
-    fn document(&self, member: &str) -> Result<Vec<u8>, SavedError> {
+    fn document(&self, member: &str) -> Result<Vec<u8>, DockerArchiveError> {
         let place = self.place(member)?;
         if place.size > MAX_DOCUMENT {
             return Err(self.problem(format!("{member} has more than {MAX_DOCUMENT} bytes")));
@@ -245,12 +245,12 @@ impl Archive<'_> {
         let mut bytes = Vec::new();
         Member { file: Arc::clone(&self.file), place }
             .read_to_end(&mut bytes)
-            .map_err(|source| SavedError::Read { path: self.path.to_owned(), source })?;
+            .map_err(|source| DockerArchiveError::Read { path: self.path.to_owned(), source })?;
         Ok(bytes)
     }
 
-    fn json<T: serde::de::DeserializeOwned>(&self, member: &str, bytes: &[u8]) -> Result<T, SavedError> {
-        serde_json::from_slice(bytes).map_err(|source| SavedError::Json {
+    fn json<T: serde::de::DeserializeOwned>(&self, member: &str, bytes: &[u8]) -> Result<T, DockerArchiveError> {
+        serde_json::from_slice(bytes).map_err(|source| DockerArchiveError::Json {
             path: self.path.to_owned(),
             member: member.to_owned(),
             source,

@@ -3,7 +3,7 @@
 //! A step that only adds files needs to know what is there and how it looks, and nothing of what other files hold. So the
 //! layers of its base are read to their end – nothing less tells what a path is – but of their regular files only the
 //! entries of the index are kept, hashes of content included. Directories, links and special files are on the disk as in
-//! any tree, so that paths are followed by the same code. Whatever is done to a skeleton gives the layer that a full tree
+//! any tree, so that paths are followed by the same code. Whatever is done to a metadata_only gives the layer that a full tree
 //! gives.
 //!
 //! An absent file can be replaced, and its path is in the way of a directory. It cannot be opened, linked to or removed by a
@@ -29,13 +29,13 @@ use super::index::{ContentHash, ContentHasher, Entry};
 use super::tree::{Skeleton, Tree};
 
 impl Tree {
-    /// Makes an empty skeleton, as [`Tree::create`] makes a full tree. The regular files `kept` will be unpacked.
+    /// Makes an empty metadata_only, as [`Tree::create`] makes a full tree. The regular files `kept` will be unpacked.
     ///
     /// # Errors
     /// The directory exists already or cannot be made.
-    pub fn create_skeleton(path: impl Into<PathBuf>, kept: &'static [&'static str]) -> Result<Self, RootfsError> {
+    pub fn create_metadata_only(path: impl Into<PathBuf>, kept: &'static [&'static str]) -> Result<Self, RootfsError> {
         let mut tree = Self::create(path)?;
-        tree.skeleton = Some(Skeleton { kept, absent: 0 });
+        tree.metadata_only = Some(Skeleton { kept, absent: 0 });
         Ok(tree)
     }
 
@@ -43,7 +43,7 @@ impl Tree {
     ///
     /// # Errors
     /// A circle of links.
-    pub fn is_left_out(&self, path: &Path) -> Result<bool, RootfsError> {
+    pub fn is_omitted(&self, path: &Path) -> Result<bool, RootfsError> {
         match self.find(path, true) {
             Ok(path) => Ok(self.absent(&path).is_some()),
             // Nothing is behind a file.
@@ -54,7 +54,7 @@ impl Tree {
 
     /// The entry of a file that was left out and is not replaced. `path` has no links on the way.
     pub(super) fn absent(&self, path: &Path) -> Option<&Entry> {
-        self.skeleton.as_ref()?;
+        self.metadata_only.as_ref()?;
         let entry = self.index.get(path).filter(|entry| entry.is_absent())?;
         let looked = self.root().parent(path).and_then(|(directory, name)| Status::at(directory, &name));
         looked.is_err().then_some(entry)
@@ -80,13 +80,15 @@ impl Tree {
     }
 
     fn leaves_out(&self, path: &Path) -> bool {
-        self.skeleton.as_ref().is_some_and(|skeleton| !skeleton.kept.iter().any(|kept| path == Path::new(kept)))
+        self.metadata_only
+            .as_ref()
+            .is_some_and(|metadata_only| !metadata_only.kept.iter().any(|kept| path == Path::new(kept)))
     }
 }
 
 impl Extraction<'_> {
     /// Reads a regular file of the layer that is not unpacked. `None`, with nothing read, if it is to be.
-    pub(super) fn leave_out(
+    pub(super) fn omit(
         &mut self,
         path: &Path,
         directory: BorrowedFd<'_>,
@@ -102,9 +104,9 @@ impl Extraction<'_> {
             self.read(content).map_err(|source| MemberError::Io { verb: "read the content of file", source })?;
         self.summary.bytes += size;
         let layer = self.tree.layers;
-        let Some(skeleton) = &mut self.tree.skeleton else { return Ok(None) };
-        skeleton.absent += 1;
-        Ok(Some(Entry::absent(attributes.clone(), size, hash, skeleton.absent, layer)))
+        let Some(metadata_only) = &mut self.tree.metadata_only else { return Ok(None) };
+        metadata_only.absent += 1;
+        Ok(Some(Entry::absent(attributes.clone(), size, hash, metadata_only.absent, layer)))
     }
 
     /// Gives a file that was left out the further name `path`.

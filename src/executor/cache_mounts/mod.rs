@@ -4,7 +4,7 @@
 //! for `sharing=shared`, alone for `locked` and `private`. The lock ends with the process, however that ends. It is made
 //! whole elsewhere and renamed into place, so that nobody sees half of its first content.
 //!
-//! The content of a cache may come from another machine and go to others ([`SharedCaches`]). It is imported by whoever has
+//! The content of a cache may come from another machine and go to others ([`SharedCacheMounts`]). It is imported by whoever has
 //! the cache alone; who only shares it takes it as it is.
 
 pub mod archive;
@@ -39,7 +39,7 @@ const IMPORTED: &str = "imported";
 
 /// Caches that other machines have filled, and that others will take from here. Nothing of it fails a build: what cannot be
 /// imported or exported is told, and the cache is one of this machine's.
-pub trait SharedCaches: Sync {
+pub trait SharedCacheMounts: Sync {
     /// Puts what there is of the cache `id`, whose directory is missing or empty, at `new`, which does not exist. `false`:
     /// there is nothing, and nothing was put there.
     fn import(&self, id: &str, directory: &Path, new: &Path) -> bool;
@@ -54,7 +54,7 @@ pub trait SharedCaches: Sync {
 /// Where the first content of a cache comes from.
 pub(super) struct Origin<'a> {
     /// What other machines have left; before the other.
-    pub(super) shared: Option<&'a dyn SharedCaches>,
+    pub(super) shared: Option<&'a dyn SharedCacheMounts>,
     /// Makes it below the directory it is given, and says where.
     pub(super) fill: &'a mut dyn FnMut(&Path) -> Result<PathBuf, StepError>,
 }
@@ -287,7 +287,7 @@ mod tests {
         asked: Mutex<Vec<String>>,
     }
 
-    impl SharedCaches for Elsewhere {
+    impl SharedCacheMounts for Elsewhere {
         fn import(&self, id: &str, directory: &Path, new: &Path) -> bool {
             assert!(lock(directory, FlockOperation::NonBlockingLockShared).unwrap().is_none(), "alone");
             self.asked.lock().unwrap().push(id.to_owned());
@@ -323,7 +323,7 @@ mod tests {
                 std::fs::write(made.join("first"), "content").unwrap();
                 Ok(made)
             };
-            let shared = self.shared.as_ref().map(|shared| -> &dyn SharedCaches { shared });
+            let shared = self.shared.as_ref().map(|shared| -> &dyn SharedCacheMounts { shared });
             open(&parent, id, sharing, owner, waiting, Origin { shared, fill: &mut fill }).unwrap()
         }
     }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Where an address is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum NetworkScope {
     /// This machine: loopback and unspecified addresses.
     Machine,
     /// The machine's own link, and the services that clouds offer to the machine alone, wherever their addresses lie.
@@ -30,7 +30,7 @@ const METADATA_V4: &[Ipv4Addr] =
 const METADATA_V6: &[Ipv6Addr] =
     &[Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42)];
 
-impl Place {
+impl NetworkScope {
     /// Where an address is; one that stands for another (IPv4-mapped, NAT64, 6to4) is where that one is.
     pub fn of(address: IpAddr) -> Self {
         match address {
@@ -52,7 +52,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for NetworkScope {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Machine => "this machine",
@@ -67,20 +67,20 @@ pub(super) fn normalized(host: &str) -> String {
     host.trim_end_matches('.').to_ascii_lowercase()
 }
 
-fn of_v4(address: Ipv4Addr) -> Place {
+fn of_v4(address: Ipv4Addr) -> NetworkScope {
     // All of 0.0.0.0/8 is "this host" (RFC 791).
     if address.is_loopback() || address.octets()[0] == 0 {
-        Place::Machine
+        NetworkScope::Machine
     } else if address.is_link_local() || METADATA_V4.contains(&address) {
-        Place::Link
+        NetworkScope::Link
     } else {
-        Place::Elsewhere
+        NetworkScope::Elsewhere
     }
 }
 
-fn of_v6(address: Ipv6Addr) -> Place {
+fn of_v6(address: Ipv6Addr) -> NetworkScope {
     if address.is_loopback() || address.is_unspecified() {
-        return Place::Machine;
+        return NetworkScope::Machine;
     }
     let [first, second, third, .., last_but_one, last] = address.segments();
     let carried = |high: u16, low: u16| of_v4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
@@ -94,11 +94,11 @@ fn of_v6(address: Ipv6Addr) -> Place {
         // 6to4
         (0x2002, high) => carried(high, third),
         // Amazon's services for an instance.
-        (0xfd00, 0xec2) => Place::Link,
-        _ if address.is_unicast_link_local() || METADATA_V6.contains(&address) => Place::Link,
+        (0xfd00, 0xec2) => NetworkScope::Link,
+        _ if address.is_unicast_link_local() || METADATA_V6.contains(&address) => NetworkScope::Link,
         // Several clouds write 169.254.169.254 at the end of an address of their own.
-        _ if (last_but_one, last) == (0xa9fe, 0xa9fe) => Place::Link,
-        _ => Place::Elsewhere,
+        _ if (last_but_one, last) == (0xa9fe, 0xa9fe) => NetworkScope::Link,
+        _ => NetworkScope::Elsewhere,
     }
 }
 
@@ -108,8 +108,8 @@ mod tests {
 
     use super::*;
 
-    fn place(host: &str) -> Option<Place> {
-        Place::of_host(host)
+    fn scope(host: &str) -> Option<NetworkScope> {
+        NetworkScope::of_host(host)
     }
 
     #[test]
@@ -133,10 +133,10 @@ mod tests {
             "64:ff9b:1::7f00:1",
             "2002:7f00:1::1",
         ] {
-            assert_eq!(place(host), Some(Place::Machine), "{host}");
+            assert_eq!(scope(host), Some(NetworkScope::Machine), "{host}");
         }
         for host in ["localhost.example.com", "127.example.com", "notlocalhost", "", "example.com"] {
-            assert_eq!(place(host), None, "{host}");
+            assert_eq!(scope(host), None, "{host}");
         }
     }
 
@@ -162,7 +162,7 @@ mod tests {
             "metadata.google.internal.",
             "Metadata.Google.Internal",
         ] {
-            assert_eq!(place(host), Some(Place::Link), "{host}");
+            assert_eq!(scope(host), Some(NetworkScope::Link), "{host}");
         }
     }
 
@@ -180,27 +180,27 @@ mod tests {
             "::ffff:10.0.0.1",
             "100.100.100.201",
         ] {
-            assert_eq!(place(host), Some(Place::Elsewhere), "{host}");
+            assert_eq!(scope(host), Some(NetworkScope::Elsewhere), "{host}");
         }
     }
 
     #[test]
     fn odd_spellings_of_an_address_are_seen_through_by_urls() {
         for (text, expected) in [
-            ("http://2130706433/", Place::Machine),
-            ("http://0x7f.1/", Place::Machine),
-            ("http://0177.0.0.1./", Place::Machine),
-            ("http://127.1/", Place::Machine),
-            ("http://%31%32%37.0.0.1/", Place::Machine),
-            ("http://①②⑦.0.0.1/", Place::Machine),
-            ("http://[::ffff:7f00:1]/", Place::Machine),
-            ("http://0/", Place::Machine),
-            ("http://2852039166/", Place::Link),
-            ("http://0xa9fea9fe/", Place::Link),
-            ("http://0251.0376.0251.0376/", Place::Link),
+            ("http://2130706433/", NetworkScope::Machine),
+            ("http://0x7f.1/", NetworkScope::Machine),
+            ("http://0177.0.0.1./", NetworkScope::Machine),
+            ("http://127.1/", NetworkScope::Machine),
+            ("http://%31%32%37.0.0.1/", NetworkScope::Machine),
+            ("http://①②⑦.0.0.1/", NetworkScope::Machine),
+            ("http://[::ffff:7f00:1]/", NetworkScope::Machine),
+            ("http://0/", NetworkScope::Machine),
+            ("http://2852039166/", NetworkScope::Link),
+            ("http://0xa9fea9fe/", NetworkScope::Link),
+            ("http://0251.0376.0251.0376/", NetworkScope::Link),
         ] {
             let url = Url::parse(text).unwrap();
-            assert_eq!(place(url.host_str().unwrap()), Some(expected), "{text}");
+            assert_eq!(scope(url.host_str().unwrap()), Some(expected), "{text}");
         }
     }
 }

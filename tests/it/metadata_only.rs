@@ -23,7 +23,7 @@ const PASSWD: &str = "app:x:1000:100::/:/bin/sh\n";
 struct Pair {
     directory: tempfile::TempDir,
     full: Tree,
-    skeleton: Tree,
+    metadata_only: Tree,
     context: Tree,
 }
 
@@ -31,7 +31,7 @@ impl Pair {
     fn new() -> Self {
         let directory = tempfile::tempdir().expect("temporary directory");
         let full = Tree::create(directory.path().join("full")).expect("tree");
-        let skeleton = Tree::create_skeleton(directory.path().join("skeleton"), KEPT).expect("tree");
+        let metadata_only = Tree::create_metadata_only(directory.path().join("metadata_only"), KEPT).expect("tree");
         let mut context = Tree::create(directory.path().join("context")).expect("tree");
         // As the members of the archives look: copied over such a file, it is no change.
         let mut attributes = Attributes::new(FileKind::File, 0o644);
@@ -45,16 +45,16 @@ impl Pair {
         }
         let link = Attributes { mode: 0o777, kind: FileKind::Symlink, ..attributes };
         context.create_symlink(Path::new("t/l"), "b".as_ref(), &link).expect("link");
-        Self { directory, full, skeleton, context }
+        Self { directory, full, metadata_only, context }
     }
 
     /// Applies a layer to both: whether it can be is the same, too.
     fn apply(&mut self, archive: &Archive) -> bool {
         let full = self.full.apply_layer("layer", archive.bytes().as_slice());
-        let skeleton = self.skeleton.apply_layer("layer", archive.bytes().as_slice());
-        assert_eq!(full.is_ok(), skeleton.is_ok(), "{full:?} {skeleton:?}");
-        if let (Ok(full), Ok(skeleton)) = (&full, &skeleton) {
-            assert_eq!(full, skeleton);
+        let metadata_only = self.metadata_only.apply_layer("layer", archive.bytes().as_slice());
+        assert_eq!(full.is_ok(), metadata_only.is_ok(), "{full:?} {metadata_only:?}");
+        if let (Ok(full), Ok(metadata_only)) = (&full, &metadata_only) {
+            assert_eq!(full, metadata_only);
         }
         full.is_ok()
     }
@@ -70,7 +70,7 @@ impl Pair {
         };
         let source = CopySource { tree: &self.context, ignore: None, reset_owner: true, describe: "the context" };
         let mut results = Vec::new();
-        for tree in [&mut self.full, &mut self.skeleton] {
+        for tree in [&mut self.full, &mut self.metadata_only] {
             let copied = copy(&step, &source, &BTreeMap::new(), tree);
             results.push(copied.map_err(|error| text(&error, tree.path())).map(|()| {
                 let changes = compare(tree, &Options::default()).expect("compared");
@@ -98,8 +98,8 @@ fn a_file_that_is_as_it_was_is_no_change_and_others_are() {
     let mut pair = Pair::new();
     let base = Archive::default().directory("d/", 0o2750).file("d/f", "one").file("d/g", "two").file("d/h", "one");
     pair.apply(&base);
-    assert!(!pair.skeleton.path().join("d/f").exists() && pair.full.path().join("d/f").exists());
-    let changes = |pair: &Pair| compare(&pair.skeleton, &Options::default()).expect("compared");
+    assert!(!pair.metadata_only.path().join("d/f").exists() && pair.full.path().join("d/f").exists());
+    let changes = |pair: &Pair| compare(&pair.metadata_only, &Options::default()).expect("compared");
     assert_eq!(changes(&pair), []);
     assert!(pair.copy(&["f"], "/d/f", None) && pair.copy(&["f"], "/d/g", None) && pair.copy(&["f"], "/d/h", Some("5")));
     assert!(pair.copy(&["t"], "/d/", None) && pair.copy(&["f"], "/d/n/n/", None));
@@ -138,11 +138,13 @@ fn users_are_looked_up_in_the_base() {
     pair.apply(&Archive::default().directory("etc", 0o755).file("etc/passwd", PASSWD).file("etc/shadow", "x"));
     assert!(pair.copy(&["f"], "/f", Some("app")) && pair.copy(&["f"], "/g", Some("nobody")));
     let owner = |tree: &Tree| tree.node(Path::new("f")).expect("node").expect("file").attributes;
-    assert_eq!((owner(&pair.skeleton).uid, owner(&pair.skeleton).gid), (1000, 100));
-    assert!(pair.skeleton.path().join("etc/passwd").exists() && !pair.skeleton.path().join("etc/shadow").exists());
-    assert!(!pair.skeleton.is_left_out(Path::new("etc/passwd")).expect("known"));
+    assert_eq!((owner(&pair.metadata_only).uid, owner(&pair.metadata_only).gid), (1000, 100));
+    assert!(
+        pair.metadata_only.path().join("etc/passwd").exists() && !pair.metadata_only.path().join("etc/shadow").exists()
+    );
+    assert!(!pair.metadata_only.is_omitted(Path::new("etc/passwd")).expect("known"));
     pair.apply(&Archive::default().symlink("etc/passwd", "shadow"));
-    assert!(pair.skeleton.is_left_out(Path::new("etc/passwd")).expect("known"));
+    assert!(pair.metadata_only.is_omitted(Path::new("etc/passwd")).expect("known"));
 }
 
 #[test]
@@ -150,7 +152,7 @@ fn a_copy_of_a_skeleton_is_one() {
     let mut pair = Pair::new();
     pair.apply(&Archive::default().directory("d", 0o700).file("d/f", "one").file("g", "two"));
     assert!(pair.copy(&["f"], "/g", None));
-    pair.skeleton = pair.skeleton.copy_to(pair.directory.path().join("copied")).expect("copied");
+    pair.metadata_only = pair.metadata_only.copy_to(pair.directory.path().join("copied")).expect("copied");
     assert!(pair.copy(&["f"], "/d/f", None) && pair.copy(&["f"], "/d/g", None));
     assert!(!pair.copy(&["f"], "/d/f/x", None));
 }
@@ -257,7 +259,7 @@ proptest! {
         let mut pair = Pair::new();
         if layers.iter().all(|layer| pair.apply(&archive(layer)))
             // Where users are somewhere else, the executor takes a full tree.
-            && !KEPT.iter().any(|kept| pair.skeleton.is_left_out(Path::new(kept)).unwrap_or(false))
+            && !KEPT.iter().any(|kept| pair.metadata_only.is_omitted(Path::new(kept)).unwrap_or(false))
         {
             for (source, destination, slash, chown) in copies {
                 let destination = format!("/{destination}{}", if slash { "/" } else { "" });

@@ -38,7 +38,7 @@ pub(super) fn is_tag(tag: &str) -> bool {
 
 /// The content of a cache, as the build that wrote it says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MountedCache {
+pub struct CacheMountContent {
     /// Its name, the namespace included.
     pub id: String,
     /// Whose commands use it.
@@ -53,7 +53,7 @@ pub struct MountedCache {
     pub size: u64,
 }
 
-impl MountedCache {
+impl CacheMountContent {
     /// The cache as an image, its archive at `blob`.
     ///
     /// # Errors
@@ -96,8 +96,8 @@ mod tests {
         "linux/amd64".parse().unwrap()
     }
 
-    fn cache() -> MountedCache {
-        MountedCache {
+    fn cache() -> CacheMountContent {
+        CacheMountContent {
             id: "team/root/.cache".to_owned(),
             platform: platform(),
             layer: Descriptor::of(media_type::OCI_LAYER_ZSTD, b"layer"),
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read() {
         let manifest = image().manifest_bytes;
-        assert_eq!(MountedCache::read("team/root/.cache", &platform(), &manifest), Ok(cache()));
+        assert_eq!(CacheMountContent::read("team/root/.cache", &platform(), &manifest), Ok(cache()));
         let text = String::from_utf8(manifest).unwrap();
         for annotation in ["\"2023-11-14T22:13:20Z\"", "\"12\"", "\"team/root/.cache\"", "\"linux/amd64\""] {
             assert!(text.contains(annotation), "{annotation} is not in {text}");
@@ -144,7 +144,7 @@ mod tests {
         let read = |change: &dyn Fn(&mut Manifest)| {
             let mut manifest = image().manifest;
             change(&mut manifest);
-            let read = MountedCache::read("team/root/.cache", &platform(), &manifest.to_bytes().unwrap());
+            let read = CacheMountContent::read("team/root/.cache", &platform(), &manifest.to_bytes().unwrap());
             let Miss::Foreign(problem) = read.unwrap_err() else { panic!("another miss") };
             problem
         };
@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(read(&|manifest| manifest.layers.clear()), "it has 0 layers");
         assert!(read(&|manifest| manifest.layers[0].media_type = "text/plain".to_owned()).contains("text/plain"));
         assert_eq!(read(&|manifest| manifest.config.data = None), "its configuration is not within the manifest");
-        assert!(MountedCache::read("team/root/.cache", &platform(), &vec![b' '; MAX_DOCUMENT + 1]).is_err());
-        assert!(MountedCache::read("team/root/.cache", &platform(), b"null").is_err());
+        assert!(CacheMountContent::read("team/root/.cache", &platform(), &vec![b' '; MAX_DOCUMENT + 1]).is_err());
+        assert!(CacheMountContent::read("team/root/.cache", &platform(), b"null").is_err());
     }
 }

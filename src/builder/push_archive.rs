@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use crate::diag::progress::Progress;
 use crate::diag::{Hint, Phase, Summary};
 use crate::fs::gated;
+use crate::image::docker_archive_reader::{ArchivedLayer, DockerArchiveError, read_docker_archive};
 use crate::image::layout::{LayoutError, LayoutReader};
-use crate::image::saved::{SavedError, SavedLayer, read_docker_archive};
 use crate::image::{
     AssembleError, Blob, BlobSource, Descriptor, Digest, HashingWriter, Image, ImageConfig, Manifest, media_type,
 };
@@ -22,7 +22,7 @@ use super::session::{Session, interrupted};
 
 /// Why what lies at a path cannot be pushed.
 #[derive(Debug, thiserror::Error)]
-pub enum SavedImageError {
+pub enum PushedImageError {
     /// There is nothing.
     #[error("failed to push {}", path.display())]
     Missing {
@@ -34,7 +34,7 @@ pub enum SavedImageError {
     },
     /// The archive.
     #[error(transparent)]
-    Archive(#[from] SavedError),
+    Archive(#[from] DockerArchiveError),
     /// A layer of it.
     #[error("failed to read layer {member} of {}", path.display())]
     Layer {
@@ -57,7 +57,7 @@ pub enum SavedImageError {
     },
     /// It has no image, or several.
     #[error("the OCI layout {} has {found}, and exactly one is pushed", path.display())]
-    NotOne {
+    ExpectedOneImage {
         /// Its directory.
         path: PathBuf,
         /// What it has.
@@ -79,14 +79,14 @@ pub enum SavedImageError {
     Assemble(#[from] AssembleError),
 }
 
-impl Hint for SavedImageError {
+impl Hint for PushedImageError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Missing { source, .. } => source.hint(),
             Self::Archive(error) => error.hint(),
             Self::Layer { source, .. } => source.hint(),
             Self::Layout { source, .. } => source.hint(),
-            Self::NotOne { .. } | Self::Json { .. } | Self::Assemble(_) => None,
+            Self::ExpectedOneImage { .. } | Self::Json { .. } | Self::Assemble(_) => None,
         }
     }
 }
@@ -95,7 +95,7 @@ impl Hint for SavedImageError {
 ///
 /// # Errors
 /// The image cannot be read, or a registry cannot be reached or refuses; the error says which tags were written.
-pub fn push_saved(request: &PushRequest, progress: &Progress) -> Result<Summary, BuildError> {
+pub fn push_image(request: &PushRequest, progress: &Progress) -> Result<Summary, BuildError> {
     let work_dir = &request.work_dir;
     let session =
         Session::open(work_dir, &request.registries, progress).map_err(|error| interrupted(error, work_dir, None))?;
@@ -119,17 +119,17 @@ fn push_in(request: &PushRequest, session: &Session) -> Result<Summary, BuildErr
 }
 
 /// The image at a path: an archive where it is a file, a layout where it is a directory.
-fn image_at(path: &Path, directory: &Path) -> Result<Image, SavedImageError> {
-    let found = gated::metadata(path).map_err(|source| SavedImageError::Missing { path: path.to_owned(), source })?;
+fn image_at(path: &Path, directory: &Path) -> Result<Image, PushedImageError> {
+    let found = gated::metadata(path).map_err(|source| PushedImageError::Missing { path: path.to_owned(), source })?;
     if found.is_dir() { from_layout(path) } else { from_archive(path, directory) }
 }
 
-fn from_archive(path: &Path, directory: &Path) -> Result<Image, SavedImageError> {
+fn from_archive(path: &Path, directory: &Path) -> Result<Image, PushedImageError> {
     let saved = read_docker_archive(path)?;
     let mut blobs = Vec::new();
     for (number, (layer, diff_id)) in saved.layers.iter().zip(&saved.config.rootfs.diff_ids).enumerate() {
         let spool = directory.join(format!("layer-{number}"));
-        let descriptor = compressed(layer, diff_id, &spool).map_err(|source| SavedImageError::Layer {
+        let descriptor = compressed(layer, diff_id, &spool).map_err(|source| PushedImageError::Layer {
             path: path.to_owned(),
             member: layer.member.clone(),
             source,
@@ -144,7 +144,7 @@ fn from_archive(path: &Path, directory: &Path) -> Result<Image, SavedImageError>
 
 /// The layer's blob at `spool`: as it is if it is compressed, compressed if it is not. Its content is what the configuration
 /// says.
-fn compressed(layer: &SavedLayer, diff_id: &Digest, spool: &Path) -> Result<Descriptor, LayerError> {
+fn compressed(layer: &ArchivedLayer, diff_id: &Digest, spool: &Path) -> Result<Descriptor, LayerError> {
     let mut start = Vec::new();
     let unreadable = |source| LayerError::Read { media_type: media_type::OCI_LAYER.to_owned(), source };
     layer.open().take(4).read_to_end(&mut start).map_err(unreadable)?;
@@ -161,9 +161,9 @@ fn compressed(layer: &SavedLayer, diff_id: &Digest, spool: &Path) -> Result<Desc
     Ok(Descriptor::new(kind, digest, size))
 }
 
-fn from_layout(path: &Path) -> Result<Image, SavedImageError> {
-    let unreadable = |source| SavedImageError::Layout { path: path.to_owned(), source };
-    let not_one = |found: String| SavedImageError::NotOne { path: path.to_owned(), found };
+fn from_layout(path: &Path) -> Result<Image, PushedImageError> {
+    let unreadable = |source| PushedImageError::Layout { path: path.to_owned(), source };
+    let not_one = |found: String| PushedImageError::ExpectedOneImage { path: path.to_owned(), found };
     let reader = LayoutReader::open(path).map_err(unreadable)?;
     let mut descriptors = reader.index().map_err(unreadable)?.manifests;
     // One image may stand there under several names.
@@ -177,7 +177,7 @@ fn from_layout(path: &Path) -> Result<Image, SavedImageError> {
     };
     let json = |digest: &Digest| {
         let digest = digest.clone();
-        move |source| SavedImageError::Json { path: path.to_owned(), digest, source }
+        move |source| PushedImageError::Json { path: path.to_owned(), digest, source }
     };
     let manifest_bytes = reader.read_document(&descriptor).map_err(unreadable)?;
     let manifest: Manifest = serde_json::from_slice(&manifest_bytes).map_err(json(&descriptor.digest))?;

@@ -2,11 +2,11 @@
 //!
 //! A definition says what can be known before anything runs: the step before (or what the stage starts from), the
 //! instruction's final words, the variables a RUN sees, the files of a build context, the step that others' files come from.
-//! A content recipe says what is there when the step's turn comes: the layers it starts from and the files it reads,
+//! The inputs of a content key say what is there when the step's turn comes: the layers it starts from and the files it reads,
 //! whoever made them. Neither holds a time, an owner that the build sets anyway, a proxy, a secret's value, a credential, or
 //! anything of the machine.
 //!
-//! Steps that only configure have no recipe. What they set is part of those that it can change: ENV of every RUN behind it,
+//! Steps that only configure have no key. What they set is part of those that it can change: ENV of every RUN behind it,
 //! LABEL of none.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use crate::image::{Digest, Platform};
 use crate::location::{FileTimes, GitLocation, HttpLocation};
 use crate::plan::{Action, Base, Copy, CopyFrom, Mount, MountSource, Plan, RemoteSource, Run, Stage, StepId, TextFile};
 
-use super::key::{Encoder, Key, Kind, Recipe};
+use super::key::{Encoder, Key, KeyInputs, Kind};
 
 /// What is read of one origin of a step: files by name, each with the digest of all that the image would say of it.
 pub type Files = Vec<(String, Digest)>;
@@ -57,89 +57,97 @@ pub struct LayerFormat {
 }
 
 /// The definitions of all steps, by stage and step; none for a step that makes no layer, or that cannot be known beforehand.
-pub type Definitions = Vec<Vec<Option<Recipe>>>;
+pub type Definitions = Vec<Vec<Option<KeyInputs>>>;
 
 /// Writes the definitions of a plan's steps. `inputs` gives what is read by a step, or nothing where that cannot be told: the
 /// steps that build on it then have no definition either.
-pub fn definitions(plan: &Plan, format: &LayerFormat, inputs: &mut dyn FnMut(StepId) -> Option<Inputs>) -> Definitions {
+pub fn definition_keys(
+    plan: &Plan,
+    format: &LayerFormat,
+    inputs: &mut dyn FnMut(StepId) -> Option<Inputs>,
+) -> Definitions {
     let mut definitions = Definitions::new();
     // What each stage ends with.
     let mut ends: Vec<Option<Key>> = Vec::new();
     for (stage_number, stage) in plan.stages.iter().enumerate() {
         let mut state = start(plan, stage, &ends);
-        let mut recipes = Vec::new();
+        let mut of_stage = Vec::new();
         for (number, step) in stage.steps.iter().enumerate() {
             if !step.action.makes_layer() {
-                recipes.push(None);
+                of_stage.push(None);
                 continue;
             }
-            let recipe = inputs(StepId { stage: stage_number, step: number }).and_then(|inputs| {
-                let mut recipe = Recipe::new(Kind::Definition);
-                describe(&mut recipe, &step.action, &inputs.versions, format);
+            let key_inputs = inputs(StepId { stage: stage_number, step: number }).and_then(|inputs| {
+                let mut key_inputs = KeyInputs::new(Kind::Definition);
+                describe(&mut key_inputs, &step.action, &inputs.versions, format);
                 let mut files = inputs.files.into_iter();
                 for (origin, from) in step.action.origins().into_iter().enumerate() {
                     let read = files.next().flatten();
                     match from {
-                        CopyFrom::Context | CopyFrom::Directory(_) => add_files(&mut recipe, plan, origin, from, read?),
-                        CopyFrom::Image(image) => add_image(&mut recipe, plan, origin, image),
+                        CopyFrom::Context | CopyFrom::Directory(_) => {
+                            add_files(&mut key_inputs, plan, origin, from, read?);
+                        }
+                        CopyFrom::Image(image) => add_image(&mut key_inputs, plan, origin, image),
                         CopyFrom::Stage(source) => {
                             let key = ends[source].as_ref()?;
                             let name = format!("stage {}{}", plan.stages[source].name, suffix(origin));
-                            recipe.add(name, &Encoder::new().text(key.as_str()));
+                            key_inputs.add(name, &Encoder::new().text(key.as_str()));
                         }
                     }
                 }
-                if !stands_alone(&step.action) {
-                    recipe.add("an earlier step", &Encoder::new().text(state.as_ref()?.as_str()));
-                    add_base(&mut recipe, plan, stage);
+                if !is_base_independent(&step.action) {
+                    key_inputs.add("an earlier step", &Encoder::new().text(state.as_ref()?.as_str()));
+                    add_base(&mut key_inputs, plan, stage);
                 }
-                Some(recipe)
+                Some(key_inputs)
             });
             // What a step does that stands alone still becomes part of what is behind it.
-            state = match (&recipe, state) {
-                (Some(recipe), Some(before)) if stands_alone(&step.action) => Some(chained(&before, &recipe.key())),
-                (Some(recipe), Some(_)) => Some(recipe.key()),
+            state = match (&key_inputs, state) {
+                (Some(key_inputs), Some(before)) if is_base_independent(&step.action) => {
+                    Some(chained(&before, &key_inputs.key()))
+                }
+                (Some(key_inputs), Some(_)) => Some(key_inputs.key()),
                 _ => None,
             };
-            recipes.push(recipe);
+            of_stage.push(key_inputs);
         }
         ends.push(state);
-        definitions.push(recipes);
+        definitions.push(of_stage);
     }
     definitions
 }
 
-/// The content recipe of a step over these layers. `sources` holds, for each of the step's origins that is a build context or
+/// The inputs of a step's content key, over these layers. `sources` holds, for each of the step's origins that is a build context or
 /// a stage, what is read there.
-pub fn content(
+pub fn content_key(
     plan: &Plan,
     id: StepId,
     format: &LayerFormat,
     layers: &[Digest],
     sources: Vec<Option<Files>>,
     versions: &BTreeMap<usize, Version>,
-) -> Option<Recipe> {
+) -> Option<KeyInputs> {
     let stage = &plan.stages[id.stage];
     let action = &plan.step(id).action;
-    let mut recipe = Recipe::new(Kind::Content);
-    describe(&mut recipe, action, versions, format);
+    let mut key_inputs = KeyInputs::new(Kind::Content);
+    describe(&mut key_inputs, action, versions, format);
     let mut sources = sources.into_iter();
     for (origin, from) in action.origins().into_iter().enumerate() {
         let read = sources.next().flatten();
         match from {
-            CopyFrom::Image(image) => add_image(&mut recipe, plan, origin, image),
-            _ => add_files(&mut recipe, plan, origin, from, read?),
+            CopyFrom::Image(image) => add_image(&mut key_inputs, plan, origin, image),
+            _ => add_files(&mut key_inputs, plan, origin, from, read?),
         }
     }
-    if !stands_alone(action) {
-        recipe.add("layers", &Encoder::new().texts(layers.iter().map(ToString::to_string)));
-        add_base(&mut recipe, plan, stage);
+    if !is_base_independent(action) {
+        key_inputs.add("layers", &Encoder::new().texts(layers.iter().map(ToString::to_string)));
+        add_base(&mut key_inputs, plan, stage);
     }
-    Some(recipe)
+    Some(key_inputs)
 }
 
 /// Whether a step makes the same layer whatever it is laid over.
-pub fn stands_alone(action: &Action) -> bool {
+pub fn is_base_independent(action: &Action) -> bool {
     matches!(action, Action::Copy(copy) if copy.link)
 }
 
@@ -148,9 +156,9 @@ fn start(plan: &Plan, stage: &Stage, ends: &[Option<Key>]) -> Option<Key> {
     match stage.base {
         Base::Stage(parent) => ends[parent].clone(),
         Base::Scratch | Base::Image(_) => {
-            let mut recipe = Recipe::new(Kind::Definition);
-            add_base(&mut recipe, plan, stage);
-            Some(recipe.key())
+            let mut key_inputs = KeyInputs::new(Kind::Definition);
+            add_base(&mut key_inputs, plan, stage);
+            Some(key_inputs.key())
         }
     }
 }
@@ -159,25 +167,25 @@ fn start(plan: &Plan, stage: &Stage, ends: &[Option<Key>]) -> Option<Key> {
 /// configuration says is in the words of the steps that it changes. It counts by its blobs as well as by their content: that a
 /// blob holds what the configuration says is only checked where commands run on it, and an image with the diffIDs of another
 /// must not get at the other's keys.
-fn add_base(recipe: &mut Recipe, plan: &Plan, stage: &Stage) {
+fn add_base(key_inputs: &mut KeyInputs, plan: &Plan, stage: &Stage) {
     let mut base = stage.base;
     while let Base::Stage(parent) = base {
         base = plan.stages[parent].base;
     }
-    recipe.add("the platform", &encode_platform(Encoder::new(), &stage.config.platform()));
+    key_inputs.add("the platform", &encode_platform(Encoder::new(), &stage.config.platform()));
     let layers = match base {
         Base::Image(image) => plan.images[image].layers.as_slice(),
         _ => &[],
     };
     let digests = layers.iter().map(|layer| format!("{} {}", layer.descriptor.digest, layer.diff_id));
-    recipe.add("the base image", &Encoder::new().texts(digests));
+    key_inputs.add("the base image", &Encoder::new().texts(digests));
 }
 
 fn chained(before: &Key, step: &Key) -> Key {
-    let mut recipe = Recipe::new(Kind::Definition);
-    recipe.add("before", &Encoder::new().text(before.as_str()));
-    recipe.add("step", &Encoder::new().text(step.as_str()));
-    recipe.key()
+    let mut key_inputs = KeyInputs::new(Kind::Definition);
+    key_inputs.add("before", &Encoder::new().text(before.as_str()));
+    key_inputs.add("step", &Encoder::new().text(step.as_str()));
+    key_inputs.key()
 }
 
 fn encode_platform(encoder: Encoder, platform: &Platform) -> Encoder {
@@ -189,13 +197,13 @@ fn encode_platform(encoder: Encoder, platform: &Platform) -> Encoder {
         .texts(platform.os_features.iter())
 }
 
-fn add_image(recipe: &mut Recipe, plan: &Plan, origin: usize, image: usize) {
+fn add_image(key_inputs: &mut KeyInputs, plan: &Plan, origin: usize, image: usize) {
     let image = &plan.images[image];
     let diff_ids = image.layers.iter().map(|layer| layer.diff_id.to_string());
-    recipe.add(format!("image {}{}", image.reference, suffix(origin)), &Encoder::new().texts(diff_ids));
+    key_inputs.add(format!("image {}{}", image.reference, suffix(origin)), &Encoder::new().texts(diff_ids));
 }
 
-fn add_files(recipe: &mut Recipe, plan: &Plan, origin: usize, from: CopyFrom, files: Files) {
+fn add_files(key_inputs: &mut KeyInputs, plan: &Plan, origin: usize, from: CopyFrom, files: Files) {
     let place = match from {
         // The flags may come in any order, and others beside them.
         CopyFrom::Directory(number) => format!("build context {} file", plan.directories[number]),
@@ -203,9 +211,9 @@ fn add_files(recipe: &mut Recipe, plan: &Plan, origin: usize, from: CopyFrom, fi
         CopyFrom::Context | CopyFrom::Image(_) => "context file".to_owned(),
     };
     // The number keeps a file apart from nothing where an origin has no files at all.
-    recipe.add(format!("files{}", suffix(origin)), &Encoder::new().number(files.len() as u64));
+    key_inputs.add(format!("files{}", suffix(origin)), &Encoder::new().number(files.len() as u64));
     for (name, digest) in files {
-        recipe.add_digest(format!("{place} {name}{}", suffix(origin)), digest);
+        key_inputs.add_digest(format!("{place} {name}{}", suffix(origin)), digest);
     }
 }
 
@@ -215,9 +223,9 @@ fn suffix(origin: usize) -> String {
 }
 
 /// The instruction's own words, and the variables it sees.
-fn describe(recipe: &mut Recipe, action: &Action, versions: &BTreeMap<usize, Version>, format: &LayerFormat) {
+fn describe(key_inputs: &mut KeyInputs, action: &Action, versions: &BTreeMap<usize, Version>, format: &LayerFormat) {
     let clamp = format.clamp_mtime.map(|time| time.to_string());
-    recipe.add(
+    key_inputs.add(
         "the form of layers",
         &Encoder::new()
             .text(&format.compression)
@@ -229,27 +237,27 @@ fn describe(recipe: &mut Recipe, action: &Action, versions: &BTreeMap<usize, Ver
     match action {
         Action::Configure => {}
         Action::Workdir(workdir) => {
-            recipe.add("the instruction", &Encoder::new().text("workdir").text(&workdir.path).text(&workdir.user));
+            key_inputs.add("the instruction", &Encoder::new().text("workdir").text(&workdir.path).text(&workdir.user));
         }
-        Action::Copy(copy) => describe_copy(recipe, copy, versions),
-        Action::Run(run) => describe_run(recipe, run),
+        Action::Copy(copy) => describe_copy(key_inputs, copy, versions),
+        Action::Run(run) => describe_run(key_inputs, run),
     }
 }
 
-fn describe_run(recipe: &mut Recipe, run: &Run) {
+fn describe_run(key_inputs: &mut KeyInputs, run: &Run) {
     let Run { arguments, environment, proxies, working_directory, user, script, offline, host_name, mounts } = run;
     let words = Encoder::new().text("run").texts(arguments.iter()).text(working_directory).text(user).flag(*offline);
     let words = script.iter().fold(words.flag(script.is_some()), encode_text_file);
-    recipe.add("the instruction", &mounts.iter().fold(words.number(mounts.len() as u64), encode_mount));
+    key_inputs.add("the instruction", &mounts.iter().fold(words.number(mounts.len() as u64), encode_mount));
     if let Some(name) = host_name {
-        recipe.add("the host name", &Encoder::new().text(name));
+        key_inputs.add("the host name", &Encoder::new().text(name));
     }
     for (name, value) in environment.iter().filter(|(name, _)| !proxies.contains(&name.as_str())) {
-        recipe.add(format!("variable {name}"), &Encoder::new().text(value));
+        key_inputs.add(format!("variable {name}"), &Encoder::new().text(value));
     }
 }
 
-fn describe_copy(recipe: &mut Recipe, copy: &Copy, versions: &BTreeMap<usize, Version>) {
+fn describe_copy(key_inputs: &mut KeyInputs, copy: &Copy, versions: &BTreeMap<usize, Version>) {
     let Copy { add, from: _, sources, remotes, texts, destination, working_directory, chown, chmod, unpack, .. } = copy;
     let words = Encoder::new().text("copy").flag(*add).flag(*unpack).flag(copy.parents).flag(copy.link);
     let words = words.text(destination).text(working_directory).optional(chown.as_deref()).optional(chmod.as_deref());
@@ -260,7 +268,7 @@ fn describe_copy(recipe: &mut Recipe, copy: &Copy, versions: &BTreeMap<usize, Ve
         Some(remote) => encode_remote(words.flag(true), remote),
     });
     let words = words.number(texts.len() as u64);
-    recipe.add("the instruction", &texts.iter().fold(words, encode_text_file));
+    key_inputs.add("the instruction", &texts.iter().fold(words, encode_text_file));
     for (position, remote) in remotes {
         let name = format!("{remote}{}", if *position == 0 { String::new() } else { format!(" ({})", position + 1) });
         let version = match versions.get(position) {
@@ -270,7 +278,7 @@ fn describe_copy(recipe: &mut Recipe, copy: &Copy, versions: &BTreeMap<usize, Ve
             Some(Version::Modified(time)) => Encoder::new().text("modified").text(time),
             Some(Version::Commit(commit)) => Encoder::new().text("commit").text(commit),
         };
-        recipe.add(name, &version);
+        key_inputs.add(name, &version);
     }
 }
 

@@ -64,9 +64,9 @@ impl Build {
     }
 
     /// The definitions of all steps that make layers.
-    fn recipes(&self) -> Vec<Recipe> {
+    fn key_inputs(&self) -> Vec<KeyInputs> {
         let plan = self.plan();
-        let all = definitions(&plan, &self.format, &mut |StepId { stage, step }| {
+        let all = definition_keys(&plan, &self.format, &mut |StepId { stage, step }| {
             let action = &plan.stages[stage].steps[step].action;
             let files = action.origins().into_iter().map(|from| match from {
                 CopyFrom::Context | CopyFrom::Directory(_) => Some(self.files.clone()),
@@ -83,7 +83,7 @@ impl Build {
 
     /// The key of the last step.
     fn key(&self) -> Key {
-        self.recipes().last().unwrap().key()
+        self.key_inputs().last().unwrap().key()
     }
 }
 
@@ -195,7 +195,7 @@ fn what_a_command_is_not_made_of() {
 fn arguments_count_where_they_are_declared() {
     let text = "FROM base\nRUN first\nARG VERSION=1\nRUN make";
     let (one, two) = (build(text), build(text).with_argument("VERSION", "2"));
-    assert_eq!(one.recipes()[0].key(), two.recipes()[0].key(), "above");
+    assert_eq!(one.key_inputs()[0].key(), two.key_inputs()[0].key(), "above");
     assert_ne!(one.key(), two.key());
     assert_eq!(build(text).with_argument("VERSION", "1").key(), one.key(), "the default, said");
     // An ENV of the name is what the command sees.
@@ -241,7 +241,7 @@ fn named_contexts_count_by_their_names() {
         build.options.contexts = directories
             .map(|(number, name)| NamedContext { name: (*name).to_owned(), source: NamedSource::Directory(number) })
             .collect();
-        build.recipes()
+        build.key_inputs()
     };
     let usual = with(&["files"]);
     for others in [&["unused", "files"][..], &["files", "unused"]] {
@@ -338,9 +338,9 @@ fn ingredients_are_named_without_credentials() {
     let text = "FROM base\nADD https://user:sesame@example.com/file?signature=sesame /m\n\
                 ADD https://user:sesame@example.com/app.git /n\nRUN --mount=type=secret,id=s make";
     let build = build(text).with_argument("HTTPS_PROXY", "http://user:sesame@proxy.example");
-    let recipes = build.recipes();
-    assert_eq!(recipes.len(), 3);
-    for (name, _) in recipes.iter().flat_map(Recipe::ingredients) {
+    let key_inputs = build.key_inputs();
+    assert_eq!(key_inputs.len(), 3);
+    for (name, _) in key_inputs.iter().flat_map(KeyInputs::ingredients) {
         assert!(!name.contains("sesame"), "{name}");
     }
 }
@@ -355,7 +355,7 @@ fn an_image_with_the_diff_ids_of_another_does_not_have_its_keys() {
         let layers: Vec<Digest> = plan.images[0].layers.iter().map(|layer| layer.diff_id.clone()).collect();
         let files = vec![Some(build.files.clone())];
         let content =
-            content(&plan, StepId { stage: 0, step: 0 }, &build.format, &layers, files, &BTreeMap::new()).unwrap();
+            content_key(&plan, StepId { stage: 0, step: 0 }, &build.format, &layers, files, &BTreeMap::new()).unwrap();
         (layers, build.key(), content.key())
     };
     let (honest, liar) = (keys("base"), keys("liar"));
@@ -395,7 +395,7 @@ fn without_its_inputs_a_step_has_no_key_and_neither_have_those_behind_it() {
          FROM base\nRUN y\nCOPY --from=one /m /m\nRUN z",
     );
     let plan = build.plan();
-    let all = definitions(&plan, &build.format, &mut |StepId { stage, step }| {
+    let all = definition_keys(&plan, &build.format, &mut |StepId { stage, step }| {
         let is_first = (stage, step) == (0, 0);
         (!is_first).then(|| Inputs { files: vec![Some(build.files.clone())], ..Inputs::default() })
     });
@@ -411,8 +411,8 @@ fn contents_count_by_layers_and_files_whoever_made_them() {
     let of = |text: &str, step: usize, layers: &[Digest], sources: Vec<Option<Files>>| {
         let build = build(text);
         let plan = build.plan();
-        content(&plan, StepId { stage: 1, step }, &build.format, layers, sources, &BTreeMap::new())
-            .map(|recipe| recipe.key())
+        content_key(&plan, StepId { stage: 1, step }, &build.format, layers, sources, &BTreeMap::new())
+            .map(|key_inputs| key_inputs.key())
     };
     let copy = |text: &str, layers: &[Digest], source: &[u8]| of(text, 1, layers, files(source));
     let usual = copy(text, &layers, b"m");
@@ -427,15 +427,15 @@ fn contents_count_by_layers_and_files_whoever_made_them() {
     assert_ne!(of(text, 0, &layers, Vec::new()), of(&another, 0, &layers, Vec::new()), "the words still count");
     assert_eq!(of(text, 1, &layers, vec![None]), None, "files that are not known have no key");
     let build = build(text);
-    let definition = build.recipes().last().map(Recipe::key);
+    let definition = build.key_inputs().last().map(KeyInputs::key);
     assert_ne!(definition, usual);
 }
 
 #[test]
 fn names_of_ingredients_tell_one_mount_from_another() {
     let text = "FROM base\nRUN --mount=target=/a --mount=target=/b,source=b --mount=from=other,target=/c make";
-    let recipes = build(text).recipes();
-    let names: Vec<&str> = recipes[0].ingredients().iter().map(|(name, _)| name.as_str()).collect();
+    let key_inputs = build(text).key_inputs();
+    let names: Vec<&str> = key_inputs[0].ingredients().iter().map(|(name, _)| name.as_str()).collect();
     let mut different = names.clone();
     different.sort_unstable();
     different.dedup();

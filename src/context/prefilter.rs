@@ -8,12 +8,12 @@ const WIDTH: usize = size_of::<u64>();
 
 /// The first and last bytes of a path. A path has no zero bytes, so that they can stand for what a short one lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ends {
+pub(super) struct PathEnds {
     head: u64,
     tail: u64,
 }
 
-impl Ends {
+impl PathEnds {
     pub(super) fn of(path: &[u8]) -> Self {
         Self::of_both(path, path)
     }
@@ -30,20 +30,20 @@ impl Ends {
 
 /// What the ends of a path must be for a pattern to match it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Screen {
-    wanted: Ends,
-    mask: Ends,
+pub(super) struct Prefilter {
+    wanted: PathEnds,
+    mask: PathEnds,
 }
 
-impl Screen {
+impl Prefilter {
     /// For a pattern whose matches start with `prefix` and end with `suffix`.
     pub(super) fn new(prefix: &[u8], suffix: &[u8]) -> Self {
         let ones = |text: &[u8]| vec![u8::MAX; text.len().min(WIDTH)];
-        Self { wanted: Ends::of_both(prefix, suffix), mask: Ends::of_both(&ones(prefix), &ones(suffix)) }
+        Self { wanted: PathEnds::of_both(prefix, suffix), mask: PathEnds::of_both(&ones(prefix), &ones(suffix)) }
     }
 
     /// Whether a path with these ends may match.
-    pub(super) fn passes(&self, path: Ends) -> bool {
+    pub(super) fn may_match(&self, path: PathEnds) -> bool {
         path.head & self.mask.head == self.wanted.head && path.tail & self.mask.tail == self.wanted.tail
     }
 }
@@ -58,13 +58,13 @@ mod tests {
         #[test]
         fn a_path_that_starts_and_ends_so_passes(prefix in "[ab]{0,10}", middle in "[ab]{0,3}", suffix in "[ab]{0,10}") {
             let path = format!("{prefix}{middle}{suffix}");
-            prop_assert!(Screen::new(prefix.as_bytes(), suffix.as_bytes()).passes(Ends::of(path.as_bytes())));
+            prop_assert!(Prefilter::new(prefix.as_bytes(), suffix.as_bytes()).may_match(PathEnds::of(path.as_bytes())));
         }
 
         #[test]
         fn another_path_does_not_pass(prefix in "[ab]{0,8}", suffix in "[ab]{0,8}", path in "[ab]{0,12}") {
             let fits = path.starts_with(&prefix) && path.ends_with(&suffix);
-            prop_assert_eq!(Screen::new(prefix.as_bytes(), suffix.as_bytes()).passes(Ends::of(path.as_bytes())), fits);
+            prop_assert_eq!(Prefilter::new(prefix.as_bytes(), suffix.as_bytes()).may_match(PathEnds::of(path.as_bytes())), fits);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What can go wrong between the command line and the last output.
 
+pub(super) mod files;
+pub(super) mod pushed_image;
 #[cfg(test)]
 mod tests;
 
@@ -20,8 +22,8 @@ use crate::sandbox::SandboxError;
 use crate::secret::SecretError;
 use crate::ssh::SshError;
 
-use super::outputs::FilesError;
-use super::push_archive::PushedImageError;
+use files::FilesError;
+use pushed_image::PushedImageError;
 
 /// Why a build failed.
 #[derive(Debug, thiserror::Error)]

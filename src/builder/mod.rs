@@ -39,9 +39,10 @@ use prepare::{Opened, prepare};
 use session::{Session, interrupted};
 
 pub use error::BuildError;
-pub use outputs::FilesError;
+pub use error::files::FilesError;
+pub use error::pushed_image::PushedImageError;
 pub use prune::{PruneRequest, prune_cache};
-pub use push_archive::{PushedImageError, push_image};
+pub use push_archive::push_image;
 pub use question::{Answer, answer};
 pub use request::{
     BuildRequest, CacheMountsRequest, CacheRequest, CachesRequest, Format, InputsRequest, LayersRequest,

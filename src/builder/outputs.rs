@@ -5,15 +5,16 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::cache::BlobStore;
-use crate::diag::{Hint, interrupt};
+use crate::diag::interrupt;
 use crate::fs::{FileKind, gated};
-use crate::image::{Blob, BlobSource, Digest, Image, Reference};
-use crate::layer::{self, LayerError, LayerOptions, VerifyingReader};
+use crate::image::{Blob, BlobSource, Image, Reference};
+use crate::layer::{self, LayerOptions, VerifyingReader};
 use crate::push::{self, ArchiveKind, Output, OutputKind, PushError, Target};
-use crate::registry::{Client, RegistryError};
+use crate::registry::Client;
 use crate::rootfs::{Attributes, Change, ChangeKind, Node, RootfsError, Tree};
 
 use super::error::BuildError;
+use super::error::files::FilesError;
 
 /// A finished image, and what its layers are had with.
 #[derive(Clone, Copy)]
@@ -23,76 +24,6 @@ pub(super) struct Outputs<'a> {
     pub(super) store: &'a BlobStore,
     /// Where files may lie until the build's end.
     pub(super) directory: &'a Path,
-}
-
-/// Why the image's files could not be written.
-#[derive(Debug, thiserror::Error)]
-pub enum FilesError {
-    /// A layer could not be fetched.
-    #[error("failed to fetch layer {digest} for {target}")]
-    Fetch {
-        /// The layer.
-        digest: Digest,
-        /// What was to be written.
-        target: Target,
-        /// Why.
-        #[source]
-        source: RegistryError,
-    },
-    /// A layer could not be read.
-    #[error("failed to read layer {digest}")]
-    Read {
-        /// The layer.
-        digest: Digest,
-        /// Why.
-        #[source]
-        source: LayerError,
-    },
-    /// A layer could not be unpacked.
-    #[error("failed to unpack layer {digest}")]
-    Unpack {
-        /// The layer.
-        digest: Digest,
-        /// Why.
-        #[source]
-        source: RootfsError,
-    },
-    /// A file could not be written to the directory, or read before.
-    #[error("failed to write the image's files to {}", directory.display())]
-    Directory {
-        /// The directory.
-        directory: PathBuf,
-        /// Why.
-        #[source]
-        source: RootfsError,
-    },
-    /// The directory could not be made.
-    #[error(transparent)]
-    Create(#[from] crate::fs::Error),
-    /// The archive could not be written.
-    #[error("failed to write the image's files to {target}")]
-    Archive {
-        /// The archive.
-        target: Target,
-        /// Why.
-        #[source]
-        source: LayerError,
-    },
-    /// Its file could not.
-    #[error(transparent)]
-    Output(#[from] PushError),
-}
-
-impl Hint for FilesError {
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Fetch { source, .. } => source.hint(),
-            Self::Read { source, .. } | Self::Archive { source, .. } => source.hint(),
-            Self::Unpack { source, .. } | Self::Directory { source, .. } => source.hint(),
-            Self::Create(error) => error.hint(),
-            Self::Output(error) => error.hint(),
-        }
-    }
 }
 
 impl Outputs<'_> {

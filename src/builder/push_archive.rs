@@ -1,95 +1,23 @@
 //! The push of an image that lies in an archive or a layout (`crabwright push`).
 
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::diag::progress::Progress;
-use crate::diag::{Hint, Phase, Summary};
+use crate::diag::{Phase, Summary};
 use crate::fs::gated;
-use crate::image::docker_archive_reader::{ArchivedLayer, DockerArchiveError, read_docker_archive};
-use crate::image::layout::{LayoutError, LayoutReader};
-use crate::image::{
-    AssembleError, Blob, BlobSource, Descriptor, Digest, HashingWriter, Image, ImageConfig, Manifest, media_type,
-};
+use crate::image::docker_archive_reader::{ArchivedLayer, read_docker_archive};
+use crate::image::layout::LayoutReader;
+use crate::image::{Blob, BlobSource, Descriptor, Digest, HashingWriter, Image, ImageConfig, Manifest, media_type};
 use crate::layer::{self, LayerError, LayerOptions, VerifyingReader};
 use crate::push;
 
 use super::early_uploads::EarlyUploads;
 use super::error::BuildError;
+use super::error::pushed_image::PushedImageError;
 use super::publish::{publish, summary};
 use super::request::PushRequest;
 use super::session::{Session, interrupted};
-
-/// Why what lies at a path cannot be pushed.
-#[derive(Debug, thiserror::Error)]
-pub enum PushedImageError {
-    /// There is nothing.
-    #[error("failed to push {}", path.display())]
-    Missing {
-        /// The path.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The archive.
-    #[error(transparent)]
-    Archive(#[from] DockerArchiveError),
-    /// A layer of it.
-    #[error("failed to read layer {member} of {}", path.display())]
-    Layer {
-        /// The archive.
-        path: PathBuf,
-        /// The layer.
-        member: String,
-        /// Why.
-        #[source]
-        source: LayerError,
-    },
-    /// The layout.
-    #[error("failed to read the OCI layout {}", path.display())]
-    Layout {
-        /// Its directory.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: LayoutError,
-    },
-    /// It has no image, or several.
-    #[error("the OCI layout {} has {found}, and exactly one is pushed", path.display())]
-    ExpectedOneImage {
-        /// Its directory.
-        path: PathBuf,
-        /// What it has.
-        found: String,
-    },
-    /// A document of it is not the JSON it should be.
-    #[error("failed to read {digest} of {} as JSON", path.display())]
-    Json {
-        /// Its directory.
-        path: PathBuf,
-        /// The document.
-        digest: Digest,
-        /// Why.
-        #[source]
-        source: serde_json::Error,
-    },
-    /// The manifest.
-    #[error(transparent)]
-    Assemble(#[from] AssembleError),
-}
-
-impl Hint for PushedImageError {
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Missing { source, .. } => source.hint(),
-            Self::Archive(error) => error.hint(),
-            Self::Layer { source, .. } => source.hint(),
-            Self::Layout { source, .. } => source.hint(),
-            Self::ExpectedOneImage { .. } | Self::Json { .. } | Self::Assemble(_) => None,
-        }
-    }
-}
 
 /// Pushes the image of the request under its names.
 ///

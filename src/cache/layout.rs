@@ -15,8 +15,8 @@ use crate::fs::{failed_to, gated as fs};
 use crate::image::layout::{Existing, LayoutError, LayoutReader, LayoutWriter, REF_NAME};
 use crate::image::{BlobSource, Descriptor, Image};
 
-use super::LayerCacheError;
 use super::entry::{Entry, Miss};
+use super::error::LayerCacheError;
 use super::key::Key;
 
 /// What is locked while the index is written; the name is none that a layout has.

@@ -12,18 +12,18 @@ mod bases;
 pub mod cache_mount;
 mod coherence;
 pub mod entry;
+mod error;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 pub mod key;
 pub mod key_inputs;
+mod layer_cache;
+mod layer_image;
+mod layout;
 pub mod lineage;
 mod prune;
 pub mod record;
 mod retention;
-
-mod layer_cache;
-mod layer_image;
-mod layout;
 mod store;
 mod warm;
 
@@ -31,9 +31,10 @@ pub use authentication::{Authenticator, SecretFileError, Unauthentic};
 pub use bases::BaseConfigurations;
 pub use cache_mount::CacheMountContent;
 pub use entry::{Entry, Keys, Miss};
+pub use error::LayerCacheError;
 pub use key::{Key, KeyInputs};
 pub use key_inputs::{Definitions, Files, Inputs, LayerFormat, Version};
-pub use layer_cache::{CacheLocation, Clock, LayerCache, LayerCacheError, PATIENCE};
+pub use layer_cache::{CacheLocation, Clock, LayerCache, PATIENCE};
 pub use lineage::Lineage;
 pub use prune::{Pruned, Rule, prune};
 pub use record::{Changes, Record};

@@ -15,8 +15,9 @@ use crate::image::layout::{LayoutReader, REF_NAME, remove_leftovers, write_index
 use crate::image::{Digest, Index, Manifest, Reference};
 use crate::registry::Client;
 
+use super::error::LayerCacheError;
 use super::key::Key;
-use super::layer_cache::{CacheLocation, Clock, LayerCacheError};
+use super::layer_cache::{CacheLocation, Clock};
 use super::layer_image::{created, embedded_config};
 use super::layout::locked;
 use super::{bases, cache_mount, record};

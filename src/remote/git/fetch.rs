@@ -9,8 +9,9 @@ use git2::{
 };
 
 use super::error::GitError;
+use super::request::GitRequest;
 use super::transport::{self, Address, Conversation, Exchange, Logins, Protocol, Servers, TransportError};
-use super::{GitRequest, Watch};
+use super::watch::Watch;
 use crate::diag::redact;
 use crate::http::{Lead, SetupError, Unjudged};
 use crate::location::GitLocation;

@@ -14,7 +14,8 @@ use rustix::io::Errno;
 
 use super::error::GitError;
 use super::fetch::Fetched;
-use super::submodules::Submodules;
+use super::request::CheckoutLimits;
+use super::watch::Watch;
 use crate::fs::{self, Root, Timestamp, sys};
 use crate::location::GitLocation;
 
@@ -31,29 +32,58 @@ const FILE: u32 = 0o644;
 const LINK_ENTRY: i32 = 0o120_000;
 const PROGRAM_BIT: i32 = 0o100;
 
+/// The checkout that a commit belongs to: its limits, and its submodules.
+pub(super) trait CheckoutState {
+    /// Returns how large the checkout may be.
+    fn limits(&self) -> CheckoutLimits;
+
+    /// Counts a file, directory or link before it is created.
+    ///
+    /// # Errors
+    /// A limit is exceeded.
+    fn take(&mut self, commit: Oid, bytes: u64) -> Result<(), GitError>;
+
+    /// Returns what notes that the checkout goes on.
+    fn watch(&self) -> &Watch;
+
+    /// Writes the files of the submodule at `path` into `place`, an empty directory. Leaves it empty if submodules are not
+    /// wanted.
+    ///
+    /// # Errors
+    /// The submodule cannot be fetched or written.
+    fn check_out(
+        &mut self,
+        parent: &Fetched,
+        location: &GitLocation,
+        path: &Path,
+        commit: Oid,
+        place: &Path,
+    ) -> Result<(), GitError>;
+}
+
 /// Writes the files of a fetched commit into `directory`, submodules included where the location wants them.
 pub(super) fn write(
     fetched: &Fetched,
     directory: &Path,
     location: &GitLocation,
-    submodules: &mut Submodules<'_>,
+    checkout: &mut dyn CheckoutState,
 ) -> Result<(), GitError> {
     let read = fetched.repository.find_commit(fetched.commit).and_then(|commit| commit.tree());
     let tree = read.map_err(|source| fetched.unreadable("the files", source))?;
     let opened = fs::gated::open_flags(directory, OFlags::RDONLY | OFlags::DIRECTORY);
     let opened = opened.map_err(|error| fs::Error::new("open directory", directory, error))?;
-    let mut writer = Writer { fetched, directory, location, submodules };
+    let mut writer = Writer { fetched, directory, location, checkout };
     writer.tree(&tree, opened.as_fd(), Path::new(""), 0)
 }
 
-struct Writer<'a, 's, 'r> {
+struct Writer<'a, 's> {
     fetched: &'a Fetched,
     directory: &'a Path,
     location: &'a GitLocation,
-    submodules: &'s mut Submodules<'r>,
+    checkout: &'s mut dyn CheckoutState,
 }
 
-impl<'a> Writer<'a, '_, '_> {
+impl<'a> Writer<'a, '_> {
     fn tree(&mut self, tree: &Tree<'_>, into: BorrowedFd<'_>, above: &Path, depth: usize) -> Result<(), GitError> {
         for entry in tree {
             let name = OsStr::from_bytes(entry.name_bytes());
@@ -69,7 +99,7 @@ impl<'a> Writer<'a, '_, '_> {
             if depth >= MAX_DEPTH {
                 return Err(refused("too many directories in directories"));
             }
-            self.submodules.watch().touch();
+            self.checkout.watch().touch();
             match entry.kind() {
                 Some(ObjectType::Tree) => {
                     let object = entry.to_object(&self.fetched.repository).and_then(|object| object.peel_to_tree());
@@ -85,7 +115,7 @@ impl<'a> Writer<'a, '_, '_> {
                 Some(ObjectType::Commit) => {
                     drop(self.make_directory(into, name, &path)?);
                     let place = self.directory.join(&path);
-                    self.submodules.check_out(self.fetched, self.location, &path, entry.id(), &place)?;
+                    self.checkout.check_out(self.fetched, self.location, &path, entry.id(), &place)?;
                 }
                 _ => return Err(refused("neither file, link, directory nor submodule")),
             }
@@ -94,7 +124,7 @@ impl<'a> Writer<'a, '_, '_> {
     }
 
     fn make_directory(&mut self, into: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<OwnedFd, GitError> {
-        self.submodules.take(self.fetched.commit, 0)?;
+        self.checkout.take(self.fetched.commit, 0)?;
         let made = || {
             mkdirat(into, name, Mode::from_raw_mode(DIRECTORY))?;
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -106,7 +136,7 @@ impl<'a> Writer<'a, '_, '_> {
     }
 
     fn file(&mut self, into: BorrowedFd<'_>, name: &OsStr, path: &Path, id: Oid, mode: u32) -> Result<(), GitError> {
-        let content = self.content(path, id, self.submodules.limits().file)?;
+        let content = self.content(path, id, self.checkout.limits().file)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = openat(into, name, flags, Mode::from_raw_mode(mode));
         let made = made.map_err(|errno| self.unwritable("create", path, errno))?;
@@ -135,7 +165,7 @@ impl<'a> Writer<'a, '_, '_> {
                 limit,
             });
         }
-        self.submodules.take(self.fetched.commit, size)?;
+        self.checkout.take(self.fetched.commit, size)?;
         repository.find_blob(id).map_err(|source| self.unreadable(path, source))
     }
 

@@ -10,7 +10,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::fetch::{Access, Fetched, create};
 use super::submodules::{Submodules, contains_include, resolve, setting_for};
-use super::{GitRequest, Watch, files};
+use super::watch::Watch;
+use super::{GitRequest, files};
 use crate::diag::progress::Progress;
 use crate::fs::gate;
 use crate::fuzzing::{Scratch, parts};
@@ -38,7 +39,7 @@ pub(crate) fn pack(input: &[u8]) {
     let request = GitRequest {
         location: GitLocation::default(),
         secrets: std::sync::Arc::new(|_| None),
-        ssh: super::SshAccess::default(),
+        ssh: crate::remote::SshAccess::default(),
         clients: CLIENTS.clone(),
         pace: Pace::default(),
         limits: super::CheckoutLimits { entries: 10_000, bytes: 64 << 20, file: 16 << 20 },

@@ -14,26 +14,24 @@ mod files;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod repository;
+mod request;
 mod submodules;
 mod transport;
+mod watch;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
 
 pub use error::GitError;
+pub use request::{Checkout, CheckoutLimits, GitRequest};
 pub use transport::TransportError;
 
-use super::credentials::{Lookup, SshAccess};
-use crate::diag::progress::{Progress, Transfer};
-use crate::fs::gate::{self, Pass};
-use crate::fs::{self, Timestamp};
-use crate::http::{self, HttpClients, Pace, RetryPolicy};
-use crate::location::{FileTimes, GitLocation};
+use crate::fs::{self, Timestamp, gate};
+use crate::http;
+use crate::location::FileTimes;
+use watch::Watch;
 
 /// How long a server may be silent.
 const SILENCE_LIMIT: Duration = Duration::from_secs(120);
@@ -41,56 +39,6 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(120);
 const PARTING: Duration = Duration::from_secs(2);
 /// How often the worker's state is looked at.
 const POLL: Duration = Duration::from_millis(50);
-
-/// How much a checkout may be, submodules included. A repository of some kilobytes can name one directory a thousand times, and
-/// so on within it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CheckoutLimits {
-    /// Files, directories and links.
-    pub entries: u64,
-    /// Bytes of their content.
-    pub bytes: u64,
-    /// Bytes of one file.
-    pub file: u64,
-}
-
-impl CheckoutLimits {
-    /// For what the build itself has chosen to fetch. The library reads no packed object piece by piece, so that a file is in
-    /// memory as a whole; servers refuse larger ones long before.
-    pub const DEFAULT: Self = Self { entries: u64::MAX, bytes: u64::MAX, file: 512 << 20 };
-}
-
-/// What a checkout needs besides the location.
-#[derive(Clone)]
-pub struct GitRequest {
-    /// What to check out.
-    pub location: GitLocation,
-    /// Where the build's secrets are.
-    pub secrets: Lookup,
-    /// How to log in to ssh servers.
-    pub ssh: SshAccess,
-    /// What servers are spoken to over HTTP with.
-    pub clients: HttpClients,
-    /// How slowly they may answer.
-    pub pace: Pace,
-    /// How much it may be.
-    pub limits: CheckoutLimits,
-    /// How often a fetch is tried again.
-    pub retry: RetryPolicy,
-    /// Where the transfer reports.
-    pub progress: Progress,
-}
-
-/// A commit's files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Checkout {
-    /// The directory asked for: files have mode 0644 or 0755.
-    pub directory: PathBuf,
-    /// The commit's hash.
-    pub commit: String,
-    /// The commit's time, in seconds since 1970.
-    pub commit_time: i64,
-}
 
 /// Checks a commit out below `directory`, which is empty or does not exist.
 ///
@@ -188,89 +136,6 @@ fn work(request: &GitRequest, directory: &Path, watch: &Watch) -> Result<Checkou
     Ok(Checkout { directory, commit, commit_time })
 }
 
-/// What the worker and who waits for it know of each other.
-#[derive(Clone)]
-pub(super) struct Watch {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    /// Who watches a fetch keeps the library's files the container's.
-    _pass: Pass,
-    started: Instant,
-    /// Milliseconds after the start at which something last came.
-    last: AtomicU64,
-    given_up: AtomicBool,
-    parting: Notify,
-    runtime: Handle,
-    too_large: OnceLock<usize>,
-    received: AtomicU64,
-    transfer: Transfer,
-}
-
-impl Watch {
-    fn new(pass: Pass, runtime: Handle, transfer: Transfer) -> Self {
-        let shared = Shared {
-            _pass: pass,
-            started: Instant::now(),
-            last: AtomicU64::new(0),
-            given_up: AtomicBool::new(false),
-            parting: Notify::new(),
-            runtime,
-            too_large: OnceLock::new(),
-            received: AtomicU64::new(0),
-            transfer,
-        };
-        Self { shared: Arc::new(shared) }
-    }
-
-    /// Something moved. `false`: nobody waits for it any more.
-    fn touch(&self) -> bool {
-        let now = u64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.shared.last.store(now, Ordering::Relaxed);
-        !self.shared.given_up.load(Ordering::Relaxed)
-    }
-
-    /// Waits for something on the network, for the worker's own thread; `None` where nobody waits for the worker any more.
-    fn wait<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        self.shared.runtime.block_on(async {
-            tokio::select! {
-                biased;
-                () = self.given_up() => None,
-                done = work => Some(done),
-            }
-        })
-    }
-
-    async fn given_up(&self) {
-        while !self.shared.given_up.load(Ordering::Relaxed) {
-            self.shared.parting.notified().await;
-        }
-    }
-
-    /// So many bytes of one fetch have come. `false`: stop.
-    fn received(&self, bytes: usize, limit: usize) -> bool {
-        let total = bytes as u64;
-        let before = self.shared.received.swap(total, Ordering::Relaxed);
-        self.shared.transfer.add(total.saturating_sub(before));
-        if bytes > limit {
-            // The first limit that was passed is the one that is told.
-            self.shared.too_large.get_or_init(|| limit);
-            return false;
-        }
-        self.touch()
-    }
-
-    fn too_large(&self) -> Option<usize> {
-        self.shared.too_large.get().copied()
-    }
-
-    fn silence(&self) -> Duration {
-        let last = Duration::from_millis(self.shared.last.load(Ordering::Relaxed));
-        self.shared.started.elapsed().saturating_sub(last)
-    }
-}
-
 /// The thread that does the work; it is told to stop when this is dropped, and has a moment to do so, in which it lets go of the
 /// directory it writes to.
 struct Worker {
@@ -280,10 +145,9 @@ struct Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.watch.shared.given_up.store(true, Ordering::Relaxed);
-        self.watch.shared.parting.notify_one();
-        let told = Instant::now();
-        while !self.thread.is_finished() && told.elapsed() < PARTING {
+        self.watch.give_up();
+        let asked = Instant::now();
+        while !self.thread.is_finished() && asked.elapsed() < PARTING {
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -6,7 +6,9 @@ use git2::{Config, ObjectType, Oid};
 
 use super::error::GitError;
 use super::fetch::{Access, Fetched, fetch};
-use super::{CheckoutLimits, Watch, files};
+use super::files::{self, CheckoutState};
+use super::request::CheckoutLimits;
+use super::watch::Watch;
 use crate::fs;
 use crate::location::GitLocation;
 
@@ -33,13 +35,47 @@ impl<'a> Submodules<'a> {
         Self { access, directory, depth: 0, count: 0, left: access.request.limits }
     }
 
-    /// How much the checkout may be.
-    pub(super) fn limits(&self) -> CheckoutLimits {
+    /// What `.gitmodules` says of a path; `None` for a submodule that is not to be checked out.
+    fn url(&self, parent: &Fetched, path: &Path, store: &Path) -> Result<Option<String>, GitError> {
+        let unreadable = |source| parent.unreadable(".gitmodules", source);
+        let refused = |problem: &str| GitError::SubmoduleUrl {
+            commit: parent.commit.to_string(),
+            path: path.to_string_lossy().into_owned(),
+            problem: problem.to_owned(),
+        };
+        let tree = parent.repository.find_commit(parent.commit).and_then(|commit| commit.tree()).map_err(unreadable)?;
+        let Some(entry) = tree.get_name(".gitmodules").filter(|entry| entry.kind() == Some(ObjectType::Blob)) else {
+            return Err(refused("there is no .gitmodules that says where it comes from"));
+        };
+        const REFUSED: &str = ".gitmodules is too large, or includes other files";
+        let header = parent.repository.odb().and_then(|store| store.read_header(entry.id()));
+        if header.map_err(unreadable)?.0 > MAX_SETTINGS {
+            return Err(refused(REFUSED));
+        }
+        let blob = parent.repository.find_blob(entry.id()).map_err(unreadable)?;
+        let content = blob.content();
+        // Settings can name further files to be read.
+        if contains_include(content) {
+            return Err(refused(REFUSED));
+        }
+        let settings = store.with_extension("gitmodules");
+        fs::write(&settings, content)?;
+        let found = setting_for(&settings, path).map_err(unreadable);
+        fs::remove_file(&settings)?;
+        match found? {
+            Some(Setting { skipped: true, .. }) => Ok(None),
+            Some(Setting { url: Some(url), .. }) => Ok(Some(url)),
+            _ => Err(refused(".gitmodules does not say where it comes from")),
+        }
+    }
+}
+
+impl CheckoutState for Submodules<'_> {
+    fn limits(&self) -> CheckoutLimits {
         self.access.request.limits
     }
 
-    /// Counts a file, directory or link that is going to be made.
-    pub(super) fn take(&mut self, commit: Oid, bytes: u64) -> Result<(), GitError> {
+    fn take(&mut self, commit: Oid, bytes: u64) -> Result<(), GitError> {
         let CheckoutLimits { entries, bytes: most, .. } = self.limits();
         let commit = || commit.to_string();
         self.left.entries = self
@@ -55,12 +91,11 @@ impl<'a> Submodules<'a> {
         Ok(())
     }
 
-    pub(super) fn watch(&self) -> &Watch {
+    fn watch(&self) -> &Watch {
         self.access.watch
     }
 
-    /// Writes the files of a submodule into `place`, an empty directory; leaves it empty where submodules are not wanted.
-    pub(super) fn check_out(
+    fn check_out(
         &mut self,
         parent: &Fetched,
         location: &GitLocation,
@@ -104,40 +139,6 @@ impl<'a> Submodules<'a> {
         self.depth -= 1;
         drop(fetched);
         Ok(fs::remove_dir_all(&store)?)
-    }
-
-    /// What `.gitmodules` says of a path; `None` for a submodule that is not to be checked out.
-    fn url(&self, parent: &Fetched, path: &Path, store: &Path) -> Result<Option<String>, GitError> {
-        let unreadable = |source| parent.unreadable(".gitmodules", source);
-        let refused = |problem: &str| GitError::SubmoduleUrl {
-            commit: parent.commit.to_string(),
-            path: path.to_string_lossy().into_owned(),
-            problem: problem.to_owned(),
-        };
-        let tree = parent.repository.find_commit(parent.commit).and_then(|commit| commit.tree()).map_err(unreadable)?;
-        let Some(entry) = tree.get_name(".gitmodules").filter(|entry| entry.kind() == Some(ObjectType::Blob)) else {
-            return Err(refused("there is no .gitmodules that says where it comes from"));
-        };
-        const REFUSED: &str = ".gitmodules is too large, or includes other files";
-        let header = parent.repository.odb().and_then(|store| store.read_header(entry.id()));
-        if header.map_err(unreadable)?.0 > MAX_SETTINGS {
-            return Err(refused(REFUSED));
-        }
-        let blob = parent.repository.find_blob(entry.id()).map_err(unreadable)?;
-        let content = blob.content();
-        // Settings can name further files to be read.
-        if contains_include(content) {
-            return Err(refused(REFUSED));
-        }
-        let settings = store.with_extension("gitmodules");
-        fs::write(&settings, content)?;
-        let found = setting_for(&settings, path).map_err(unreadable);
-        fs::remove_file(&settings)?;
-        match found? {
-            Some(Setting { skipped: true, .. }) => Ok(None),
-            Some(Setting { url: Some(url), .. }) => Ok(Some(url)),
-            _ => Err(refused(".gitmodules does not say where it comes from")),
-        }
     }
 }
 

@@ -14,7 +14,8 @@ use reqwest::header::{
 };
 use reqwest::{Client, Method, Response, StatusCode, Url};
 
-use super::super::{GitRequest, Watch};
+use super::super::request::GitRequest;
+use super::super::watch::Watch;
 use super::error::TransportError;
 use crate::diag::redact::{self, Secret};
 use crate::http::{Flow, HttpClients, HttpError, Lead, Pace, SetupError, TlsSettings, host_of, retry_after};

@@ -5,7 +5,7 @@
 //! that can begin. A stage waits only for those above it, and the topmost unfinished one has nothing to wait for, so the
 //! threads never all wait. With one thread the order is that of the file.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Condvar, Mutex};
 
 /// Bytes of stack of a stage's thread, of which no more is used than directories lie in each other: what walks a tree goes as
 /// deep as it is.
@@ -38,18 +38,18 @@ pub(super) struct Board<E> {
 impl<E> Board<E> {
     /// Whether something failed, so that no stage's result is wanted any more.
     pub(super) fn is_given_up(&self) -> bool {
-        self.lock().is_given_up()
+        self.state.lock().is_given_up()
     }
 
     /// Whether `stage` is done.
     pub(super) fn is_done(&self, stage: usize) -> bool {
-        self.lock().stages[stage] == Progress::Done
+        self.state.lock().stages[stage] == Progress::Done
     }
 
     /// Waits until `stage` is done; false if it never will be. Whoever has to wait leaves its `place`, and has another one
     /// afterwards.
     pub(super) fn wait_for(&self, stage: usize, place: &mut Slot) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let is_over = |state: &State<E>| state.is_given_up() || state.stages[stage] == Progress::Done;
         if !is_over(&state) {
             state.places.extend(place.0.take());
@@ -65,13 +65,13 @@ impl<E> Board<E> {
                     return true;
                 }
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait(&mut state);
         }
     }
 
     /// Takes the first stage that can begin, and a place, waiting for both; `None` when there will be no more.
     fn next(&self, bases: &[Option<usize>]) -> Option<(usize, Slot)> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         loop {
             let is_open = |stage: &usize| state.stages[*stage] == Progress::Open;
             if state.is_given_up() || !(0..bases.len()).any(|stage| is_open(&stage)) {
@@ -85,12 +85,8 @@ impl<E> Board<E> {
                 state.stages[stage] = Progress::Taken;
                 return Some((stage, Slot(Some(place))));
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait(&mut state);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State<E>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -116,7 +112,7 @@ struct Leaving<'a, E>(&'a Board<E>);
 
 impl<E> Drop for Leaving<'_, E> {
     fn drop(&mut self) {
-        self.0.lock().broken |= std::thread::panicking();
+        self.0.state.lock().broken |= std::thread::panicking();
         self.0.changed.notify_all();
     }
 }
@@ -140,11 +136,11 @@ pub(super) fn run<E: Send>(
         while let Some((stage, mut place)) = board.next(bases) {
             let _leaving = Leaving(&board);
             let done = work(stage, &mut place, &board);
-            board.lock().places.extend(place.0);
+            board.state.lock().places.extend(place.0);
             match done {
-                Ok(()) => board.lock().stages[stage] = Progress::Done,
+                Ok(()) => board.state.lock().stages[stage] = Progress::Done,
                 Err(error) => {
-                    board.lock().errors.push(error);
+                    board.state.lock().errors.push(error);
                     failed();
                 }
             }
@@ -162,7 +158,7 @@ pub(super) fn run<E: Send>(
         }
         worker();
     });
-    board.state.into_inner().unwrap_or_else(PoisonError::into_inner).errors
+    board.state.into_inner().errors
 }
 
 #[cfg(test)]
@@ -182,12 +178,12 @@ mod tests {
             1,
             |stage, place, _| {
                 assert_eq!(place.number(), 0);
-                order.lock().unwrap().push(stage);
+                order.lock().push(stage);
                 Ok::<(), ()>(())
             },
             || {},
         );
-        assert_eq!((done, order.into_inner().unwrap()), (vec![], vec![0, 1, 2, 3]));
+        assert_eq!((done, order.into_inner()), (vec![], vec![0, 1, 2, 3]));
     }
 
     #[test]
@@ -273,13 +269,13 @@ mod tests {
             let bases: Vec<Option<usize>> = needs.iter().map(|needed| needed.first().copied()).collect();
             let done = Mutex::new(vec![0; needs.len()]);
             let result = run(&bases, places, |stage, place, board| {
-                let base_done = bases[stage].is_none_or(|base| done.lock().unwrap()[base] == 1);
+                let base_done = bases[stage].is_none_or(|base| done.lock()[base] == 1);
                 let others_done = needs[stage].iter().all(|needed| board.wait_for(*needed, place));
-                done.lock().unwrap()[stage] += 1;
+                done.lock()[stage] += 1;
                 if base_done && others_done { Ok(()) } else { Err(stage) }
             }, || {});
             prop_assert_eq!(result, Vec::<usize>::new());
-            prop_assert!(done.into_inner().unwrap().into_iter().all(|times| times == 1));
+            prop_assert!(done.into_inner().into_iter().all(|times| times == 1));
         }
     }
 }

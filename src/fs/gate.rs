@@ -17,10 +17,10 @@
 use std::io;
 use std::panic::Location;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::sync::Notify;
 
 /// After this time it is said who keeps the gate from being shut.
@@ -122,14 +122,14 @@ pub fn stays(directory: &Path) {
     if directory.parent().is_none() {
         return;
     }
-    let mut staying = STAYING.write().unwrap_or_else(PoisonError::into_inner);
+    let mut staying = STAYING.write();
     if !staying.iter().any(|known| known == directory) {
         staying.push(directory.to_owned());
     }
 }
 
 fn is_in_place(path: &Path) -> bool {
-    let staying = STAYING.read().unwrap_or_else(PoisonError::into_inner);
+    let staying = STAYING.read();
     staying.iter().any(|directory| path.starts_with(directory))
         && !path.components().any(|component| component == Component::ParentDir)
 }
@@ -147,14 +147,10 @@ impl Gate {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     #[track_caller]
     fn pass(&'static self) -> io::Result<Pass> {
         let asked = Location::caller();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         loop {
             match state.paths {
                 Paths::Own => return Ok(self.let_in(&mut state, asked)),
@@ -162,7 +158,7 @@ impl Gate {
                     return Ok(self.let_in(&mut state, asked));
                 }
                 Paths::Lost => return Err(lost()),
-                Paths::Exchanged(_) => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Paths::Exchanged(_) => self.changed.wait(&mut state),
             }
         }
     }
@@ -173,7 +169,7 @@ impl Gate {
             let mut opened = std::pin::pin!(self.opened.notified());
             opened.as_mut().enable();
             {
-                let mut state = self.lock();
+                let mut state = self.state.lock();
                 match state.paths {
                     Paths::Own => return Ok(self.let_in(&mut state, asked)),
                     Paths::Lost => return Err(lost()),
@@ -190,7 +186,7 @@ impl Gate {
     }
 
     fn shut(&'static self) -> io::Result<Shut> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         loop {
             match state.paths {
                 Paths::Own if state.out.is_empty() => {
@@ -200,9 +196,7 @@ impl Gate {
                 Paths::Lost => return Err(lost()),
                 Paths::Own | Paths::Exchanged(_) => {}
             }
-            let waited = self.changed.wait_timeout(state, LONG).unwrap_or_else(PoisonError::into_inner);
-            state = waited.0;
-            if waited.1.timed_out() && !state.out.is_empty() {
+            if self.changed.wait_for(&mut state, LONG).timed_out() && !state.out.is_empty() {
                 let places: Vec<String> = state.out.iter().map(ToString::to_string).collect();
                 tracing::debug!("a command waits for those who use the container's files: {}", places.join(", "));
             }
@@ -210,7 +204,7 @@ impl Gate {
     }
 
     fn turn(&self, paths: Paths) {
-        self.lock().paths = paths;
+        self.state.lock().paths = paths;
         self.changed.notify_all();
         self.opened.notify_waiters();
     }
@@ -218,7 +212,7 @@ impl Gate {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        let mut state = self.gate.lock();
+        let mut state = self.gate.state.lock();
         if let Some(position) = state.out.iter().position(|asked| std::ptr::eq(*asked, self.asked)) {
             state.out.swap_remove(position);
         }

@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{GOOGLE, LookupIpStrategy, ResolverConfig};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use parking_lot::Mutex;
 use reqwest::dns::{Name, Resolve, Resolving};
 
 use super::network_scope::{NetworkScope, normalized};
@@ -57,14 +58,14 @@ impl Names {
     /// A host that the user named answered from `scope`. It stays there: a name that leads to another scope later is one whose
     /// owner wants us to ask that scope (DNS rebinding).
     pub(super) fn settle(&self, host: &str, scope: NetworkScope) {
-        self.settled.lock().unwrap_or_else(PoisonError::into_inner).entry(normalized(host)).or_insert(scope);
+        self.settled.lock().entry(normalized(host)).or_insert(scope);
     }
 
     /// Where a host that the user named has to be; `None` as long as that is not known.
     fn home(&self, host: &str) -> Option<NetworkScope> {
         // What says that it is this machine is it, whatever a server of names thinks of it.
         let told = NetworkScope::of_host(host).filter(|scope| *scope == NetworkScope::Machine);
-        told.or_else(|| self.settled.lock().unwrap_or_else(PoisonError::into_inner).get(&normalized(host)).copied())
+        told.or_else(|| self.settled.lock().get(&normalized(host)).copied())
     }
 }
 

@@ -4,9 +4,10 @@
 //! never in memory as a whole, and not on disk at all.
 
 use std::io::{self, Read};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::{Buf as _, Bytes};
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{self, Receiver};
 use tokio::task::JoinHandle;
@@ -106,7 +107,7 @@ impl Incoming {
         let seen = Arc::clone(&failure);
         let task = runtime.spawn(async move {
             if let Err(error) = transfer.await {
-                *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                *seen.lock() = Some(error);
             }
             drop(held);
         });
@@ -115,7 +116,7 @@ impl Incoming {
 
     /// Why the transfer ended early, if it did. Whoever reads only learns that it did.
     pub fn failure(&self) -> Option<TransferError> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.failure.lock().take()
     }
 }
 
@@ -124,7 +125,7 @@ impl Read for Incoming {
         while self.current.is_empty() {
             match self.pieces.blocking_recv() {
                 Some(piece) => self.current = piece,
-                None if self.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some() => {
+                None if self.failure.lock().is_some() => {
                     return Err(io::Error::other("the transfer failed"));
                 }
                 None => return Ok(0),

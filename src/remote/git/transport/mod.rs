@@ -13,10 +13,11 @@ mod exchange;
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Buf as _, Bytes};
 use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream, Transport};
+use parking_lot::Mutex;
 
 pub(super) use address::{Address, Protocol};
 pub use error::TransportError;
@@ -45,7 +46,7 @@ impl Conversation {
 
     /// Why the conversation ended early, if it did: the library only learns that it did.
     pub(super) fn failure(&self) -> Option<TransportError> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.failure.lock().take()
     }
 
     /// What the server that answered, behind all redirects, may lead to.
@@ -54,11 +55,11 @@ impl Conversation {
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Exchange) -> T) -> T {
-        work(&mut self.exchange.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.exchange.lock())
     }
 
     fn failed(&self, error: TransportError) {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.failure.lock().get_or_insert(error);
     }
 }
 

@@ -1,17 +1,19 @@
-//! Times as image configs and annotations write them (RFC 3339, UTC, whole seconds).
+//! Times as image configurations and annotations write them (RFC 3339, UTC, whole seconds).
 
-/// `seconds` since the epoch as `YYYY-MM-DDThh:mm:ssZ`.
-pub fn rfc3339(seconds: i64) -> String {
-    const DAY: i64 = 86_400;
-    let days = seconds.div_euclid(DAY);
-    let second_of_day = seconds.rem_euclid(DAY);
-    let (year, month, day) = civil_from_days(days);
-    let (hour, minute, second) = (second_of_day / 3600, second_of_day % 3600 / 60, second_of_day % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
+use time::OffsetDateTime;
 
-/// The years that a time in an image's configuration can be written with: four digits.
+/// Seconds of the years 1 to 9999: RFC 3339 has four digits for the year.
 const REPRESENTABLE: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+
+/// Returns `seconds` since 1970-01-01T00:00:00Z as `YYYY-MM-DDThh:mm:ssZ`. Times outside of the years 1 to 9999 become the nearest
+/// one within.
+pub fn rfc3339(seconds: i64) -> String {
+    let seconds = seconds.clamp(*REPRESENTABLE.start(), *REPRESENTABLE.end());
+    // It cannot fail: the library's years reach further.
+    let time = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let ((year, month, day), (hour, minute, second)) = (time.to_calendar_date(), time.to_hms());
+    format!("{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z", u8::from(month))
+}
 
 /// A value of `SOURCE_DATE_EPOCH` that is no time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,22 +35,6 @@ pub fn parse_epoch(text: &str) -> Result<i64, EpochError> {
     if REPRESENTABLE.contains(&seconds) { Ok(seconds) } else { Err(EpochError::OutOfRange) }
 }
 
-/// The Gregorian date of a day counted from 1970-01-01 (Howard Hinnant, "chrono-compatible low-level date algorithms").
-///
-/// Years are counted from March, so that the leap day is the last of its year, in eras of 400 years.
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year, month, day)
-}
-
 #[cfg(test)]
 mod tests {
     use super::rfc3339;
@@ -62,6 +48,9 @@ mod tests {
             (1_700_000_000, "2023-11-14T22:13:20Z"),
             (4_102_444_799, "2099-12-31T23:59:59Z"),
             (-62_135_596_800, "0001-01-01T00:00:00Z"),
+            (253_402_300_799, "9999-12-31T23:59:59Z"),
+            (i64::MIN, "0001-01-01T00:00:00Z"),
+            (i64::MAX, "9999-12-31T23:59:59Z"),
         ] {
             assert_eq!(rfc3339(seconds), text);
         }

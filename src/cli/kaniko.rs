@@ -5,6 +5,7 @@ pub const NO_OP_VARIABLES: &[(&str, &str)] = &[
     ("KANIKO_CLEANUP", "the files of a build are always removed at its end"),
     ("KANIKO_PRESERVE_CONTEXT", "the context is never changed"),
     ("KANIKO_IGNORE_ASSERTIONS", "there are no such assertions"),
+    ("KANIKO_IGNORE_HINTS", "hints about the content of layers are not printed"),
     ("KANIKO_TELEMETRY_ENDPOINT", "no telemetry is sent; a warning says so"),
     ("KANIKO_TELEMETRY_OMIT_DOCKERFILE", "no telemetry is sent"),
     ("SNAPSHOT_TIMEOUT_DURATION", "finding what a step changed has no time limit"),

@@ -149,6 +149,7 @@ const VARIABLES: &[(&str, &str)] = &[
     ("KANIKO_PRESERVE_CONTEXT", "default of `--preserve-context`"),
     ("KANIKO_PRINT_PLAN", "print the plan, and build"),
     ("KANIKO_IGNORE_ASSERTIONS", ""),
+    ("KANIKO_IGNORE_HINTS", ""),
     ("KANIKO_TELEMETRY_ENDPOINT", ""),
     ("KANIKO_TELEMETRY_OMIT_DOCKERFILE", ""),
     ("BUILDER_OUTPUT", "a directory: names and digests of what was pushed are written to `images` in it"),

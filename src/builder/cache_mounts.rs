@@ -102,7 +102,7 @@ impl<'a> CacheMounts<'a> {
         let clock = Clock { lifetime: std::time::Duration::MAX, now: session.now };
         Self {
             // Whatever cannot be read or written soon is done without, the archives included.
-            cache: LayerCache::new(session.client.with_patience(PATIENCE), request.location.clone(), clock)
+            cache: LayerCache::new(session.client.with_max_attempts(PATIENCE), request.location.clone(), clock)
                 .authenticated(request.authenticator.clone()),
             platforms: platforms(plan),
             found: Mutex::default(),

@@ -116,7 +116,7 @@ impl LayerCache {
 
     async fn find_in(&self, repository: &Reference, key: &Key) -> Result<Entry, Miss> {
         let unreadable = |error: RegistryError| Miss::Unreadable(with_hint(&error));
-        let client = self.client.with_patience(PATIENCE);
+        let client = self.client.with_max_attempts(PATIENCE);
         let manifest = client.read_manifest(&repository.with_tag(key.as_str())).await.map_err(unreadable)?;
         let entry = self.entry(key, &manifest.ok_or(Miss::Absent)?)?;
         match client.has_blob(repository, &entry.layer).await.map_err(unreadable)? {
@@ -141,7 +141,7 @@ impl LayerCache {
     pub async fn manifest(&self, name: &str) -> Result<Option<Vec<u8>>, LayerCacheError> {
         let manifest = match &self.location {
             CacheLocation::Repository(repository) => {
-                self.client.with_patience(PATIENCE).read_manifest(&repository.with_tag(name)).await?
+                self.client.with_max_attempts(PATIENCE).read_manifest(&repository.with_tag(name)).await?
             }
             CacheLocation::Directory(directory) => match Listing::read(directory)? {
                 Some(listing) => listing.manifest(name).transpose()?,
@@ -191,7 +191,7 @@ impl LayerCache {
         };
         match &self.location {
             CacheLocation::Repository(repository) => {
-                let client = self.client.with_patience(PATIENCE);
+                let client = self.client.with_max_attempts(PATIENCE);
                 let tags: Vec<Reference> = names.into_iter().map(|name| repository.with_tag(name)).collect();
                 let uploads = Uploads::new(&client, &tags, &Progress::hidden(), store.clone())?;
                 push::push(&uploads, &image, existing).await?;

@@ -1,4 +1,4 @@
-//! The AWS SDK's chain of credentials, over our HTTP clients: one set-up of TLS and proxies for everything.
+//! Runs the AWS SDK's credential chain over our HTTP clients, so that TLS and proxies are set up once for everything.
 
 use std::time::Duration;
 
@@ -18,28 +18,28 @@ use reqwest::Url;
 use super::HttpClients;
 use crate::fs::gate;
 
-/// How long a service of credentials may take to answer, where the SDK says nothing.
-const LIMIT: Duration = Duration::from_secs(60);
+/// The time limit for a credential service, if the SDK sets none.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The chain. It reads files of the user, starts the programs that they name and asks servers, all of that whenever it is asked
-/// itself and in an order of its own: so it is asked with a pass, and a command that wants the root directory waits.
+/// The credential chain. It reads the user's files, starts the programs that they name and contacts servers, whenever
+/// it is asked. So it is asked with a pass, and a command that needs the root directory waits.
 #[derive(Debug)]
 pub struct AmazonChain(SharedCredentialsProvider);
 
-/// What variables and files say of Amazon.
+/// Settings for Amazon from variables and files.
 #[derive(Debug)]
 pub struct AmazonSettings {
-    /// Where credentials come from, if anything may have some.
+    /// The credential chain, if any source is configured.
     pub chain: Option<AmazonChain>,
-    /// The region.
+    /// The region, if one is configured.
     pub region: Option<String>,
 }
 
 impl AmazonSettings {
-    /// Reads them; `region` instead of the one they name.
+    /// Reads the settings; `region` overrides the configured one.
     ///
     /// # Errors
-    /// The container's files could not be given back after a command.
+    /// The container's files could not be restored after a command.
     #[expect(clippy::disallowed_methods, reason = "with a pass")]
     pub async fn load(clients: HttpClients, region: Option<String>) -> std::io::Result<Self> {
         let _pass = gate::passed().await?;
@@ -56,10 +56,10 @@ impl AmazonSettings {
 }
 
 impl AmazonChain {
-    /// The credentials as they are now; the chain renews what expires.
+    /// Returns the current credentials. The chain renews expired ones.
     ///
     /// # Errors
-    /// There are none ([`CredentialsError::CredentialsNotLoaded`]), or something that should have some fails.
+    /// There are none ([`CredentialsError::CredentialsNotLoaded`]), or a configured source fails.
     #[expect(clippy::disallowed_methods, reason = "with a pass")]
     pub async fn credentials(&self) -> Result<Credentials, CredentialsError> {
         let _pass = gate::passed().await.map_err(CredentialsError::provider_error)?;
@@ -67,7 +67,7 @@ impl AmazonChain {
     }
 }
 
-/// The clients, as the AWS SDK takes them.
+/// An adapter of our clients to the AWS SDK's interface.
 #[derive(Debug, Clone)]
 struct AmazonClients {
     clients: HttpClients,
@@ -75,7 +75,7 @@ struct AmazonClients {
 }
 
 impl AmazonClients {
-    /// Answers are held in memory: they are for credentials, not for objects.
+    /// Responses are buffered in memory, because they are credentials, not objects.
     fn new(clients: HttpClients) -> Self {
         Self { clients, limit: None }
     }
@@ -83,7 +83,7 @@ impl AmazonClients {
 
 impl HttpClient for AmazonClients {
     fn http_connector(&self, settings: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
-        // Where there is no metadata service, nobody answers: the chain says how long that is waited for.
+        // Without a metadata service no response ever comes. The chain sets the limit.
         let limit = match (settings.connect_timeout(), settings.read_timeout()) {
             (Some(connect), Some(read)) => Some(connect + read),
             _ => None,
@@ -94,7 +94,7 @@ impl HttpClient for AmazonClients {
 
 impl HttpConnector for AmazonClients {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let (clients, limit) = (self.clients.clone(), self.limit.unwrap_or(LIMIT));
+        let (clients, limit) = (self.clients.clone(), self.limit.unwrap_or(DEFAULT_TIMEOUT));
         HttpConnectorFuture::new(async move {
             let user = |error: Box<dyn std::error::Error + Send + Sync>| ConnectorError::user(error);
             let url = Url::parse(request.uri()).map_err(|error| user(error.into()))?;
@@ -127,6 +127,6 @@ impl HttpConnector for AmazonClients {
 }
 
 fn http_response(status: u16, body: Vec<u8>) -> Result<HttpResponse, ConnectorError> {
-    let status = status.try_into().map_err(|_invalid| ConnectorError::user("a status that is none".into()))?;
+    let status = status.try_into().map_err(|_invalid| ConnectorError::user("an invalid status".into()))?;
     Ok(HttpResponse::new(status, SdkBody::from(body)))
 }

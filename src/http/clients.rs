@@ -1,4 +1,4 @@
-//! The HTTP clients: TLS, name resolution, proxies, time limits.
+//! Creates the HTTP clients: TLS, name resolution, proxies, time limits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,24 +8,24 @@ use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{Response, Url};
 
 use super::lead::Lead;
-use super::names::{Judge, LedAstray, Names, Reach, Unjudged};
+use super::names::{ForbiddenReference, HostRefused, Judge, Names, Reach};
 use super::network_scope::{NetworkScope, normalized};
 use super::tls::{MachineRoots, TlsError, TlsSettings, machine_roots};
 use crate::fs::gate;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Why there is no HTTP client.
+/// A reason why the HTTP clients cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// TLS.
+    /// TLS could not be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// Nothing resolves names.
+    /// The resolver could not be started.
     #[error("failed to start the resolver")]
     Names(#[source] NetError),
-    /// The container's files could not be given back after a command.
-    #[error("failed to read the files that say whom connections trust and where names lead")]
+    /// The container's files could not be restored after a command.
+    #[error("failed to read the files with certificate authorities and name servers")]
     Files(#[source] std::io::Error),
     /// The HTTP library cannot start.
     #[error("failed to start the HTTP library")]
@@ -35,13 +35,14 @@ pub enum SetupError {
 /// The versions of HTTP that a server is offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Versions {
-    /// HTTP/1.1 alone: blobs move faster over several connections than over the streams of one, behind some registries much faster.
+    /// HTTP/1.1 only: blobs transfer faster over several connections than over streams of one, with some registries
+    /// much faster.
     Http1,
-    /// Either, for servers that speak HTTP/2 only.
+    /// Both, for servers that support HTTP/2 only.
     Any,
 }
 
-/// What all clients of a build have in common.
+/// The settings that all clients of a build share.
 struct Machine {
     user_agent: String,
     roots: MachineRoots,
@@ -50,19 +51,20 @@ struct Machine {
     proxies: Matcher,
 }
 
-/// Clients for what the user named and for what servers lead to, behind the environment's proxies and on this machine itself.
+/// Clients for hosts that the user named and for hosts that servers refer to, with the environment's proxies and for
+/// this machine itself.
 #[derive(Clone)]
 pub struct HttpClients {
     machine: Arc<Machine>,
     tls: TlsSettings,
     proxied: reqwest::Client,
     direct: reqwest::Client,
-    /// For hosts that a server elsewhere named.
-    led: reqwest::Client,
-    /// The same where the server is on this machine, by its own name.
-    led_from_machine: reqwest::Client,
-    /// The same where it is at the machine's own link.
-    led_from_link: reqwest::Client,
+    /// For hosts that a remote server referred to.
+    referred: reqwest::Client,
+    /// For hosts that a server on this machine, by its own name, referred to.
+    referred_from_machine: reqwest::Client,
+    /// For hosts that a server on the machine's own link referred to.
+    referred_from_link: reqwest::Client,
 }
 
 impl std::fmt::Debug for HttpClients {
@@ -72,7 +74,8 @@ impl std::fmt::Debug for HttpClients {
 }
 
 impl HttpClients {
-    /// Reads the machine's certificate authorities, its servers of names and the environment's proxies, once.
+    /// Creates the clients with the machine's certificate authorities, its name servers and the environment's proxies,
+    /// which are read once.
     ///
     /// # Errors
     /// The HTTP library cannot start.
@@ -87,7 +90,7 @@ impl HttpClients {
         Self::build(Arc::new(machine), TlsSettings::default(), Versions::Http1)
     }
 
-    /// Clients for a server with settings of its own.
+    /// Returns clients for a server with its own TLS settings.
     ///
     /// # Errors
     /// The client certificate and its key cannot be used.
@@ -95,7 +98,7 @@ impl HttpClients {
         Self::build(Arc::clone(&self.machine), tls, Versions::Http1)
     }
 
-    /// The same clients for a server that does not speak HTTP/1.1.
+    /// Returns the same clients for a server that does not support HTTP/1.1.
     ///
     /// # Errors
     /// The HTTP library cannot start.
@@ -115,7 +118,7 @@ impl HttpClients {
                 .tls_backend_preconfigured(config.clone())
                 .dns_resolver(Judge { names: Arc::clone(&machine.names), reach })
                 .connect_timeout(CONNECT_TIMEOUT)
-                // Redirects are followed by who asks, who knows when credentials have to stay behind.
+                // Callers follow redirects themselves, because they know which credentials must not be passed on.
                 .redirect(reqwest::redirect::Policy::none())
                 .referer(false)
                 .retry(reqwest::retry::never());
@@ -128,66 +131,66 @@ impl HttpClients {
         Ok(Self {
             proxied: builder(Reach::Named).build().map_err(SetupError::Library)?,
             direct: direct(Reach::Named)?,
-            led: direct(Reach::Led(None))?,
-            led_from_machine: direct(Reach::Led(Some(NetworkScope::Machine)))?,
-            led_from_link: direct(Reach::Led(Some(NetworkScope::Link)))?,
+            referred: direct(Reach::Referred(None))?,
+            referred_from_machine: direct(Reach::Referred(Some(NetworkScope::Machine)))?,
+            referred_from_link: direct(Reach::Referred(Some(NetworkScope::Link)))?,
             machine,
             tls,
         })
     }
 
-    /// The client for a `url` whose host the user named: neither this machine itself nor what serves its metadata is ever behind a
-    /// proxy.
+    /// Returns the client for a `url` whose host the user named. Proxies are never used for this machine itself or its
+    /// metadata service.
     pub fn for_url(&self, url: &Url) -> &reqwest::Client {
         if self.is_proxied(url) { &self.proxied } else { &self.direct }
     }
 
-    /// The client for a `url` that a server named, be it in a redirect, an upload session or a challenge; `home` is what the user
-    /// named. Its host may be that of `home` again, or one elsewhere. A `home` that says of itself that it is on this machine, or at
-    /// its link, may also lead there.
+    /// Returns the client for a `url` that a server named, in a redirect, an upload session or a challenge; `home` is
+    /// the URL that the user named. The host may be `home`'s own or a remote one. If `home` is by its name on this
+    /// machine or its link, the host may be there too.
     ///
-    /// The client makes sure of it when it has resolved the name. Behind a proxy it is the proxy that resolves it, so that no
-    /// more is known than what the name itself says.
-    ///
-    /// # Errors
-    /// The host says of itself that it is somewhere else.
-    pub fn for_lead(&self, home: &Url, url: &Url) -> Result<&reqwest::Client, LedAstray> {
-        self.led_by(home.host_str(), url)
-    }
-
-    /// The same for a `url` that servers led to by more than one step.
+    /// The client checks that after it has resolved the name. With a proxy only the name itself is checked, because the
+    /// proxy resolves it.
     ///
     /// # Errors
-    /// The host says of itself that it is somewhere else.
-    pub fn for_step(&self, lead: &Lead, url: &Url) -> Result<&reqwest::Client, LedAstray> {
-        self.led_by(lead.home(), url)
+    /// The host is by its name in a forbidden scope.
+    pub fn for_lead(&self, home: &Url, url: &Url) -> Result<&reqwest::Client, ForbiddenReference> {
+        self.referred_by(home.host_str(), url)
     }
 
-    fn led_by(&self, home: Option<&str>, url: &Url) -> Result<&reqwest::Client, LedAstray> {
+    /// Returns the client like [`Self::for_lead`], for a `url` that was reached through several servers.
+    ///
+    /// # Errors
+    /// The host is by its name in a forbidden scope.
+    pub fn for_step(&self, lead: &Lead, url: &Url) -> Result<&reqwest::Client, ForbiddenReference> {
+        self.referred_by(lead.home(), url)
+    }
+
+    fn referred_by(&self, home: Option<&str>, url: &Url) -> Result<&reqwest::Client, ForbiddenReference> {
         match Reach::of(home, url.host_str().unwrap_or_default())? {
             Reach::Named => Ok(self.for_url(url)),
-            Reach::Led(_) if self.is_proxied(url) => Ok(&self.proxied),
-            Reach::Led(Some(NetworkScope::Machine)) => Ok(&self.led_from_machine),
-            Reach::Led(Some(NetworkScope::Link)) => Ok(&self.led_from_link),
-            Reach::Led(Some(NetworkScope::Elsewhere) | None) => Ok(&self.led),
+            Reach::Referred(_) if self.is_proxied(url) => Ok(&self.proxied),
+            Reach::Referred(Some(NetworkScope::Machine)) => Ok(&self.referred_from_machine),
+            Reach::Referred(Some(NetworkScope::Link)) => Ok(&self.referred_from_link),
+            Reach::Referred(Some(NetworkScope::Elsewhere) | None) => Ok(&self.referred),
         }
     }
 
-    /// Makes sure that all addresses of a `host` are where a lead may go to, for a connection that is not of HTTP and that somebody
-    /// else makes. The name may have another address by then.
+    /// Checks that all addresses of a `host` are allowed for a reference, for a connection that is not HTTP and that a
+    /// library makes. The name may have a different address by then.
     ///
     /// # Errors
-    /// One of them is somewhere else, or there is none.
-    pub async fn judge(&self, lead: &Lead, host: &str) -> Result<(), Unjudged> {
+    /// An address is forbidden, or there is none.
+    pub async fn judge(&self, lead: &Lead, host: &str) -> Result<(), HostRefused> {
         self.machine.names.judge(Reach::of(lead.home(), host)?, host).await
     }
 
-    /// The host that the user named has answered: from now on it stays where it is.
+    /// Records the scope from which the user's host responded: from now on it must stay there.
     pub fn settle(&self, home: &Url, response: &Response) {
         self.settle_at(home.host_str(), response);
     }
 
-    /// The same for an answer to a request that [`Self::for_step`] had the client for.
+    /// Records the scope like [`Self::settle`], for a response to a request of [`Self::for_step`].
     pub fn settle_step(&self, lead: &Lead, response: &Response) {
         self.settle_at(lead.home(), response);
     }

@@ -1,27 +1,27 @@
-//! Errors of the HTTP library, made readable.
+//! Makes errors of the HTTP library readable.
 
 use std::fmt;
 use std::io;
 
-use super::names::LedAstray;
+use super::names::ForbiddenReference;
 
-/// An error of the HTTP library, told by its innermost cause: what stands above it only repeats that a request failed. It
+/// An error of the HTTP library, shown as its innermost cause: the outer errors only repeat that a request failed. It
 /// never shows the URL, which may be signed.
 #[derive(Debug)]
 pub struct HttpError(reqwest::Error);
 
 impl HttpError {
-    /// Forgets the URL of an error.
+    /// Wraps an error without its URL.
     pub fn new(error: reqwest::Error) -> Self {
         Self(error.without_url())
     }
 
-    /// Whether the connection did not come about, rather than broke.
+    /// Reports whether the connection could not be established, as opposed to broke.
     pub fn is_connect(&self) -> bool {
         self.0.is_connect()
     }
 
-    /// Whether the same request may succeed in a moment: the connection broke, or was reset while it came about.
+    /// Reports whether the same request may succeed soon: the connection broke, or was reset while it was established.
     pub fn is_transient(&self) -> bool {
         if self.0.is_connect() {
             return matches!(self.io_kind(), Some(io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted));
@@ -29,18 +29,19 @@ impl HttpError {
         !self.0.is_builder() && !self.0.is_decode() && !self.is_tls_alert()
     }
 
-    /// Whether the server ended the TLS session because it did not like something about it.
+    /// Reports whether the server ended the TLS session with an alert.
     pub fn is_tls_alert(&self) -> bool {
         self.causes().contains("received fatal alert")
     }
 
-    /// Whether a time limit ended it.
+    /// Reports whether a time limit was exceeded.
     pub fn is_timeout(&self) -> bool {
         self.0.is_timeout()
     }
 
-    /// Whether the host is one that a server must not lead to, or one that has moved to such a scope.
-    pub fn led_astray(&self) -> Option<&LedAstray> {
+    /// Returns the forbidden reference, if the host is one that a server must not refer to, or has moved to such a
+    /// scope.
+    pub fn forbidden_reference(&self) -> Option<&ForbiddenReference> {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&self.0);
         while let Some(error) = cause {
             if let Some(error) = error.downcast_ref() {
@@ -51,12 +52,12 @@ impl HttpError {
         None
     }
 
-    /// The kind of the first IO error among the causes.
+    /// Returns the kind of the first I/O error among the causes.
     pub fn io_kind(&self) -> Option<io::ErrorKind> {
         let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&self.0);
         while let Some(error) = cause {
             if let Some(error) = error.downcast_ref::<io::Error>() {
-                // A TLS error travels inside an IO error of kind InvalidData or Other.
+                // A TLS error is wrapped in an I/O error of kind InvalidData or Other.
                 return Some(error.kind());
             }
             cause = error.source();
@@ -64,8 +65,8 @@ impl HttpError {
         None
     }
 
-    /// The messages of all causes, a line each: the types of the TLS and DNS libraries cannot be reached from here, only
-    /// their words can.
+    /// Returns the messages of all causes, one per line: the error types of the TLS and DNS libraries are not
+    /// accessible here, only their texts.
     pub fn causes(&self) -> String {
         let mut text = String::new();
         let mut cause: Option<&dyn std::error::Error> = Some(&self.0);
@@ -85,7 +86,7 @@ impl fmt::Display for HttpError {
             innermost = cause;
         }
         let text = innermost.to_string();
-        // The name library shows its query as a Rust value; the name itself is in the message above.
+        // The DNS library shows its query as a Rust value; the message before it already has the name.
         formatter.write_str(text.split(" for Query {").next().unwrap_or(&text))
     }
 }

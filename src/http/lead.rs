@@ -1,24 +1,24 @@
-//! Who chose where a request goes, for what servers lead to by more than one step.
+//! Tracks who chose the target of a request, over several references.
 //!
-//! The host that the user named may lead to its own kind of scope (see [`super::HttpClients::for_lead`]); a server elsewhere that it
-//! led to may not lead back to this machine in its stead.
+//! The host that the user named may refer to its own scope (see [`super::HttpClients::for_lead`]). A remote server that
+//! it refers to must not refer back to this machine on its behalf.
 
 use super::network_scope::{NetworkScope, normalized};
 
-/// The user who named a host, or servers that this host led to.
+/// The origin of a request's target: the user's host, or servers that it referred to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lead {
-    /// The host that the user named, as long as nothing but it, or a server in the same kind of scope, has led on.
+    /// The host that the user named, as long as only it, or servers in the same scope, have referred on.
     home: Option<String>,
 }
 
 impl Lead {
-    /// The user named `host`.
+    /// Starts with a `host` that the user named.
     pub fn of_user(host: &str) -> Self {
         Self { home: Some(normalized(host)) }
     }
 
-    /// What a server at `host`, which this lead went to, may lead to in its turn.
+    /// Returns the origin for references of a server at `host`, which this one referred to.
     #[must_use]
     pub fn onward(&self, host: &str) -> Self {
         let home = self.home.as_ref().filter(|home| {
@@ -28,7 +28,7 @@ impl Lead {
         Self { home: home.cloned() }
     }
 
-    /// The host that the user named; `None` where a server elsewhere leads.
+    /// Returns the host that the user named; `None` if a remote server referred on.
     pub(super) fn home(&self) -> Option<&str> {
         self.home.as_deref()
     }
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_user_named_leads_as_far_as_servers_like_it_do() {
+    fn the_users_host_may_refer_within_its_scope() {
         let lead = Lead::of_user("localhost");
         assert_eq!(lead.onward("127.0.0.1"), lead);
         assert_eq!(lead.onward("git.example"), Lead::default());

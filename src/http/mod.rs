@@ -1,7 +1,7 @@
-//! What everything that speaks HTTP shares: one set-up of TLS, names, proxies and time limits, and one way of trying again.
+//! Shared HTTP code: one set-up of TLS, name resolution, proxies and time limits, and one place that retries.
 //!
-//! Registries and downloads differ in what they send and in what an answer means, which is their own knowledge; how a connection
-//! comes about, where a server may lead, and when a request is repeated must not differ.
+//! Registries and downloads know by themselves what they send and what a response means. How a connection is made,
+//! where a server may refer to, and when a request is repeated must be the same for all.
 
 mod amazon;
 mod clients;
@@ -20,11 +20,11 @@ pub use amazon::{AmazonChain, AmazonSettings};
 pub use clients::{HttpClients, SetupError};
 pub use error::HttpError;
 pub use lead::Lead;
-pub use names::{LedAstray, Unjudged};
+pub use names::{ForbiddenReference, HostRefused};
 pub use origin::{host_of, is_loopback, is_private, retry_after};
 pub use pace::{Flow, Pace};
 pub use retry::{RetryPolicy, Transient, run};
 pub use tls::{TlsError, TlsSettings};
 
-/// How this program names itself to servers.
+/// The `User-Agent` of this program.
 pub const USER_AGENT: &str = concat!("crabwright/", env!("CARGO_PKG_VERSION"));

@@ -1,7 +1,8 @@
-//! Names to addresses, and which of them may be connected to.
+//! Resolves names, and decides which addresses may be connected to.
 //!
-//! An address is judged where the connection takes it from, so that a name cannot be one thing when it is looked at and another
-//! when it is connected to. Servers and hosts files of the machine are read once, before any RUN: an image's `/etc` is not asked.
+//! Addresses are checked in the resolver that the connection uses, so that a name cannot have one address when it is
+//! checked and a different one when it is used. The machine's name servers and hosts files are read once, before any
+//! RUN: an image's `/etc` is never used.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -16,36 +17,36 @@ use reqwest::dns::{Name, Resolve, Resolving};
 
 use super::network_scope::{NetworkScope, normalized};
 
-/// A server chose a host that it must not choose.
+/// A server referred to a forbidden host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{host} is an address of {scope}: no server elsewhere may lead there")]
-pub struct LedAstray {
+#[error("{host} is an address of {scope}: a remote server must not refer to it")]
+pub struct ForbiddenReference {
     /// The host.
     pub host: String,
-    /// Where it is.
+    /// Its scope.
     pub scope: NetworkScope,
 }
 
-/// An address that a server leads to, and that cannot be judged to be fine.
+/// A host that a server referred to and that is not allowed.
 #[derive(Debug, thiserror::Error)]
-pub enum Unjudged {
-    /// It is where it must not be.
+pub enum HostRefused {
+    /// Its scope is forbidden.
     #[error(transparent)]
-    Astray(#[from] LedAstray),
+    Astray(#[from] ForbiddenReference),
     /// The name has no address.
     #[error("the name has no address")]
     Unknown(#[source] NetError),
 }
 
-/// What resolves names for all clients of a build.
+/// The resolver that all clients of a build share.
 pub(super) struct Names {
     resolver: TokioResolver,
-    /// Where the hosts that the user named were found; see [`Names::settle`].
+    /// The scopes in which the user's hosts were found; see [`Names::settle`].
     settled: Mutex<BTreeMap<String, NetworkScope>>,
 }
 
 impl Names {
-    /// The machine's resolver. Without a `/etc/resolv.conf` it asks Google's servers, as the HTTP library does by itself.
+    /// Returns the machine's resolver. Without a `/etc/resolv.conf` it asks Google's servers, as the HTTP library does.
     pub(super) fn of_machine() -> Result<Self, NetError> {
         let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|error| {
             tracing::debug!(%error, "/etc/resolv.conf cannot be used: Google's servers are asked");
@@ -55,23 +56,23 @@ impl Names {
         Ok(Self { resolver: builder.build()?, settled: Mutex::default() })
     }
 
-    /// A host that the user named answered from `scope`. It stays there: a name that leads to another scope later is one whose
-    /// owner wants us to ask that scope (DNS rebinding).
+    /// Records that the user's host responded from `scope`, and must stay there. If its name later resolves to a
+    /// different scope, the name's owner wants us to connect to that scope (DNS rebinding).
     pub(super) fn settle(&self, host: &str, scope: NetworkScope) {
         self.settled.lock().entry(normalized(host)).or_insert(scope);
     }
 
-    /// Where a host that the user named has to be; `None` as long as that is not known.
+    /// Returns the scope in which the user's host must be; `None` as long as it is not known.
     fn home(&self, host: &str) -> Option<NetworkScope> {
-        // What says that it is this machine is it, whatever a server of names thinks of it.
-        let told = NetworkScope::of_host(host).filter(|scope| *scope == NetworkScope::Machine);
-        told.or_else(|| self.settled.lock().get(&normalized(host)).copied())
+        // A name of this machine is this machine, whatever a name server says.
+        let own_scope = NetworkScope::of_host(host).filter(|scope| *scope == NetworkScope::Machine);
+        own_scope.or_else(|| self.settled.lock().get(&normalized(host)).copied())
     }
 }
 
 impl Names {
-    /// Whether all addresses of a host are within `reach`.
-    pub(super) async fn judge(&self, reach: Reach, host: &str) -> Result<(), Unjudged> {
+    /// Checks that all addresses of a host are within `reach`.
+    pub(super) async fn judge(&self, reach: Reach, host: &str) -> Result<(), HostRefused> {
         let home = self.home(host);
         if reach == Reach::Named && home.is_none() {
             return Ok(());
@@ -81,39 +82,40 @@ impl Names {
             Ok(address) => vec![address],
             Err(_name) => {
                 let found = self.resolver.lookup_ip(bare).await;
-                found.map_err(Unjudged::Unknown)?.iter().collect()
+                found.map_err(HostRefused::Unknown)?.iter().collect()
             }
         };
         match found.into_iter().map(NetworkScope::of).find(|scope| !Judge::allows(reach, home, *scope)) {
-            Some(scope) => Err(LedAstray { host: host.to_owned(), scope }.into()),
+            Some(scope) => Err(ForbiddenReference { host: host.to_owned(), scope }.into()),
             None => Ok(()),
         }
     }
 }
 
-/// How far names may lead.
+/// The scopes that a name may resolve to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// The user named the host: anywhere at first, then to where it was found.
+    /// The user named the host: any scope at first, then the one it was found in.
     Named,
-    /// A server named the host: elsewhere, and to one more scope.
-    Led(Option<NetworkScope>),
+    /// A server named the host: remote addresses, and one more scope.
+    Referred(Option<NetworkScope>),
 }
 
 impl Reach {
-    /// How far the name of a `host` may lead that was named by `home`, a host that the user named, or (`None`) by a server elsewhere.
+    /// Returns the allowed scopes for a `host` that was named by `home`, a host that the user named, or (`None`) by a
+    /// remote server.
     ///
     /// # Errors
-    /// The host says of itself that it is somewhere else.
-    pub(super) fn of(home: Option<&str>, host: &str) -> Result<Self, LedAstray> {
+    /// The host is by its name in a forbidden scope.
+    pub(super) fn of(home: Option<&str>, host: &str) -> Result<Self, ForbiddenReference> {
         if home.is_some_and(|home| normalized(home) == normalized(host)) {
             return Ok(Self::Named);
         }
         let further = home.and_then(NetworkScope::of_host);
         match NetworkScope::of_host(host) {
-            None | Some(NetworkScope::Elsewhere) => Ok(Self::Led(further)),
-            scope if scope == further => Ok(Self::Led(further)),
-            Some(scope) => Err(LedAstray { host: host.to_owned(), scope }),
+            None | Some(NetworkScope::Elsewhere) => Ok(Self::Referred(further)),
+            scope if scope == further => Ok(Self::Referred(further)),
+            Some(scope) => Err(ForbiddenReference { host: host.to_owned(), scope }),
         }
     }
 }
@@ -128,7 +130,7 @@ impl Judge {
     fn allows(reach: Reach, home: Option<NetworkScope>, scope: NetworkScope) -> bool {
         match reach {
             Reach::Named => home.is_none_or(|home| home == scope),
-            Reach::Led(further) => scope == NetworkScope::Elsewhere || further == Some(scope),
+            Reach::Referred(further) => scope == NetworkScope::Elsewhere || further == Some(scope),
         }
     }
 }
@@ -151,7 +153,7 @@ impl Resolve for Judge {
                 }
             }
             match refused {
-                Some(scope) if addresses.is_empty() => Err(LedAstray { host: host.to_owned(), scope }.into()),
+                Some(scope) if addresses.is_empty() => Err(ForbiddenReference { host: host.to_owned(), scope }.into()),
                 _ => Ok(Box::new(addresses.into_iter()) as reqwest::dns::Addrs),
             }
         })
@@ -163,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_that_a_server_named_is_elsewhere() {
+    fn a_host_that_a_server_named_must_be_remote() {
         for (further, allowed) in [
             (None, &[NetworkScope::Elsewhere][..]),
             (Some(NetworkScope::Machine), &[NetworkScope::Elsewhere, NetworkScope::Machine]),
@@ -171,7 +173,7 @@ mod tests {
         ] {
             for scope in [NetworkScope::Machine, NetworkScope::Link, NetworkScope::Elsewhere] {
                 assert_eq!(
-                    Judge::allows(Reach::Led(further), None, scope),
+                    Judge::allows(Reach::Referred(further), None, scope),
                     allowed.contains(&scope),
                     "{further:?} {scope:?}"
                 );

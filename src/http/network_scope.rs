@@ -1,23 +1,24 @@
-//! Where an address is: on this machine, at its own link, where clouds keep its metadata and credentials, or elsewhere.
+//! Classifies addresses: on this machine, on its own link, where clouds keep its metadata and credentials, or
+//! elsewhere.
 //!
-//! The first two mean another server to everybody who says them. A server out there must not choose one for us
-//! (the class of go-containerregistry #2440 and CVE-2026-48978).
+//! The first two mean a different server on every machine. A remote server must not choose one for us (the class of
+//! go-containerregistry #2440 and CVE-2026-48978).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Where an address is.
+/// The location of an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NetworkScope {
     /// This machine: loopback and unspecified addresses.
     Machine,
-    /// The machine's own link, and the services that clouds offer to the machine alone, wherever their addresses lie.
+    /// The machine's own link, and the services that clouds offer to the machine alone, whatever their addresses.
     Link,
-    /// Everywhere else: the internet, and private networks, which are where token servers and storage of many clusters are.
+    /// Everywhere else: the internet, and private networks, which have the token servers and storage of many clusters.
     Elsewhere,
 }
 
-/// Names that systems give to this machine. `*.localhost` is another (RFC 6761).
+/// Common names of this machine, next to `*.localhost` (RFC 6761).
 const MACHINE_NAMES: &[&str] =
     &["localhost", "localhost.localdomain", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback"];
 /// Google's name for the metadata service.
@@ -26,12 +27,12 @@ const METADATA_NAME: &str = "metadata.google.internal";
 /// Metadata services outside 169.254.0.0/16: Alibaba's, Azure's, Oracle's first.
 const METADATA_V4: &[Ipv4Addr] =
     &[Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
-/// Those that have addresses of their own in IPv6: Google's, Scaleway's. Amazon's are a network, see [`of_v6`].
+/// Metadata services with their own IPv6 addresses: Google's, Scaleway's. Amazon's are a network, see [`of_v6`].
 const METADATA_V6: &[Ipv6Addr] =
     &[Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42)];
 
 impl NetworkScope {
-    /// Where an address is; one that stands for another (IPv4-mapped, NAT64, 6to4) is where that one is.
+    /// Returns the scope of an address. An embedded IPv4 address (IPv4-mapped, NAT64, 6to4) decides.
     pub fn of(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(address) => of_v4(address),
@@ -39,7 +40,8 @@ impl NetworkScope {
         }
     }
 
-    /// What the host of a URL (without port) tells without being looked up: an address, or a name with a meaning of its own.
+    /// Returns the scope of a URL's host (without port) if it is known without resolving it: an address, or a name with
+    /// a special meaning.
     pub fn of_host(host: &str) -> Option<Self> {
         let host = normalized(host);
         if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse() {
@@ -62,7 +64,7 @@ impl fmt::Display for NetworkScope {
     }
 }
 
-/// A host as names are compared: in small letters, without the dot of the root.
+/// Returns a host as names are compared: in lower case, without the root's dot.
 pub(super) fn normalized(host: &str) -> String {
     host.trim_end_matches('.').to_ascii_lowercase()
 }
@@ -96,7 +98,7 @@ fn of_v6(address: Ipv6Addr) -> NetworkScope {
         // Amazon's services for an instance.
         (0xfd00, 0xec2) => NetworkScope::Link,
         _ if address.is_unicast_link_local() || METADATA_V6.contains(&address) => NetworkScope::Link,
-        // Several clouds write 169.254.169.254 at the end of an address of their own.
+        // Several clouds use 169.254.169.254 at the end of their own addresses.
         _ if (last_but_one, last) == (0xa9fe, 0xa9fe) => NetworkScope::Link,
         _ => NetworkScope::Elsewhere,
     }
@@ -141,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_services_of_the_clouds_are_at_the_own_link() {
+    fn metadata_services_of_clouds_are_on_the_own_link() {
         for host in [
             "169.254.169.254",
             "169.254.170.2",
@@ -185,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_spellings_of_an_address_are_seen_through_by_urls() {
+    fn urls_normalize_odd_spellings_of_an_address() {
         for (text, expected) in [
             ("http://2130706433/", NetworkScope::Machine),
             ("http://0x7f.1/", NetworkScope::Machine),

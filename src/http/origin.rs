@@ -1,4 +1,4 @@
-//! What a URL and an answer say about the server.
+//! Reads facts about a server from URLs and responses.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -8,12 +8,12 @@ use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
 use super::network_scope::NetworkScope;
 
-/// Whether `host` (without port) says by itself that it is this machine.
+/// Reports whether `host` (without port) is by its name this machine.
 pub fn is_loopback(host: &str) -> bool {
     NetworkScope::of_host(host) == Some(NetworkScope::Machine)
 }
 
-/// Whether `host` (without port) is an address of a private network (RFC 1918), which names no server of the internet.
+/// Reports whether `host` (without port) is an address of a private network (RFC 1918), which is not on the internet.
 pub fn is_private(host: &str) -> bool {
     let address: Result<IpAddr, _> = host.trim_start_matches('[').trim_end_matches(']').parse();
     address.is_ok_and(|address| match address.to_canonical() {
@@ -22,7 +22,7 @@ pub fn is_private(host: &str) -> bool {
     })
 }
 
-/// `host[:port]` of a URL, for messages.
+/// Returns the `host[:port]` of a URL, for messages.
 pub fn host_of(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     match url.port() {
@@ -31,14 +31,15 @@ pub fn host_of(url: &Url) -> String {
     }
 }
 
-/// How long `Retry-After` asks to wait, in seconds or until a date (RFC 9110, section 10.2.3); a date that has passed asks for no wait.
+/// Returns the delay of `Retry-After`, in seconds or until a date (RFC 9110, section 10.2.3); zero for a date in the
+/// past.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
     let date = httpdate::parse_http_date(text).ok()?;
-    // The date is one of the server's clock, which need not be ours: its own `Date` tells how far they are apart.
+    // The date is in the server's clock, which may differ from ours; its `Date` header shows the difference.
     let now = date_of(headers).unwrap_or_else(SystemTime::now);
     Some(date.duration_since(now).unwrap_or_default())
 }
@@ -52,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn private_addresses_are_known_in_both_families() {
+    fn private_addresses_are_recognized_in_both_families() {
         for host in ["10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "[fd00::1]", "::ffff:10.0.0.1"] {
             assert!(is_private(host) && !is_loopback(host), "{host}");
         }

@@ -1,16 +1,16 @@
-//! How slowly a body may come.
+//! Limits how slowly a body may arrive.
 //!
-//! A limit of silence alone is met by a byte a minute, for years. A server also has to send something worth waiting for: little
-//! enough for the slowest honest line, counted over minutes, and only while we wait for the server and not it for us.
+//! A limit for pauses alone would accept a byte a minute, for years. So a server must also reach a minimum rate: low
+//! enough for the slowest real connection, measured over minutes, and only while we wait for the server, not it for us.
 
 use std::time::{Duration, Instant};
 
-/// The least that has to come.
+/// The minimum rate of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
-    /// How long is waited before what came is looked at.
+    /// The time over which the rate is measured.
     pub window: Duration,
-    /// Bytes that have to come in that time.
+    /// The bytes that must arrive in that time.
     pub least: u64,
 }
 
@@ -21,7 +21,7 @@ impl Default for Pace {
     }
 }
 
-/// One body on its way.
+/// The measurement of one body.
 #[derive(Debug)]
 pub struct Flow {
     pace: Pace,
@@ -30,12 +30,12 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// A body that has to keep `pace`.
+    /// Starts measuring a body against `pace`.
     pub fn new(pace: Pace) -> Self {
         Self { pace, waited: Duration::ZERO, came: 0 }
     }
 
-    /// Takes account of a piece of `bytes` that has been waited for since `asked`. `false`: the body is too slow.
+    /// Counts a chunk of `bytes` that was waited for since `asked`. Returns false if the body is too slow.
     pub fn keeps_pace(&mut self, asked: Instant, bytes: usize) -> bool {
         self.add(asked.elapsed(), bytes as u64)
     }
@@ -59,7 +59,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     #[test]
-    fn slow_lines_are_waited_for_and_drips_are_not() {
+    fn slow_connections_pass_and_trickles_do_not() {
         let mut line = Flow::new(Pace::default());
         assert!((0..600).all(|_| line.add(Duration::from_secs(1), 2 << 10)), "a modem");
         let mut drip = Flow::new(Pace::default());
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_among_much_is_fine() {
+    fn a_pause_in_a_fast_body_passes() {
         let mut flow = Flow::new(Pace::default());
         assert!(flow.add(Duration::from_secs(1), 1 << 20));
         assert!((0..5).all(|_| flow.add(MINUTE, 0)), "what came before it counts");

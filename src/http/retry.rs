@@ -1,7 +1,7 @@
-//! The one scope that tries again, waits, and notices that the build was asked to stop.
+//! Retries requests, waits between attempts, and stops on a signal.
 //!
-//! Every request runs inside [`run`]; whether an error is worth another attempt is the error's own knowledge
-//! ([`Transient`]). Nothing inside an attempt retries by itself, so that attempts do not multiply.
+//! Every request runs inside [`run`]. The error knows whether another attempt may help ([`Transient`]). Nothing inside
+//! an attempt retries by itself, so that attempts do not multiply.
 
 use std::fmt;
 use std::future::Future;
@@ -10,17 +10,17 @@ use std::time::Duration;
 
 use crate::diag::interrupt::{self, Interrupted};
 
-/// How often a signal is looked for.
+/// The interval at which signals are checked.
 const INTERRUPT_POLL: Duration = Duration::from_millis(100);
 
-/// How often and how slowly a request is repeated.
+/// The number of attempts of a request, and the pauses between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// Attempts in total, the first included.
     pub attempts: u32,
     /// The pause after the first attempt; it doubles each time.
     pub first_pause: Duration,
-    /// The longest pause, also where the server asks for a longer one.
+    /// The longest pause, even if the server asks for a longer one.
     pub longest_pause: Duration,
 }
 
@@ -31,25 +31,25 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The pause after attempt number `attempt` (from 1), when the server asked for `asked`.
+    /// Returns the pause after attempt number `attempt` (from 1), if the server asked for `asked`.
     fn pause(&self, attempt: u32, asked: Option<Duration>) -> Duration {
         if let Some(asked) = asked {
             return asked.min(self.longest_pause);
         }
         let doubled = self.first_pause.saturating_mul(1_u32 << (attempt - 1).min(16)).min(self.longest_pause);
-        // Many pods that failed at the same moment should not come back at the same moment: up to a quarter less.
+        // Pods that failed at the same moment should not retry at the same moment: up to a quarter less.
         let random = u32::try_from(RandomState::new().hash_one(attempt) % 256).unwrap_or(0);
         doubled - doubled / 1024 * random
     }
 }
 
-/// An error that knows whether it may pass.
+/// An error that knows whether it is temporary.
 pub trait Transient: fmt::Display + From<Interrupted> {
-    /// Whether the same request may succeed in a moment, and how long the server asked to wait for it.
+    /// Returns `Some` if the same request may succeed soon, with the delay that the server asked for.
     fn transient(&self) -> Option<Option<Duration>>;
 }
 
-/// Runs `attempt` until it succeeds, fails for good, or has been tried often enough.
+/// Runs `attempt` until it succeeds, fails permanently, or all attempts are used.
 ///
 /// # Errors
 /// The last attempt's error, or [`Interrupted`].
@@ -80,7 +80,7 @@ where
     }
 }
 
-/// Waits for `future`, but not beyond a signal.
+/// Waits for `future` or a signal.
 async fn interruptible<F: Future>(
     operation: &str,
     requested: impl Fn() -> Option<i32>,
@@ -105,7 +105,7 @@ mod tests {
 
     use super::*;
 
-    /// A status that some server answered.
+    /// A status of a server's response.
     #[derive(Debug, PartialEq, Eq, thiserror::Error)]
     enum Answer {
         #[error("{0}")]

@@ -1,8 +1,8 @@
-//! Whom a connection trusts, and who it says it is.
+//! Configures TLS: trusted authorities, client certificates and exceptions.
 //!
-//! Authorities are those of the machine (`SSL_CERT_FILE` and `SSL_CERT_DIR` honoured) together with Mozilla's, which are
-//! compiled in: an executor image made from scratch has no file of them. Files that the user names are read when they are named, not
-//! when a connection needs them: by then a RUN may have put the image's files in scope of the container's.
+//! The trusted authorities are the machine's (`SSL_CERT_FILE` and `SSL_CERT_DIR` included) and Mozilla's, which are
+//! compiled in because an executor image made from scratch has no file of them. Files that the user names are read at
+//! once, not when a connection needs them: by then a RUN may have replaced the container's files by the image's.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-/// Why the certificates or the key that the user names cannot be used.
+/// A reason why the user's certificates or key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] crate::fs::Error),
-    /// The file is not what it should be.
+    /// The file has no such PEM block.
     #[error("{} has no {wanted} in PEM form", path.display())]
     Content {
         /// The file.
@@ -29,12 +29,12 @@ pub enum TlsError {
         /// `certificate` or `private key`.
         wanted: &'static str,
     },
-    /// The TLS library does not take them.
+    /// The TLS library rejects them.
     #[error("failed to set up TLS{}", path.as_ref().map(|path| format!(" with the certificate {}", path.display())).unwrap_or_default())]
     Library {
-        /// The client certificate, where there is one.
+        /// The client certificate, if there is one.
         path: Option<PathBuf>,
-        /// The cause.
+        /// The TLS library's error.
         #[source]
         source: rustls::Error,
     },
@@ -48,7 +48,7 @@ struct Identity {
     key: PrivateKeyDer<'static>,
 }
 
-/// How one server's certificate is checked, and what it is shown.
+/// The TLS settings for one server: how its certificate is checked, and the client certificate.
 #[derive(Debug, Clone, Default)]
 pub struct TlsSettings {
     authorities: Vec<CertificateDer<'static>>,
@@ -66,10 +66,10 @@ impl TlsSettings {
         Ok(())
     }
 
-    /// Shows the server a certificate (chain) with the key for it, both PEM files.
+    /// Sets the client certificate (chain) and its key, both PEM files.
     ///
     /// # Errors
-    /// A file cannot be read, or is something else.
+    /// A file cannot be read, or has no such PEM block.
     pub fn identify(&mut self, certificate: &Path, key: &Path) -> Result<(), TlsError> {
         let chain = certificates(certificate)?;
         let bytes = read(key)?;
@@ -80,12 +80,12 @@ impl TlsSettings {
         Ok(())
     }
 
-    /// Takes any certificate.
+    /// Accepts any certificate.
     pub fn skip_verification(&mut self) {
         self.unverified = true;
     }
 
-    /// The TLS library's set-up, for the HTTP versions `protocols` (ALPN names).
+    /// Returns the TLS library's configuration for the HTTP versions `protocols` (ALPN names).
     pub(super) fn client_config(&self, roots: &MachineRoots, protocols: &[&[u8]]) -> Result<ClientConfig, TlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let error = |source| TlsError::Library { path: self.identity.as_ref().map(|shown| shown.path.clone()), source };
@@ -123,14 +123,15 @@ impl TlsSettings {
     }
 }
 
-/// Whom everybody on this machine trusts.
+/// The trusted certificates of this machine.
 pub(super) struct MachineRoots {
     store: RootCertStore,
-    /// Those of the machine's files, which may be servers' own.
+    /// The certificates of the machine's files, which may be servers' own.
     listed: Arc<[CertificateDer<'static>]>,
 }
 
-/// The authorities of this machine and Mozilla's, for a caller with a pass. One malformed file among them must not cost us all servers.
+/// Reads the authorities of this machine and adds Mozilla's. The caller must have a pass. A malformed file is skipped,
+/// so that it does not break all connections.
 #[expect(clippy::disallowed_methods, reason = "with a pass")]
 pub(super) fn machine_roots() -> MachineRoots {
     let found = rustls_native_certs::load_native_certs();
@@ -164,10 +165,11 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     if found.is_empty() { Err(none()) } else { Ok(found) }
 }
 
-/// The library's check, which also takes a server certificate that the user named itself, by a flag or in `SSL_CERT_FILE`.
+/// The library's verifier, which also accepts a server certificate that the user listed itself, by a flag or in
+/// `SSL_CERT_FILE`.
 ///
-/// `openssl req -x509` marks the certificate it makes as an authority, and the library refuses an authority as a server, though
-/// nothing could say more clearly whom to trust. Its name and dates are checked all the same.
+/// `openssl req -x509` marks its certificates as authorities, and the library refuses an authority as a server,
+/// although listing it is the clearest statement of trust. Its name and dates are still checked.
 #[derive(Debug)]
 struct ListedCertificate {
     inner: Arc<WebPkiServerVerifier>,
@@ -184,7 +186,7 @@ impl ServerCertVerifier for ListedCertificate {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         match self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            // What has no error of its own: the authority as a server. Dates have been checked before that.
+            // The case without its own error variant: an authority as the server. The dates have been checked before.
             Err(rustls::Error::InvalidCertificate(CertificateError::Other(_)))
                 if self.listed.iter().any(|listed| listed.contains(end_entity)) =>
             {
@@ -218,7 +220,7 @@ impl ServerCertVerifier for ListedCertificate {
     }
 }
 
-/// For `--skip-tls-verify`: any certificate, but the server has to have its key.
+/// The verifier for `--skip-tls-verify`: any certificate, but the server must have its key.
 #[derive(Debug)]
 struct AnyCertificate {
     provider: Arc<CryptoProvider>,

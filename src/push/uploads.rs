@@ -21,7 +21,7 @@ use crate::diag::progress::{Bytes, Progress};
 use crate::diag::with_causes;
 use crate::fs::GrowingFile;
 use crate::image::{Blob, BlobSource, Digest, Reference};
-use crate::registry::{Client, LocalBlobs, Mount, RegistryError};
+use crate::registry::{Client, LocalBlobs, MountOutcome, RegistryError};
 
 /// How a blob came into a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,13 +199,13 @@ impl<S: LocalBlobs + Send + 'static> Uploads<S> {
         let mut session = None;
         for source in mount_sources(blob, repository, filled) {
             match client.mount_blob(repository, descriptor, source).await? {
-                Mount::Mounted => {
+                MountOutcome::Mounted => {
                     let from = source.without_tag();
                     progress.transfer(label, None).skipped(&format!("{size} mounted from {from}"));
                     return Ok(Placed::Mounted);
                 }
-                Mount::Session(open) => session = Some(open),
-                Mount::Refused => {}
+                MountOutcome::Session(open) => session = Some(open),
+                MountOutcome::Refused => {}
             }
         }
         let fetched;

@@ -1,18 +1,18 @@
-//! What a request is for, and what it must be allowed to do.
+//! Defines the purpose of a request, and the access that it needs.
 
 use std::collections::BTreeSet;
 
-/// Whether a request reads or writes; they may be allowed plain http independently.
+/// The direction of a request. Plain http may be allowed for each separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Purpose {
     Pull,
     Push,
 }
 
-/// What a request needs to be allowed to do.
+/// The access that a request needs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Access {
-    /// The repository the request is about; it decides which credentials are used.
+    /// The repository of the request, which determines the credentials.
     pub(super) repository: String,
     /// `repository:a/b:pull,push` …
     pub(super) scopes: BTreeSet<String>,
@@ -37,7 +37,7 @@ impl Access {
         }
     }
 
-    /// Also reading another repository, which a cross-repository mount needs.
+    /// Adds read access to a second repository, for a cross-repository mount.
     pub(super) fn and_pull(mut self, source: &str) -> Self {
         self.scopes.insert(format!("repository:{source}:pull"));
         self

@@ -1,4 +1,4 @@
-//! Reading the body of an answer: no longer than it may be, and no slower.
+//! Reads the bodies of responses, within limits of size and time.
 
 use std::time::{Duration, Instant};
 
@@ -8,26 +8,26 @@ use reqwest::Response;
 use super::body::RESPONSE_LIMIT;
 use super::error::RegistryError;
 
-/// How long a response may be silent between two pieces of its body.
-const BODY_LIMIT: Duration = Duration::from_secs(60);
+/// The longest pause between two chunks of a body.
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The next piece of a body, within the time limit.
+/// Returns the next chunk of a body, within the time limit.
 pub(super) async fn next_chunk(
     response: &mut Response,
     operation: &str,
     host: &str,
 ) -> Result<Option<Bytes>, RegistryError> {
-    tokio::time::timeout(BODY_LIMIT, response.chunk())
+    tokio::time::timeout(CHUNK_TIMEOUT, response.chunk())
         .await
         .map_err(|_elapsed| RegistryError::Stalled {
             operation: operation.to_owned(),
             host: host.to_owned(),
-            idle: BODY_LIMIT,
+            idle: CHUNK_TIMEOUT,
         })?
         .map_err(|error| RegistryError::from_http(operation, host, error))
 }
 
-/// A whole body, if it is no longer than `limit` bytes.
+/// Reads a complete body of at most `limit` bytes.
 pub(super) async fn read_bounded(
     mut response: Response,
     limit: usize,

@@ -1,7 +1,7 @@
-//! How a host wants to be authenticated to, and the tokens it gave us (Docker's token specification).
+//! Authenticates to a registry: remembers the scheme, and fetches and shares tokens (Docker's token specification).
 //!
-//! A token is good for a set of scopes. When the registry's challenge names more than we asked for, the set grows and stays
-//! grown for later requests. All requests with the same set share one token, and one of them fetches it.
+//! A token is valid for a set of scopes. If a challenge names scopes beyond the requested ones, they are added to the
+//! set for all later requests. All requests with the same set share one token, and only one of them fetches it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Once};
@@ -22,12 +22,12 @@ use super::remote_error::error_body;
 use crate::diag::redact::{self, Secret};
 use crate::http::{host_of, retry_after};
 
-/// What a token lives if the server does not say (Docker's token specification).
-const DEFAULT_LIFE: Duration = Duration::from_secs(60);
-/// A token is renewed when it has less than this to live, or less than half of its life: uploads take a while.
+/// The lifetime of a token if the server does not state one (Docker's token specification).
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(60);
+/// A token is renewed when less than this, or less than half of its lifetime, remains: uploads take a while.
 const MARGIN: Duration = Duration::from_secs(60);
 const MAX_TOKEN_RESPONSE: usize = 1 << 20;
-/// How long a token server may take.
+/// The time limit for a token server.
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone)]
@@ -41,38 +41,38 @@ enum Scheme {
 struct Token {
     value: Secret<String>,
     expires: Instant,
-    life: Duration,
+    lifetime: Duration,
 }
 
 impl Token {
-    fn usable(&self) -> bool {
-        self.expires.saturating_duration_since(Instant::now()) > MARGIN.min(self.life / 2)
+    fn is_usable(&self) -> bool {
+        self.expires.saturating_duration_since(Instant::now()) > MARGIN.min(self.lifetime / 2)
     }
 }
 
 #[derive(Debug, Default)]
-struct Session {
+struct TokenSession {
     scopes: BTreeSet<String>,
     token: Option<Token>,
-    /// Counts the tokens, so that of many requests refused with the same token only one fetches another.
+    /// The number of the token, so that of many requests refused with the same token only one fetches a new one.
     generation: u64,
 }
 
-/// What was sent, to be held against the answer.
+/// The authorization that a request was sent with, to compare with the response.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Sent {
+pub(super) struct SentAuthorization {
     pub(super) header: Option<HeaderValue>,
     generation: u64,
 }
 
-/// The authentication of one registry.
+/// The authentication state of one registry.
 #[derive(Debug)]
 pub(super) struct Authenticator {
     registry: String,
     keychain: Arc<Keychain>,
     scheme: Mutex<Scheme>,
-    sessions: Mutex<BTreeMap<Access, Arc<tokio::sync::Mutex<Session>>>>,
-    /// Says once that there are credentials which are not sent.
+    sessions: Mutex<BTreeMap<Access, Arc<tokio::sync::Mutex<TokenSession>>>>,
+    /// Limits the warning about credentials that are not sent to one.
     withheld: Once,
 }
 
@@ -87,7 +87,7 @@ struct TokenResponse {
 }
 
 impl Authenticator {
-    /// `registry` is the name that credentials are looked up by.
+    /// Creates the state for `registry`, the name by which credentials are looked up.
     pub(super) fn new(registry: &str, keychain: Arc<Keychain>) -> Self {
         Self {
             registry: registry.to_owned(),
@@ -98,7 +98,7 @@ impl Authenticator {
         }
     }
 
-    /// The credentials for `access`; none where they would go over plain http, and nobody has asked for that.
+    /// Returns the credentials for `access`; none if they would go over plain http and the user has not allowed that.
     async fn lookup(&self, origin: &HttpOrigin, access: &Access) -> Result<Lookup, RegistryError> {
         let lookup = self.keychain.lookup(&self.registry, &access.repository).await;
         let lookup = lookup.map_err(|source| RegistryError::Credentials { source })?;
@@ -106,7 +106,7 @@ impl Authenticator {
             return Ok(lookup);
         }
         let why = format!(
-            "{}, but are not sent over plain http; if they are to be, name the registry with --insecure-registry={}",
+            "{}, but are not sent over plain http; to allow it, name the registry with --insecure-registry={}",
             lookup.describe(),
             origin.host
         );
@@ -114,7 +114,7 @@ impl Authenticator {
         Ok(Lookup::Anonymous(why))
     }
 
-    /// For messages: which credentials requests for `access` are made with.
+    /// Describes the credentials of requests for `access`, for messages.
     pub(super) async fn describe(&self, origin: &HttpOrigin, access: &Access) -> String {
         match self.lookup(origin, access).await {
             Ok(lookup) => lookup.describe(),
@@ -122,8 +122,9 @@ impl Authenticator {
         }
     }
 
-    /// For messages: the scopes that a token for `access` was asked for; none where there are no tokens.
-    pub(super) async fn asked_scopes(&self, access: &Access) -> Vec<String> {
+    /// Returns the scopes that a token for `access` was requested for, for messages; empty without token
+    /// authentication.
+    pub(super) async fn requested_scopes(&self, access: &Access) -> Vec<String> {
         if !matches!(*self.scheme.lock(), Scheme::Bearer { .. }) {
             return Vec::new();
         }
@@ -132,13 +133,13 @@ impl Authenticator {
         session.scopes.iter().cloned().collect()
     }
 
-    /// Takes the challenges of a 401 into account. False if there is nothing new to try.
-    pub(super) async fn challenged(
+    /// Applies the challenges of a 401. Returns false if there is nothing new to try.
+    pub(super) async fn apply_challenges(
         &self,
         origin: &HttpOrigin,
         access: &Access,
         headers: &HeaderMap,
-        sent: &Sent,
+        sent: &SentAuthorization,
         operation: &str,
     ) -> Result<bool, RegistryError> {
         let offered: Vec<challenge::Challenge> = headers
@@ -152,7 +153,7 @@ impl Authenticator {
             let realm = origin.base.join(realm).map_err(|_invalid| RegistryError::Protocol {
                 operation: operation.to_owned(),
                 host: origin.host.clone(),
-                problem: format!("names a token server that is no URL: {}", redact::url(realm)),
+                problem: format!("names a token server that is not a URL: {}", redact::url(realm)),
             })?;
             let refused = |why: &dyn std::fmt::Display| RegistryError::Protocol {
                 operation: operation.to_owned(),
@@ -162,7 +163,7 @@ impl Authenticator {
             if !matches!((origin.base.scheme(), realm.scheme()), (_, "https") | ("http", "http")) {
                 return Err(refused(&"tokens for a registry on https do not come over plain http"));
             }
-            origin.client_for(&realm).map_err(|astray| refused(&astray))?;
+            origin.client_for(&realm).map_err(|error| refused(&error))?;
             let service = bearer.parameters.get("service").cloned();
             *self.scheme.lock() = Scheme::Bearer { realm, service };
             let session = self.session(access);
@@ -180,49 +181,52 @@ impl Authenticator {
             return Ok(sent.header.is_none() && self.lookup(origin, access).await?.login().and_then(basic).is_some());
         }
         if let Some(other) = offered.first() {
-            tracing::debug!(registry = %self.registry, scheme = %other.scheme, "unknown way to authenticate");
+            tracing::debug!(registry = %self.registry, scheme = %other.scheme, "unknown authentication scheme");
         }
         Ok(false)
     }
 
-    fn session(&self, access: &Access) -> Arc<tokio::sync::Mutex<Session>> {
+    fn session(&self, access: &Access) -> Arc<tokio::sync::Mutex<TokenSession>> {
         let mut sessions = self.sessions.lock();
         let session = sessions.entry(access.clone()).or_insert_with(|| {
-            Arc::new(tokio::sync::Mutex::new(Session { scopes: access.scopes.clone(), ..Session::default() }))
+            Arc::new(tokio::sync::Mutex::new(TokenSession { scopes: access.scopes.clone(), ..TokenSession::default() }))
         });
         Arc::clone(session)
     }
 
-    /// The `Authorization` of a request; none where the host wants none.
+    /// Returns the `Authorization` of a request; none if the host does not require one.
     pub(super) async fn authorization(
         &self,
         origin: &HttpOrigin,
         access: &Access,
         operation: &str,
-    ) -> Result<Sent, RegistryError> {
+    ) -> Result<SentAuthorization, RegistryError> {
         let scheme = self.scheme.lock().clone();
         match scheme {
-            Scheme::Anonymous => Ok(Sent::default()),
+            Scheme::Anonymous => Ok(SentAuthorization::default()),
             Scheme::Basic => {
                 let lookup = self.lookup(origin, access).await?;
-                Ok(Sent { header: lookup.login().and_then(basic), generation: 0 })
+                Ok(SentAuthorization { header: lookup.login().and_then(basic), generation: 0 })
             }
             Scheme::Bearer { realm, service } => {
                 let session = self.session(access);
                 let mut session = session.lock().await;
-                if !session.token.as_ref().is_some_and(Token::usable) {
+                if !session.token.as_ref().is_some_and(Token::is_usable) {
                     let lookup = self.lookup(origin, access).await?;
                     if let Some(Credential::RegistryToken(token)) = lookup.login().map(|login| &login.credential) {
-                        return Ok(Sent { header: secret_header("Bearer", token.reveal()), generation: 0 });
+                        return Ok(SentAuthorization {
+                            header: secret_header("Bearer", token.reveal()),
+                            generation: 0,
+                        });
                     }
                     let scopes = session.scopes.clone();
-                    let wanted = Wanted { realm, service, scopes };
-                    let token = self.fetch_token(origin, &lookup, wanted, operation).await?;
+                    let token_request = TokenRequest { realm, service, scopes };
+                    let token = self.fetch_token(origin, &lookup, token_request, operation).await?;
                     session.token = Some(token);
                     session.generation += 1;
                 }
                 let header = session.token.as_ref().and_then(|token| secret_header("Bearer", token.value.reveal()));
-                Ok(Sent { header, generation: session.generation })
+                Ok(SentAuthorization { header, generation: session.generation })
             }
         }
     }
@@ -231,30 +235,30 @@ impl Authenticator {
         &self,
         origin: &HttpOrigin,
         lookup: &Lookup,
-        wanted: Wanted,
+        token_request: TokenRequest,
         operation: &str,
     ) -> Result<Token, RegistryError> {
-        let realm = &wanted.realm;
+        let realm = &token_request.realm;
         let shown_realm = redact::url(realm.as_str());
         if lookup.login().is_some() && !origin.may_carry_credentials(realm) {
             return Err(RegistryError::Protocol {
                 operation: operation.to_owned(),
                 host: origin.host.clone(),
                 problem: format!(
-                    "wants the credentials sent over plain http, to {shown_realm}: refused; if they are to be, name that host \
+                    "requests the credentials over plain http, at {shown_realm}: refused; to allow it, name that host \
                      with --insecure-registry={}",
                     host_of(realm)
                 ),
             });
         }
-        tracing::debug!(realm = %shown_realm, scopes = ?wanted.scopes, "fetch a token");
+        tracing::debug!(realm = %shown_realm, scopes = ?token_request.scopes, "fetch a token");
         let token_host = realm.authority().rsplit('@').next().unwrap_or_default().to_owned();
-        let client = origin.client_for(realm).map_err(|astray| RegistryError::Protocol {
+        let client = origin.client_for(realm).map_err(|error| RegistryError::Protocol {
             operation: operation.to_owned(),
             host: origin.host.clone(),
-            problem: format!("names a token server: {astray}"),
+            problem: format!("names a token server: {error}"),
         })?;
-        let response = wanted
+        let response = token_request
             .request(client, lookup.login())
             .timeout(TOKEN_TIMEOUT)
             .send()
@@ -272,7 +276,7 @@ impl Authenticator {
                 status,
                 remote: if own { error_body(&body) } else { Vec::new() },
                 credentials: lookup.describe(),
-                scopes: wanted.scopes.iter().cloned().collect(),
+                scopes: token_request.scopes.iter().cloned().collect(),
                 retry_after: wait,
             })));
         }
@@ -283,27 +287,28 @@ impl Authenticator {
         };
         // The JSON library's message may quote the token.
         let parsed: TokenResponse = serde_json::from_slice(&body)
-            .map_err(|_secret| malformed("sent a token response that is no JSON object"))?;
+            .map_err(|_secret| malformed("sent a token response that is not a JSON object"))?;
         let value = parsed
             .token
             .or(parsed.access_token)
             .filter(|token| !token.is_empty())
             .ok_or_else(|| malformed("sent a response without a token"))?;
-        let life = parsed.expires_in.filter(|seconds| *seconds > 0).map_or(DEFAULT_LIFE, Duration::from_secs);
-        let life = life.min(Duration::from_secs(86_400));
-        Ok(Token { value: Secret::new(value), expires: Instant::now() + life, life })
+        let lifetime = parsed.expires_in.filter(|seconds| *seconds > 0).map_or(DEFAULT_LIFETIME, Duration::from_secs);
+        let lifetime = lifetime.min(Duration::from_secs(86_400));
+        Ok(Token { value: Secret::new(value), expires: Instant::now() + lifetime, lifetime })
     }
 }
 
-/// What a token is asked for.
-struct Wanted {
+/// The parameters of a token request.
+struct TokenRequest {
     realm: Url,
     service: Option<String>,
     scopes: BTreeSet<String>,
 }
 
-impl Wanted {
-    /// A GET with the password, or OAuth2's POST with an identity token (Docker's token specification, both parts).
+impl TokenRequest {
+    /// Builds a GET with the password, or OAuth2's POST with an identity token (both parts of Docker's token
+    /// specification).
     fn request(&self, client: &reqwest::Client, login: Option<&Login>) -> reqwest::RequestBuilder {
         let scopes = || self.scopes.iter().map(String::as_str);
         let service = self.service.as_deref().map(|service| ("service", service));
@@ -335,8 +340,8 @@ fn basic(login: &Login) -> Option<HeaderValue> {
     secret_header("Basic", &base64::engine::general_purpose::STANDARD.encode(pair))
 }
 
-/// A header that the HTTP library does not print. A token with control characters makes none; the request is then refused,
-/// with a message that says which credentials were used.
+/// Returns a header that the HTTP library does not log. `None` for a token with control characters; the request is then
+/// refused, with a message that describes the credentials.
 fn secret_header(scheme: &str, value: &str) -> Option<HeaderValue> {
     let mut header = HeaderValue::from_str(&format!("{scheme} {value}")).ok()?;
     header.set_sensitive(true);

@@ -1,8 +1,8 @@
-//! Uploading a blob that is still being written, and whose digest nobody knows yet.
+//! Uploads a blob while it is being written, before its digest is known.
 //!
-//! It goes in one request that ends with the file, as Docker's daemon has always pushed: that is what every registry takes, those
-//! included that want no pieces. Only the request that closes the upload names the digest. Nothing here is tried twice: a
-//! blob that does not arrive this way is uploaded like any other once it is complete.
+//! It is sent in one request that ends with the file, as Docker's daemon has always pushed: every registry accepts
+//! that, including those that refuse chunked uploads. Only the request that closes the upload names the digest. Nothing
+//! here is retried: if it fails, the blob is uploaded normally once it is complete.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use reqwest::Method;
 
 use super::access::{Access, Purpose};
 use super::blob_upload::confirmed;
-use super::body::{ArrivingPayload, Payload, StreamState};
+use super::body::{GrowingPayload, Payload, StreamState};
 use super::client::Client;
 use super::error::RegistryError;
 use super::transport::{Endpoint, Request};
@@ -18,28 +18,29 @@ use super::upload_session::{OrphanedSession, UploadSession, octets, open_session
 use crate::fs::GrowingFile;
 use crate::image::{Descriptor, Reference};
 
-/// A blob that a registry has received, and does not know the digest of. Unless it is [closed](Self::close), its upload is among
+/// A blob that a registry has received without its digest. Unless it is [closed](Self::close), its upload is among
 /// those that [`Client::abandon_uploads`] ends.
 #[derive(Debug)]
 pub struct StreamedBlob {
     client: Client,
     target: Reference,
-    /// There until the upload is closed.
+    /// `None` after the upload is closed.
     session: Option<UploadSession>,
     endpoint: Arc<Endpoint>,
     access: Access,
     operation: String,
-    /// Bytes that were sent.
+    /// The bytes that were sent.
     size: u64,
 }
 
 impl Client {
-    /// Sends a file that is being written to a new upload, until the file ends or is given up, or the `state` is to stop. Gives
-    /// `None` where nothing was begun: all transfers are taken, or the registry is known to refuse large requests. A signal
-    /// does not end it: with what was answered the upload can be given up, and not with all registries before.
+    /// Sends a file that is being written to a new upload, until the file ends, its writer fails, or `state` requests a
+    /// stop. Returns `None` if nothing was begun: all transfer slots are in use, or the registry is known to refuse
+    /// large requests. A signal does not interrupt it: some registries let an upload be cancelled only after they have
+    /// answered.
     ///
     /// # Errors
-    /// The registry cannot be reached, refuses, or is silent.
+    /// The registry cannot be reached, refuses, or does not respond.
     pub async fn stream_blob(
         &self,
         target: &Reference,
@@ -81,7 +82,7 @@ impl StreamedBlob {
             method: Method::PATCH,
             url: session.location.clone(),
             headers: octets(),
-            payload: Payload::Arriving(ArrivingPayload { growing, state }),
+            payload: Payload::Growing(GrowingPayload { growing, state }),
             access: &self.access,
             operation,
         };
@@ -95,10 +96,10 @@ impl StreamedBlob {
         Ok(())
     }
 
-    /// Tells the registry what it has received.
+    /// Closes the upload with the blob's digest.
     ///
     /// # Errors
-    /// It is not what was sent, or the registry cannot be reached or refuses.
+    /// The descriptor is not that of the sent bytes, or the registry cannot be reached or refuses.
     pub async fn close(mut self, descriptor: &Descriptor) -> Result<(), RegistryError> {
         let Descriptor { digest, size, .. } = descriptor;
         let operation = format!("upload blob {digest} to {}", self.target.without_tag());
@@ -109,7 +110,7 @@ impl StreamedBlob {
             };
             session.finish(digest, Payload::None, &endpoint, &streamed.access, operation).await
         };
-        self.client.with_patience(1).with_endpoint(&self.target, Purpose::Push, operation, close).await?;
+        self.client.with_max_attempts(1).with_endpoint(&self.target, Purpose::Push, operation, close).await?;
         self.session = None;
         Ok(())
     }
@@ -118,7 +119,7 @@ impl StreamedBlob {
 impl Drop for StreamedBlob {
     fn drop(&mut self) {
         if let Some(session) = self.session.take() {
-            self.client.unfinished().push(OrphanedSession {
+            self.client.orphaned_sessions().push(OrphanedSession {
                 session,
                 endpoint: Arc::clone(&self.endpoint),
                 access: self.access.clone(),

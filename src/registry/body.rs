@@ -1,4 +1,4 @@
-//! Request bodies: nothing, bytes, a file that is streamed in bounded pieces, or one that is still being written.
+//! Request bodies: empty, bytes, a file that is streamed in bounded chunks, or a file that is still being written.
 
 use std::future::Future;
 use std::io::{self, Seek as _};
@@ -20,55 +20,55 @@ use crate::diag::progress::Transfer;
 use crate::fs::gate::{self, Pass};
 use crate::fs::{GrowingFile, GrowingFileReader, ReadAt as _, failed_to, gated};
 
-/// Size of a piece, and how many wait between the file and the connection.
-const PIECE: usize = 256 << 10;
-const PIECES: usize = 4;
+/// The size of a chunk, and how many may wait between the file and the connection.
+const CHUNK_BYTES: usize = 256 << 10;
+const MAX_QUEUED_CHUNKS: usize = 4;
 
-/// How long a response may take after the last byte of the request; registries that move an upload to an object store
+/// The time limit for a response after the last byte of the request. Registries that move an upload to an object store
 /// answer late.
 pub(super) const RESPONSE_LIMIT: Duration = Duration::from_secs(300);
-/// The same for a file that is sent while it grows, where there is another way. Silence of who writes it counts, too: servers do
-/// not wait longer either.
-const ARRIVING_LIMIT: Duration = Duration::from_secs(60);
+/// The limit for a file that is sent while it grows, because there is a fallback. It includes pauses of the writer:
+/// servers do not wait longer either.
+const GROWING_LIMIT: Duration = Duration::from_secs(60);
 
-/// What a request carries.
+/// The payload of a request.
 pub(super) enum Payload<'a> {
     None,
     Bytes(Bytes),
     File(FilePayload<'a>),
-    Arriving(ArrivingPayload<'a>),
+    Growing(GrowingPayload<'a>),
 }
 
 impl Payload<'_> {
-    /// How long nothing may move before the request is given up.
-    pub(super) fn patience(&self) -> Duration {
+    /// Returns how long a request may make no progress before it fails.
+    pub(super) fn idle_limit(&self) -> Duration {
         match self {
             Self::None | Self::Bytes(_) | Self::File(_) => RESPONSE_LIMIT,
-            Self::Arriving(_) => ARRIVING_LIMIT,
+            Self::Growing(_) => GROWING_LIMIT,
         }
     }
 }
 
-/// A file, or a part of one, to be uploaded; opened anew for each attempt.
+/// A file or a part of one to upload; opened again for each attempt.
 pub(super) struct FilePayload<'a> {
     pub(super) path: &'a Path,
-    /// Bytes of the whole file.
+    /// Size of the complete file.
     pub(super) size: u64,
-    /// Where the part begins.
+    /// Offset of the part.
     pub(super) offset: u64,
-    /// Bytes of the part.
+    /// Length of the part.
     pub(super) length: u64,
     pub(super) transfer: &'a Transfer,
 }
 
 impl FilePayload<'_> {
-    /// Waits until the file can be opened: a blob of somebody's layout cannot while a command has the root directory.
+    /// Waits until the file can be opened: while a command has the root directory, a blob in a user's layout cannot.
     pub(super) async fn advance_to(&self) -> Result<Option<Pass>, RegistryError> {
         let path = self.path;
         Ok(gate::passed_for(path).await.map_err(failed_to("open", path))?)
     }
 
-    /// A body that reads the file, counting what goes out.
+    /// Returns a body that reads the file and counts the sent bytes.
     pub(super) fn open(&self, activity: &Activity) -> Result<reqwest::Body, RegistryError> {
         let mut file = gated::open(self.path).map_err(failed_to("open", self.path))?;
         let found = file.metadata().map_err(failed_to("read the size of", self.path))?.len();
@@ -78,47 +78,47 @@ impl FilePayload<'_> {
             return Err(failed_to("upload", self.path)(changed).into());
         }
         file.seek(io::SeekFrom::Start(self.offset)).map_err(failed_to("read", self.path))?;
-        let (sender, receiver) = mpsc::channel(PIECES);
+        let (sender, receiver) = mpsc::channel(MAX_QUEUED_CHUNKS);
         tokio::spawn(read_pieces(tokio::fs::File::from_std(file), self.path.to_owned(), self.length, sender));
         let (transfer, activity) = (self.transfer.clone(), activity.clone());
-        let went_out = Box::new(move |bytes| {
+        let on_sent = Box::new(move |bytes| {
             transfer.add(bytes);
             activity.touch();
         });
-        Ok(reqwest::Body::wrap(StreamedBody { receiver, remaining: Some(self.length), went_out }))
+        Ok(reqwest::Body::wrap(StreamedBody { receiver, remaining: Some(self.length), on_sent }))
     }
 }
 
-/// A file that is sent while it is being written, to its end; from its beginning for each attempt.
-pub(super) struct ArrivingPayload<'a> {
+/// A file that is sent while it is being written, from its beginning for each attempt.
+pub(super) struct GrowingPayload<'a> {
     pub(super) growing: &'a Arc<GrowingFile>,
     pub(super) state: &'a Arc<StreamState>,
 }
 
-impl ArrivingPayload<'_> {
-    /// A body that ends when the file is complete, or nothing more is to come. It never breaks off by itself: there are registries
-    /// that do not let go of an upload whose last request they have not answered.
+impl GrowingPayload<'_> {
+    /// Returns a body that ends when the file is complete or a stop is requested. It never fails by itself: some
+    /// registries keep an upload open as long as its last request is unanswered.
     pub(super) fn open(&self, activity: &Activity, meter: &Arc<Meter>) -> reqwest::Body {
         let content = GrowingFileReader::new(Arc::clone(self.growing));
-        let (sender, receiver) = mpsc::channel(PIECES);
+        let (sender, receiver) = mpsc::channel(MAX_QUEUED_CHUNKS);
         let state = Arc::clone(self.state);
-        tokio::task::spawn_blocking(move || read_arriving(&content, &state, &sender));
+        tokio::task::spawn_blocking(move || read_growing(&content, &state, &sender));
         self.state.sent.store(0, Ordering::Relaxed);
         let (state, activity, meter) = (Arc::clone(self.state), activity.clone(), Arc::clone(meter));
-        let went_out = Box::new(move |bytes| {
+        let on_sent = Box::new(move |bytes| {
             state.sent.fetch_add(bytes, Ordering::Relaxed);
             meter.sent(bytes);
             activity.touch();
         });
-        reqwest::Body::wrap(StreamedBody { receiver, remaining: None, went_out })
+        reqwest::Body::wrap(StreamedBody { receiver, remaining: None, on_sent })
     }
 }
 
-/// Waits for content in a thread of its own, so that the writer never waits for the connection.
-fn read_arriving(content: &GrowingFileReader, state: &StreamState, sender: &mpsc::Sender<io::Result<Bytes>>) {
+/// Waits for content in a separate thread, so that the writer never waits for the connection.
+fn read_growing(content: &GrowingFileReader, state: &StreamState, sender: &mpsc::Sender<io::Result<Bytes>>) {
     let mut offset = 0;
     while !state.stopped.load(Ordering::Relaxed) {
-        let mut piece = BytesMut::zeroed(PIECE);
+        let mut piece = BytesMut::zeroed(CHUNK_BYTES);
         match content.read_at(&mut piece, offset) {
             Ok(0) => return,
             Ok(read) => {
@@ -127,18 +127,18 @@ fn read_arriving(content: &GrowingFileReader, state: &StreamState, sender: &mpsc
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => {
-                tracing::debug!("nothing more is sent: {error}");
+                tracing::debug!("the stream ends: {error}");
                 return;
             }
         }
-        // The receiver is gone when the request has failed; nobody needs the rest then.
+        // The receiver is dropped when the request has failed; the rest is then not needed.
         if sender.blocking_send(Ok(piece.freeze())).is_err() {
             return;
         }
     }
 }
 
-/// What a stream and who waits for it tell each other.
+/// The state that a stream shares with the code that waits for it.
 #[derive(Debug, Default)]
 pub struct StreamState {
     sent: AtomicU64,
@@ -146,12 +146,12 @@ pub struct StreamState {
 }
 
 impl StreamState {
-    /// Bytes that have gone out.
+    /// Returns the number of bytes sent.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Nobody wants the rest.
+    /// Requests the stream to stop.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
     }
@@ -160,8 +160,8 @@ impl StreamState {
 async fn read_pieces(mut file: tokio::fs::File, path: PathBuf, size: u64, sender: mpsc::Sender<io::Result<Bytes>>) {
     let mut remaining = size;
     while remaining > 0 {
-        let mut piece = BytesMut::with_capacity(PIECE);
-        let result = match (&mut file).take(remaining.min(PIECE as u64)).read_buf(&mut piece).await {
+        let mut piece = BytesMut::with_capacity(CHUNK_BYTES);
+        let result = match (&mut file).take(remaining.min(CHUNK_BYTES as u64)).read_buf(&mut piece).await {
             Ok(0) => Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
                 format!("{} ends {remaining} bytes early", path.display()),
@@ -173,7 +173,7 @@ async fn read_pieces(mut file: tokio::fs::File, path: PathBuf, size: u64, sender
             Err(error) => Err(error),
         };
         let failed = result.is_err();
-        // The receiver is gone when the request has failed; nobody needs the rest then.
+        // The receiver is dropped when the request has failed; the rest is then not needed.
         if sender.send(result).await.is_err() || failed {
             return;
         }
@@ -182,10 +182,10 @@ async fn read_pieces(mut file: tokio::fs::File, path: PathBuf, size: u64, sender
 
 struct StreamedBody {
     receiver: mpsc::Receiver<io::Result<Bytes>>,
-    /// Bytes that are still to come, where that is known.
+    /// The remaining bytes, if known.
     remaining: Option<u64>,
-    /// Is told of bytes that go out.
-    went_out: Box<dyn Fn(u64) + Send + Sync>,
+    /// Called with the number of bytes sent.
+    on_sent: Box<dyn Fn(u64) + Send + Sync>,
 }
 
 impl Body for StreamedBody {
@@ -200,7 +200,7 @@ impl Body for StreamedBody {
             Poll::Ready(Some(Ok(piece))) => {
                 let bytes = piece.len() as u64;
                 self.remaining = self.remaining.map(|remaining| remaining.saturating_sub(bytes));
-                (self.went_out)(bytes);
+                (self.on_sent)(bytes);
                 Poll::Ready(Some(Ok(Frame::data(piece))))
             }
         }
@@ -215,7 +215,7 @@ impl Body for StreamedBody {
     }
 }
 
-/// When bytes last went out; tells a slow upload from a dead one.
+/// The time at which bytes were last sent, to distinguish a slow upload from a dead one.
 #[derive(Debug, Clone)]
 pub(super) struct Activity {
     started: Instant,
@@ -236,7 +236,7 @@ impl Activity {
         self.started.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
     }
 
-    /// Waits for `future` as long as no pause in the activity is longer than `limit`; else gives the pause.
+    /// Waits for `future` as long as no pause in the activity is longer than `limit`; otherwise returns the pause.
     pub(super) async fn limit<F: Future>(&self, limit: Duration, future: F) -> Result<F::Output, Duration> {
         let mut future = std::pin::pin!(future);
         loop {
@@ -256,7 +256,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn silence_ends_a_wait_and_activity_prolongs_it() {
+    async fn a_pause_ends_the_wait_and_activity_prolongs_it() {
         let limit = Duration::from_millis(60);
         let quiet = Activity::new();
         assert!(quiet.limit(limit, std::future::pending::<()>()).await.is_err());

@@ -1,8 +1,8 @@
-//! `WWW-Authenticate`: which way to authenticate a server asks for (RFC 9110, section 11.6.1).
+//! Parses `WWW-Authenticate` challenges (RFC 9110, section 11.6.1).
 
 use std::collections::BTreeMap;
 
-/// One way that the server offers.
+/// An authentication scheme that the server offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Challenge {
     /// `basic`, `bearer` …, in lower case.
@@ -11,8 +11,8 @@ pub(super) struct Challenge {
     pub(super) parameters: BTreeMap<String, String>,
 }
 
-/// All challenges of one header value. What cannot be read is left out: servers are sloppy, and another challenge of the
-/// same header may do.
+/// Returns all challenges of a header value. Malformed parts are skipped: servers are sloppy, and a different challenge
+/// of the header may suffice.
 pub(super) fn parse(header: &str) -> Vec<Challenge> {
     let mut challenges: Vec<Challenge> = Vec::new();
     let mut rest = Cursor { text: header };
@@ -23,7 +23,7 @@ pub(super) fn parse(header: &str) -> Vec<Challenge> {
         }
         let word = rest.take(is_token);
         if word.is_empty() {
-            // Not the start of anything; move on so that the loop ends.
+            // Not the start of a challenge; skip a character so that the loop ends.
             rest.advance();
             continue;
         }
@@ -68,7 +68,7 @@ impl<'a> Cursor<'a> {
         taken
     }
 
-    /// A quoted string, or a bare word up to the next comma; realms are found unquoted too.
+    /// Reads a quoted string, or a bare word up to the next comma: some realms are not quoted.
     fn value(&mut self) -> String {
         if !self.text.starts_with('"') {
             return self.take(|c| c != ',' && !c.is_whitespace()).to_owned();
@@ -87,14 +87,14 @@ impl<'a> Cursor<'a> {
         value
     }
 
-    /// `Negotiate a87421000492aa874209af8bc028==` has one value without a name.
+    /// Skips a value without a name, as in `Negotiate a87421000492aa874209af8bc028==`.
     fn skip_token68(&mut self) {
         let end =
             self.text.find(|c: char| !(c.is_ascii_alphanumeric() || "-._~+/".contains(c))).unwrap_or(self.text.len());
         let after = self.text[end..].trim_start_matches('=');
         let padded = after.len() < self.text.len() - end;
         let ends = after.trim_start().is_empty() || after.trim_start().starts_with(',');
-        // `realm=` without a value looks the same; nobody needs such a realm.
+        // `realm=` without a value looks the same, but such a realm is useless.
         if end > 0 && ends && (padded || !self.text[end..].trim_start().starts_with('=')) {
             self.text = after;
         }
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn challenges_as_registries_send_them() {
+    fn challenges_of_real_registries_are_parsed() {
         for (header, expected) in [
             (
                 r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push""#,

@@ -1,4 +1,5 @@
-//! The client itself: which hosts may be spoken to in plain http, one shared endpoint for each, and what happens when a mirror fails.
+//! The registry client: decides which hosts may use plain http, shares one endpoint for each, and falls back from
+//! failed mirrors.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,7 +14,7 @@ use super::authentication::Authenticator;
 use super::config::ClientConfig;
 use super::credentials::{Keychain, Variables};
 use super::error::RegistryError;
-use super::mirrors::Places;
+use super::mirrors::PullSources;
 use super::origin::{HttpOrigin, PlainHosts};
 use super::traffic::{Meter, Traffic};
 use super::transport::{Endpoint, ping};
@@ -23,24 +24,24 @@ use crate::diag::progress::Progress;
 use crate::http::{self, Pace, RetryPolicy, is_loopback, is_private};
 use crate::image::Reference;
 
-/// How many blobs move at the same time.
+/// The most transfers of blobs at the same time.
 const MAX_TRANSFERS: usize = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum PlainHttp {
     Never,
-    /// Where https does not work.
+    /// After https has failed.
     Fallback,
-    /// At once.
+    /// Without trying https.
     Only,
 }
 
-/// A client for all registries of a build; cheap to clone, and safe to use from several tasks.
+/// A client for all registries of a build; cheap to clone and usable from several tasks.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
-    /// How often requests are tried at most, where that is less than otherwise.
-    patience: Option<u32>,
+    /// A lower limit for the attempts of a request than the configured one.
+    max_attempts: Option<u32>,
 }
 
 struct Inner {
@@ -48,23 +49,23 @@ struct Inner {
     keychain: Arc<Keychain>,
     trust: Arc<Trust>,
     endpoints: Mutex<EndpointCells>,
-    /// Mirrors that did not answer, by their registry.
+    /// Mirrors that did not respond, by registry.
     outages: Mutex<BTreeSet<String>>,
     transfers: Semaphore,
-    unfinished: Mutex<Vec<OrphanedSession>>,
+    orphaned_sessions: Mutex<Vec<OrphanedSession>>,
     meter: Arc<Meter>,
 }
 
-/// By registry host and by how it may be reached; filled by the first request.
+/// Endpoints by registry host and approach; filled by the first request.
 type EndpointCells = BTreeMap<(String, Approach), Arc<OnceCell<Arc<Endpoint>>>>;
 
-/// How a registry may be reached.
+/// The ways in which a registry may be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Approach {
     plain: PlainHttp,
-    /// Whether credentials may go over plain http.
+    /// True if credentials may be sent over plain http.
     passwords: bool,
-    /// Whether certificates are checked where nothing is said of a server.
+    /// True if certificates are checked, unless a setting for the server says otherwise.
     verify: bool,
 }
 
@@ -75,7 +76,7 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client with the credentials of the environment, whose files are read now and not again.
+    /// Creates a client with the credentials of the environment. Their files are read now and not again.
     ///
     /// # Errors
     /// The Docker config, a certificate or the HTTP client cannot be used.
@@ -86,13 +87,13 @@ impl Client {
             config.named_registries.clone(),
             config.credential_sources.clone(),
             config.azure_configuration.as_deref(),
-            trust.others().clone(),
+            trust.without_settings().clone(),
         )
         .map_err(|source| RegistryError::Credentials { source })?;
         Ok(Self::assemble(config, keychain, trust))
     }
 
-    /// A client with other credentials.
+    /// Creates a client with the credentials of `keychain`.
     ///
     /// # Errors
     /// A certificate or the HTTP client cannot be used.
@@ -110,30 +111,30 @@ impl Client {
                 endpoints: Mutex::default(),
                 outages: Mutex::default(),
                 transfers: Semaphore::new(MAX_TRANSFERS),
-                unfinished: Mutex::default(),
+                orphaned_sessions: Mutex::default(),
                 meter: Arc::default(),
             }),
-            patience: None,
+            max_attempts: None,
         }
     }
 
-    /// Where transfers report.
+    /// Returns the display of transfers.
     pub fn progress(&self) -> &Progress {
         &self.inner.config.progress
     }
 
-    /// The same client for requests whose failure costs less than waiting does: they are tried so often at most.
+    /// Returns the same client with a limit for attempts, for requests whose failure costs less than waiting.
     #[must_use]
-    pub fn with_patience(&self, attempts: u32) -> Self {
-        Self { inner: Arc::clone(&self.inner), patience: Some(attempts) }
+    pub fn with_max_attempts(&self, attempts: u32) -> Self {
+        Self { inner: Arc::clone(&self.inner), max_attempts: Some(attempts) }
     }
 
-    /// How much registries have been asked so far.
+    /// Returns the requests and bytes exchanged with registries so far.
     pub fn traffic(&self) -> Traffic {
         self.inner.meter.read()
     }
 
-    /// The least pace of blobs that are pulled.
+    /// Returns the minimum pace of pulled blobs.
     pub(super) fn pace(&self) -> Pace {
         self.inner.config.pace
     }
@@ -145,72 +146,76 @@ impl Client {
             Purpose::Push => config.push_retries,
         };
         let attempts = config.retry.attempts.max(retries.saturating_add(1));
-        RetryPolicy { attempts: self.patience.map_or(attempts, |patience| patience.min(attempts)), ..config.retry }
+        RetryPolicy {
+            attempts: self.max_attempts.map_or(attempts, |max_attempts| max_attempts.min(attempts)),
+            ..config.retry
+        }
     }
 
-    /// Where an image is looked for. Mirrors that are down are left out, so that not every blob waits for them anew.
-    pub(super) fn places(&self, reference: &Reference) -> Places {
-        let mut places = self.inner.config.mirrors.places(reference);
+    /// Returns the sources to pull an image from, in order. Mirrors that are down are left out, so that not every blob
+    /// waits for them.
+    pub(super) fn pull_sources(&self, reference: &Reference) -> PullSources {
+        let mut pull_sources = self.inner.config.mirrors.pull_sources(reference);
         let outages = self.inner.outages.lock();
-        places.first.retain(|place| !outages.contains(&place.registry));
-        places
+        pull_sources.first.retain(|source| !outages.contains(&source.registry));
+        pull_sources
     }
 
-    /// After a mirror failed: nothing, if the next place may do better.
-    pub(super) fn try_next_place(&self, place: &Reference, error: RegistryError) -> Result<(), RegistryError> {
+    /// Returns the error of a mirror if the next source cannot help; otherwise logs it.
+    pub(super) fn try_next_source(&self, source: &Reference, error: RegistryError) -> Result<(), RegistryError> {
         if !error.concerns_server() {
             return Err(error);
         }
         if error.is_outage() {
-            self.inner.outages.lock().insert(place.registry.clone());
+            self.inner.outages.lock().insert(source.registry.clone());
         }
-        tracing::warn!("{error}; trying the next registry");
+        tracing::warn!("{error}; the next registry is tried");
         Ok(())
     }
 
-    /// Bounds how many blobs move at once; released when dropped.
+    /// Waits for one of the transfer slots; released when dropped.
     pub(super) async fn transfer_slot(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
         // The semaphore is never closed.
         self.inner.transfers.acquire().await.ok()
     }
 
-    /// The same for a transfer that is left alone where it would have to wait.
+    /// Returns a transfer slot if one is free.
     pub(super) fn free_transfer_slot(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
         self.inner.transfers.try_acquire().ok()
     }
 
-    /// Uploads that were given up and that their registries wait for.
-    pub(super) fn unfinished(&self) -> MutexGuard<'_, Vec<OrphanedSession>> {
-        self.inner.unfinished.lock()
+    /// Returns the abandoned uploads that their registries still wait for.
+    pub(super) fn orphaned_sessions(&self) -> MutexGuard<'_, Vec<OrphanedSession>> {
+        self.inner.orphaned_sessions.lock()
     }
 
     fn approach(&self, registry: &str, host: &str, purpose: Purpose) -> Approach {
         let config = &self.inner.config;
         let named = self.insecure_hosts().any(|insecure| insecure == registry || insecure == host);
-        let asked = match purpose {
+        let is_allowed = match purpose {
             Purpose::Pull => config.insecure_pull,
             Purpose::Push => config.insecure,
         };
         let name = host_without_port(host);
-        // As in kaniko: where there is no public authority to certify a name, https cannot be expected.
+        // As in kaniko: https cannot be expected for a name that no public authority certifies.
         let local = is_loopback(name) || is_private(name) || name.ends_with(".local");
-        let plain = match (named || asked, is_loopback(name)) {
+        let plain = match (named || is_allowed, is_loopback(name)) {
             (true, true) => PlainHttp::Only,
             (true, false) => PlainHttp::Fallback,
             (false, _) if local => PlainHttp::Fallback,
             (false, _) => PlainHttp::Never,
         };
-        // Whether https fails is up to everybody on the way there: a password needs more than that.
-        let passwords = named || (asked && config.named_registries.contains(registry));
+        // Anyone on the network path can make https fail, so a password needs an explicit setting.
+        let passwords = named || (is_allowed && config.named_registries.contains(registry));
         Approach { plain, passwords, verify: Trust::verifies(config, purpose) }
     }
 
-    /// The hosts (`host[:port]`) that flags name for plain http.
+    /// Returns the hosts (`host[:port]`) that flags name for plain http.
     fn insecure_hosts(&self) -> impl Iterator<Item = &String> {
         self.inner.config.insecure_registries.iter().chain(self.inner.config.mirrors.plain_http())
     }
 
-    /// The registry of `reference`, pinged by the first who asks.
+    /// Returns the endpoint of `reference`'s registry, which the first caller pings.
     pub(super) async fn endpoint(
         &self,
         reference: &Reference,
@@ -224,7 +229,7 @@ impl Client {
             let base = Url::parse(&format!("https://{host}/")).map_err(|_invalid| RegistryError::Protocol {
                 operation: operation.to_owned(),
                 host: host.clone(),
-                problem: "is not a host that a URL can name".to_owned(),
+                problem: "is not a valid host name".to_owned(),
             })?;
             let trust = Arc::clone(&self.inner.trust);
             let clients = trust.clients(&base, approach.verify).clone();
@@ -253,7 +258,7 @@ impl Client {
         operation: &str,
     ) -> Result<Arc<Endpoint>, RegistryError> {
         let mut http = https.clone();
-        // Both are schemes that a host goes with.
+        // Both schemes have a host, so this does not fail.
         if http.base.set_scheme("http").is_err() || plain == PlainHttp::Only {
             return self.ping(registry, http, operation).await;
         }
@@ -262,7 +267,7 @@ impl Client {
                 let clients = https.clients.with_http2().map_err(|source| RegistryError::Setup { source })?;
                 return self.ping(registry, HttpOrigin { clients, ..https }, operation).await;
             }
-            // A server that speaks TLS makes nothing of plain http.
+            // A server that speaks TLS does not answer plain http.
             Err(error)
                 if plain == PlainHttp::Fallback && error.suggests_plain_http() && !error.blames_certificate() =>
             {
@@ -280,7 +285,7 @@ impl Client {
         ping(origin, authenticator, operation).await
     }
 
-    /// Runs `attempt` with an endpoint, again where that may help.
+    /// Runs `attempt` with an endpoint, and retries transient errors.
     pub(super) async fn with_endpoint<T, A, F>(
         &self,
         reference: &Reference,
@@ -312,7 +317,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_http_is_for_those_who_may() {
+    fn plain_http_is_for_allowed_hosts_only() {
         let config = ClientConfig {
             insecure: true,
             insecure_registries: vec!["r.example:5000".to_owned()],
@@ -334,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn passwords_go_over_plain_http_where_a_flag_names_the_host() {
+    fn passwords_go_over_plain_http_if_a_flag_names_the_host() {
         let config = ClientConfig {
             insecure: true,
             insecure_pull: true,

@@ -1,4 +1,4 @@
-//! What the user can set about registries.
+//! The user's settings for registries.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -8,46 +8,46 @@ use super::mirrors::Mirrors;
 use crate::diag::progress::Progress;
 use crate::http::{self, Pace, RetryPolicy};
 
-/// How registries are reached: over what, with which credentials, and how patiently.
+/// How registries are reached: protocol, certificates, credentials and retries.
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
-    /// Pushes may use plain http where https fails.
+    /// Pushes may use plain http if https fails.
     pub insecure: bool,
-    /// Pulls may use plain http where https fails.
+    /// Pulls may use plain http if https fails.
     pub insecure_pull: bool,
-    /// Registries (`host[:port]`) that pushes and pulls may reach over plain http where https fails.
+    /// Registries (`host[:port]`) that pushes and pulls may reach over plain http if https fails.
     pub insecure_registries: Vec<String>,
-    /// Pushes take any certificate.
+    /// Pushes accept any certificate.
     pub skip_tls_verify: bool,
-    /// Pulls take any certificate.
+    /// Pulls accept any certificate.
     pub skip_tls_verify_pull: bool,
-    /// Registries (`host[:port]`) that the command line names as destinations, caches or images: where `insecure` and
-    /// `insecure_pull` let requests go over plain http, credentials for these go with them, and a variable of the environment whose
-    /// name stands for several hosts is for these.
+    /// Registries (`host[:port]`) that the command line names as destinations, caches or images. Where `insecure` or
+    /// `insecure_pull` allows plain http, credentials for these are sent over it too. A variable of the environment
+    /// whose name is ambiguous is meant for these.
     pub named_registries: BTreeSet<String>,
     /// Registries (`host[:port]`) whose certificates are not checked.
     pub skip_tls_verify_registries: Vec<String>,
     /// PEM files with the authority or the certificate of a registry, by its `host[:port]`.
     pub certificates: Vec<(String, PathBuf)>,
-    /// What a registry is shown: its `host[:port]`, the PEM files of the certificate and of the key.
+    /// Client certificates: `host[:port]` of the registry, the PEM files of the certificate and of the key.
     pub client_certificates: Vec<(String, PathBuf, PathBuf)>,
-    /// Where images are looked for before their own registry.
+    /// Registries to pull images from before their own.
     pub mirrors: Mirrors,
-    /// The built-in sources of credentials to ask.
+    /// The built-in credential sources to use.
     pub credential_sources: Vec<Source>,
-    /// The configuration of Azure's cloud provider, in JSON or YAML: who asks Azure for tokens.
+    /// The configuration of Azure's cloud provider, in JSON or YAML, with the identity to use.
     pub azure_configuration: Option<PathBuf>,
     /// The `User-Agent`.
     pub user_agent: String,
-    /// How often transient errors are tried again.
+    /// The policy for retrying transient errors.
     pub retry: RetryPolicy,
-    /// The least pace of blobs that are pulled.
+    /// The minimum pace of pulled blobs.
     pub pace: Pace,
-    /// How often pulls are tried again at least.
+    /// The minimum number of retries of a pull.
     pub pull_retries: u32,
-    /// How often pushes are tried again at least.
+    /// The minimum number of retries of a push.
     pub push_retries: u32,
-    /// Where transfers report.
+    /// The display of transfers.
     pub progress: Progress,
 }
 

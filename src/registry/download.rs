@@ -1,5 +1,7 @@
-//! Reading blobs into files. Every byte is held against the blob's digest and size, and what has come is not asked for again when
-//! the connection breaks.
+//! Downloads blobs into files.
+//!
+//! Every byte counts towards the verification of the blob's digest and size. After a broken connection the download
+//! resumes where it stopped.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,15 +22,15 @@ use crate::fs::{self, GrowingFile, failed_to, gated};
 use crate::http::{Flow, Pace, host_of};
 use crate::image::{Descriptor, Digest, Hasher, Reference};
 
-/// Bytes after which a reader is told that they have come.
-const TOLD_AFTER: u64 = 1 << 20;
+/// The bytes after which readers are notified.
+const NOTIFY_AFTER: u64 = 1 << 20;
 
 impl Client {
-    /// Downloads a blob to `destination`, which appears only when it is complete and verified.
+    /// Downloads a blob to `destination`, which is created only when the blob is complete and verified.
     ///
     /// # Errors
-    /// The registry and its mirrors cannot be reached or refuse; the blob is truncated, has another size or another digest than its
-    /// descriptor; the file cannot be written.
+    /// The registry and its mirrors cannot be reached or refuse; the blob is truncated, or its size or digest differs
+    /// from the descriptor's; the file cannot be written.
     pub async fn fetch_blob(
         &self,
         reference: &Reference,
@@ -38,8 +40,8 @@ impl Client {
         self.fetch_growing_blob(reference, descriptor, destination, &GrowingFile::default()).await
     }
 
-    /// The same for readers who do not wait: what has come is read through `growing`. It is for the caller to tell it of the end.
-    /// `destination` does not appear where the reader has let go of some of it.
+    /// Downloads a blob like [`Client::fetch_blob`], and lets readers follow through `growing`. The caller must report
+    /// the end to it. `destination` is not created if the reader has reclaimed a part of the file.
     ///
     /// # Errors
     /// As for [`Client::fetch_blob`].
@@ -50,14 +52,14 @@ impl Client {
         destination: &Path,
         growing: &GrowingFile,
     ) -> Result<(), RegistryError> {
-        let places = self.places(reference);
-        for place in &places.first {
-            match self.fetch_blob_from(place, descriptor, destination, growing).await {
+        let sources = self.pull_sources(reference);
+        for source in &sources.first {
+            match self.fetch_blob_from(source, descriptor, destination, growing).await {
                 Ok(()) => return Ok(()),
-                Err(error) => self.try_next_place(place, error)?,
+                Err(error) => self.try_next_source(source, error)?,
             }
         }
-        self.fetch_blob_from(&places.last, descriptor, destination, growing).await
+        self.fetch_blob_from(&sources.last, descriptor, destination, growing).await
     }
 
     async fn fetch_blob_from(
@@ -88,7 +90,7 @@ impl Client {
     }
 }
 
-/// One blob on its way here.
+/// The download of one blob.
 struct Download<'a> {
     endpoint: &'a Endpoint,
     path: &'a str,
@@ -107,7 +109,7 @@ impl Download<'_> {
             self.receive(response, &host, partial, transfer).await?;
             let found = partial.finish_hash();
             if found == self.descriptor.digest {
-                return partial.keep().await;
+                return partial.persist().await;
             }
             if !partial.patched {
                 return Err(RegistryError::Digest {
@@ -117,14 +119,14 @@ impl Download<'_> {
                     found,
                 });
             }
-            // The parts did not fit together: once more, in one piece.
+            // The resumed parts do not fit together: download it again, in one piece.
             tracing::debug!(digest = %self.descriptor.digest, %found, "the parts of a resumed download do not fit");
             partial.restart().await?;
             partial.resumable = false;
         }
     }
 
-    /// Asks for what is missing, or for everything where the server does not give parts.
+    /// Requests the missing bytes, or all if the server does not support ranges.
     async fn ask(&self, partial: &mut PartialFile<'_>) -> Result<Response, RegistryError> {
         if !partial.resumable {
             partial.restart().await?;
@@ -207,30 +209,30 @@ impl Download<'_> {
     }
 }
 
-/// The first characters of a digest, for progress lines.
+/// Returns the first characters of a digest, for progress lines.
 fn short(digest: &Digest) -> String {
     format!("{}:{}", digest.algorithm(), digest.hex().get(..12).unwrap_or(digest.hex()))
 }
 
-/// Where the part of an answer begins: `Content-Range: bytes 42-99/100`.
+/// Returns the first byte of a partial response: `Content-Range: bytes 42-99/100`.
 fn first_byte(response: &Response) -> Option<u64> {
     let range = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
     range.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
 }
 
-/// A download on its way; removed unless it is kept.
+/// The file of an incomplete download, removed unless it is persisted.
 struct PartialFile<'a> {
     growing: &'a GrowingFile,
-    /// Bytes that the growing knows of.
-    told: u64,
+    /// The bytes that `growing` has been notified of.
+    announced: u64,
     file: tokio::io::BufWriter<tokio::fs::File>,
     path: PathBuf,
     destination: PathBuf,
     digest: Digest,
     hasher: Hasher,
-    /// The content comes from more than one answer.
+    /// True if the content comes from several responses.
     patched: bool,
-    /// More may be added to what is there.
+    /// True if the download may be resumed.
     resumable: bool,
     kept: bool,
 }
@@ -248,7 +250,7 @@ impl<'a> PartialFile<'a> {
         growing.begin(open_both_ways(&path).map_err(failed_to("open", &path))?);
         Ok(Self {
             growing,
-            told: 0,
+            announced: 0,
             file: tokio::io::BufWriter::with_capacity(256 << 10, tokio::fs::File::from_std(file)),
             path,
             destination: destination.to_owned(),
@@ -268,12 +270,12 @@ impl<'a> PartialFile<'a> {
         failed_to(verb, &self.path)
     }
 
-    /// Forgets what has come.
+    /// Discards the content.
     async fn restart(&mut self) -> Result<(), RegistryError> {
         if self.received() > 0 {
-            // First, so that a reader does not take the shorter file for the end.
+            // First, so that a reader does not mistake the shorter file for the end.
             self.growing.begin(open_both_ways(&self.path).map_err(self.error("open"))?);
-            self.told = 0;
+            self.announced = 0;
             self.file.rewind().await.map_err(self.error("rewind"))?;
             self.file.get_mut().set_len(0).await.map_err(self.error("truncate"))?;
             self.hasher = self.digest.hasher();
@@ -285,29 +287,29 @@ impl<'a> PartialFile<'a> {
     async fn write(&mut self, chunk: &[u8]) -> Result<(), RegistryError> {
         self.hasher.update(chunk);
         self.file.write_all(chunk).await.map_err(self.error("write"))?;
-        if self.received() - self.told >= TOLD_AFTER {
-            self.tell().await?;
+        if self.received() - self.announced >= NOTIFY_AFTER {
+            self.announce().await?;
         }
         Ok(())
     }
 
-    /// Lets what has come be read.
-    async fn tell(&mut self) -> Result<(), RegistryError> {
+    /// Notifies readers of the new bytes.
+    async fn announce(&mut self) -> Result<(), RegistryError> {
         self.file.flush().await.map_err(self.error("write"))?;
-        self.told = self.received();
-        self.growing.advance_to(self.told);
+        self.announced = self.received();
+        self.growing.advance_to(self.announced);
         Ok(())
     }
 
-    /// The digest of everything that came. Another attempt begins anew.
+    /// Returns the digest of all bytes. Resets it for the next attempt.
     fn finish_hash(&mut self) -> Digest {
         self.resumable = false;
         self.hasher.clone().finish()
     }
 
-    /// The content is whole and right: it gets its name, unless its reader has let some of it go.
-    async fn keep(&mut self) -> Result<(), RegistryError> {
-        self.tell().await?;
+    /// Moves the verified file to its destination, unless its reader has reclaimed a part of it.
+    async fn persist(&mut self) -> Result<(), RegistryError> {
+        self.announce().await?;
         if !self.growing.try_persist() {
             return Ok(());
         }
@@ -317,7 +319,7 @@ impl<'a> PartialFile<'a> {
     }
 }
 
-/// For who reads what comes, and may give up what has been read.
+/// Opens the file for a reader that may also reclaim what it has read.
 fn open_both_ways(path: &Path) -> std::io::Result<std::fs::File> {
     gated::open_with(path, std::fs::OpenOptions::new().read(true).write(true))
 }
@@ -328,7 +330,7 @@ impl Drop for PartialFile<'_> {
             return;
         }
         if let Err(error) = gated::remove_file(&self.path) {
-            tracing::debug!(path = %self.path.display(), %error, "leave a partial download behind");
+            tracing::debug!(path = %self.path.display(), %error, "a partial download cannot be removed");
         }
     }
 }

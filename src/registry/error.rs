@@ -1,4 +1,6 @@
-//! What can go wrong between us and a registry, whether trying again may help, and what to tell the user to look at.
+//! Errors of registries, whether retrying may help, and hints for the user.
+
+#![allow(missing_docs, reason = "`#[error]` says it")]
 
 use std::fmt;
 use std::io;
@@ -12,31 +14,27 @@ use crate::diag::Hint;
 use crate::http::{HttpError, Interrupted, SetupError, Transient};
 use crate::image::{Digest, Platform};
 
-/// What went wrong with a request.
+/// A failed request.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// The HTTP client could not be made.
+    /// The HTTP client could not be created.
     #[error("failed to set up the HTTP client")]
     Setup {
-        /// The cause.
         #[source]
         source: SetupError,
     },
-    /// The Docker config could not be used.
+    /// Credentials could not be loaded.
     #[error("failed to load registry credentials")]
     Credentials {
-        /// The cause.
         #[source]
         source: CredentialsError,
     },
-    /// No connection to the host came about.
+    /// The connection could not be established.
     #[error("failed to {operation}: cannot connect to {host}")]
     Connect {
-        /// What was asked.
         operation: String,
-        /// `host:port`.
         host: String,
-        /// The cause; without the URL, which may be signed.
+        /// Without the URL, which may be signed.
         #[source]
         source: HttpError,
     },
@@ -47,22 +45,21 @@ pub enum RegistryError {
         operation: String,
         /// `host:port`.
         host: String,
-        /// The cause; without the URL, which may be signed.
+        /// Without the URL, which may be signed.
         #[source]
         source: HttpError,
     },
-    /// Nothing moved for too long.
-    #[error("failed to {operation}: nothing came from or went to {host} for {} seconds", idle.as_secs())]
+    /// No bytes were transferred for too long.
+    #[error("failed to {operation}: nothing was transferred to or from {host} for {} seconds", idle.as_secs())]
     Stalled {
         /// What was asked.
         operation: String,
         /// `host:port`.
         host: String,
-        /// How long.
         idle: Duration,
     },
-    /// So little came that the blob would take for ever.
-    #[error("failed to {operation}: hardly anything comes from {host}")]
+    /// The download was too slow to finish in reasonable time.
+    #[error("failed to {operation}: {host} sends too slowly")]
     Slow {
         /// What was asked.
         operation: String,
@@ -72,24 +69,23 @@ pub enum RegistryError {
     /// The registry, or its token server, refused.
     #[error("{0}")]
     Refused(Box<Refusal>),
-    /// The registry answered with something that makes no sense.
+    /// The registry's response violates the protocol.
     #[error("failed to {operation}: {host} {problem}")]
     Protocol {
         /// What was asked.
         operation: String,
         /// `host:port`.
         host: String,
-        /// What is wrong with the answer.
+        /// What is wrong, as a phrase after the host's name.
         problem: String,
     },
-    /// A document is not the JSON it should be.
+    /// A document is not valid JSON of its type.
     #[error("failed to {operation}: {host} sent a malformed document")]
     Json {
         /// What was asked.
         operation: String,
         /// `host:port`.
         host: String,
-        /// The cause.
         #[source]
         source: serde_json::Error,
     },
@@ -102,13 +98,13 @@ pub enum RegistryError {
         host: String,
         /// The descriptor's size.
         expected: u64,
-        /// The bytes that came.
+        /// The bytes received.
         received: u64,
-        /// How the connection ended, where it did not end as it should.
+        /// The error that ended the connection, if any.
         #[source]
         source: Option<HttpError>,
     },
-    /// The content has another size than its descriptor says.
+    /// The size of the content differs from the descriptor's.
     #[error("failed to {operation}: wrong size, expected {expected} bytes, {host} sends {received}")]
     Size {
         /// What was asked.
@@ -117,65 +113,51 @@ pub enum RegistryError {
         host: String,
         /// The descriptor's size.
         expected: u64,
-        /// What the registry announced, or what had come when it was too much.
+        /// The size that the registry announced, or the bytes received when it was exceeded.
         received: u64,
     },
-    /// The content is not what was asked for.
+    /// The digest of the content is wrong.
     #[error("failed to {operation}: digest mismatch, expected {expected}, the content from {host} has {found}")]
     Digest {
         /// What was asked.
         operation: String,
         /// `host:port`.
         host: String,
-        /// The digest asked for.
         expected: Digest,
-        /// The content's digest.
         found: Digest,
     },
     /// The index has no image for the platform.
     #[error("{reference} has no image for {wanted}; it has {}", platforms(available))]
-    NoPlatform {
-        /// The image.
-        reference: String,
-        /// What was asked for.
-        wanted: Box<Platform>,
-        /// What there is.
-        available: Vec<Platform>,
-    },
-    /// What the name stands for is not an image that can be built upon.
+    NoPlatform { reference: String, wanted: Box<Platform>, available: Vec<Platform> },
+    /// The name is not that of an image that can be built upon.
     #[error("{reference} is not an image: {problem}")]
-    NotAnImage {
-        /// The name.
-        reference: String,
-        /// Why.
-        problem: String,
-    },
+    NotAnImage { reference: String, problem: String },
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] crate::fs::Error),
-    /// The build was asked to stop.
+    /// A stop was requested.
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
 }
 
-/// An answer with a status that says no.
+/// A response with an error status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// What was asked.
     pub operation: String,
     /// `host:port`.
     pub host: String,
-    /// The URL of the token server without its query, where that one refused.
+    /// The URL of the token server without its query, if that refused.
     pub token_server: Option<String>,
     /// The HTTP status.
     pub status: StatusCode,
-    /// The server's own errors.
+    /// The errors in the response.
     pub remote: Vec<RemoteError>,
-    /// Which credentials were used, and where they came from.
+    /// A description of the credentials and their origin.
     pub credentials: String,
-    /// The scopes that a token was asked for, where the registry wants tokens.
+    /// The scopes that a token was requested for, if the registry uses tokens.
     pub scopes: Vec<String>,
-    /// What `Retry-After` asked for.
+    /// The delay of `Retry-After`.
     pub retry_after: Option<Duration>,
 }
 
@@ -219,7 +201,7 @@ impl Transient for RegistryError {
 }
 
 impl RegistryError {
-    /// Sorts an error of the HTTP library: did the connection fail to come about, or break?
+    /// Classifies an error of the HTTP library: the connection failed, or broke later.
     pub(super) fn from_http(operation: &str, host: &str, error: reqwest::Error) -> Self {
         let operation = operation.to_owned();
         let host = host.to_owned();
@@ -231,14 +213,14 @@ impl RegistryError {
         }
     }
 
-    /// Whether a host that may speak plain http should be asked so, after https failed like this: no session came about. What
-    /// breaks later broke over TLS; a server that wants a certificate of ours says so only after the handshake (TLS 1.3), and
-    /// may close the connection before it is heard.
+    /// Reports whether plain http should be tried after https failed like this: no TLS session was established. A later
+    /// failure happened within TLS. A server that requires a client certificate reports that only after the handshake
+    /// (TLS 1.3), and may close the connection before its alert is read.
     pub(super) fn suggests_plain_http(&self) -> bool {
         matches!(self, Self::Connect { .. })
     }
 
-    /// Whether TLS itself works, and only the server's certificate, or the lack of one of ours, stands in the way.
+    /// Reports whether only a certificate is the problem: the server's, or a missing one of ours.
     pub(super) fn blames_certificate(&self) -> bool {
         match self {
             Self::Connect { source, .. } | Self::Transport { source, .. } => {
@@ -248,7 +230,7 @@ impl RegistryError {
         }
     }
 
-    /// The HTTP status, if the registry answered.
+    /// Returns the HTTP status, if the registry responded.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Refused(refusal) => Some(refusal.status.as_u16()),
@@ -256,33 +238,33 @@ impl RegistryError {
         }
     }
 
-    /// Whether a tag could not be written because the registry lets no tag change.
+    /// Reports whether a tag could not be written because tags are immutable.
     pub fn is_immutable_tag(&self) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.is_immutable_tag())
     }
 
-    /// Whether a manifest was refused because a blob that it names is not there.
+    /// Reports whether a manifest was refused because a blob that it names is missing.
     pub fn is_missing_blob(&self) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.is_missing_blob())
     }
 
-    /// Whether another server may give what this one did not.
+    /// Reports whether a different server may succeed.
     pub(super) fn concerns_server(&self) -> bool {
         !matches!(self, Self::Interrupted(_) | Self::File { .. } | Self::Setup { .. })
     }
 
-    /// Whether the server cannot be used at all, rather than not for this.
+    /// Reports whether the server cannot be used at all, rather than not for this request.
     pub(super) fn is_outage(&self) -> bool {
         matches!(self, Self::Connect { .. } | Self::Transport { .. } | Self::Stalled { .. } | Self::Slow { .. })
             || self.status().is_some_and(|status| status >= 500)
     }
 
-    /// Whether the server speaks no HTTP/1.1 (the TLS alert of RFC 7301).
+    /// Reports whether the server does not support HTTP/1.1 (the TLS alert of RFC 7301).
     pub(super) fn refuses_protocol(&self) -> bool {
         matches!(self, Self::Connect { source, .. } if source.causes().contains("NoApplicationProtocol"))
     }
 
-    /// The signal that ended the request, if one did.
+    /// Returns the signal that ended the request, if one did.
     pub fn interrupted(&self) -> Option<i32> {
         match self {
             Self::Interrupted(interrupted) => Some(interrupted.signal),
@@ -298,18 +280,16 @@ impl Hint for RegistryError {
             Self::Connect { host, source, .. } | Self::Transport { host, source, .. }
                 if source.is_tls_alert() && self.blames_certificate() =>
             {
-                Some(format!(
-                    "{host} wants to be shown a certificate it knows: give --registry-client-cert={host}=CERTIFICATE,KEY"
-                ))
+                Some(format!("{host} requires a client certificate: set --registry-client-cert={host}=CERTIFICATE,KEY"))
             }
             Self::Connect { host, source, .. } => Some(connect_hint(host, source)),
-            Self::Truncated { .. } => Some("the registry or a proxy before it cut the download short".to_owned()),
+            Self::Truncated { .. } => {
+                Some("the registry or a proxy in front of it ended the download early".to_owned())
+            }
             Self::Digest { .. } | Self::Size { .. } => {
-                Some("the registry, or a proxy or mirror before it, holds damaged content".to_owned())
+                Some("the registry, or a proxy or mirror in front of it, has damaged content".to_owned())
             }
-            Self::NoPlatform { .. } => {
-                Some("ask for one of these with --custom-platform or FROM --platform".to_owned())
-            }
+            Self::NoPlatform { .. } => Some("choose one of these with --custom-platform or FROM --platform".to_owned()),
             Self::File(error) => error.hint(),
             Self::Credentials { source } => source.hint(),
             Self::Setup { .. }
@@ -329,27 +309,25 @@ impl Refusal {
         let Self { host, credentials, operation, .. } = self;
         let writes = ["push", "upload", "mount", "check"].iter().any(|verb| operation.starts_with(verb));
         if self.says(&["quota", "storage limit", "LimitExceeded"]) {
-            return Some(
-                "the project or the registry is full: delete old images there, or have its quota raised".to_owned(),
-            );
+            return Some("the project or the registry is full: delete old images there, or raise its quota".to_owned());
         }
         if self.is_immutable_tag() {
             return Some(
-                "the tag is there and must not change: push under another, or give --push-ignore-immutable-tag-errors"
+                "the tag exists and is immutable: push a different tag, or use --push-ignore-immutable-tag-errors"
                     .to_owned(),
             );
         }
         let asked = self.asked();
         Some(match self.status.as_u16() {
             401 => {
-                format!("{credentials}{asked}; {host} wants valid ones in a config.json, whose directory DOCKER_CONFIG names")
+                format!("{credentials}{asked}; {host} needs valid ones in a config.json, whose directory DOCKER_CONFIG names")
             }
             403 if writes => format!("{credentials}{asked}; check that the user may push to this repository"),
             403 => format!("{credentials}{asked}; check that the user may pull from this repository"),
             404 if writes => {
-                format!("check the repository's name; some registries want it created first ({credentials})")
+                format!("check the repository's name; some registries need it to be created first ({credentials})")
             }
-            404 => format!("check the name and the tag; a private repository may look absent too ({credentials})"),
+            404 => format!("check the name and the tag; a private repository may look missing too ({credentials})"),
             413 => "the registry or a proxy before it limits the size of a request, and smaller ones were not taken either \
                     (nginx: client_max_body_size)"
                 .to_owned(),
@@ -358,24 +336,24 @@ impl Refusal {
         })
     }
 
-    /// The scopes of the token, for a hint.
+    /// Returns the scopes of the token, for a hint.
     fn asked(&self) -> String {
         if self.scopes.is_empty() { String::new() } else { format!(" (scope {})", self.scopes.join(" ")) }
     }
 
-    /// Whether the registry keeps a tag from being written a second time (the words of ECR, Artifact Registry and Harbor).
+    /// Reports whether the registry refuses to overwrite a tag (the texts of ECR, Artifact Registry and Harbor).
     fn is_immutable_tag(&self) -> bool {
         self.operation.starts_with("push manifest")
             && self.says(&["enabled tag immutability", "tag is immutable", "configured as immutable"])
     }
 
-    /// Whether the registry lacks a blob of the manifest (the code of the OCI distribution specification).
+    /// Reports whether the registry lacks a blob of the manifest (the code of the OCI distribution specification).
     fn is_missing_blob(&self) -> bool {
         self.operation.starts_with("push manifest")
             && self.remote.iter().any(|error| error.code == "MANIFEST_BLOB_UNKNOWN" || error.code == "BLOB_UNKNOWN")
     }
 
-    /// Whether the registry's own words have one of `words` in them.
+    /// Reports whether the registry's own text contains one of `words`.
     fn says(&self, words: &[&str]) -> bool {
         self.remote.iter().any(|error| {
             let said = format!("{} {}", error.code, error.message).to_lowercase();
@@ -386,10 +364,10 @@ impl Refusal {
 
 fn connect_hint(host: &str, source: &HttpError) -> String {
     let plain =
-        format!("if it speaks plain http, allow that with --insecure-registry={host} (or --insecure, --insecure-pull)");
-    // The TLS and DNS libraries' own types are not reachable from here, only their words are.
+        format!("if it uses plain http, allow that with --insecure-registry={host} (or --insecure, --insecure-pull)");
+    // The TLS and DNS libraries' error types are not accessible here, only their texts.
     let causes = source.causes();
-    if source.led_astray().is_some() {
+    if source.forbidden_reference().is_some() {
         return format!(
             "a server elsewhere must not lead to this machine or its metadata service, nor must the address of {host} change to one \
              of these: check what resolves the name"

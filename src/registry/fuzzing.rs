@@ -1,13 +1,13 @@
-//! Fuzz targets: what registries and token servers answer.
+//! Fuzz targets: responses of registries and token servers.
 
 use super::challenge as challenges;
-use super::pull::{Document, Named, base_image, choose, parse_named};
+use super::pull::{Document, NamedDocument, base_image, choose, parse_named};
 use super::remote_error;
 use super::tags::next_page;
 use crate::fuzzing::parts;
 use crate::image::{Digest, Platform, Reference};
 
-/// Any `WWW-Authenticate` header is read, in pieces that came with it.
+/// Parses any `WWW-Authenticate` header into parts of it.
 pub(crate) fn challenge(input: &[u8]) {
     let Ok(header) = std::str::from_utf8(input) else { return };
     for challenge in challenges::parse(header) {
@@ -16,7 +16,7 @@ pub(crate) fn challenge(input: &[u8]) {
     }
 }
 
-/// Any `Link` header names a next page, or none.
+/// Finds the next page in any `Link` header, or none.
 pub(crate) fn link(input: &[u8]) {
     let Ok(header) = std::str::from_utf8(input) else { return };
     if let Some(target) = next_page(header) {
@@ -24,7 +24,7 @@ pub(crate) fn link(input: &[u8]) {
     }
 }
 
-/// Any body of an error becomes a few short lines without control characters.
+/// Turns any body of an error into a few short lines without control characters.
 pub(crate) fn error_body(input: &[u8]) {
     let errors = remote_error::error_body(input);
     assert!(errors.len() <= 5);
@@ -35,7 +35,7 @@ pub(crate) fn error_body(input: &[u8]) {
     }
 }
 
-/// Any answer to a request for a manifest: content type, manifest or index, and config, with zero bytes between them.
+/// Reads any response to a manifest request: content type, manifest or index, and config, separated by zero bytes.
 pub(crate) fn manifest(input: &[u8]) {
     let [content_type, bytes, config] = parts(input);
     let reference = Reference::parse("r.example/fuzzed:1").expect("a reference");
@@ -43,8 +43,8 @@ pub(crate) fn manifest(input: &[u8]) {
     let content_type = String::from_utf8_lossy(content_type).into_owned();
     let document = Document { bytes: bytes.to_vec(), content_type, is_own: true };
     match parse_named(&reference, &document) {
-        Ok(Named::Index(index)) => drop(choose(&reference, &index, &platform)),
-        Ok(Named::Manifest(manifest)) => {
+        Ok(NamedDocument::Index(index)) => drop(choose(&reference, &index, &platform)),
+        Ok(NamedDocument::Manifest(manifest)) => {
             let digest = Digest::sha256_of(&document.bytes);
             if let Ok(image) = base_image(&reference, digest, *manifest, config.to_vec(), &platform) {
                 assert_eq!(image.layers.len(), image.manifest.layers.len());

@@ -1,4 +1,4 @@
-//! The seam between those who need a blob as a file and those who keep such files.
+//! The interface between code that needs blobs as files and code that stores them.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use super::{Client, RegistryError};
 use crate::image::{Descriptor, Digest, Reference};
 
-/// Something that has blobs as local files, and fetches those it does not have.
+/// A store of blobs as local files, which fetches missing ones.
 pub trait LocalBlobs: Sync {
-    /// The file with the blob's content, verified.
+    /// Returns the file with the blob's verified content.
     fn ensure(
         &self,
         client: &Client,
@@ -16,6 +16,6 @@ pub trait LocalBlobs: Sync {
         descriptor: &Descriptor,
     ) -> impl Future<Output = Result<PathBuf, RegistryError>> + Send;
 
-    /// No upload needs the blob's file: all repositories it was to go to have it.
+    /// Notes that no upload needs the blob's file any more: all its target repositories have it.
     fn not_needed(&self, digest: &Digest);
 }

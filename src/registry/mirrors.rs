@@ -1,12 +1,13 @@
-//! Where else an image may be pulled from: `--registry-map`, `--registry-mirror` and `--skip-default-registry-fallback`.
+//! Decides which mirrors an image is pulled from: `--registry-map`, `--registry-mirror` and
+//! `--skip-default-registry-fallback`.
 
 use crate::image::reference::DOCKER_HUB;
 use crate::image::{Reference, ReferenceError};
 
-/// Why a mirror cannot be used.
+/// An invalid mirror.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MirrorError {
-    /// There is no `=`, or nothing on one side of it.
+    /// There is no `=`, or one side of it is empty.
     #[error("{text:?} is not of the form registry=mirror[/prefix]")]
     Form {
         /// The entry.
@@ -15,27 +16,27 @@ pub enum MirrorError {
     /// The registry has a path.
     #[error("{text:?} names a repository: all repositories of a registry are mapped, or none")]
     Path {
-        /// What stands before the `=`.
+        /// The text before the `=`.
         text: String,
     },
-    /// The mirror names no place that an image can be at.
+    /// The mirror and an image's name do not form a reference.
     #[error("{text:?} is not a registry with an optional path")]
     Mirror {
         /// The mirror.
         text: String,
-        /// What is wrong with an image's name there.
+        /// The error of the resulting name.
         #[source]
         source: ReferenceError,
     },
 }
 
-/// One registry's stand-in.
+/// A mirror of one registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mirror {
-    /// The registry it stands in for.
+    /// The mirrored registry.
     registry: String,
     /// `host[:port][/prefix]`
-    place: String,
+    prefix: String,
 }
 
 /// The mirrors of all registries, in the order in which they are tried.
@@ -43,19 +44,19 @@ struct Mirror {
 pub struct Mirrors {
     mirrors: Vec<Mirror>,
     plain_http: Vec<String>,
-    /// Registries with mirrors are not asked themselves.
+    /// True if registries with mirrors are not asked themselves.
     pub only_mirrors: bool,
 }
 
-/// The places of one image, never none.
-pub(super) struct Places {
+/// The sources to pull an image from, at least one.
+pub(super) struct PullSources {
     pub(super) first: Vec<Reference>,
     pub(super) last: Reference,
 }
 
 impl Mirrors {
-    /// Adds what `--registry-map` says: `registry=mirror[/prefix]`, several separated by semicolons. A scheme may stand before either;
-    /// `http://` allows plain http to the mirror.
+    /// Adds the mirrors of `--registry-map`: `registry=mirror[/prefix]`, several separated by semicolons. Either may
+    /// have a scheme; `http://` allows plain http to the mirror.
     ///
     /// # Errors
     /// See [`MirrorError`].
@@ -75,7 +76,7 @@ impl Mirrors {
         Ok(())
     }
 
-    /// Adds what `--registry-mirror` says: a mirror of Docker Hub.
+    /// Adds the mirror of Docker Hub of `--registry-mirror`.
     ///
     /// # Errors
     /// See [`MirrorError`].
@@ -83,22 +84,22 @@ impl Mirrors {
         self.add(DOCKER_HUB, mirror)
     }
 
-    /// The hosts of mirrors that were given with `http://`.
+    /// Returns the hosts of mirrors that were given with `http://`.
     pub(super) fn plain_http(&self) -> &[String] {
         &self.plain_http
     }
 
     fn add(&mut self, registry: &str, mirror: &str) -> Result<(), MirrorError> {
-        let (place, plain) = without_scheme(mirror);
-        let place = place.trim_end_matches('/');
-        let mirror = Mirror { registry: canonical(registry), place: place.to_owned() };
-        // Whatever image it is asked for: its name must be one.
+        let (prefix, plain) = without_scheme(mirror);
+        let prefix = prefix.trim_end_matches('/');
+        let mirror = Mirror { registry: canonical(registry), prefix: prefix.to_owned() };
+        // Checked with an example: any image's name at the mirror must be valid.
         let probe =
             mirror.reference("library/name").and_then(|probe| match probe.repository.ends_with("library/name") {
-                true if probe.registry == canonical(place.split('/').next().unwrap_or_default()) => Ok(probe),
-                _ => Err(ReferenceError::Registry { text: place.to_owned(), registry: place.to_owned() }),
+                true if probe.registry == canonical(prefix.split('/').next().unwrap_or_default()) => Ok(probe),
+                _ => Err(ReferenceError::Registry { text: prefix.to_owned(), registry: prefix.to_owned() }),
             });
-        let probe = probe.map_err(|source| MirrorError::Mirror { text: place.to_owned(), source })?;
+        let probe = probe.map_err(|source| MirrorError::Mirror { text: prefix.to_owned(), source })?;
         if plain {
             self.plain_http.push(probe.registry);
         }
@@ -106,28 +107,28 @@ impl Mirrors {
         Ok(())
     }
 
-    /// Where an image is looked for: at the mirrors of its registry, and there itself in the end, unless that is not wanted.
-    pub(super) fn places(&self, reference: &Reference) -> Places {
+    /// Returns the sources of an image: the mirrors of its registry, then the registry itself unless that is disabled.
+    pub(super) fn pull_sources(&self, reference: &Reference) -> PullSources {
         let mut first: Vec<Reference> = self
             .mirrors
             .iter()
             .filter(|mirror| mirror.registry == reference.registry.to_lowercase())
-            // The form was checked; a name that becomes too long at a mirror is not there.
+            // The form has been checked. A name that becomes too long at a mirror does not exist there.
             .filter_map(|mirror| mirror.reference(&reference.repository).ok())
-            .map(|place| Reference { tag: reference.tag.clone(), digest: reference.digest.clone(), ..place })
+            .map(|prefix| Reference { tag: reference.tag.clone(), digest: reference.digest.clone(), ..prefix })
             .collect();
         let last = if self.only_mirrors { first.pop() } else { None };
-        Places { first, last: last.unwrap_or_else(|| reference.clone()) }
+        PullSources { first, last: last.unwrap_or_else(|| reference.clone()) }
     }
 }
 
 impl Mirror {
     fn reference(&self, repository: &str) -> Result<Reference, ReferenceError> {
-        Reference::parse(&format!("{}/{repository}", self.place))
+        Reference::parse(&format!("{}/{repository}", self.prefix))
     }
 }
 
-/// The text behind a scheme, and whether that was `http`.
+/// Returns the text after a scheme, and whether that was `http`.
 fn without_scheme(text: &str) -> (&str, bool) {
     match text.split_once("://") {
         Some((scheme, rest)) => (rest, scheme.eq_ignore_ascii_case("http")),
@@ -135,7 +136,7 @@ fn without_scheme(text: &str) -> (&str, bool) {
     }
 }
 
-/// Docker Hub has many names.
+/// Returns the canonical name: Docker Hub has many.
 fn canonical(registry: &str) -> String {
     let registry = registry.to_lowercase();
     match registry.as_str() {
@@ -148,9 +149,9 @@ fn canonical(registry: &str) -> String {
 mod tests {
     use super::*;
 
-    fn places(mirrors: &Mirrors, text: &str) -> Vec<String> {
-        let places = mirrors.places(&Reference::parse(text).unwrap());
-        places.first.iter().chain([&places.last]).map(ToString::to_string).collect()
+    fn pull_sources(mirrors: &Mirrors, text: &str) -> Vec<String> {
+        let pull_sources = mirrors.pull_sources(&Reference::parse(text).unwrap());
+        pull_sources.first.iter().chain([&pull_sources.last]).map(ToString::to_string).collect()
     }
 
     #[test]
@@ -160,7 +161,7 @@ mod tests {
         mirrors.add_map("docker.io=c.example").unwrap();
         mirrors.add_docker_hub("https://d.example/").unwrap();
         assert_eq!(
-            places(&mirrors, "debian:12"),
+            pull_sources(&mirrors, "debian:12"),
             [
                 "a.example/hub/library/debian:12",
                 "c.example/library/debian:12",
@@ -168,16 +169,16 @@ mod tests {
                 "docker.io/library/debian:12"
             ]
         );
-        assert_eq!(places(&mirrors, "quay.io/x/y"), ["b.example:5000/x/y", "quay.io/x/y"]);
-        assert_eq!(places(&mirrors, "ghcr.io/x/y"), ["ghcr.io/x/y"]);
+        assert_eq!(pull_sources(&mirrors, "quay.io/x/y"), ["b.example:5000/x/y", "quay.io/x/y"]);
+        assert_eq!(pull_sources(&mirrors, "ghcr.io/x/y"), ["ghcr.io/x/y"]);
         assert_eq!(mirrors.plain_http(), ["b.example:5000"]);
         mirrors.only_mirrors = true;
-        assert_eq!(places(&mirrors, "quay.io/x/y"), ["b.example:5000/x/y"]);
-        assert_eq!(places(&mirrors, "ghcr.io/x/y"), ["ghcr.io/x/y"], "it has no mirror");
+        assert_eq!(pull_sources(&mirrors, "quay.io/x/y"), ["b.example:5000/x/y"]);
+        assert_eq!(pull_sources(&mirrors, "ghcr.io/x/y"), ["ghcr.io/x/y"], "it has no mirror");
     }
 
     #[test]
-    fn what_is_no_map_is_refused() {
+    fn malformed_maps_are_refused() {
         let refused = |text: &str| Mirrors::default().add_map(text).unwrap_err();
         for text in ["docker.io", "=a.example", "docker.io="] {
             assert!(matches!(refused(text), MirrorError::Form { .. }), "{text}");

@@ -1,9 +1,9 @@
-//! The one client for every registry (OCI distribution spec; Docker's token authentication).
+//! The client for all registries (OCI distribution spec; Docker's token authentication).
 //!
-//! Its shape is that of go-containerregistry's transport: a ping tells how to authenticate, tokens are fetched for scopes
-//! that grow, a 401 is answered once with what its challenge asks for. Retries happen in one place (`http::run`),
-//! and credentials go to the registry they were meant for and nowhere else: not to where a blob is redirected, not to
-//! where an upload continues on another host, and into no message.
+//! It is structured like go-containerregistry's transport: a ping determines the authentication scheme, tokens are
+//! fetched for growing sets of scopes, and a 401 is retried once with the scopes of its challenge. Retries happen in
+//! one place (`http::run`). Credentials are sent only to the registry that they are for: not to the target of a
+//! redirect, not to an upload's continuation on a different host, and never into a message.
 
 mod access;
 mod answer;
@@ -43,5 +43,5 @@ pub use mirrors::{MirrorError, Mirrors};
 pub use pull::KnownConfigs;
 pub use remote_error::RemoteError;
 pub use traffic::Traffic;
-pub use upload::Mount;
+pub use upload::MountOutcome;
 pub use upload_session::UploadSession;

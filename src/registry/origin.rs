@@ -1,4 +1,4 @@
-//! Where a registry is: its address, the HTTP clients that lead there and on from there, and where credentials may go.
+//! The address of a registry, its HTTP clients, and the hosts that credentials may be sent to.
 
 use std::sync::Arc;
 
@@ -6,55 +6,57 @@ use reqwest::{Response, Url};
 
 use super::traffic::Meter;
 use super::trust::{self, Trust};
-use crate::http::{HttpClients, LedAstray, host_of, is_loopback};
+use crate::http::{ForbiddenReference, HttpClients, host_of, is_loopback};
 
-/// Where a registry is, and the HTTP clients that lead there and on from there.
+/// The address of a registry, and the HTTP clients for it and for the servers that it refers to.
 #[derive(Debug, Clone)]
 pub(super) struct HttpOrigin {
     /// `host[:port]`, for messages.
     pub(super) host: String,
     /// `https://host[:port]/`
     pub(super) base: Url,
-    /// For the registry itself.
+    /// Clients for the registry itself.
     pub(super) clients: HttpClients,
-    /// For token servers and storage elsewhere: each is checked in its own way.
+    /// Clients for token servers and storage on other hosts, each with its own settings.
     pub(super) trust: Arc<Trust>,
-    /// Whether certificates are checked where nothing is said of a server.
+    /// True if certificates are checked, unless a setting for the server says otherwise.
     pub(super) verify: bool,
-    /// Where credentials may go over plain http.
+    /// The hosts that credentials may be sent to over plain http.
     pub(super) plain: Arc<PlainHosts>,
-    /// What goes there and comes from there.
+    /// Counts the traffic with the registry.
     pub(super) meter: Arc<Meter>,
 }
 
-/// Where credentials may go over plain http.
+/// The hosts that credentials may be sent to over plain http.
 #[derive(Debug, Default)]
 pub(super) struct PlainHosts {
-    /// The registry itself.
+    /// True if the registry itself is one.
     pub(super) registry: bool,
-    /// `host[:port]` that flags name.
+    /// Hosts (`host[:port]`) that flags name.
     pub(super) named: Vec<String>,
 }
 
 impl HttpOrigin {
-    /// The client that may speak to `url`.
-    pub(super) fn client_for(&self, url: &Url) -> Result<&reqwest::Client, LedAstray> {
+    /// Returns the client for requests to `url`.
+    pub(super) fn client_for(&self, url: &Url) -> Result<&reqwest::Client, ForbiddenReference> {
         let own = trust::server(url) == trust::server(&self.base);
         let clients = if own { &self.clients } else { self.trust.clients(url, self.verify) };
         clients.for_lead(&self.base, url)
     }
 
-    /// Whether credentials for this registry may go to `url`.
+    /// Reports whether credentials for this registry may be sent to `url`.
     pub(super) fn owns(&self, url: &Url) -> bool {
         url.origin() == self.base.origin()
     }
 
-    /// Whether an answer is the registry's own, whose words may be shown: others may be those of a server that it only led us to.
+    /// Reports whether a response comes from the registry itself, so that its text may be shown. Others may come from a
+    /// server that the registry redirected to.
     pub(super) fn is_own(&self, response: &Response) -> bool {
         self.owns(response.url())
     }
 
-    /// Whether the way to `url` is one for credentials: encrypted, within this machine, or what the user asked for.
+    /// Reports whether the connection to `url` may carry credentials: encrypted, within this machine, or allowed by the
+    /// user.
     pub(super) fn may_carry_credentials(&self, url: &Url) -> bool {
         let host = url.host_str().unwrap_or_default();
         url.scheme() == "https"

@@ -1,4 +1,5 @@
-//! Reading names: to manifests and configs, each held against its digest. A config that is at hand is not fetched.
+//! Resolves references to manifests and configs, each verified against its digest. A config that is available locally
+//! is not fetched.
 
 use futures_util::future::BoxFuture;
 use reqwest::Method;
@@ -17,61 +18,61 @@ use crate::image::{
 
 /// Registries refuse manifests beyond 4 MiB; configs stay well below that.
 const MAX_DOCUMENT: usize = 8 << 20;
-/// How deep indexes may lie in indexes.
+/// The deepest allowed nesting of indexes.
 const MAX_INDEX_DEPTH: usize = 4;
 
 pub(super) const MANIFEST_TYPES: &[&str] =
     &[media_type::OCI_INDEX, media_type::DOCKER_INDEX, media_type::OCI_MANIFEST, media_type::DOCKER_MANIFEST];
 
-/// A manifest or index as it came.
+/// A manifest or index as received.
 pub(super) struct Document {
     pub(super) bytes: Vec<u8>,
     pub(super) content_type: String,
-    /// Whether the registry itself sent it, so that its words may be shown.
+    /// True if the registry itself sent it, so that its text may be shown.
     pub(super) is_own: bool,
 }
 
-/// Gives a config by its digest, where it is at hand. It need not be right.
+/// Returns a config by its digest, if it is available locally. The content is not trusted.
 pub type KnownConfigs = dyn Fn(Digest) -> BoxFuture<'static, Option<Vec<u8>>> + Send + Sync;
 
-/// What an answer to `manifests/…` turned out to be.
-pub(super) enum Named {
+/// The type of document that `manifests/…` returned.
+pub(super) enum NamedDocument {
     Manifest(Box<Manifest>),
     Index(Box<Index>),
 }
 
 impl Client {
-    /// Finds the image that `reference` names for `platform`, and reads its manifest and config.
+    /// Resolves `reference` to the image for `platform`, and reads its manifest and config.
     ///
-    /// An image without an index is taken as it is, whatever its platform: there is no other, and that is what Docker and
-    /// BuildKit do.
+    /// An image without an index is accepted whatever its platform, as in Docker and BuildKit: there is no alternative.
     ///
     /// # Errors
-    /// The registry cannot be reached or refuses, there is no image for the platform, what comes is not an image, or it is
-    /// not what its digest says.
+    /// The registry cannot be reached or refuses; there is no image for the platform; the document is not an image, or
+    /// does not match its digest.
     pub async fn resolve(&self, reference: &Reference, platform: &Platform) -> Result<BaseImage, RegistryError> {
         self.resolve_with(reference, platform, &|_| Box::pin(async { None })).await
     }
 
-    /// The same where the config may be at hand: what `known` gives is used if it is the one that the manifest names.
+    /// Resolves a reference like [`Client::resolve`]. The config that `known` returns is used if it matches the
+    /// manifest.
     ///
     /// # Errors
-    /// As without.
+    /// As for [`Client::resolve`].
     pub async fn resolve_with(
         &self,
         reference: &Reference,
         platform: &Platform,
         known: &KnownConfigs,
     ) -> Result<BaseImage, RegistryError> {
-        let places = self.places(reference);
-        for place in &places.first {
-            match self.resolve_at(place, platform, known).await {
-                // It came from a mirror, but that is not its name.
+        let sources = self.pull_sources(reference);
+        for source in &sources.first {
+            match self.resolve_at(source, platform, known).await {
+                // It came from a mirror, but keeps its own name.
                 Ok(image) => return Ok(BaseImage { reference: reference.clone(), ..image }),
-                Err(error) => self.try_next_place(place, error)?,
+                Err(error) => self.try_next_source(source, error)?,
             }
         }
-        let image = self.resolve_at(&places.last, platform, known).await?;
+        let image = self.resolve_at(&sources.last, platform, known).await?;
         Ok(BaseImage { reference: reference.clone(), ..image })
     }
 
@@ -90,12 +91,12 @@ impl Client {
                 None => Digest::sha256_of(&document.bytes),
             };
             match parse_named(reference, &document)? {
-                Named::Index(index) => {
+                NamedDocument::Index(index) => {
                     let chosen = choose(reference, &index, platform)?;
                     current = reference.with_digest(chosen.digest.clone());
                     size = Some(chosen.size);
                 }
-                Named::Manifest(manifest) => {
+                NamedDocument::Manifest(manifest) => {
                     let at_hand = known(manifest.config.digest.clone()).await;
                     let config_bytes = match at_hand.filter(|bytes| is_config(&manifest.config, bytes)) {
                         Some(bytes) => bytes,
@@ -105,10 +106,10 @@ impl Client {
                 }
             }
         }
-        Err(not_an_image(reference, format!("indexes lie more than {MAX_INDEX_DEPTH} deep in each other")))
+        Err(not_an_image(reference, format!("indexes are nested more than {MAX_INDEX_DEPTH} levels deep")))
     }
 
-    /// The manifest or index at `reference`, verified where its digest is known; `size` where an index told it.
+    /// Fetches the manifest or index of `reference`, verified if its digest is known; `size` if an index states it.
     async fn manifest_document(&self, reference: &Reference, size: Option<u64>) -> Result<Document, RegistryError> {
         let wanted = reference.manifest_reference();
         let operation = format!("pull manifest {wanted} of {}", reference.without_tag());
@@ -141,16 +142,16 @@ impl Client {
     }
 }
 
-/// Whether these bytes are the config that a manifest names.
+/// Reports whether these bytes are the config that a manifest names.
 fn is_config(config: &Descriptor, bytes: &[u8]) -> bool {
     let is_right = bytes.len() as u64 == config.size && config.digest.verifies(bytes);
     if !is_right {
-        tracing::debug!("what is at hand as the config {} is something else: it is fetched", config.digest);
+        tracing::debug!("the local config {} has a different digest and is fetched", config.digest);
     }
     is_right
 }
 
-/// The image of a manifest and its config, both verified.
+/// Combines a verified manifest and config to an image.
 pub(super) fn base_image(
     reference: &Reference,
     digest: Digest,
@@ -248,8 +249,9 @@ fn not_an_image(reference: &Reference, problem: String) -> RegistryError {
     RegistryError::NotAnImage { reference: reference.to_string(), problem }
 }
 
-/// What a document is, by its own word first: registries get the header wrong, and a digest covers only the body.
-pub(super) fn parse_named(reference: &Reference, document: &Document) -> Result<Named, RegistryError> {
+/// Determines a document's type, by its content first: registries send wrong headers, and a digest covers only the
+/// body.
+pub(super) fn parse_named(reference: &Reference, document: &Document) -> Result<NamedDocument, RegistryError> {
     #[derive(serde::Deserialize)]
     struct Probe {
         #[serde(rename = "schemaVersion", default)]
@@ -262,12 +264,12 @@ pub(super) fn parse_named(reference: &Reference, document: &Document) -> Result<
         layers: Option<serde::de::IgnoredAny>,
     }
     let malformed = |error: serde_json::Error| {
-        // The library's message quotes what it has read.
-        let told = match document.is_own {
+        // The library's message quotes the content.
+        let details = match document.is_own {
             true => error.to_string(),
             false => format!("line {}, column {}", error.line(), error.column()),
         };
-        not_an_image(reference, format!("its manifest is malformed: {told}"))
+        not_an_image(reference, format!("its manifest is malformed: {details}"))
     };
     let probe: Probe = serde_json::from_slice(&document.bytes).map_err(malformed)?;
     let kind = if probe.media_type.is_empty() { document.content_type.as_str() } else { probe.media_type.as_str() };
@@ -279,21 +281,25 @@ pub(super) fn parse_named(reference: &Reference, document: &Document) -> Result<
         ));
     }
     if probe.manifests.is_some() && probe.layers.is_some() {
-        // A document that is both could be read differently by us and by a scanner.
+        // We and a scanner could read such a document differently.
         return Err(not_an_image(reference, "its manifest has both layers and manifests".to_owned()));
     }
     let is_index = media_type::is_index(kind) || (!media_type::is_manifest(kind) && probe.manifests.is_some());
     if is_index {
-        return Ok(Named::Index(Box::new(serde_json::from_slice(&document.bytes).map_err(malformed)?)));
+        return Ok(NamedDocument::Index(Box::new(serde_json::from_slice(&document.bytes).map_err(malformed)?)));
     }
     if media_type::is_manifest(kind) || probe.layers.is_some() {
-        return Ok(Named::Manifest(Box::new(serde_json::from_slice(&document.bytes).map_err(malformed)?)));
+        return Ok(NamedDocument::Manifest(Box::new(serde_json::from_slice(&document.bytes).map_err(malformed)?)));
     }
-    let told = if document.is_own { format!("the media type is {kind:?}") } else { "its manifest is none".to_owned() };
-    Err(not_an_image(reference, told))
+    let details = if document.is_own {
+        format!("the media type is {kind:?}")
+    } else {
+        "its media type is not that of a manifest".to_owned()
+    };
+    Err(not_an_image(reference, details))
 }
 
-/// The image of an index that fits best: the very platform before older variants, then the first.
+/// Returns the best match of an index: the exact platform before older variants, then the first.
 pub(super) fn choose<'a>(
     reference: &Reference,
     index: &'a Index,
@@ -311,7 +317,7 @@ pub(super) fn choose<'a>(
     if let Some((_, descriptor)) = fitting.min_by_key(|(distance, _)| *distance) {
         return Ok(descriptor);
     }
-    // An entry without a platform is fine where there is no other.
+    // An entry without a platform is acceptable if there is no other.
     let all: Vec<&Descriptor> = images.collect();
     if let [only] = all.as_slice()
         && only.platform.is_none()
@@ -322,7 +328,7 @@ pub(super) fn choose<'a>(
         .into_iter()
         .filter_map(|descriptor| descriptor.platform.as_ref())
         .map(Platform::normalized)
-        // Attestations stand in the index as images for an unknown platform.
+        // Attestations are listed as images for an unknown platform.
         .filter(|platform| platform.os != "unknown")
         .collect();
     available.sort();
@@ -339,14 +345,14 @@ mod tests {
         let document =
             Document { bytes: text.as_bytes().to_vec(), content_type: content_type.to_owned(), is_own: true };
         match parse_named(&reference, &document) {
-            Ok(Named::Manifest(_)) => Ok("manifest"),
-            Ok(Named::Index(_)) => Ok("index"),
+            Ok(NamedDocument::Manifest(_)) => Ok("manifest"),
+            Ok(NamedDocument::Index(_)) => Ok("index"),
             Err(error) => Err(error.to_string()),
         }
     }
 
     #[test]
-    fn documents_are_known_by_their_own_word() {
+    fn documents_are_recognized_by_their_content() {
         let manifest = r#"{"schemaVersion":2,"config":{"digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0},"layers":[]}"#;
         assert_eq!(named(manifest, media_type::OCI_MANIFEST), Ok("manifest"));
         assert_eq!(named(manifest, "text/plain"), Ok("manifest"));

@@ -1,16 +1,16 @@
-//! What a registry or a token server says of its refusal.
+//! Parses the errors in responses of registries and token servers.
 
 use std::fmt;
 
-/// How much of an error page that is not JSON is shown.
+/// The most characters of an error page that is not JSON.
 const MAX_ERROR_TEXT: usize = 300;
 
-/// An error of the registry's own, from the body of its answer (OCI distribution spec, "Error codes").
+/// An error in the body of a registry's response (OCI distribution spec, "Error codes").
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteError {
-    /// `MANIFEST_UNKNOWN`, `DENIED` …; empty where the body had none.
+    /// `MANIFEST_UNKNOWN`, `DENIED` …; empty if the body has none.
     pub code: String,
-    /// The registry's words.
+    /// The registry's text.
     pub message: String,
 }
 
@@ -24,7 +24,7 @@ impl fmt::Display for RemoteError {
     }
 }
 
-/// The errors in the body of an answer: JSON of the distribution spec, of a token server, or some text.
+/// Parses the errors in a body: JSON of the distribution spec or of a token server, or plain text.
 pub(super) fn error_body(body: &[u8]) -> Vec<RemoteError> {
     let text = |value: &serde_json::Value, name: &str| {
         value.get(name).and_then(|found| found.as_str()).map(one_line).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! Tags of a repository whose images are not built on but kept: read without their parts, listed, deleted.
+//! Reads, lists and deletes tags of a repository of ours, without their images.
 
 use std::time::Duration;
 
@@ -14,19 +14,19 @@ use super::pull::{MANIFEST_TYPES, check, get_document};
 use super::transport::Request;
 use crate::image::{Descriptor, Reference};
 
-/// Bytes of one page of tags.
+/// The most bytes of a page of tags.
 const MAX_PAGE: usize = 16 << 20;
-/// How many tags are asked for at a time.
+/// The number of tags to request at a time.
 const PAGE: usize = 1000;
-/// Pages without end are those of a server that does not know what it says.
+/// The most pages; more are the error of a server.
 const MAX_PAGES: usize = 10_000;
-/// Bytes of memory for all tags together: some hundred thousand of the longest.
+/// The most bytes of memory for all tags: some hundred thousand of the longest.
 const MAX_TAGS: usize = 64 << 20;
-/// How long the whole list may take.
+/// The time limit for the complete list.
 const TIME_LIMIT: Duration = Duration::from_secs(1800);
 
 impl Client {
-    /// The manifest that a tag or digest names, verified where its digest is known; `None` if there is none.
+    /// Reads the manifest that a tag or digest names, verified if its digest is known; `None` if it does not exist.
     ///
     /// # Errors
     /// The registry cannot be reached or refuses.
@@ -49,8 +49,8 @@ impl Client {
         }
     }
 
-    /// Whether a repository that is read from has the blob. A registry that does not answer HEAD is taken to have it: it will say
-    /// otherwise when the blob is fetched.
+    /// Reports whether a repository to read from has the blob. If the registry does not support HEAD, the blob is
+    /// assumed to exist, because fetching it will tell.
     ///
     /// # Errors
     /// The registry cannot be reached or refuses.
@@ -72,10 +72,10 @@ impl Client {
         .await
     }
 
-    /// All tags of a repository; none where there is no such repository.
+    /// Returns all tags of a repository; none if it does not exist.
     ///
     /// # Errors
-    /// The registry cannot be reached, refuses, has no list of tags, or one without end.
+    /// The registry cannot be reached or refuses, or its list of tags is missing or endless.
     pub async fn tags(&self, repository: &Reference) -> Result<Vec<String>, RegistryError> {
         let listed = tokio::time::timeout(TIME_LIMIT, self.list_tags(repository)).await;
         listed.unwrap_or_else(|_elapsed| {
@@ -103,7 +103,7 @@ impl Client {
                 };
                 let response = endpoint.expect(&get(url.clone(), access, operation), &[200]).await?;
                 let link = response.headers().get(LINK).and_then(|value| value.to_str().ok());
-                // Only the query is the server's to say: the rest is where we are.
+                // Only the query is taken from the server; the rest of the URL is ours.
                 let following = link.and_then(next_page).and_then(|target| url.join(&target).ok()).map(|target| {
                     let mut following = url.clone();
                     following.set_query(target.query());
@@ -111,7 +111,7 @@ impl Client {
                 });
                 let body = read_bounded(response, MAX_PAGE, operation, &endpoint.origin.host).await?;
                 let page: Page = serde_json::from_slice(&body)
-                    .map_err(|error| endpoint.protocol(operation, format!("gave no list of tags: {error}")))?;
+                    .map_err(|error| endpoint.protocol(operation, format!("sent no list of tags: {error}")))?;
                 Ok((page.tags.unwrap_or_default(), following))
             });
             let (found, following) = match page.await {
@@ -131,7 +131,7 @@ impl Client {
         Err(endless(repository, &format!("has more than {MAX_PAGES} pages")))
     }
 
-    /// Deletes the manifest of a digest, with all its tags; `false` where there is none.
+    /// Deletes the manifest of a digest, with all its tags; `false` if it does not exist.
     ///
     /// # Errors
     /// The registry cannot be reached, or does not delete.
@@ -163,7 +163,7 @@ fn get<'a>(url: Url, access: &'a Access, operation: &'a str) -> Request<'a> {
     Request { method: Method::GET, url, headers: HeaderMap::new(), payload: Payload::None, access, operation }
 }
 
-/// The target of the `next` link (RFC 8288), as distribution writes it: `</v2/…>; rel="next"`.
+/// Returns the target of the `next` link (RFC 8288), as distribution writes it: `</v2/…>; rel="next"`.
 pub(super) fn next_page(header: &str) -> Option<String> {
     header.split(',').find_map(|link| {
         let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;

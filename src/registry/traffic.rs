@@ -1,19 +1,19 @@
-//! How much registries were asked.
+//! Counts requests to registries and their bytes.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Requests and bytes of one kind.
+/// Numbers of requests and bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Traffic {
-    /// Requests to registries and to where they redirect; those to token servers excepted.
+    /// Requests to registries and to the targets of redirects, without those to token servers.
     pub requests: u64,
-    /// Bytes of the answers, as they were announced.
+    /// Bytes of the responses, as announced.
     pub received: u64,
     /// Bytes of the requests.
     pub sent: u64,
 }
 
-/// Counts while tasks send.
+/// A counter that tasks share.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     requests: AtomicU64,
@@ -27,7 +27,7 @@ impl Meter {
         self.sent.fetch_add(sent, Ordering::Relaxed);
     }
 
-    /// Bytes of a request whose length was not known when it began.
+    /// Adds bytes of a request whose length was unknown at its start.
     pub(super) fn sent(&self, bytes: u64) {
         self.sent.fetch_add(bytes, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! One HTTP exchange with a registry: authorization, redirects, another try after a 401, and readable errors.
+//! Makes HTTP requests to a registry: authorization, redirects, challenges, and readable errors.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 
 use super::access::Access;
 use super::answer::read_bounded;
-use super::authentication::{Authenticator, Sent};
+use super::authentication::{Authenticator, SentAuthorization};
 use super::body::{Activity, Payload};
 use super::error::{Refusal, RegistryError};
 use super::origin::HttpOrigin;
@@ -17,8 +17,8 @@ use crate::diag::redact;
 use crate::http::{host_of, retry_after};
 
 const MAX_REDIRECTS: usize = 10;
-/// How many refusals of one request are answered with another token: the first may want a scope, and what was given for that may
-/// have ended by the time it is shown.
+/// The most challenges of one request that are followed: the first may require a scope, and the token for it may have
+/// expired before it is used.
 const MAX_CHALLENGES: u32 = 2;
 const MAX_ERROR_BODY: usize = 64 << 10;
 /// A registry that answered our ping.
@@ -26,32 +26,32 @@ const MAX_ERROR_BODY: usize = 64 << 10;
 pub(super) struct Endpoint {
     pub(super) origin: HttpOrigin,
     pub(super) authenticator: Authenticator,
-    /// How large a request may be here, as uploads have found out.
+    /// The largest request that it accepts, as uploads have found out.
     pub(super) request_limit: RequestLimit,
 }
 
-/// What is asked.
+/// A request to a registry.
 pub(super) struct Request<'a> {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
     pub(super) payload: Payload<'a>,
     pub(super) access: &'a Access,
-    /// What the user would call it; the start of every error message.
+    /// A description for the user; the start of every error message.
     pub(super) operation: &'a str,
 }
 
 impl Endpoint {
-    /// A URL below `/v2/`.
+    /// Returns a URL below `/v2/`.
     pub(super) fn url(&self, path: &str, operation: &str) -> Result<Url, RegistryError> {
         self.origin.base.join(&format!("/v2/{path}")).map_err(|_invalid| RegistryError::Protocol {
             operation: operation.to_owned(),
             host: self.origin.host.clone(),
-            problem: format!("cannot be asked for {path:?}: not a path"),
+            problem: format!("cannot be asked for {path:?}: it is not a path"),
         })
     }
 
-    /// Sends a request; a 401 is answered with what its challenge asks for. Any status is a success here.
+    /// Sends a request, and again after a 401 with what its challenge requires. Returns responses of any status.
     pub(super) async fn send(&self, request: &Request<'_>) -> Result<Response, RegistryError> {
         let mut challenges = 0;
         loop {
@@ -63,15 +63,17 @@ impl Endpoint {
             }
             challenges += 1;
             let headers = response.headers();
-            let again =
-                self.authenticator.challenged(&self.origin, request.access, headers, &sent, request.operation).await?;
+            let again = self
+                .authenticator
+                .apply_challenges(&self.origin, request.access, headers, &sent, request.operation)
+                .await?;
             if !again {
                 return Ok(response);
             }
         }
     }
 
-    /// Sends a request and accepts only some answers.
+    /// Sends a request and accepts only some statuses.
     pub(super) async fn expect(&self, request: &Request<'_>, accepted: &[u16]) -> Result<Response, RegistryError> {
         let response = self.send(request).await?;
         if accepted.contains(&response.status().as_u16()) {
@@ -80,7 +82,7 @@ impl Endpoint {
         Err(self.refusal(request, response).await)
     }
 
-    /// The error that an unwanted answer stands for.
+    /// Converts an unexpected response to an error.
     pub(super) async fn refusal(&self, request: &Request<'_>, response: Response) -> RegistryError {
         let status = response.status();
         let host = host_of(response.url());
@@ -103,13 +105,13 @@ impl Endpoint {
             status,
             remote,
             credentials: self.authenticator.describe(&self.origin, request.access).await,
-            scopes: self.authenticator.asked_scopes(request.access).await,
+            scopes: self.authenticator.requested_scopes(request.access).await,
             retry_after: wait,
         }))
     }
 
-    /// Follows redirects; `Authorization` goes to the registry itself and nowhere else.
-    async fn follow(&self, request: &Request<'_>, sent: &Sent) -> Result<Response, RegistryError> {
+    /// Follows redirects; `Authorization` is sent to the registry itself only.
+    async fn follow(&self, request: &Request<'_>, sent: &SentAuthorization) -> Result<Response, RegistryError> {
         let mut url = request.url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let response = self.exchange(request, url.clone(), sent).await?;
@@ -128,14 +130,19 @@ impl Endpoint {
         Err(self.protocol(request.operation, format!("redirects more than {MAX_REDIRECTS} times")))
     }
 
-    async fn exchange(&self, request: &Request<'_>, url: Url, sent: &Sent) -> Result<Response, RegistryError> {
+    async fn exchange(
+        &self,
+        request: &Request<'_>,
+        url: Url,
+        sent: &SentAuthorization,
+    ) -> Result<Response, RegistryError> {
         let host = host_of(&url);
         let owns = self.origin.owns(&url);
         tracing::debug!(method = %request.method, url = %redact::url(url.as_str()), authorized = owns && sent.header.is_some(), "request");
         let client = self
             .origin
             .client_for(&url)
-            .map_err(|astray| self.protocol(request.operation, format!("leads astray: {astray}")))?;
+            .map_err(|error| self.protocol(request.operation, format!("redirects: {error}")))?;
         let mut builder = client.request(request.method.clone(), url).headers(request.headers.clone());
         if owns && let Some(header) = &sent.header {
             builder = builder.header(AUTHORIZATION, header);
@@ -144,10 +151,10 @@ impl Endpoint {
             Payload::File(file) => file.advance_to().await?,
             _ => None,
         };
-        // Not earlier: that wait is not the server's.
+        // Created only now, because the wait above is not the server's.
         let activity = Activity::new();
         self.origin.meter.request(match &request.payload {
-            Payload::None | Payload::Arriving(_) => 0,
+            Payload::None | Payload::Growing(_) => 0,
             Payload::Bytes(bytes) => bytes.len() as u64,
             Payload::File(file) => file.length,
         });
@@ -162,10 +169,10 @@ impl Endpoint {
             Payload::File(file) => {
                 builder = builder.header(CONTENT_LENGTH, HeaderValue::from(file.length)).body(file.open(&activity)?);
             }
-            Payload::Arriving(file) => builder = builder.body(file.open(&activity, &self.origin.meter)),
+            Payload::Growing(file) => builder = builder.body(file.open(&activity, &self.origin.meter)),
         }
         let response = activity
-            .limit(request.payload.patience(), builder.send())
+            .limit(request.payload.idle_limit(), builder.send())
             .await
             .map_err(|idle| RegistryError::Stalled {
                 operation: request.operation.to_owned(),
@@ -181,7 +188,7 @@ impl Endpoint {
         Ok(response)
     }
 
-    /// Where a redirect or an upload session leads.
+    /// Returns the target of a redirect or an upload session.
     pub(super) fn location(&self, response: &Response, operation: &str) -> Result<Url, RegistryError> {
         let header = response
             .headers()
@@ -189,35 +196,37 @@ impl Endpoint {
             .and_then(|value| value.to_str().ok())
             .ok_or_else(|| self.protocol(operation, "answered without a Location".to_owned()))?;
         let mut url = response.url().join(header).map_err(|_invalid| {
-            self.protocol(operation, format!("gave a Location that is no URL: {}", redact::url(header)))
+            self.protocol(operation, format!("sent a Location that is not a URL: {}", redact::url(header)))
         })?;
         if url.scheme() == "http" && self.origin.base.scheme() == "https" {
-            // A registry behind a proxy that ends TLS often does not know its own scheme.
+            // A registry behind a proxy that terminates TLS often does not know its own scheme.
             let own_name = url.host_str() == self.origin.base.host_str();
             let port = self.origin.base.port();
             if !own_name || url.set_scheme("https").is_err() || url.set_port(port).is_err() {
                 let shown = redact::url(header);
-                return Err(self.protocol(operation, format!("leads from https to plain http, to {shown}: refused")));
+                return Err(
+                    self.protocol(operation, format!("redirects from https to plain http, to {shown}: refused"))
+                );
             }
         }
         let refused =
-            |why: &str| self.protocol(operation, format!("leads to {}: refused{why}", redact::url(url.as_str())));
+            |why: &str| self.protocol(operation, format!("redirects to {}: refused{why}", redact::url(url.as_str())));
         if !matches!(url.scheme(), "http" | "https") {
             return Err(refused(""));
         }
-        if let Err(astray) = self.origin.client_for(&url) {
-            return Err(refused(&format!(", {astray}")));
+        if let Err(error) = self.origin.client_for(&url) {
+            return Err(refused(&format!(", {error}")));
         }
         Ok(url)
     }
 
-    /// The answer makes no sense.
+    /// Returns an error for a response that violates the protocol.
     pub(super) fn protocol(&self, operation: &str, problem: String) -> RegistryError {
         RegistryError::Protocol { operation: operation.to_owned(), host: self.origin.host.clone(), problem }
     }
 }
 
-/// Asks for `/v2/`, which tells whether and how to authenticate.
+/// Requests `/v2/`, to find out whether and how to authenticate.
 pub(super) async fn ping(
     origin: HttpOrigin,
     authenticator: Authenticator,
@@ -234,14 +243,17 @@ pub(super) async fn ping(
         access: &access,
         operation,
     };
-    let response = endpoint.follow(&request, &Sent::default()).await?;
+    let response = endpoint.follow(&request, &SentAuthorization::default()).await?;
     match response.status().as_u16() {
         401 => {
-            let none = Sent::default();
-            endpoint.authenticator.challenged(&endpoint.origin, &access, response.headers(), &none, operation).await?;
+            let none = SentAuthorization::default();
+            endpoint
+                .authenticator
+                .apply_challenges(&endpoint.origin, &access, response.headers(), &none, operation)
+                .await?;
         }
         429 | 500..=599 => return Err(endpoint.refusal(&request, response).await),
-        // Some registries do not serve /v2/ itself; the request that follows tells more than this one.
+        // Some registries do not serve /v2/. The request that follows reports a clearer error.
         status => tracing::debug!(status, host = %endpoint.origin.host, "ping"),
     }
     Ok(Arc::new(endpoint))

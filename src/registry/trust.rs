@@ -1,7 +1,8 @@
-//! Which certificate authorities, client certificates and exceptions hold for which server.
+//! Selects the certificate authorities, client certificates and exceptions for each server.
 //!
-//! Each holds for the `host:port` that it names, whatever the request is for: a token server or a storage on another host is
-//! checked as if nothing had been said, unless something was said of it. What is said of all registries holds for all servers.
+//! A setting is valid for the `host:port` that it names, whatever the request is for. A token server or storage on a
+//! different host is checked by default, unless it has its own setting. Settings for all registries are valid for all
+//! servers.
 
 use std::collections::BTreeMap;
 
@@ -13,20 +14,20 @@ use super::error::RegistryError;
 use crate::http::{HttpClients, SetupError, TlsSettings};
 use crate::image::reference::DOCKER_HUB;
 
-/// The clients for all servers, with files that are read once.
+/// The clients for all servers; files are read once.
 #[derive(Debug)]
 pub(super) struct Trust {
-    /// For servers that nothing is said of.
+    /// For servers without settings.
     general: Clients,
     /// By `host:port`.
     named: BTreeMap<String, Clients>,
 }
 
-/// The clients for one server, for requests that check certificates and those that do not.
+/// The clients for one server: with and without checking certificates.
 #[derive(Debug)]
 struct Clients {
     verified: HttpClients,
-    /// For `--skip-tls-verify` and its like; there where they are given.
+    /// For `--skip-tls-verify` and similar flags; `None` if none of them is set.
     unverified: Option<HttpClients>,
 }
 
@@ -66,7 +67,7 @@ impl Trust {
             settings.entry(server_named(host)).or_default().skip_verification();
         }
         let general = HttpClients::new(&config.user_agent).map_err(setup)?;
-        // A key that does not go with its certificate is told now, not when the image is to be pushed.
+        // A key that does not match its certificate is reported now, not at the push.
         let named = settings.into_iter().map(|(server, settings)| -> Result<_, SetupError> {
             let clients = Clients::new(general.with_tls(settings.clone())?, config, &settings)?;
             Ok((server, clients))
@@ -75,12 +76,12 @@ impl Trust {
         Ok(Self { named, general: Clients::new(general, config, &TlsSettings::default()).map_err(setup)? })
     }
 
-    /// The clients for servers that no setting is about.
-    pub(super) fn others(&self) -> &HttpClients {
+    /// Returns the clients for servers without settings.
+    pub(super) fn without_settings(&self) -> &HttpClients {
         self.general.get(true)
     }
 
-    /// Whether certificates are checked at all.
+    /// Reports whether certificates are checked by default.
     pub(super) fn verifies(config: &ClientConfig, purpose: Purpose) -> bool {
         match purpose {
             Purpose::Pull => !config.skip_tls_verify_pull,
@@ -88,22 +89,22 @@ impl Trust {
         }
     }
 
-    /// The clients for the server of `url`.
+    /// Returns the clients for the server of `url`.
     pub(super) fn clients(&self, url: &Url, verify: bool) -> &HttpClients {
         self.named.get(&server(url)).unwrap_or(&self.general).get(verify)
     }
 }
 
-/// `host:port` of a URL.
+/// Returns the `host:port` of a URL.
 pub(super) fn server(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default().trim_end_matches('.');
     format!("{host}:{}", url.port_or_known_default().unwrap_or_default())
 }
 
-/// `host:port` of the server that a flag means by `host[:port]`: one without a port is that of https.
+/// Returns the `host:port` that a flag's `host[:port]` means: the default port is that of https.
 fn server_named(host: &str) -> String {
     let host = if matches!(host, DOCKER_HUB | "index.docker.io") { "registry-1.docker.io" } else { host };
-    // What is no host names no server.
+    // An invalid host matches no server.
     Url::parse(&format!("https://{host}/")).map_or_else(|_invalid| host.to_owned(), |url| server(&url))
 }
 

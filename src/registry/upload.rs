@@ -1,4 +1,5 @@
-//! Writing, but for the blobs' bytes: is a blob there, can it be mounted, may we push; and manifests, which come last.
+//! Writes to registries, except the blobs' bytes: existence checks, mounts, push permission, and manifests, which come
+//! last.
 
 use bytes::Bytes;
 use reqwest::Method;
@@ -14,19 +15,20 @@ use crate::image::{Descriptor, Digest, Reference};
 
 static CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
-/// What became of a request to mount a blob.
+/// The result of a request to mount a blob.
 #[derive(Debug)]
-pub enum Mount {
-    /// The blob is there.
+pub enum MountOutcome {
+    /// The repository has the blob now.
     Mounted,
-    /// It is not, but an upload has been opened for it.
+    /// It does not, but the registry has opened an upload for it.
     Session(UploadSession),
-    /// The registry does not mount it.
+    /// The registry refused to mount it.
     Refused,
 }
 
 impl Client {
-    /// Whether the repository has the blob. A registry that does not answer HEAD is taken not to have it.
+    /// Reports whether the repository has the blob. If the registry does not support HEAD, the blob is assumed to be
+    /// missing.
     ///
     /// # Errors
     /// The registry cannot be reached or refuses.
@@ -51,16 +53,16 @@ impl Client {
         .await
     }
 
-    /// Asks the registry to take the blob over from another repository of its own.
+    /// Asks the registry to mount the blob from a different repository of its own.
     ///
     /// # Errors
-    /// The registry cannot be reached. A refusal is no error: the blob can still be uploaded.
+    /// The registry cannot be reached. A refusal is not an error: the blob can still be uploaded.
     pub async fn mount_blob(
         &self,
         target: &Reference,
         descriptor: &Descriptor,
         source: &Reference,
-    ) -> Result<Mount, RegistryError> {
+    ) -> Result<MountOutcome, RegistryError> {
         let operation =
             format!("mount blob {} from {} to {}", descriptor.digest, source.without_tag(), target.without_tag());
         let access = Access::push(&target.repository).and_pull(&source.repository);
@@ -74,25 +76,25 @@ impl Client {
                 let request = post(url, access, operation);
                 let response = endpoint.expect(&request, &[201, 202]).await?;
                 if response.status().as_u16() == 201 {
-                    return Ok(Mount::Mounted);
+                    return Ok(MountOutcome::Mounted);
                 }
-                Ok(Mount::Session(UploadSession { location: endpoint.location(&response, operation)? }))
+                Ok(MountOutcome::Session(UploadSession { location: endpoint.location(&response, operation)? }))
             })
             .await;
         match result {
-            // The token server may refuse the source repository altogether.
+            // The token server may refuse access to the source repository.
             Err(error) if error.status().is_some_and(|status| (400..500).contains(&status)) => {
-                tracing::debug!(%error, "the blob is not mounted");
-                Ok(Mount::Refused)
+                tracing::debug!(%error, "the blob cannot be mounted");
+                Ok(MountOutcome::Refused)
             }
             other => other,
         }
     }
 
-    /// Writes a manifest under the tag of `target`, or under its digest. All blobs have to be there.
+    /// Writes a manifest under the tag of `target`, or under its digest. All its blobs must exist.
     ///
     /// # Errors
-    /// The registry cannot be reached, refuses, or answers with the digest of something else.
+    /// The registry cannot be reached or refuses, or responds with a different digest.
     pub async fn put_manifest(&self, target: &Reference, media_type: &str, bytes: &[u8]) -> Result<(), RegistryError> {
         let operation = format!("push manifest {target}");
         let access = Access::push(&target.repository);
@@ -134,7 +136,7 @@ impl Client {
         .await
     }
 
-    /// Whether a push to `target` would be allowed: opens an upload and gives it up again.
+    /// Checks whether a push to `target` is allowed, by opening an upload and cancelling it.
     ///
     /// # Errors
     /// The registry cannot be reached or refuses.

@@ -1,4 +1,4 @@
-//! An open upload: begun by a POST, continued by pieces, ended with the digest of the blob or given up.
+//! An open upload: started by a POST, continued by chunks, completed with the blob's digest or cancelled.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ pub struct UploadSession {
 }
 
 impl UploadSession {
-    /// Where the session goes on after an answer: registries keep its state in the URL.
+    /// Returns the session as continued by a response: registries keep their state in the URL.
     pub(super) fn continued(
         &self,
         response: &Response,
@@ -31,7 +31,7 @@ impl UploadSession {
         Ok(Self { location: endpoint.location(response, operation)? })
     }
 
-    /// The request that ends the upload, with the bytes that are still missing.
+    /// Completes the upload with the remaining bytes.
     pub(super) async fn finish(
         self,
         digest: &Digest,
@@ -46,17 +46,17 @@ impl UploadSession {
         endpoint.expect(&request, &[200, 201, 204]).await.map(drop)
     }
 
-    /// Ends an upload that nothing more is sent to. Registries give unused uploads up by themselves, and not all know how to be
-    /// asked: a failure is none.
+    /// Cancels an upload. Registries also expire unused uploads by themselves, and not all support cancelling, so a
+    /// failure is only logged.
     pub(super) async fn abandon(self, endpoint: &Endpoint, access: &Access, operation: &str) {
         let cancel = Request { method: Method::DELETE, ..post(self.location, access, operation) };
         if let Err(error) = endpoint.expect(&cancel, &[200, 202, 204, 404, 405]).await {
-            tracing::debug!(%error, "an upload stays open");
+            tracing::debug!(%error, "the upload cannot be cancelled");
         }
     }
 }
 
-/// An upload that nobody goes on with, and that the registry still waits for.
+/// An abandoned upload that the registry still waits for.
 #[derive(Debug)]
 pub(super) struct OrphanedSession {
     pub(super) session: UploadSession,
@@ -69,12 +69,12 @@ pub(super) fn post<'a>(url: Url, access: &'a Access, operation: &'a str) -> Requ
     Request { method: Method::POST, url, headers: HeaderMap::new(), payload: Payload::None, access, operation }
 }
 
-/// The headers of a part of a blob.
+/// Returns the headers for a part of a blob.
 pub(super) fn octets() -> HeaderMap {
     HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))])
 }
 
-/// Opens an upload; also gives the headers of the answer, which may name limits.
+/// Opens an upload, and also returns the headers of the response, which may state limits.
 pub(super) async fn open_session(
     endpoint: &Endpoint,
     target: &Reference,

@@ -1,8 +1,8 @@
-//! Which capabilities a command keeps: those a container has by default.
+//! Limits a command's capabilities to those that a container has by default.
 
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-/// The capabilities containerd and Docker give a container (`CapEff 00000000a80425fb`).
+/// The capabilities that containerd and Docker give a container (`CapEff 00000000a80425fb`).
 pub(super) const CONTAINER_DEFAULT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FSETID)
@@ -18,12 +18,12 @@ pub(super) const CONTAINER_DEFAULT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::KILL)
     .union(CapabilitySet::AUDIT_WRITE);
 
-/// The capabilities of this process that take effect now.
+/// Returns the effective capabilities of this process.
 pub(super) fn effective() -> rustix::io::Result<CapabilitySet> {
     Ok(rustix::thread::capabilities(None)?.effective)
 }
 
-/// Takes everything but `keep` from the bounding set, so that no program the command runs can get it.
+/// Removes everything but `keep` from the bounding set, so that no program that the command runs can gain it.
 pub(super) fn limit_bounding_set(keep: CapabilitySet) -> rustix::io::Result<()> {
     for number in 0..u64::BITS {
         let capability = CapabilitySet::from_bits_retain(1 << number);
@@ -33,7 +33,7 @@ pub(super) fn limit_bounding_set(keep: CapabilitySet) -> rustix::io::Result<()> 
         match rustix::thread::capability_is_in_bounding_set(capability) {
             Ok(true) => rustix::thread::remove_capability_from_bounding_set(capability)?,
             Ok(false) => {}
-            // The kernel knows no capability of this number, nor any higher one.
+            // The kernel has neither this capability nor any with a higher number.
             Err(rustix::io::Errno::INVAL) => break,
             Err(error) => return Err(error),
         }
@@ -41,7 +41,7 @@ pub(super) fn limit_bounding_set(keep: CapabilitySet) -> rustix::io::Result<()> 
     Ok(())
 }
 
-/// Reduces the sets of this process to what is in `keep`.
+/// Reduces the permitted and effective sets of this process to `keep`, and clears the inheritable one.
 pub(super) fn limit_own(keep: CapabilitySet) -> rustix::io::Result<()> {
     let now = rustix::thread::capabilities(None)?;
     let kept = now.permitted & keep;

@@ -1,4 +1,4 @@
-//! The last steps of the forked child before it becomes the command: files, ids, capabilities, environment, exec.
+//! Turns the forked child into the command: namespaces, files, ids, capabilities, environment, exec.
 
 use std::ffi::CString;
 use std::io;
@@ -13,7 +13,7 @@ use rustix::thread::UnshareFlags;
 use super::message::{self, Failure, NamespaceSpec, Report, RunSpec};
 use super::{Network, capability, id_mapping, kernel_filter, mounts, raw, seccomp, socket_filter};
 
-/// Becomes the command of `spec`; comes back only with the reason why not.
+/// Executes the command of `spec`. Returns only if that failed, with the reason.
 pub(super) fn become_command(spec: &RunSpec, channel: &UnixStream) -> Failure {
     match prepare(spec, channel) {
         Ok((program, arguments, environment)) => {
@@ -39,26 +39,26 @@ fn prepare(spec: &RunSpec, channel: &UnixStream) -> Result<Execution, Failure> {
         errno: errno.raw_os_error(),
     })?;
     if spec.namespace.is_some() {
-        // While there are the capabilities for it.
+        // Installing the filter takes CAP_SYS_ADMIN, which the process still has here.
         if seccomp::is_possible() {
             kernel_filter::install().map_err(Failure::step("limit the system calls of the command"))?;
         } else {
-            note(channel, "system calls are not filtered: seccomp is not to be had here".to_owned());
+            note(channel, "system calls are not filtered: seccomp is not available".to_owned());
         }
         capability::limit_bounding_set(capability::CONTAINER_DEFAULT)
             .map_err(Failure::step("limit the capabilities of the command"))?;
         rustix::thread::clear_ambient_capability_set().map_err(Failure::step("clear the ambient capabilities"))?;
     }
     if spec.namespace.is_none() && spec.network == Network::None {
-        // While there may be a capability for it.
-        socket_filter::install().map_err(Failure::step("keep the command from the network"))?;
+        // Before the change of ids, which may drop the capability that this takes.
+        socket_filter::install().map_err(Failure::step("cut the command off from the network"))?;
     }
     take_ids(spec)?;
     if spec.namespace.is_some() {
         capability::limit_own(capability::CONTAINER_DEFAULT)
             .map_err(Failure::step("limit the capabilities of the command"))?;
     }
-    // A change of ids forgets it.
+    // A change of ids clears the death signal.
     die_with_supervisor()?;
     let arguments = c_strings(&spec.arguments)?;
     let environment: Vec<String> = spec.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -92,7 +92,7 @@ fn enter_namespaces(namespace: &NamespaceSpec, network: Network, channel: &UnixS
 }
 
 fn note(channel: &UnixStream, text: String) {
-    // The log line is lost when the first process is gone, and so is everybody who could read it.
+    // If the first process has ended, there is no log any more to write the line to.
     message::send(channel, &Report::Note(text)).unwrap_or_default();
 }
 
@@ -105,11 +105,11 @@ fn loopback() -> rustix::io::Result<()> {
     raw::bring_loopback_up(socket.as_fd())
 }
 
-/// Lets the command open `/dev/stdout` and `/dev/stderr`, which are pipes of root's otherwise.
+/// Lets the command open `/dev/stdout` and `/dev/stderr`, pipes that otherwise belong to root.
 fn own_output(uid: u32) {
     let owner = Some(Uid::from_raw(uid));
     for result in [rustix::fs::fchown(io::stdout(), owner, None), rustix::fs::fchown(io::stderr(), owner, None)] {
-        // Not every system lets a pipe change hands; writing to the descriptors themselves works all the same.
+        // Some systems do not allow it for pipes. The descriptors that are already open work all the same.
         result.unwrap_or_default();
     }
 }
@@ -119,7 +119,7 @@ fn take_ids(spec: &RunSpec) -> Result<(), Failure> {
     let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
     match rustix::thread::set_thread_groups(&groups) {
         Ok(()) => {}
-        // With a single id there are no groups to choose from: root is what it is.
+        // In a namespace with a single id groups cannot be set, and root does not need them.
         Err(Errno::PERM | Errno::INVAL) if user.uid == 0 && user.gid == 0 => {}
         Err(errno) => return Err(no_ids(spec, errno)),
     }
@@ -137,8 +137,9 @@ fn no_ids(spec: &RunSpec, errno: Errno) -> Failure {
          range in /etc/subuid and /etc/subgid and install newuidmap and newgidmap"
             .to_owned()
     } else if errno == Errno::PERM {
-        "the container may not change ids; give it the capabilities SETUID and SETGID, and CHOWN, DAC_OVERRIDE and FOWNER \
-         for the files of other users than root (securityContext.capabilities.add), or leave them as a container has them by default"
+        "the container may not change ids; give it the capabilities SETUID and SETGID, and for files of users other \
+         than root CHOWN, DAC_OVERRIDE and FOWNER (securityContext.capabilities.add), or leave the container its \
+         default capabilities"
             .to_owned()
     } else {
         message::describe(errno.raw_os_error())
@@ -159,7 +160,8 @@ fn c_strings(strings: &[String]) -> Result<Vec<CString>, Failure> {
 const NOT_FOUND: i32 = 127;
 const NOT_EXECUTABLE: i32 = 126;
 
-/// The program to execute: as given when it has a slash, else the first one in the PATH of the environment.
+/// Returns the program to execute: the name itself if it has a slash, otherwise the first match in the PATH of the
+/// environment.
 fn find(spec: &RunSpec) -> Result<CString, Failure> {
     let Some(name) = spec.arguments.first() else {
         return Err(Failure::Program {
@@ -195,13 +197,13 @@ fn find(spec: &RunSpec) -> Result<CString, Failure> {
     })
 }
 
-/// Says why execve refused.
+/// Explains why execve failed.
 fn not_executable(spec: &RunSpec, program: &CString, errno: Errno) -> Failure {
     let path = program.to_string_lossy().into_owned();
     let (reason, exit_code) = match errno {
         Errno::NOENT if Path::new(&path).exists() => (
-            "no such file or directory (the file is there, but the interpreter it names, a #! line or the dynamic \
-             loader, is not)"
+            "no such file or directory (the file exists, but its interpreter, from the #! line or the dynamic \
+             loader, does not)"
                 .to_owned(),
             NOT_FOUND,
         ),

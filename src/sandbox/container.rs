@@ -1,22 +1,23 @@
-//! Whether this program runs in a container, where replacing the files of `/` harms nobody.
+//! Detects whether this program runs in a container, where replacing the files of `/` is safe.
 //!
-//! The signs are those kaniko looks for. They can deceive: a virtual machine whose disk was made from an image has its
-//! `/.dockerenv` too. So whatever the signs say, a process in the namespaces the kernel booted with is on a host.
+//! The signs are those that kaniko looks for. They can mislead: a virtual machine whose disk was made from an image
+//! also has `/.dockerenv`. So a process in the namespaces that the kernel booted with counts as being on a host,
+//! whatever the other signs say.
 
 use std::path::Path;
 
-use super::mountinfo::{self, Mount};
+use super::mountinfo::{self, MountEntry};
 
-/// What [`container_check`] found.
+/// The result of [`container_check`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerCheck {
-    /// Whether this is a container.
+    /// True in a container.
     pub is_container: bool,
-    /// What says so, for people.
+    /// The sign that decided, for messages.
     pub evidence: String,
 }
 
-/// Files that container runtimes leave.
+/// Files that container runtimes create.
 const MARKERS: [&str; 5] = [
     "/run/.containerenv",
     "/.dockerenv",
@@ -25,7 +26,7 @@ const MARKERS: [&str; 5] = [
     "/run/systemd/container",
 ];
 
-/// Words in a cgroup path or in the first process's command line that name a container runtime.
+/// Names of container runtimes, looked for in the cgroup path and in the command line of process 1.
 const RUNTIMES: [&str; 12] = [
     "docker",
     "rkt",
@@ -41,13 +42,13 @@ const RUNTIMES: [&str; 12] = [
     "containerd",
 ];
 
-/// The inode numbers of the namespaces made at boot, which never change (include/linux/proc_ns.h).
+/// Inode numbers of the namespaces that are created at boot; they never change (include/linux/proc_ns.h).
 const BOOT_NAMESPACES: [(&str, &str); 3] =
     [("pid", "pid:[4026531836]"), ("ipc", "ipc:[4026531839]"), ("uts", "uts:[4026531838]")];
-/// The first mount namespace has a fixed number since Linux 6.18; older kernels give no namespace this number.
+/// Since Linux 6.18 the first mount namespace has a fixed number, which older kernels give to no namespace.
 const BOOT_MOUNT_NAMESPACE: &str = "mnt:[4026531832]";
 
-/// What the decision rests on.
+/// The facts that the decision is based on.
 #[derive(Debug, Default)]
 struct Signs {
     markers: Vec<&'static str>,
@@ -85,11 +86,11 @@ impl Signs {
     }
 
     fn decide(&self) -> ContainerCheck {
-        let found = self.first_sign();
-        // hostPID, hostIPC and hostNetwork together leave a real container in all three; its root then still is an
-        // overlay, and its mount namespace is its own.
+        let sign = self.first_sign();
+        // A pod with hostPID, hostIPC and hostNetwork has the host's namespaces, but its root is still an overlay and
+        // it has its own mount namespace.
         let host = self.boot_mount_namespace || (self.boot_namespaces && !self.overlay_root);
-        match (found, host) {
+        match (sign, host) {
             (Some(sign), false) => ContainerCheck { is_container: true, evidence: sign },
             (Some(sign), true) => ContainerCheck {
                 is_container: false,
@@ -120,11 +121,11 @@ impl Signs {
     }
 }
 
-fn root_is_overlay(mounts: &[Mount]) -> bool {
+fn root_is_overlay(mounts: &[MountEntry]) -> bool {
     mountinfo::mount_of(mounts, Path::new("/")).is_some_and(|root| root.file_system.ends_with("overlay"))
 }
 
-/// Looks for signs of a container, and for signs that they deceive.
+/// Looks for signs of a container, and checks them against the boot namespaces.
 #[must_use]
 pub fn container_check() -> ContainerCheck {
     Signs::gather().decide()
@@ -135,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_found_is_no_container() {
+    fn without_signs_this_is_not_a_container() {
         assert!(!Signs::default().decide().is_container);
     }
 
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_with_a_left_over_marker_is_no_container() {
+    fn a_host_with_a_leftover_marker_is_not_a_container() {
         let machine = Signs { markers: vec!["/.dockerenv"], boot_namespaces: true, ..Signs::default() };
         let check = machine.decide();
         assert!(!check.is_container);

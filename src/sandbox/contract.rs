@@ -1,4 +1,4 @@
-//! What every sandbox does, and in what they differ.
+//! Defines the interface of sandboxes, and the features in which they differ.
 
 use std::path::{Path, PathBuf};
 
@@ -6,23 +6,24 @@ use super::error::SandboxError;
 use super::outcome::{Outcome, Stream};
 use super::process::Process;
 
-/// What a sandbox can do, known before anything runs.
+/// The features of a sandbox, known before any command runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Features {
-    /// Several commands may run at once, each with a sandbox of its own.
+    /// Several commands may run in parallel, each in its own sandbox.
     pub concurrent_commands: bool,
-    /// [`Mount::read_only`](super::Mount::read_only) is enforced. Where it is not, a caller gives a copy of what must not change.
+    /// [`Mount::read_only`](super::Mount::read_only) is enforced. Otherwise the caller must pass a copy of files that
+    /// must not change.
     pub read_only_mounts: bool,
-    /// [`Network::None`](super::Network::None) works.
+    /// [`Network::None`](super::Network::None) is supported.
     pub offline_commands: bool,
-    /// Commands see [`Process::hostname`] as their host name, and not only in `/etc/hosts`.
+    /// Commands see [`Process::hostname`] as their host name, not only in `/etc/hosts`.
     pub host_name: bool,
-    /// Paths of a stage at which nothing can be mounted, as far as that can be told before.
+    /// Known paths of a stage at which nothing can be mounted.
     pub obstacles: Vec<Obstacle>,
 }
 
 impl Features {
-    /// All of them.
+    /// Every feature, and no obstacles.
     pub const ALL: Self = Self {
         concurrent_commands: true,
         read_only_mounts: true,
@@ -31,34 +32,36 @@ impl Features {
         obstacles: Vec::new(),
     };
 
-    /// Why nothing can be mounted at this path of a stage. `is_memory`: [`MountContent::Memory`](super::MountContent::Memory).
+    /// Returns the reason why nothing can be mounted at `target`, if there is one. `is_memory` is true for
+    /// [`MountContent::Memory`](super::MountContent::Memory).
     pub fn obstacle(&self, target: &Path, is_memory: bool) -> Option<&'static str> {
         let mut obstacles = self.obstacles.iter();
         obstacles.find(|known| known.target == target && known.is_memory == is_memory).map(|known| known.reason)
     }
 }
 
-/// A path of a stage at which one kind of mount is impossible.
+/// A path of a stage at which one type of mount is impossible.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Obstacle {
-    /// The path.
+    /// Absolute path in the stage.
     pub target: PathBuf,
-    /// It is [`MountContent::Memory`](super::MountContent::Memory) that cannot be mounted there; else it is the other kinds.
+    /// True if this concerns [`MountContent::Memory`](super::MountContent::Memory); false for the other types.
     pub is_memory: bool,
-    /// Why not.
+    /// The reason, for messages.
     pub reason: &'static str,
 }
 
-/// Runs one command at a time in a root directory and gives the directory back as the command left it.
+/// Runs one command at a time in a root directory, which afterwards has the command's changes.
 pub trait Sandbox: Send {
-    /// Runs `process` with `root` as its `/` until it ends, and ends whatever it left running.
+    /// Runs `process` with `root` as its `/` until it ends, and kills the processes that it started.
     ///
-    /// `output` is called with each piece of its standard output and standard error as it comes. `/dev`, `/proc` and
-    /// `/sys` are created in `root` when missing and stay there, as with BuildKit; any other mount point is removed.
+    /// `output` is called with each chunk of standard output and standard error as it arrives. `/dev`, `/proc` and
+    /// `/sys` are created in `root` if they are missing and stay there, as with BuildKit. Every other mount point that
+    /// had to be created is removed.
     ///
     /// # Errors
-    /// The command could not be started, it or the program was asked to stop ([`SandboxError::Interrupted`]), or `root` could
-    /// not be prepared or given back.
+    /// The command could not be started, a stop was requested ([`SandboxError::Interrupted`]), or `root` could not be
+    /// prepared or cleaned up.
     fn run(
         &mut self,
         root: &Path,
@@ -66,9 +69,9 @@ pub trait Sandbox: Send {
         output: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Outcome, SandboxError>;
 
-    /// `namespace` or `own-root`.
+    /// Returns `namespace` or `own-root`.
     fn name(&self) -> &'static str;
 
-    /// What it can do.
+    /// Returns the features of this sandbox.
     fn features(&self) -> Features;
 }

@@ -1,11 +1,11 @@
-//! Fuzz targets: mountinfo, what a supervisor reports, and own-root's journal.
+//! Fuzz targets: mountinfo, a supervisor's reports, and own-root's journal.
 
 use std::path::Path;
 
 use super::message::Report;
 pub(crate) use super::own_root::fuzzing::journal;
 
-/// Any mountinfo is read; every path has a mount where `/` has one.
+/// Parses any mountinfo. If `/` has a mount, every path has one.
 pub(crate) fn mountinfo(input: &[u8]) {
     let mounts = super::mountinfo::parse(input);
     if mounts.iter().any(|mount| mount.mount_point == Path::new("/")) {
@@ -13,7 +13,7 @@ pub(crate) fn mountinfo(input: &[u8]) {
     }
 }
 
-/// Any line of the socket is a report, or is none.
+/// Parses any line of the socket as a report, or rejects it.
 pub(crate) fn report(input: &[u8]) {
     drop(serde_json::from_slice::<Report>(input));
 }

@@ -1,8 +1,8 @@
-//! Which ids a user namespace can have here.
+//! Finds out which ids a user namespace can have in this container.
 //!
-//! How many ids its root has depends on who maps them: a process with CAP_SETUID and CAP_SETGID outside maps every id
-//! of the container, an ordinary user maps what /etc/subuid grants through `newuidmap`, and without either only the
-//! user's own id is there.
+//! That depends on the process that writes the maps. A process outside the namespace with CAP_SETUID and CAP_SETGID
+//! maps every id of the container. An ordinary user maps what /etc/subuid grants, through `newuidmap`. Without either,
+//! only the user's own id is mapped.
 
 use std::fmt;
 use std::io;
@@ -13,43 +13,43 @@ use serde::{Deserialize, Serialize};
 
 use super::capability;
 
-/// A run of consecutive ids of a map (user_namespaces(7)).
+/// A range of consecutive ids in a map (user_namespaces(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct IdRange {
-    /// The first id as seen in the namespace.
+    /// The first id inside the namespace.
     pub(super) inside: u32,
-    /// The first id outside that it stands for.
+    /// The first id outside, which it is mapped to.
     pub(super) outside: u32,
-    /// How many.
+    /// The number of ids.
     pub(super) count: u32,
 }
 
-/// Who writes the maps.
+/// The process that writes the maps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Writer {
+pub(super) enum MapWriter {
     /// A process of this program outside the namespace, with CAP_SETUID and CAP_SETGID.
     Privileged,
     /// The set-user-id programs newuidmap and newgidmap.
     Programs,
-    /// The process itself: its own id only.
+    /// The process itself; it can map its own id only.
     Own,
 }
 
-/// How the ids of a user namespace are mapped.
+/// The ids of a user namespace, and how they are mapped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdMapping {
-    pub(super) writer: Writer,
+    pub(super) writer: MapWriter,
     pub(super) uids: Vec<IdRange>,
     pub(super) gids: Vec<IdRange>,
 }
 
 impl IdMapping {
-    /// The mappings worth trying here, the best first.
+    /// Returns the mappings that may work here, the best first.
     pub(super) fn candidates() -> Vec<Self> {
         let mut candidates = Vec::new();
         let needed = CapabilitySet::SETUID | CapabilitySet::SETGID;
         if capability::effective().is_ok_and(|effective| effective.contains(needed)) {
-            // Every id that exists here stands for itself, so that files keep their owners.
+            // Every id is mapped to itself, so that files keep their owners.
             let identity = |map: &str| -> Vec<IdRange> {
                 parse_map(&std::fs::read_to_string(map).unwrap_or_default())
                     .into_iter()
@@ -57,7 +57,7 @@ impl IdMapping {
                     .collect()
             };
             let (uids, gids) = (identity("/proc/self/uid_map"), identity("/proc/self/gid_map"));
-            candidates.push(Self { writer: Writer::Privileged, uids, gids });
+            candidates.push(Self { writer: MapWriter::Privileged, uids, gids });
         }
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         if uid != 0 && find_program("newuidmap").is_some() && find_program("newgidmap").is_some() {
@@ -67,24 +67,24 @@ impl IdMapping {
                 (!ranges.is_empty()).then(|| stack(own, &ranges))
             };
             if let (Some(uids), Some(gids)) = (granted("/etc/subuid", uid), granted("/etc/subgid", gid)) {
-                candidates.push(Self { writer: Writer::Programs, uids, gids });
+                candidates.push(Self { writer: MapWriter::Programs, uids, gids });
             }
         }
         candidates.push(Self {
-            writer: Writer::Own,
+            writer: MapWriter::Own,
             uids: vec![IdRange { inside: 0, outside: uid, count: 1 }],
             gids: vec![IdRange { inside: 0, outside: gid, count: 1 }],
         });
         candidates
     }
 
-    /// How many user ids the namespace has.
+    /// Returns the number of user ids in the namespace.
     #[must_use]
     pub fn id_count(&self) -> u64 {
         self.uids.iter().map(|range| u64::from(range.count)).sum()
     }
 
-    /// Whether only the user's own id is mapped: files cannot change owner, and commands run as root only.
+    /// Reports whether only the user's own id is mapped. Files then cannot change owner, and commands run as root only.
     #[must_use]
     pub fn is_single(&self) -> bool {
         self.id_count() == 1
@@ -101,7 +101,7 @@ impl fmt::Display for IdMapping {
     }
 }
 
-/// Looks in this program's PATH, and where distributions put the two programs.
+/// Looks for a program in this program's PATH, and where distributions install newuidmap and newgidmap.
 pub(super) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
@@ -111,11 +111,11 @@ pub(super) fn find_program(name: &str) -> Option<PathBuf> {
 }
 
 pub(super) fn map_text(ranges: &[IdRange]) -> String {
-    // The kernel takes the map in one write.
+    // The kernel accepts the map in a single write only.
     ranges.iter().map(|range| format!("{} {} {}\n", range.inside, range.outside, range.count)).collect()
 }
 
-/// Reads a uid_map or gid_map.
+/// Parses a uid_map or gid_map.
 pub(super) fn parse_map(text: &str) -> Vec<IdRange> {
     text.lines()
         .filter_map(|line| {
@@ -126,20 +126,20 @@ pub(super) fn parse_map(text: &str) -> Vec<IdRange> {
         .collect()
 }
 
-/// Whether an id of this user namespace is mapped at all.
+/// Reports whether an id of this user namespace is mapped.
 pub(super) fn is_mapped(map: &Path, id: u32) -> io::Result<bool> {
     let ranges = parse_map(&std::fs::read_to_string(map)?);
     Ok(ranges.iter().any(|range| id >= range.inside && id - range.inside < range.count))
 }
 
-/// The ranges that a /etc/subuid grants a user, by name or number (subuid(5)).
+/// Returns the ranges that an /etc/subuid grants a user, by name or number (subuid(5)).
 fn subordinate(text: &str, name: Option<&str>, uid: u32) -> Vec<(u32, u32)> {
     let number = uid.to_string();
     text.lines()
         .filter_map(|line| {
             let mut fields = line.trim().split(':');
-            let who = fields.next()?;
-            if Some(who) != name && who != number {
+            let owner = fields.next()?;
+            if Some(owner) != name && owner != number {
                 return None;
             }
             Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
@@ -147,7 +147,7 @@ fn subordinate(text: &str, name: Option<&str>, uid: u32) -> Vec<(u32, u32)> {
         .collect()
 }
 
-/// Own id as 0, then the granted ranges from 1 upwards.
+/// Maps the own id to 0 and the granted ranges to 1 and upwards.
 fn stack(own: u32, ranges: &[(u32, u32)]) -> Vec<IdRange> {
     let mut map = vec![IdRange { inside: 0, outside: own, count: 1 }];
     let mut inside = 1;
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn subordinate_ids_are_stacked_above_the_own_one() {
+    fn subordinate_ids_follow_the_own_id() {
         let text = "other:1:2\nme:100000:65536\n1000:300000:10\n";
         let ranges = subordinate(text, Some("me"), 1000);
         assert_eq!(ranges, [(100_000, 65_536), (300_000, 10)]);

@@ -1,35 +1,35 @@
-//! Where a path of the image really lies: symbolic links followed as if the root directory were `/`.
+//! Resolves a path of the image: symbolic links are followed as if the root directory were `/`.
 //!
-//! The answer is a plan and no promise. Nothing else runs in the root while this is asked; but what will be laid over it may
-//! be shared with a command that runs now, and so every later step of the way is taken by descriptor.
+//! The result is valid only for the moment. Nothing else runs in the root meanwhile, but a directory that will be
+//! mounted over it may be shared with a command that is running. So every later step uses descriptors instead of paths.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-/// As many as the kernel follows.
-const MOST_LINKS: usize = 40;
+/// The kernel's own limit.
+const MAX_LINKS: usize = 40;
 
-/// Resolves `path` within `root` and gives the outside path, the last component followed too.
+/// Resolves `path` within `root`, the last component included, and returns the path outside of the root.
 ///
-/// Components that do not exist are taken as they stand, so that they can be created.
+/// Components that do not exist are kept as written, so that they can be created.
 ///
 /// # Errors
-/// ELOOP, ENOTDIR when a file stands where a directory is needed, or what readlink says.
+/// ELOOP for too many links, ENOTDIR if a file is where a directory is needed, or the error of readlink.
 pub(super) fn resolve(root: &Path, path: &Path) -> io::Result<PathBuf> {
-    resolve_seen(root, path, &|here| match here.symlink_metadata() {
-        Ok(metadata) if metadata.is_symlink() => std::fs::read_link(here).map(Seen::Link),
-        Ok(metadata) => Ok(if metadata.is_dir() { Seen::Directory } else { Seen::File }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Seen::Nothing),
+    resolve_with(root, path, &|path| match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_symlink() => std::fs::read_link(path).map(PathTarget::Link),
+        Ok(metadata) => Ok(if metadata.is_dir() { PathTarget::Directory } else { PathTarget::File }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(PathTarget::Nothing),
         Err(error) => Err(error),
     })
 }
 
-/// What a command will see at a path.
+/// The type of file that a command will see at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Seen {
-    /// What it is can be known only when it has been mounted; or there is nothing.
+pub(super) enum PathTarget {
+    /// Nothing, or something that is known only after it has been mounted.
     Nothing,
     Directory,
     /// A symbolic link with this target.
@@ -38,8 +38,13 @@ pub(super) enum Seen {
     File,
 }
 
-/// [`resolve`] in a root over which other files will be laid: `look` says what an outside path will show.
-pub(super) fn resolve_seen(root: &Path, path: &Path, look: &dyn Fn(&Path) -> io::Result<Seen>) -> io::Result<PathBuf> {
+/// Resolves like [`resolve`], in a root over which other files will be mounted. `look` returns what a path outside of
+/// the root will show.
+pub(super) fn resolve_with(
+    root: &Path,
+    path: &Path,
+    look: &dyn Fn(&Path) -> io::Result<PathTarget>,
+) -> io::Result<PathBuf> {
     let mut pending: VecDeque<OsString> = components(path);
     let mut inside: Vec<OsString> = Vec::new();
     let mut links = 0;
@@ -49,9 +54,9 @@ pub(super) fn resolve_seen(root: &Path, path: &Path, look: &dyn Fn(&Path) -> io:
             continue;
         }
         match look(&outside(root, &inside).join(&name))? {
-            Seen::Link(target) => {
+            PathTarget::Link(target) => {
                 links += 1;
-                if links > MOST_LINKS {
+                if links > MAX_LINKS {
                     return Err(rustix::io::Errno::LOOP.into());
                 }
                 if target.is_absolute() {
@@ -61,8 +66,8 @@ pub(super) fn resolve_seen(root: &Path, path: &Path, look: &dyn Fn(&Path) -> io:
                     pending.push_front(component);
                 }
             }
-            Seen::File if !pending.is_empty() => return Err(rustix::io::Errno::NOTDIR.into()),
-            Seen::Nothing | Seen::Directory | Seen::File => inside.push(name),
+            PathTarget::File if !pending.is_empty() => return Err(rustix::io::Errno::NOTDIR.into()),
+            PathTarget::Nothing | PathTarget::Directory | PathTarget::File => inside.push(name),
         }
     }
     Ok(outside(root, &inside))

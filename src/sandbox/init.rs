@@ -1,8 +1,8 @@
 //! The second process of this program, in which a sandbox is set up.
 //!
-//! It has one thread, so it may unshare, fork and change its ids; the first process, with its many threads, may not.
-//! For a command it forks once more: the child becomes the command, the parent supervises it and, when it has ended,
-//! ends all that it left running.
+//! It has a single thread, so it may unshare, fork and change its ids; the first process has many threads and may not.
+//! To run a command it forks once more: the child becomes the command, and the parent supervises it and kills the
+//! processes that the command leaves.
 
 use std::io::{self, BufReader};
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,10 +16,10 @@ use super::message::{self, Failure, Job, Report, RunSpec};
 use super::raw::Fork;
 use super::{Status, command, probe, process_tree, raw, user_namespace};
 
-/// How long the supervisor sleeps at most before it looks whether the program that started it still lives.
+/// The interval at which the supervisor checks whether the first process is still alive.
 const WATCH_INTERVAL_MILLISECONDS: u32 = 1000;
 
-/// The main function of the second process. Its standard input is the socket it was given its job by.
+/// Runs the second process. Its standard input is the socket on which it receives its job.
 #[must_use]
 pub fn init_main() -> ExitCode {
     let Ok(channel) = take_channel() else { return ExitCode::FAILURE };
@@ -33,7 +33,7 @@ pub fn init_main() -> ExitCode {
     }
 }
 
-/// Moves the socket away from standard input, where the command expects nothing.
+/// Moves the socket to another descriptor, so that the command's standard input is `/dev/null`.
 fn take_channel() -> io::Result<UnixStream> {
     let channel = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3)?;
     let nothing = OwnedFd::from(std::fs::File::open("/dev/null")?);
@@ -51,17 +51,17 @@ fn serve(channel: &UnixStream) -> Result<Report, Failure> {
     }
 }
 
-/// Starts the command, waits for its end, and ends what it left.
+/// Starts the command, waits for it to end, and kills the processes that it left.
 fn supervise(spec: &RunSpec, channel: &UnixStream) -> Result<Status, Failure> {
     let signals = [libc::SIGCHLD, libc::SIGTERM];
     raw::block_signals(&signals).map_err(Failure::io("block signals"))?;
-    // When the first process dies, even by SIGKILL, this one is told and ends the command.
+    // When the first process dies, even by SIGKILL, this process receives SIGTERM and kills the command.
     rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
         .map_err(Failure::step("ask for a signal at the parent's death"))?;
     raw::close_descriptors_on_exec().map_err(Failure::io("close inherited descriptors on exec"))?;
     if spec.namespace.is_none() {
-        // The command is in the same process namespace, with the same ids: it could attach to this process and speak for it. What is
-        // executed is dumpable again.
+        // The command is in the same process namespace and has the same ids, so it could attach to this process and
+        // send reports in its place. Programs that it executes are dumpable again.
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
             .map_err(Failure::step("protect the memory of the supervisor"))?;
     }
@@ -74,7 +74,7 @@ fn supervise(spec: &RunSpec, channel: &UnixStream) -> Result<Status, Failure> {
     }
     let child = match raw::fork().map_err(Failure::io("fork"))? {
         Fork::Child => {
-            // Unless it fails, this does not come back.
+            // Returns only on failure.
             let failure = command::become_command(spec, channel);
             let sent = message::send(channel, &Report::Failed(failure));
             raw::exit_now(if sent.is_ok() { 1 } else { 2 });
@@ -93,7 +93,7 @@ fn wait_for(child: Pid, signals: &[i32], channel: &UnixStream) -> Result<Status,
         let stop = match raw::wait_signal(signals, WATCH_INTERVAL_MILLISECONDS).map_err(Failure::io("wait"))? {
             Some(libc::SIGTERM) => true,
             Some(_) => false,
-            // The parent may have died before it was watched.
+            // The parent may have died before the death signal was requested.
             None => is_abandoned(channel),
         };
         if stop {

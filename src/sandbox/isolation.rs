@@ -1,11 +1,11 @@
-//! Which isolation is asked for, and which one was chosen.
+//! Names the isolation that the user requests, and the one that was chosen.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::id_mapping::IdMapping;
 
-/// What the user asks for with `--isolation`.
+/// The value of `--isolation`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Isolation {
     /// The strongest mechanism that works in this container.
@@ -18,7 +18,7 @@ pub enum Isolation {
 }
 
 impl Isolation {
-    /// The word for it on the command line.
+    /// Returns the value of `--isolation`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -35,7 +35,7 @@ impl fmt::Display for Isolation {
     }
 }
 
-/// How commands are isolated.
+/// A mechanism that isolates commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mechanism {
     /// Linux namespaces over the stage's root directory.
@@ -45,7 +45,7 @@ pub enum Mechanism {
 }
 
 impl Mechanism {
-    /// The word for it on the command line.
+    /// Returns the value of `--isolation` that requests this mechanism.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -55,16 +55,16 @@ impl Mechanism {
     }
 }
 
-/// What own-root may do that it refuses otherwise.
+/// Permissions for own-root to run where it otherwise refuses to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct OwnRootConsent {
-    /// Run where this does not look like a container (`--force`).
+    /// May run where no container was detected (`--force`).
     pub outside_container: bool,
-    /// Take the files of an operating system out of the way while a command runs (`--force --pre-cleanup`).
+    /// May move away the files of an operating system while a command runs (`--force --pre-cleanup`).
     pub own_system: bool,
 }
 
-/// A word that is no isolation.
+/// A value that does not name an isolation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown isolation '{0}': expected auto, namespace or own-root")]
 pub struct UnknownIsolation(String);
@@ -82,27 +82,27 @@ impl FromStr for Isolation {
     }
 }
 
-/// The isolation that works here.
+/// The isolation that works in this container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chosen {
-    /// How commands are isolated.
+    /// The mechanism.
     pub mechanism: Mechanism,
-    /// Why, or in which form; half a line.
+    /// Why it was chosen, or its variant, as a phrase for messages.
     pub reason: String,
     pub(super) id_mapping: Option<IdMapping>,
     pub(super) processes: bool,
-    /// Of own-root: it may take an operating system's files out of the way.
+    /// For own-root: an operating system's files may be moved away.
     pub(super) own_system: bool,
 }
 
 impl Chosen {
-    /// The user namespace to enter first, if any.
+    /// Returns the mapping of the user namespace to enter first, if one is needed.
     #[must_use]
     pub fn id_mapping(&self) -> Option<&IdMapping> {
         self.id_mapping.as_ref()
     }
 
-    /// Whether commands get a process namespace and a `/proc` of their own.
+    /// Reports whether commands get a process namespace and a `/proc` of their own.
     #[must_use]
     pub fn has_own_processes(&self) -> bool {
         self.processes

@@ -1,15 +1,15 @@
-//! What a command in a namespace may not ask of the kernel: the calls that a container runtime's default profile refuses and
-//! that need no privilege, so that nothing else keeps a command from them.
+//! Refuses system calls to a command in a namespace: those that the default profiles of container runtimes refuse and
+//! that take no privilege.
 //!
-//! Most pods in which namespaces work have no profile of their own. A user namespace within the command's would give it every
-//! capability there, and with that parts of the kernel where most holes were found; keyrings, BPF, performance events,
-//! page faults handled by programs and io_uring are refused for the same reason. clone3(2) has its flags in memory, where a
-//! filter cannot read them: it gets ENOSYS, upon which C libraries use clone(2).
+//! Most pods in which namespaces work have no seccomp profile. A nested user namespace would give the command every
+//! capability there, and with them access to the parts of the kernel where most vulnerabilities were found. Keyrings,
+//! BPF, performance events, userfaultfd and io_uring are refused for the same reason. clone3(2) has its flags in
+//! memory, where a filter cannot read them. It returns ENOSYS, so that C libraries fall back to clone(2).
 
 use super::raw;
 use super::seccomp::{self, Block, CLONE3, IO_URING_SETUP, allow, if_first_argument_has, refuse};
 
-/// Installs the filter for this thread and what it starts; takes CAP_SYS_ADMIN in its user namespace.
+/// Installs the filter for this thread and every process that it starts. Takes CAP_SYS_ADMIN in its user namespace.
 pub(super) fn install() -> rustix::io::Result<()> {
     raw::install_filter(&program())
 }
@@ -30,25 +30,25 @@ fn program() -> Block {
 #[cfg(test)]
 mod tests {
     use super::super::seccomp::ARCHITECTURES;
-    use super::super::seccomp::tests::{ALLOWED, answer, refused};
+    use super::super::seccomp::tests::{ALLOWED, decision, refused};
     use super::*;
 
     #[test]
-    fn threads_and_processes_are_made_and_user_namespaces_are_not() {
+    fn threads_and_processes_are_allowed_and_user_namespaces_refused() {
         let program = program();
         for architecture in ARCHITECTURES {
             for call in [architecture.clone, architecture.unshare] {
-                let flags = |flags: i32| answer(&program, architecture, call, flags as u32);
+                let flags = |flags: i32| decision(&program, architecture, call, flags as u32);
                 assert_eq!(flags(libc::CLONE_VM | libc::CLONE_THREAD | libc::SIGCHLD), ALLOWED);
                 assert_eq!(flags(libc::CLONE_NEWUSER | libc::SIGCHLD), refused(libc::EPERM));
             }
             for call in [CLONE3, IO_URING_SETUP] {
-                assert_eq!(answer(&program, architecture, call, 0), refused(libc::ENOSYS));
+                assert_eq!(decision(&program, architecture, call, 0), refused(libc::ENOSYS));
             }
             for call in architecture.keys.into_iter().chain([architecture.bpf, architecture.userfaultfd]) {
-                assert_eq!(answer(&program, architecture, call, 0), refused(libc::EPERM));
+                assert_eq!(decision(&program, architecture, call, 0), refused(libc::EPERM));
             }
-            assert_eq!(answer(&program, architecture, architecture.socket, 2), ALLOWED);
+            assert_eq!(decision(&program, architecture, architecture.socket, 2), ALLOWED);
         }
     }
 }

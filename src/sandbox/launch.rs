@@ -1,4 +1,4 @@
-//! The first process's side of a command: start the second process, pass its output on, end it when asked to stop.
+//! Starts the second process for a command, forwards the output, and stops the command on request.
 
 use std::io::BufReader;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,29 +15,29 @@ use super::stop::Stop;
 use super::{SandboxError, Status, Stream, process_tree};
 use crate::diag::interrupt;
 
-/// How much of a pipe is read at a time.
+/// The most bytes that are read from a pipe at a time.
 const CHUNK: usize = 64 * 1024;
-/// A pipe holds no more than this by default limits; what is left in it when everything has ended is read up to here.
-const MOST_LEFT_IN_PIPE: usize = 1024 * 1024;
-/// How long the second process may take to end the command after it was asked to, before it is killed itself.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The most bytes that are read from the pipes after the second process has ended: the default limit of a pipe.
+const MAX_LEFT_IN_PIPE: usize = 1024 * 1024;
+/// How long the second process may take to stop the command, before it is killed itself.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 fn command(channel: OwnedFd) -> Command {
-    // The link leads to this very program, wherever its file has been moved to.
+    // The link leads to this program even if its file was moved.
     let mut command = Command::new("/proc/self/exe");
     command.arg0("crabwright").arg(INIT_COMMAND).env_clear().current_dir("/").stdin(Stdio::from(channel));
     command
 }
 
-/// Starts the second process without output; it waits for a job.
+/// Starts the second process without output. It waits for a job.
 pub(super) fn spawn_init() -> std::io::Result<(Child, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     let child = command(theirs.into()).stdout(Stdio::null()).spawn()?;
     Ok((child, ours))
 }
 
-/// Gives the second process a job that ends with one answer, which may be that it failed.
-pub(super) fn ask_init(job: &Job) -> Result<Report, SandboxError> {
+/// Sends a job to a new second process and returns its only report, which may be a failure.
+pub(super) fn run_job(job: &Job) -> Result<Report, SandboxError> {
     let start = |source| SandboxError::Setup { step: "start a process of this program".into(), source };
     let (mut child, channel) = spawn_init().map_err(start)?;
     let answer = message::send(&channel, job).and_then(|()| message::receive_report(&mut BufReader::new(&channel)));
@@ -61,7 +61,7 @@ impl From<Failure> for SandboxError {
     }
 }
 
-/// Runs a command to its end, or until somebody asks it to `stop`, and passes its output on.
+/// Runs a command until it ends or `stop` is requested, and forwards its output.
 pub(super) fn run(
     spec: RunSpec,
     stop: Option<&Stop>,
@@ -74,28 +74,28 @@ pub(super) fn run(
     let (channel, theirs) = UnixStream::pair().map_err(start)?;
     let own_processes = spec.namespace.as_ref().is_some_and(|namespace| namespace.processes);
     if !own_processes {
-        // Should the second process be killed, what it supervised falls to this one.
+        // If the second process is killed, the processes that it supervised become children of this one.
         rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(|errno| start(errno.into()))?;
     }
     let child = command(theirs.into()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(start)?;
     let mut child = Running { child, own_processes, ended: false };
-    let mut watch = Watch {
+    let mut watch = OutputWatch {
         stdout: child.child.stdout.take().map(OwnedFd::from),
         stderr: child.child.stderr.take().map(OwnedFd::from),
         channel: BufReader::new(channel),
         channel_open: true,
-        stop_asked: None,
+        stop_requested: None,
         status: None,
         failure: None,
         buffer: vec![0; CHUNK],
     };
     let pid = Pid::from_child(&child.child);
-    // A process that died before it read its job shows as a channel that ends without a report.
+    // If the process died before it read its job, the channel ends without a report.
     let sent = message::send(watch.channel.get_ref(), &Job::Run(Box::new(spec)));
     watch.until_ended(pid, stop, output)?;
-    let Watch { stop_asked, status, failure, .. } = watch;
+    let OutputWatch { stop_requested, status, failure, .. } = watch;
     let ended = child.end().map_err(start)?;
-    match (stop_asked, failure, status) {
+    match (stop_requested, failure, status) {
         (Some(_), _, _) => Err(SandboxError::Interrupted),
         (None, Some(failure), _) => Err(failure.into()),
         (None, None, Some(status)) => Ok(status),
@@ -106,7 +106,7 @@ pub(super) fn run(
     }
 }
 
-/// The second process while a command runs; when dropped early, the command is ended before anything else happens.
+/// The second process while a command runs. Dropping it stops the command first.
 struct Running {
     child: Child,
     own_processes: bool,
@@ -114,7 +114,7 @@ struct Running {
 }
 
 impl Running {
-    /// Waits for it. One that did not come to its end by itself may have left processes of the command.
+    /// Waits for it. If it did not exit by itself, the command's processes may still run and are killed.
     fn end(&mut self) -> std::io::Result<ExitStatus> {
         let status = self.child.wait()?;
         self.ended = true;
@@ -137,18 +137,18 @@ impl Drop for Running {
     }
 }
 
-struct Watch {
+struct OutputWatch {
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
     channel: BufReader<UnixStream>,
     channel_open: bool,
-    stop_asked: Option<Instant>,
+    stop_requested: Option<Instant>,
     status: Option<Status>,
     failure: Option<Failure>,
     buffer: Vec<u8>,
 }
 
-/// Which of the polled descriptors have something.
+/// The polled descriptors that are ready.
 #[derive(Default, Clone, Copy)]
 struct Ready {
     stdout: bool,
@@ -157,8 +157,8 @@ struct Ready {
     wake: bool,
 }
 
-impl Watch {
-    /// Passes output on until the second process has ended, then what is left in the pipes.
+impl OutputWatch {
+    /// Forwards output until the second process has ended, then what is left in the pipes.
     fn until_ended(
         &mut self,
         pid: Pid,
@@ -167,26 +167,26 @@ impl Watch {
     ) -> Result<(), SandboxError> {
         let failed = |source: std::io::Error| SandboxError::Setup { step: "read the command's output".into(), source };
         while self.channel_open {
-            let wake = match self.stop_asked {
+            let wake = match self.stop_requested {
                 None => [interrupt::wake_fd(), stop.map(Stop::descriptor)],
                 Some(_) => [None; 2],
             };
-            let timeout = self.stop_asked.map(|asked| PATIENCE.saturating_sub(asked.elapsed()));
+            let timeout = self.stop_requested.map(|asked| STOP_TIMEOUT.saturating_sub(asked.elapsed()));
             let ready = self.poll(wake, timeout).map_err(failed)?;
-            // Output first: what a command wrote before it failed comes before the report of its failure.
+            // Output first: a command's output precedes the report of its failure.
             self.pass_on(ready, output).map_err(failed)?;
             if ready.channel {
                 self.take_report().map_err(failed)?;
             }
             if ready.wake {
-                self.stop_asked = Some(Instant::now());
+                self.stop_requested = Some(Instant::now());
                 signal(pid, Signal::TERM).map_err(failed)?;
             }
-            if self.stop_asked.is_some_and(|asked| asked.elapsed() >= PATIENCE) {
+            if self.stop_requested.is_some_and(|asked| asked.elapsed() >= STOP_TIMEOUT) {
                 signal(pid, Signal::KILL).map_err(failed)?;
             }
         }
-        let mut left = MOST_LEFT_IN_PIPE;
+        let mut left = MAX_LEFT_IN_PIPE;
         while left > 0 {
             let ready = self.poll([None; 2], Some(Duration::ZERO)).map_err(failed)?;
             if !ready.stdout && !ready.stderr {
@@ -222,7 +222,7 @@ impl Watch {
         Ok(Ready { stdout, stderr, channel, wake: signal || stop })
     }
 
-    /// Reads what is there once from each ready pipe; gives the number of bytes.
+    /// Reads once from each ready pipe and returns the number of bytes.
     fn pass_on(&mut self, ready: Ready, output: &mut dyn FnMut(Stream, &[u8])) -> std::io::Result<usize> {
         let mut total = 0;
         let pipes = [(ready.stdout, &mut self.stdout, Stream::Output), (ready.stderr, &mut self.stderr, Stream::Error)];
@@ -254,7 +254,7 @@ impl Watch {
                 Some(Report::Probed { .. } | Report::Mapped) => {}
                 None => self.channel_open = false,
             }
-            // Reports that came together are in the buffer already, where poll does not see them.
+            // Reports that arrived together are already in the buffer, where poll does not see them.
             if !self.channel_open || self.channel.buffer().is_empty() {
                 return Ok(());
             }

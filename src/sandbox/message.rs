@@ -1,8 +1,8 @@
-//! What this program and its second process, the one that sets a sandbox up, say to each other.
+//! Defines the messages between this program and its second process, which sets up a sandbox.
 //!
-//! They speak over a socket that is the child's standard input: one line of JSON with the [`Job`] down, then lines with
-//! a [`Report`] each up, until the child ends. Nothing is passed in arguments or the environment, which other processes
-//! could read.
+//! They use a socket that is the second process's standard input. The first process sends one line of JSON with the
+//! [`Job`]; the second sends a line for each [`Report`] until it ends. Nothing is passed in arguments or the
+//! environment, which other processes could read.
 
 use std::io::{self, BufRead, Read as _, Write};
 use std::path::PathBuf;
@@ -13,24 +13,24 @@ use super::id_mapping::IdMapping;
 use super::outcome::Status;
 use super::process::{Ids, Network, Script};
 
-/// The hidden sub-command: `main` calls [`super::init_main`] before anything else when this is the first argument.
+/// The hidden sub-command. If it is the first argument, `main` calls [`super::init_main`] before anything else.
 pub const INIT_COMMAND: &str = "sandbox-init";
 
-/// What the child is to do.
+/// The task of the second process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Job {
-    /// Try a mechanism and report what works.
+    /// Tries a mechanism and reports whether it works.
     Probe {
-        /// In a new user namespace with these ids.
+        /// The ids of the new user namespace to try it in, if any.
         mapping: Option<IdMapping>,
     },
-    /// Write the id maps of another process; started before that process leaves this user namespace.
+    /// Writes the id maps of another process. Started before that process enters its user namespace.
     MapIds { pid: i32, mapping: IdMapping },
-    /// Run a command.
+    /// Runs a command.
     Run(Box<RunSpec>),
 }
 
-/// How and what to run.
+/// A command and its environment.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct RunSpec {
     pub(super) arguments: Vec<String>,
@@ -38,7 +38,7 @@ pub(super) struct RunSpec {
     pub(super) working_directory: String,
     pub(super) user: Ids,
     pub(super) network: Network,
-    /// `None`: own-root, the command runs in `/` as it is.
+    /// `None` with own-root: the command runs in `/` itself.
     pub(super) namespace: Option<NamespaceSpec>,
 }
 
@@ -47,45 +47,45 @@ pub(super) struct RunSpec {
 pub(super) struct NamespaceSpec {
     /// The stage's root directory.
     pub(super) root: PathBuf,
-    /// Whether a fresh `/proc`, and so a process namespace, can be had.
+    /// True if a fresh `/proc`, and so a process namespace, is available.
     pub(super) processes: bool,
-    /// Host name to set.
+    /// The host name to set.
     pub(super) hostname: String,
-    /// Where `/proc`, `/dev` and `/sys` of the root really are, symbolic links resolved.
+    /// Paths of `/proc`, `/dev` and `/sys` of the root, symbolic links resolved.
     pub(super) proc_target: PathBuf,
     pub(super) dev_target: PathBuf,
     pub(super) sys_target: PathBuf,
-    /// Files to bind read-only: source and target, both outside paths.
+    /// Files to bind read-only: source and target, both paths outside of the root.
     pub(super) read_only_files: Vec<(PathBuf, PathBuf)>,
     pub(super) script: Option<Script>,
-    /// An empty directory of this sandbox's own, outside the root.
+    /// An empty directory of this sandbox, outside of the root.
     pub(super) scratch: PathBuf,
-    /// What the command sees besides, in the order it is mounted.
+    /// The mounts of `RUN --mount`, in the order in which they are made.
     pub(super) mounts: Vec<MountSpec>,
 }
 
 /// One mount of `RUN --mount`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct MountSpec {
-    /// Outside path, symbolic links resolved.
+    /// Path outside of the root, symbolic links resolved.
     pub(super) target: PathBuf,
-    /// What the mount point must be.
+    /// The type that the mount point must have.
     pub(super) is_directory: bool,
-    /// It lies in something that is mounted before it, so that it can be made only then.
+    /// True if the mount point is inside an earlier mount, so that it can be created only after that one.
     pub(super) is_later: bool,
-    pub(super) shown: Shown,
+    pub(super) shown: MountedContent,
     pub(super) read_only: bool,
 }
 
-/// What it shows.
+/// The content of a mount.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Shown {
+pub(super) enum MountedContent {
     Bind { source: PathBuf },
     Memory { size: Option<u64> },
     File { content: FileContent, mode: u32, uid: u32, gid: u32 },
 }
 
-/// What a file says that may be a secret: not for logs.
+/// A file's content, which may be a secret and must not be logged.
 #[derive(Serialize, Deserialize)]
 pub(super) struct FileContent(pub(super) Vec<u8>);
 
@@ -95,25 +95,25 @@ impl std::fmt::Debug for FileContent {
     }
 }
 
-/// What the child has to say.
+/// A message from the second process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Report {
-    /// For the log.
+    /// A line for the log.
     Note(String),
-    /// The probed mechanism works, and how well.
+    /// The probed mechanism works.
     Probed {
-        /// A process namespace with its own `/proc` works.
+        /// True if a process namespace with its own `/proc` works.
         processes: bool,
     },
     /// The ids were mapped.
     Mapped,
-    /// The command ended, and nothing of it is left.
+    /// The command ended, and all its processes have ended.
     Finished(Status),
-    /// It did not come to that.
+    /// Setup failed before the command started.
     Failed(Failure),
 }
 
-/// Why not.
+/// A reason why a job failed.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Failure {
     Step { step: String, errno: i32 },
@@ -123,13 +123,13 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// For `map_err` on system calls: names the step.
+    /// Returns a function for `map_err` on system calls that adds the step.
     pub(super) fn step(step: impl Into<String>) -> impl FnOnce(rustix::io::Errno) -> Self {
         let step = step.into();
         move |errno| Self::Step { step, errno: errno.raw_os_error() }
     }
 
-    /// For `map_err` on the standard library's calls.
+    /// Returns a function for `map_err` on calls of the standard library that adds the step.
     pub(super) fn io(step: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let step = step.into();
         move |error| {
@@ -150,25 +150,25 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// What the system calls this error, without its number.
+/// Returns the system's text for an error, without its number.
 pub(super) fn describe(errno: i32) -> String {
     let text = io::Error::from_raw_os_error(errno).to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
-/// Writes one message as a line.
+/// Sends one message as a line.
 pub(super) fn send<T: Serialize>(mut to: impl Write, message: &T) -> io::Result<()> {
     let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');
     to.write_all(&line)
 }
 
-/// Bytes of a report that are read: none is longer, unless something else speaks for the child.
-const MOST_REPORT: u64 = 1 << 20;
+/// The most bytes of a report. None is longer, unless another process writes to the socket.
+const MAX_REPORT_BYTES: u64 = 1 << 20;
 
-/// Reads one report, whose sender a command may have got hold of; `None` at the end.
+/// Receives one report, which may come from a command that got hold of the socket; `None` at the end.
 pub(super) fn receive_report(from: &mut impl BufRead) -> io::Result<Option<Report>> {
-    let mut bounded = from.by_ref().take(MOST_REPORT);
+    let mut bounded = from.by_ref().take(MAX_REPORT_BYTES);
     let report = receive(&mut bounded);
     if bounded.limit() == 0 {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the report of the sandbox process has no end"));
@@ -176,7 +176,7 @@ pub(super) fn receive_report(from: &mut impl BufRead) -> io::Result<Option<Repor
     report
 }
 
-/// Reads one message; `None` at the end.
+/// Receives one message; `None` at the end.
 pub(super) fn receive<T: for<'a> Deserialize<'a>>(from: &mut impl BufRead) -> io::Result<Option<T>> {
     let mut line = Vec::new();
     if from.read_until(b'\n', &mut line)? == 0 {

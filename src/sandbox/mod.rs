@@ -1,15 +1,16 @@
-//! How the command of a `RUN` is isolated: what it may see and touch, as whom it runs, and that nothing of it survives.
+//! Isolates the command of a `RUN`: what it sees and may change, which user it runs as, and that none of its processes
+//! survive.
 //!
-//! Pods differ in what they allow, so there are two mechanisms, and [`mod@probe`] picks the stronger one that works here:
+//! Pods differ in what they allow, so there are two mechanisms, and [`mod@probe`] chooses the stronger one that works:
 //!
 //! - `namespace` gives the command its own mount, IPC and host name namespaces over the stage's root directory, and its
-//!   own process namespace where a fresh `/proc` may be mounted. Without CAP_SYS_ADMIN the whole program first moves
-//!   into a user namespace ([`enter_user_namespace`]), in which it is root.
+//!   own process namespace where a fresh `/proc` may be mounted. Without CAP_SYS_ADMIN the whole program first enters a
+//!   user namespace ([`enter_user_namespace`]), in which it is root.
 //! - `own-root` is for the ordinary root pod that may neither unshare nor mount: the entries of the stage's root
-//!   directory are renamed onto the container's `/` for the time of the command and renamed back afterwards.
+//!   directory are renamed onto the container's `/` while the command runs, and renamed back afterwards.
 //!
-//! Either way the command is started by a second process of this program ([`init_main`]), which has one thread only and
-//! so may unshare, fork and change ids without surprises.
+//! In both, the command is started by a second process of this program ([`init_main`]), which has a single thread and
+//! so may unshare, fork and change ids.
 
 #![allow(clippy::disallowed_methods, reason = "a sandbox works on the root directory itself")]
 
@@ -67,13 +68,13 @@ pub use user_namespace::enter_user_namespace;
 
 /// Opens the sandbox that [`mod@probe`] chose.
 ///
-/// `work_dir` is where this program keeps its files, `directory` a place that only this build uses. With own-root
-/// `work_dir` must be on the same mount as `/` (see [`place_for_trees`]), and it and the paths in `keep` stay in place while a
-/// command runs (mount points do so anyway).
+/// `work_dir` holds this program's files, `directory` belongs to this build alone. With own-root `work_dir` must be on
+/// the same mount as `/` (see [`place_for_trees`]). It and the paths in `keep` stay in place while a command runs, as
+/// mount points always do.
 ///
 /// # Errors
-/// own-root: `work_dir` is on another mount, another build in the container runs commands or needs its files in place
-/// ([`keep_in_place`]), or the container has an operating system of its own.
+/// With own-root: `work_dir` is on a different mount, another build in the container runs commands or needs its files
+/// in place ([`keep_in_place`]), or the container has its own operating system.
 pub fn open(
     chosen: &Chosen,
     work_dir: &Path,
@@ -86,30 +87,30 @@ pub fn open(
     })
 }
 
-/// Puts the files of `/` back if a run of this program died in this container while own-root had them out of the way. Paths
-/// that the user names may lead to such files: this is the first thing a start does.
+/// Restores the files of `/` if own-root had moved them away when a run of this program died in this container. This
+/// must come first at a start, because any path that the user names may lead to such files.
 ///
 /// # Errors
-/// They cannot be put back, or not all of them.
+/// Some of the files cannot be restored.
 pub fn recover() -> Result<(), SandboxError> {
     own_root::recover()
 }
 
-/// Keeps `paths`, which this build reads or writes, in sight until the result is dropped: another build in the container could take
-/// them out of the way with own-root. `None` where no build can. To be dropped before [`open`], which does that itself.
+/// Keeps `paths`, which this build reads or writes, in place until the result is dropped: with own-root, another build
+/// in the container could move them away. `None` if no build can. Drop it before [`open`], which does the same.
 ///
 /// # Errors
-/// Another build has the files of `/` out of the way, or will have.
+/// Another build has moved the files of `/` away, or may do so.
 pub fn keep_in_place(chosen: Result<&Chosen, &SandboxError>, paths: &[&Path]) -> Result<Option<InPlace>, SandboxError> {
     match chosen {
-        // Where namespaces are to be had, other builds have them, too.
+        // If namespaces work, other builds in the container use them too.
         Ok(Chosen { mechanism: Mechanism::Namespace, .. }) => Ok(None),
         _ => own_root::keep_in_place(paths),
     }
 }
 
-/// Where the root directories of stages must be made, if not in `work_dir`: own-root renames what is in them, and renames do not
-/// cross mounts. `None` if `work_dir` will do, or nothing else would either, which [`open`] then tells.
+/// Returns where the root directories of stages must be created, if not in `work_dir`: own-root renames their entries,
+/// and renames do not cross mounts. `None` if `work_dir` is suitable, or nothing is, which [`open`] then reports.
 #[must_use]
 pub fn place_for_trees(chosen: &Chosen, work_dir: &Path) -> Option<PathBuf> {
     match chosen.mechanism {

@@ -1,4 +1,4 @@
-//! Changing the flags of a mount that exists.
+//! Changes the flags of existing mounts.
 
 use std::path::Path;
 
@@ -7,13 +7,13 @@ use rustix::mount::{MountFlags, mount_remount};
 
 use super::raw;
 
-/// Makes the mount at `target`, and those below it, read-only, without devices, or both.
+/// Makes the mount at `target` and those below it read-only, without device nodes, or both.
 pub(super) fn restrict(target: &Path, flags: MountFlags) -> rustix::io::Result<()> {
     let (read_only, no_devices) = (flags.contains(MountFlags::RDONLY), flags.contains(MountFlags::NODEV));
     raw::restrict_mounts(target, read_only, no_devices).or_else(|_| remount(target, flags))
 }
 
-/// The way of kernels before 5.12. Flags that the container locked must be given again.
+/// Adds flags by a remount, as kernels before 5.12 need it. Flags that the container locked must be passed again.
 pub(super) fn remount(target: &Path, flags: MountFlags) -> rustix::io::Result<()> {
     let now = rustix::fs::statvfs(target)?.f_flag;
     let kept = [

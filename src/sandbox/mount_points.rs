@@ -1,9 +1,9 @@
-//! Where the mounts of a command go, worked out before the first of them is made.
+//! Works out the mount points of a command before the first mount is made.
 //!
-//! A mount may lie within an earlier one: its mount point is then in the files that the earlier one shows, and so are the
-//! symbolic links on the way to it. Those files may be a cache that another command changes now. So they are looked at, and
-//! mount points made in them, below an open directory that no path leaves; what was found is found again, below the root,
-//! when the mount is made.
+//! A mount may be inside an earlier one. Its mount point is then among the files of the earlier mount, and so are the
+//! symbolic links on its path. Those files may be a cache that another command is changing. So they are inspected, and
+//! mount points are created in them, below an open directory that no path leaves. When the mount is made, the path is
+//! resolved again, below the root.
 
 use std::ffi::OsString;
 use std::io;
@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::in_root::Seen;
-use super::message::{FileContent, MountSpec, Shown};
+use super::in_root::PathTarget;
+use super::message::{FileContent, MountSpec, MountedContent};
 use super::stubs::{Lifetime, StubKind, Stubs};
 use super::{Mount, MountContent, SandboxError, in_root};
 use crate::fs::{FileKind, Root, Status};
@@ -22,107 +22,113 @@ use crate::fs::{FileKind, Root, Status};
 /// The mounts so far, over a root directory.
 #[derive(Debug)]
 pub(super) struct MountPoints {
-    laid: Vec<Laid>,
+    planned: Vec<PlannedMount>,
     root: PathBuf,
 }
 
 #[derive(Debug)]
-struct Laid {
-    /// An outside path.
+struct PlannedMount {
+    /// Path outside of the root.
     target: PathBuf,
-    shows: Shows,
+    contents: Contents,
 }
 
-/// What is to be seen at a mount point.
+/// The contents of a mount point.
 #[derive(Debug)]
-enum Shows {
-    /// A directory, and how long what is made in it stays.
-    Files(Root, Lifetime),
-    /// A file.
+enum Contents {
+    /// A directory, and the lifetime of mount points that are created in it.
+    Directory(Root, Lifetime),
     File,
-    /// Files that are not there before the mount is.
-    Later,
+    /// Files that do not exist before the mount is made.
+    NotYetMounted,
 }
 
 impl MountPoints {
-    /// In `root`, with something at each of `occupied` that cannot be looked into yet (`/dev` and its like).
+    /// Starts with `root`, and a mount that cannot be inspected yet at each of `occupied` (`/dev` and the like).
     pub(super) fn new(root: &Path, occupied: impl IntoIterator<Item = PathBuf>) -> Result<Self, SandboxError> {
-        let files = Laid { target: root.to_owned(), shows: Shows::Files(Root::open(root)?, Lifetime::Command) };
-        let occupied = occupied.into_iter().map(|target| Laid { target, shows: Shows::Later });
-        Ok(Self { laid: std::iter::once(files).chain(occupied).collect(), root: root.to_owned() })
+        let files = PlannedMount {
+            target: root.to_owned(),
+            contents: Contents::Directory(Root::open(root)?, Lifetime::Command),
+        };
+        let occupied = occupied.into_iter().map(|target| PlannedMount { target, contents: Contents::NotYetMounted });
+        Ok(Self { planned: std::iter::once(files).chain(occupied).collect(), root: root.to_owned() })
     }
 
-    /// Finds the place of the next mount, and creates its mount point where it can be done now.
-    pub(super) fn lay(&mut self, mount: &Mount, stubs: &mut Stubs) -> Result<MountSpec, SandboxError> {
-        let (kind, shown, shows) = match &mount.content {
+    /// Resolves the next mount's target, and creates its mount point if that is possible now.
+    pub(super) fn prepare(&mut self, mount: &Mount, stubs: &mut Stubs) -> Result<MountSpec, SandboxError> {
+        let (kind, shown, contents) = match &mount.content {
             MountContent::Bind { source } => {
                 let found = source.symlink_metadata().map_err(SandboxError::io("look at", source.as_path()))?;
                 if found.is_symlink() {
                     return Err(SandboxError::errno("mount", source.as_path())(Errno::LOOP));
                 }
-                // What a command may write to is a cache, which others have too, or a copy that is thrown away.
+                // What a command may write to is either a cache, which others share, or a copy that is thrown away.
                 let lifetime = if mount.read_only { Lifetime::Command } else { Lifetime::Lasting };
-                let (kind, shows) = match found.is_dir() {
-                    true => (StubKind::Directory, Shows::Files(Root::open(source)?, lifetime)),
-                    false => (StubKind::File, Shows::File),
+                let (kind, contents) = match found.is_dir() {
+                    true => (StubKind::Directory, Contents::Directory(Root::open(source)?, lifetime)),
+                    false => (StubKind::File, Contents::File),
                 };
-                (kind, Shown::Bind { source: source.clone() }, shows)
+                (kind, MountedContent::Bind { source: source.clone() }, contents)
             }
-            MountContent::Memory { size } => (StubKind::Directory, Shown::Memory { size: *size }, Shows::Later),
+            MountContent::Memory { size } => {
+                (StubKind::Directory, MountedContent::Memory { size: *size }, Contents::NotYetMounted)
+            }
             MountContent::File { content, mode, uid, gid } => {
                 let content = FileContent(content.reveal().clone());
-                (StubKind::File, Shown::File { content, mode: *mode, uid: *uid, gid: *gid }, Shows::File)
+                (StubKind::File, MountedContent::File { content, mode: *mode, uid: *uid, gid: *gid }, Contents::File)
             }
         };
         let written = Path::new(&mount.target);
-        let target = in_root::resolve_seen(&self.root, written, &|place| self.look(place))
+        let target = in_root::resolve_with(&self.root, written, &|place| self.look(place))
             .map_err(SandboxError::io("find the mount point", written))?;
         if target == self.root {
             return Err(SandboxError::errno("mount over", written)(Errno::BUSY));
         }
         let is_later = match self.below(&target) {
-            Some((Shows::Files(files, lifetime), inside)) => {
-                if look_in(files, &inside).map_err(SandboxError::io("look at", target.as_path()))? == Seen::Nothing {
+            Some((Contents::Directory(files, lifetime), inside)) => {
+                if look_in(files, &inside).map_err(SandboxError::io("look at", target.as_path()))?
+                    == PathTarget::Nothing
+                {
                     stubs.create(files, &inside, kind, *lifetime)?;
                 }
                 false
             }
-            Some((Shows::File, _)) => false,
-            Some((Shows::Later, _)) | None => true,
+            Some((Contents::File, _)) => false,
+            Some((Contents::NotYetMounted, _)) | None => true,
         };
-        self.laid.push(Laid { target: target.clone(), shows });
+        self.planned.push(PlannedMount { target: target.clone(), contents });
         let is_directory = kind == StubKind::Directory;
         Ok(MountSpec { target, is_directory, is_later, shown, read_only: mount.read_only })
     }
 
-    /// What `place` will be part of, and its path in that.
-    fn below(&self, place: &Path) -> Option<(&Shows, PathBuf)> {
-        let mut laid = self.laid.iter().rev();
-        laid.find_map(|laid| Some((&laid.shows, place.strip_prefix(&laid.target).ok()?.to_owned())))
+    /// Returns the contents that `place` will be part of, and its path in them.
+    fn below(&self, place: &Path) -> Option<(&Contents, PathBuf)> {
+        let mut planned = self.planned.iter().rev();
+        planned.find_map(|planned| Some((&planned.contents, place.strip_prefix(&planned.target).ok()?.to_owned())))
     }
 
-    fn look(&self, place: &Path) -> io::Result<Seen> {
+    fn look(&self, place: &Path) -> io::Result<PathTarget> {
         match self.below(place) {
-            Some((Shows::Files(files, _), inside)) => look_in(files, &inside),
-            Some((Shows::File, _)) => Ok(Seen::File),
-            Some((Shows::Later, _)) | None => Ok(Seen::Nothing),
+            Some((Contents::Directory(files, _), inside)) => look_in(files, &inside),
+            Some((Contents::File, _)) => Ok(PathTarget::File),
+            Some((Contents::NotYetMounted, _)) | None => Ok(PathTarget::Nothing),
         }
     }
 }
 
-fn look_in(files: &Root, path: &Path) -> io::Result<Seen> {
+fn look_in(files: &Root, path: &Path) -> io::Result<PathTarget> {
     let found = match files.open_at(path, OFlags::PATH | OFlags::NOFOLLOW) {
         Ok(found) => found,
-        Err(Errno::NOENT) => return Ok(Seen::Nothing),
+        Err(Errno::NOENT) => return Ok(PathTarget::Nothing),
         Err(errno) => return Err(errno.into()),
     };
     Ok(match Status::of(&found)?.kind {
-        FileKind::Directory => Seen::Directory,
+        FileKind::Directory => PathTarget::Directory,
         FileKind::Symlink => {
             let target = rustix::fs::readlinkat(&found, "", Vec::new())?.into_bytes();
-            Seen::Link(PathBuf::from(OsString::from_vec(target)))
+            PathTarget::Link(PathBuf::from(OsString::from_vec(target)))
         }
-        _ => Seen::File,
+        _ => PathTarget::File,
     })
 }
 
@@ -145,11 +151,11 @@ mod tests {
         std::os::unix::fs::symlink("/outer/there", outer.join("link")).unwrap();
         let mut stubs = Stubs::default();
         let mut points = MountPoints::new(&root, [root.join("dev")]).unwrap();
-        points.lay(&bind(&outer, "/outer"), &mut stubs).unwrap();
-        let spec = points.lay(&bind(&inner, "/outer/link/deep"), &mut stubs).unwrap();
+        points.prepare(&bind(&outer, "/outer"), &mut stubs).unwrap();
+        let spec = points.prepare(&bind(&inner, "/outer/link/deep"), &mut stubs).unwrap();
         assert_eq!(spec.target, root.join("outer/there/deep"));
         assert!(outer.join("there/deep").is_dir() && !root.join("outer/there").exists());
-        let later = points.lay(&bind(&inner, "/dev/x"), &mut stubs).unwrap();
+        let later = points.prepare(&bind(&inner, "/dev/x"), &mut stubs).unwrap();
         assert!(later.target == root.join("dev/x") && later.is_later && !spec.is_later);
         assert!(!root.join("dev").exists());
         stubs.remove().unwrap();
@@ -158,15 +164,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_only_read_is_as_it_was() {
+    fn a_read_only_source_is_left_unchanged() {
         let directory = tempfile::tempdir().unwrap();
         let (root, outer) = (directory.path().join("root"), directory.path().join("outer"));
         std::fs::create_dir(&root).unwrap();
         std::fs::create_dir(&outer).unwrap();
         let mut stubs = Stubs::default();
         let mut points = MountPoints::new(&root, []).unwrap();
-        points.lay(&Mount { read_only: true, ..bind(&outer, "/outer") }, &mut stubs).unwrap();
-        points.lay(&bind(&outer, "/outer/new"), &mut stubs).unwrap();
+        points.prepare(&Mount { read_only: true, ..bind(&outer, "/outer") }, &mut stubs).unwrap();
+        points.prepare(&bind(&outer, "/outer/new"), &mut stubs).unwrap();
         assert!(outer.join("new").is_dir());
         stubs.remove().unwrap();
         assert!(!outer.join("new").exists());
@@ -181,7 +187,7 @@ mod tests {
         std::os::unix::fs::symlink("/etc", &link).unwrap();
         let mut stubs = Stubs::default();
         let mut points = MountPoints::new(&root, []).unwrap();
-        assert!(points.lay(&bind(directory.path(), "/top"), &mut stubs).is_err());
-        assert!(points.lay(&bind(&link, "/etc"), &mut stubs).is_err());
+        assert!(points.prepare(&bind(directory.path(), "/top"), &mut stubs).is_err());
+        assert!(points.prepare(&bind(&link, "/etc"), &mut stubs).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! The mounts this process sees, from `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+//! Reads the mounts that this process sees, from `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -6,38 +6,38 @@ use std::path::{Path, PathBuf};
 
 use super::SandboxError;
 
-/// One line of mountinfo.
+/// A line of mountinfo.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Mount {
-    /// Where it is mounted, as this process sees it.
+pub(super) struct MountEntry {
+    /// The mount point, as this process sees it.
     pub(super) mount_point: PathBuf,
     /// `ext4`, `overlay`, `proc`, ...
     pub(super) file_system: String,
 }
 
 /// Reads the mounts of this process, in the order they were made.
-pub(super) fn read() -> Result<Vec<Mount>, SandboxError> {
+pub(super) fn read() -> Result<Vec<MountEntry>, SandboxError> {
     let path = "/proc/self/mountinfo";
     let text = std::fs::read(path).map_err(SandboxError::io("read", path))?;
     Ok(parse(&text))
 }
 
-/// Parses mountinfo; lines that do not look like it are left out.
-pub(super) fn parse(text: &[u8]) -> Vec<Mount> {
+/// Parses mountinfo and skips malformed lines.
+pub(super) fn parse(text: &[u8]) -> Vec<MountEntry> {
     text.split(|byte| *byte == b'\n').filter_map(parse_line).collect()
 }
 
-fn parse_line(line: &[u8]) -> Option<Mount> {
+fn parse_line(line: &[u8]) -> Option<MountEntry> {
     let mut fields = line.split(|byte| *byte == b' ');
     let mount_point = fields.nth(4)?;
     let file_system = fields.skip_while(|field| *field != b"-").nth(1)?;
-    Some(Mount {
+    Some(MountEntry {
         mount_point: PathBuf::from(OsString::from_vec(unescape(mount_point))),
         file_system: String::from_utf8_lossy(file_system).into_owned(),
     })
 }
 
-/// Undoes the octal escapes (space, tab, line feed, backslash).
+/// Decodes the octal escapes (space, tab, line feed, backslash).
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -60,12 +60,12 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The mount that `path` (absolute, without symbolic links) is on: the longest mount point above it.
-pub(super) fn mount_of<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
+/// Returns the mount that `path` (absolute, without symbolic links) is on: the longest mount point above it.
+pub(super) fn mount_of<'a>(mounts: &'a [MountEntry], path: &Path) -> Option<&'a MountEntry> {
     mounts
         .iter()
         .filter(|mount| path.starts_with(&mount.mount_point))
-        // Of several mounts on one point the last one is on top.
+        // Of several mounts on one mount point the last is on top.
         .max_by_key(|mount| mount.mount_point.components().count())
 }
 
@@ -83,8 +83,8 @@ mod tests {
     fn lines_are_read_and_escapes_undone() {
         let mounts = parse(SAMPLE);
         assert_eq!(mounts.len(), 4);
-        assert_eq!(mounts[0], Mount { mount_point: "/".into(), file_system: "overlay".into() });
-        assert_eq!(mounts[3], Mount { mount_point: "/with space\\".into(), file_system: "ext4".into() });
+        assert_eq!(mounts[0], MountEntry { mount_point: "/".into(), file_system: "overlay".into() });
+        assert_eq!(mounts[3], MountEntry { mount_point: "/with space\\".into(), file_system: "ext4".into() });
     }
 
     #[test]

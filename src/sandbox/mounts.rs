@@ -1,8 +1,8 @@
-//! The mounts a command sees, made in the child's own mount namespace.
+//! Makes the mounts that a command sees, in the child's own mount namespace.
 //!
-//! They are what runc gives a container: `/proc`, `/dev` with the usual nodes, `/sys` read-only, and the two files a
-//! resolver needs. What the kernel refuses (a fresh procfs or sysfs below masked ones) is replaced by a bind of the
-//! container's own.
+//! They are those that runc gives a container: `/proc`, `/dev` with the usual nodes, `/sys` read-only, and the two
+//! files that a resolver needs. Where the kernel refuses a fresh procfs or sysfs, because the container's is masked,
+//! the container's own is bind mounted.
 
 use std::io;
 use std::path::Path;
@@ -23,9 +23,9 @@ const HARMLESS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(M
 const MASKED_FILES: [&str; 7] =
     ["interrupts", "kcore", "keys", "latency_stats", "timer_list", "timer_stats", "sched_debug"];
 const MASKED_DIRECTORIES: [&str; 3] = ["acpi", "asound", "scsi"];
-/// And of `/sys`.
+/// The same of `/sys`.
 const MASKED_IN_SYS: [&str; 2] = ["firmware", "devices/virtual/powercap"];
-/// Parts of a fresh `/proc` that it must not change (readonlyPaths).
+/// Parts of a fresh `/proc` that a container must not change (readonlyPaths).
 const READ_ONLY: [&str; 5] = ["bus", "fs", "irq", "sys", "sysrq-trigger"];
 
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -41,12 +41,12 @@ const LINKS: [(&str, &str); 5] = [
 pub(super) fn set_up(spec: &NamespaceSpec, note: &mut dyn FnMut(String)) -> Result<(), Failure> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(Failure::step("make the mounts private"))?;
-    // pivot_root wants a mount point.
+    // pivot_root takes a mount point only.
     mount_bind_recursive(&spec.root, &spec.root)
         .map_err(Failure::step(format!("bind mount {}", spec.root.display())))?;
-    // Where there is no user namespace, a command may make device nodes, and the image may have some; to use them would
-    // be to reach the machine. Those of `/dev` are mounts of their own.
-    restrict(&spec.root, MountFlags::NODEV).map_err(Failure::step("keep the command from devices"))?;
+    // Without a user namespace a command may create device nodes, and the image may contain some. Using them would give
+    // access to the machine. The nodes of `/dev` are separate mounts.
+    restrict(&spec.root, MountFlags::NODEV).map_err(Failure::step("disable device nodes in the root directory"))?;
     mount_proc(spec, note)?;
     mount_dev(&spec.dev_target, note)?;
     if let Some(script) = &spec.script {
@@ -56,7 +56,7 @@ pub(super) fn set_up(spec: &NamespaceSpec, note: &mut dyn FnMut(String)) -> Resu
     for (source, target) in &spec.read_only_files {
         bind_read_only(source, target).map_err(Failure::step(format!("bind mount {}", target.display())))?;
     }
-    run_mounts::lay(&spec.mounts, &spec.root, &spec.scratch, note)?;
+    run_mounts::mount_all(&spec.mounts, &spec.root, &spec.scratch, note)?;
     change_root(&spec.root, note)
 }
 
@@ -67,14 +67,14 @@ fn mount_proc(spec: &NamespaceSpec, note: &mut dyn FnMut(String)) -> Result<(), 
         for name in READ_ONLY {
             let path = target.join(name);
             let bound = mount_bind_recursive(&path, &path).and_then(|()| remount(&path, MountFlags::RDONLY));
-            tell(&path, bound, note);
+            note_failure(&path, bound, note);
         }
     } else {
         mount_bind_recursive("/proc", target).map_err(Failure::step("bind mount /proc"))?;
     }
     for name in MASKED_FILES {
         let path = target.join(name);
-        tell(&path, mount_bind("/dev/null", &path), note);
+        note_failure(&path, mount_bind("/dev/null", &path), note);
     }
     mask_directories(target, &MASKED_DIRECTORIES, note);
     Ok(())
@@ -83,23 +83,23 @@ fn mount_proc(spec: &NamespaceSpec, note: &mut dyn FnMut(String)) -> Result<(), 
 fn mask_directories(above: &Path, names: &[&str], note: &mut dyn FnMut(String)) {
     for name in names {
         let path = above.join(name);
-        tell(&path, mount("tmpfs", &path, "tmpfs", HARMLESS | MountFlags::RDONLY, None), note);
+        note_failure(&path, mount("tmpfs", &path, "tmpfs", HARMLESS | MountFlags::RDONLY, None), note);
     }
 }
 
-fn tell(path: &Path, result: rustix::io::Result<()>, note: &mut dyn FnMut(String)) {
+fn note_failure(path: &Path, result: rustix::io::Result<()>, note: &mut dyn FnMut(String)) {
     match result {
         // Which of them exist depends on the kernel.
         Ok(()) | Err(Errno::NOENT) => {}
-        Err(errno) => note(format!("{} stays as it is: {errno}", path.display())),
+        Err(errno) => note(format!("{} is left unchanged: {errno}", path.display())),
     }
 }
 
 fn mount_dev(target: &Path, note: &mut dyn FnMut(String)) -> Result<(), Failure> {
-    // What a command makes there is no device either: the nodes below are mounts of their own.
+    // Device nodes that a command creates here do not work either: the nodes below are mounts of their own.
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::STRICTATIME;
     mount("tmpfs", target, "tmpfs", flags, Some(c"mode=755,size=65536k")).map_err(Failure::step("mount /dev"))?;
-    // Nodes are bound, not made: in a user namespace mknod is refused.
+    // Nodes are bind mounted: in a user namespace mknod is refused.
     for name in DEVICES {
         let (source, node) = (Path::new("/dev").join(name), target.join(name));
         std::fs::write(&node, b"").map_err(Failure::io(format!("create /dev/{name}")))?;
@@ -127,14 +127,14 @@ fn mount_dev(target: &Path, note: &mut dyn FnMut(String)) -> Result<(), Failure>
         Ok(())
     };
     let no_exec = MountFlags::NOSUID | MountFlags::NOEXEC;
-    // The group tty is not mapped in every user namespace.
+    // Not every user namespace maps the group tty.
     let pts = [c"newinstance,ptmxmode=0666,mode=0620,gid=5", c"newinstance,ptmxmode=0666,mode=0620"];
     directory("pts", "devpts", no_exec, &pts)?;
     directory("shm", "tmpfs", HARMLESS, &[c"mode=1777,size=65536k"])?;
     directory("mqueue", "mqueue", HARMLESS, &[c""])
 }
 
-/// BuildKit mounts scripts read-only; where that is refused, what is written there is lost all the same.
+/// Places the script, read-only as in BuildKit. Where that is refused, changes to it are lost with the mount anyway.
 fn place_script(dev: &Path, script: &Script, note: &mut dyn FnMut(String)) -> Result<(), Failure> {
     let name = format!("/dev/pipes/{}", script.name);
     let directory = script::place(dev, script).map_err(Failure::io(format!("create {name}")))?;
@@ -147,12 +147,12 @@ fn place_script(dev: &Path, script: &Script, note: &mut dyn FnMut(String)) -> Re
 fn mount_sys(target: &Path, note: &mut dyn FnMut(String)) -> Result<(), Failure> {
     let flags = HARMLESS | MountFlags::RDONLY;
     let Err(errno) = mount("sysfs", target, "sysfs", flags, None) else {
-        // A fresh sysfs has an empty directory where the control groups are.
+        // In a fresh sysfs the cgroup directory is empty.
         let control_groups = target.join("fs/cgroup");
         let bound = mount_bind_recursive("/sys/fs/cgroup", &control_groups)
             .and_then(|()| restrict(&control_groups, MountFlags::RDONLY));
         if let Err(errno) = bound {
-            note(format!("/sys/fs/cgroup stays as it is: {errno}"));
+            note(format!("/sys/fs/cgroup is left empty: {errno}"));
         }
         mask_directories(target, &MASKED_IN_SYS, note);
         return Ok(());
@@ -177,11 +177,11 @@ fn change_root(root: &Path, note: &mut dyn FnMut(String)) -> Result<(), Failure>
     let cannot = |errno| Failure::step(format!("make {} the root directory", root.display()))(errno);
     rustix::process::chdir(root).map_err(cannot)?;
     match rustix::process::pivot_root(".", ".") {
-        // The old root now lies on top of the new one.
+        // The old root is now mounted on top of the new one.
         Ok(()) => unmount(".", UnmountFlags::DETACH).map_err(Failure::step("unmount the old root directory"))?,
         Err(errno @ (Errno::PERM | Errno::NOSYS | Errno::INVAL)) => {
             note(format!("pivot_root gives {errno}; chroot is used"));
-            // Moved over the old root, so that a second chroot does not lead out.
+            // The new root is moved over the old one, so that a second chroot does not lead out.
             if let Err(errno) = mount_move(".", "/") {
                 note(format!("the new root cannot be moved over the old one: {errno}"));
             }
@@ -192,23 +192,23 @@ fn change_root(root: &Path, note: &mut dyn FnMut(String)) -> Result<(), Failure>
     rustix::process::chdir("/").map_err(cannot)
 }
 
-/// What the probe asks: whether mounts work here, and whether a process namespace has its own `/proc`.
+/// Checks that mounts work here, for the probe.
 ///
-/// Called in a process that is about to end, with a mount namespace of its own.
+/// Called in a process that is about to end, in its own mount namespace.
 pub(super) fn try_mounts() -> Result<(), Failure> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(Failure::step("make the mounts private"))?;
-    // /sys stands in for a scratch directory: it exists everywhere, and nobody else sees this.
+    // /sys serves as the scratch directory: it exists everywhere, and only this process sees the mount.
     mount("tmpfs", PROBE, "tmpfs", HARMLESS, None).map_err(Failure::step("mount a tmpfs"))?;
     let (source, target) = (Path::new(PROBE).join("a"), Path::new(PROBE).join("b"));
     for directory in [&source, &target] {
         std::fs::create_dir(directory).map_err(Failure::io("create a directory in a tmpfs"))?;
     }
     mount_bind(&source, &target).map_err(Failure::step("bind mount a directory"))?;
-    restrict(&target, MountFlags::NODEV).map_err(Failure::step("keep a mount from devices"))
+    restrict(&target, MountFlags::NODEV).map_err(Failure::step("disable device nodes in a mount"))
 }
 
-/// Whether procfs can be mounted; called in a new process namespace after [`try_mounts`].
+/// Checks that procfs can be mounted. Called in a new process namespace after [`try_mounts`].
 pub(super) fn try_proc() -> io::Result<()> {
     Ok(mount("proc", Path::new(PROBE).join("a"), "proc", HARMLESS, None)?)
 }

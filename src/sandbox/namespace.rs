@@ -1,4 +1,4 @@
-//! The `namespace` sandbox, as seen by the first process: what the second one needs on disk, before and after.
+//! The `namespace` sandbox: prepares the files that the second process mounts, and cleans up after the command.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,25 +10,25 @@ use super::{
     Chosen, Features, HOSTNAME, Mechanism, Outcome, Process, Sandbox, SandboxError, Stream, launch, standard_files,
 };
 
-/// Runs commands in namespaces of their own.
+/// A sandbox that runs each command in its own namespaces.
 #[derive(Debug)]
 pub(super) struct NamespaceSandbox {
     processes: bool,
     single_id: bool,
-    /// For the generated files; this sandbox's own.
+    /// This sandbox's directory for generated files.
     files: PathBuf,
-    own_hosts: String,
-    own_resolv_conf: Vec<u8>,
+    container_hosts: String,
+    container_resolv_conf: Vec<u8>,
 }
 
 impl NamespaceSandbox {
-    /// Makes a directory for generated files in `directory`, which is this build's own.
+    /// Creates a sandbox, with a subdirectory for generated files in `directory`, which belongs to this build.
     pub(super) fn new(chosen: &Chosen, directory: &Path) -> Result<Self, SandboxError> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let files = directory.join(format!("sandbox-{number}"));
         std::fs::create_dir_all(&files).map_err(SandboxError::io("create", files.as_path()))?;
-        // The second process, which mounts them, is in another working directory.
+        // The second process, which mounts them, has a different working directory.
         let files = std::fs::canonicalize(&files).map_err(SandboxError::io("resolve", files))?;
         let own = |path: &str| match std::fs::read(path) {
             Ok(bytes) => Ok(bytes),
@@ -39,8 +39,8 @@ impl NamespaceSandbox {
             processes: chosen.has_own_processes(),
             single_id: chosen.id_mapping().is_some_and(super::IdMapping::is_single),
             files,
-            own_hosts: String::from_utf8_lossy(&own("/etc/hosts")?).into_owned(),
-            own_resolv_conf: own("/etc/resolv.conf")?,
+            container_hosts: String::from_utf8_lossy(&own("/etc/hosts")?).into_owned(),
+            container_resolv_conf: own("/etc/resolv.conf")?,
         })
     }
 
@@ -73,10 +73,10 @@ impl Sandbox for NamespaceSandbox {
         let root = std::fs::canonicalize(root).map_err(SandboxError::io("resolve", root))?;
         let hostname = if process.hostname.is_empty() { HOSTNAME } else { &process.hostname };
         let [dev_target, proc_target, sys_target] = standard_files::create_lasting_directories(&root)?;
-        let hosts = standard_files::hosts(&self.own_hosts, hostname);
+        let hosts = standard_files::hosts(&self.container_hosts, hostname);
         let generated = [
             ("/etc/hosts", self.generate("hosts", hosts.as_bytes())?),
-            ("/etc/resolv.conf", self.generate("resolv.conf", &self.own_resolv_conf)?),
+            ("/etc/resolv.conf", self.generate("resolv.conf", &self.container_resolv_conf)?),
         ];
         let mut stubs = Stubs::default();
         let mut read_only_files = Vec::new();
@@ -88,7 +88,7 @@ impl Sandbox for NamespaceSandbox {
         let occupied = [dev_target.clone(), proc_target.clone(), sys_target.clone()];
         let mut mount_points = MountPoints::new(&root, occupied)?;
         let mounts: Result<Vec<_>, _> =
-            process.mounts.iter().map(|mount| mount_points.lay(mount, &mut stubs)).collect();
+            process.mounts.iter().map(|mount| mount_points.prepare(mount, &mut stubs)).collect();
         let mounts = mounts?;
         let scratch = self.files.join("scratch");
         std::fs::create_dir_all(&scratch).map_err(SandboxError::io("create", scratch.as_path()))?;

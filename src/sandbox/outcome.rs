@@ -1,9 +1,9 @@
-//! What a command leaves: its output, how it ended, and which files only look changed.
+//! The result of a command: its output, its exit status, and the files that only look changed.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
-/// Where a piece of output came from.
+/// The stream that a chunk of output was written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stream {
     /// Standard output.
@@ -15,14 +15,14 @@ pub enum Stream {
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Status {
-    /// It returned this exit code.
+    /// The command returned this exit code.
     Exited(i32),
-    /// This signal ended it.
+    /// This signal ended the command.
     Signaled(i32),
 }
 
 impl Status {
-    /// Whether the command returned 0.
+    /// Reports whether the command returned 0.
     #[must_use]
     pub fn success(self) -> bool {
         self == Self::Exited(0)
@@ -34,19 +34,18 @@ impl Status {
 pub struct ChangeTime {
     /// Seconds since the epoch.
     pub seconds: i64,
-    /// And nanoseconds.
+    /// Nanoseconds within the second.
     pub nanoseconds: u32,
 }
 
 impl ChangeTime {
-    /// Returns that of a file.
+    /// Returns the change time of a file.
     pub(super) fn of(metadata: &std::fs::Metadata) -> Self {
         Self { seconds: metadata.ctime(), nanoseconds: u32::try_from(metadata.ctime_nsec()).unwrap_or(0) }
     }
 }
 
-/// A file whose change time the sandbox itself moved, and nobody else: a compare by change time may take `after` for
-/// `before`.
+/// A file whose change time only the sandbox changed. A comparison by change time may treat `after` as `before`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restamp {
     /// Path relative to the root.
@@ -57,14 +56,14 @@ pub struct Restamp {
     pub after: ChangeTime,
 }
 
-/// What [`Sandbox::run`](super::Sandbox::run) gives back when the command could be run to its end, well or not.
+/// The result of [`Sandbox::run`](super::Sandbox::run) for a command that ended, successfully or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// How the command ended.
     pub status: Status,
     /// Files that look changed but are not.
     pub restamped: Vec<Restamp>,
-    /// Mount points of the pod among the image's files that the command could not remove, replace or rename, as far as its
-    /// output tells.
+    /// Mount points of the pod among the image's files that the command could not remove, replace or rename, as far as
+    /// its output shows.
     pub busy: Vec<PathBuf>,
 }

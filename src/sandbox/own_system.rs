@@ -1,24 +1,25 @@
-//! Whether this container has an operating system of its own, as when the program was copied into an agent's image: own-root
-//! would take that system's files out of the way while a command runs, for everything else that runs in the container too.
+//! Detects an operating system in this container, as in an agent's image that the program was copied into.
 //!
-//! The executor's own images have nothing but `/kaniko` and, where there is a shell, `/busybox`; images that were made from
-//! them have the same signs.
+//! own-root would move that system's files away while a command runs, for every other process in the container too.
+//!
+//! The executor's own images contain only `/kaniko` and, with a shell, `/busybox`. Images that were made from them have
+//! the same signs.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 
 use super::in_root;
 
-/// Where a system says what it is (os-release(5)).
+/// The files in which a system names itself (os-release(5)).
 const RELEASES: [&str; 2] = ["etc/os-release", "usr/lib/os-release"];
-/// Bytes of such a file that are read.
-const MOST_RELEASE: u64 = 64 * 1024;
-/// Where systems have a shell.
+/// The most bytes of such a file that are read.
+const MAX_RELEASE_BYTES: u64 = 64 * 1024;
+/// The path of a system's shell.
 const SHELL: &str = "bin/sh";
-/// Where the executor's image with a shell has it.
+/// The directory of the shell in the executor's image.
 const OWN_SHELLS: &str = "busybox";
 
-/// The name of the system whose files are below `root`; `None` where there is none.
+/// Returns the name of the system whose files are below `root`; `None` if there is none.
 pub(super) fn system(root: &Path) -> Option<String> {
     let exists = |path: &str| in_root::resolve(root, Path::new(path)).is_ok_and(|path| path.is_file());
     if RELEASES.into_iter().any(exists) {
@@ -29,14 +30,14 @@ pub(super) fn system(root: &Path) -> Option<String> {
     (!is_own).then(|| format!("a system with a shell of its own, /{SHELL}"))
 }
 
-/// `PRETTY_NAME`, without its quotation marks.
+/// Returns `PRETTY_NAME` without its quotation marks.
 fn name(root: &Path, path: &str) -> Option<String> {
     let path = in_root::resolve(root, Path::new(path)).ok()?;
-    let file = std::fs::File::open(path).ok()?.take(MOST_RELEASE);
+    let file = std::fs::File::open(path).ok()?.take(MAX_RELEASE_BYTES);
     let lines = BufReader::new(file).lines().map_while(Result::ok);
     let name =
         lines.filter_map(|line| Some(line.strip_prefix("PRETTY_NAME=")?.trim().trim_matches(['"', '\'']).to_owned()));
-    // It comes from a file of anybody's, and goes to a terminal.
+    // The file is not trusted, and its text goes to a terminal.
     name.map(|name| name.chars().filter(|char| !char.is_control()).take(80).collect::<String>())
         .find(|name| !name.is_empty())
 }
@@ -58,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn the_executors_images_have_none() {
+    fn the_executors_images_have_no_system() {
         assert_eq!(system(tree(&[("kaniko/executor", ""), ("etc/nsswitch.conf", "")]).path()), None);
         let debug = tree(&[("kaniko/executor", ""), ("busybox/busybox", "")]);
         symlink("busybox", debug.path().join("busybox/sh")).unwrap();
@@ -71,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_system_says_its_name_or_has_a_shell() {
+    fn a_system_is_found_by_its_release_file_or_shell() {
         let debian = tree(&[("usr/lib/os-release", "ID=debian\nPRETTY_NAME=\"Debian \u{1b}[1mGNU/Linux 12\"\n")]);
         std::fs::create_dir(debian.path().join("etc")).unwrap();
         symlink("../usr/lib/os-release", debian.path().join("etc/os-release")).unwrap();

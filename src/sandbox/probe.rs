@@ -1,13 +1,13 @@
-//! Finding out which isolation works in this container, by trying it in processes that end at once.
+//! Finds out which isolation works in this container, by trying each in short-lived processes.
 //!
-//! What is allowed follows from capabilities, seccomp, AppArmor, SELinux, id maps and the masks over `/proc`, whose
-//! settings cannot all be read from inside. So nothing is inferred: each mechanism is tried as it will be used.
+//! It depends on capabilities, seccomp, AppArmor, SELinux, id maps and the masks over `/proc`, and not all of these can
+//! be read from inside. So nothing is inferred: each mechanism is tried exactly as it will be used.
 
 use rustix::fs::StatVfsMountFlags;
 use rustix::process::{WaitOptions, waitpid};
 use rustix::thread::{CapabilitySet, UnshareFlags};
 
-use super::launch::ask_init;
+use super::launch::run_job;
 use super::message::{Failure, Job, Report};
 use super::raw::Fork;
 use super::{
@@ -20,12 +20,12 @@ const ADVICE: &str = "change one of these in the pod: run as root (runAsUser: 0)
      isolation; or allow user namespaces (seccompProfile: Unconfined, appArmorProfile: Unconfined, and \
      user.max_user_namespaces above 0 on the node), for namespace isolation";
 
-/// Picks the isolation to use.
+/// Chooses the isolation to use.
 ///
-/// Must be called while the program has the ids it was started with, that is before [`super::enter_user_namespace`].
+/// Must be called while the program has its original ids, before [`super::enter_user_namespace`].
 ///
 /// # Errors
-/// Nothing works, or what was asked for does not; the error says why and what to change in the pod.
+/// No mechanism works, or not the requested one. The error says why and what to change in the pod.
 pub fn probe(requested: Isolation, consent: OwnRootConsent) -> Result<Chosen, SandboxError> {
     null_device::ensure()?;
     match requested {
@@ -53,7 +53,7 @@ pub fn probe(requested: Isolation, consent: OwnRootConsent) -> Result<Chosen, Sa
     }
 }
 
-/// The namespaces that work, or why each kind does not.
+/// Returns the namespaces that work, or for each attempt why it failed.
 fn try_namespace() -> Result<Chosen, Vec<String>> {
     let mut attempts: Vec<Option<IdMapping>> = Vec::new();
     if capability::effective().is_ok_and(|effective| effective.contains(CapabilitySet::SYS_ADMIN)) {
@@ -66,13 +66,13 @@ fn try_namespace() -> Result<Chosen, Vec<String>> {
             None => "root with CAP_SYS_ADMIN".to_owned(),
             Some(mapping) => mapping.to_string(),
         };
-        let reason = match ask_init(&Job::Probe { mapping: mapping.clone() }) {
+        let reason = match run_job(&Job::Probe { mapping: mapping.clone() }) {
             Ok(Report::Probed { processes }) => return Ok(namespace(how, mapping, processes)),
             Ok(Report::Failed(failure)) => failure.to_string(),
-            Ok(_) => "the probe gave no answer".to_owned(),
+            Ok(_) => "the probe sent no result".to_owned(),
             Err(error) => with_causes(&error),
         };
-        // What is forbidden is mostly forbidden for every map.
+        // The same restriction usually applies to every mapping.
         if !reasons.iter().any(|known| known.ends_with(&reason)) {
             reasons.push(format!("{how}: {reason}"));
         }
@@ -82,7 +82,7 @@ fn try_namespace() -> Result<Chosen, Vec<String>> {
 
 fn namespace(mut reason: String, id_mapping: Option<IdMapping>, processes: bool) -> Chosen {
     if id_mapping.as_ref().is_some_and(IdMapping::is_single) {
-        reason.push_str(", so USER and chown to others do not work");
+        reason.push_str(", so USER and chown to other users do not work");
     }
     if !processes {
         reason.push_str("; /proc shared: the pod masks it");
@@ -113,16 +113,16 @@ fn try_own_root(consent: OwnRootConsent, reason: &str) -> Result<Chosen, Sandbox
         useful.iter().filter(|(capability, _)| !effective.contains(*capability)).map(|(_, name)| *name).collect();
     let mut reason = reason.to_owned();
     if !missing.is_empty() {
-        // What belongs to root, which are most images' files, can be written all the same; owners are recorded in any case.
+        // Root's files, which are most files of images, can still be written. Owners are recorded in any case.
         reason.push_str("; the pod drops ");
         reason.push_str(&missing.join(", "));
-        reason.push_str(", so that RUN can write only what is root's, and neither USER nor chown to others work in it");
+        reason.push_str(", so that a RUN can write only files of root, and neither USER nor chown to other users work");
     }
     let own_system = consent.own_system;
     Ok(Chosen { mechanism: Mechanism::OwnRoot, reason, id_mapping: None, processes: false, own_system })
 }
 
-/// In the child: tries the set-up of a command with these ids (`None`: those it has).
+/// Tries the set-up of a command with these ids (`None`: the current ones), in the second process.
 pub(super) fn try_here(mapping: Option<IdMapping>) -> Result<Report, Failure> {
     match mapping {
         Some(mapping) => super::user_namespace::enter(&mapping)?,

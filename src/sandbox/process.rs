@@ -1,14 +1,14 @@
-//! What to run: a command, whom it runs as, and the files that are there for it only.
+//! Describes what to run: a command, its user, and the files that exist only for it.
 
 use std::path::PathBuf;
 
 use super::stop::Stop;
 use crate::diag::redact::Secret;
 
-/// The host name a command sees, as in BuildKit's sandbox.
+/// The host name that a command sees, as in BuildKit's sandbox.
 pub const HOSTNAME: &str = "buildkitsandbox";
 
-/// Whom a command runs as, in numbers; names were looked up in the image's own files.
+/// The numeric user and groups of a command; names were looked up in the image's own files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Ids {
     /// User id.
@@ -19,82 +19,84 @@ pub struct Ids {
     pub groups: Vec<u32>,
 }
 
-/// The network a command sees (`RUN --network`).
+/// The network that a command sees (`RUN --network`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Network {
     /// The network of the container this program runs in.
     #[default]
     Shared,
-    /// Only a loopback device; where no network namespace is to be had, no sockets but unix ones.
+    /// Only a loopback device. Where network namespaces are not available: no sockets other than unix sockets.
     None,
 }
 
-/// What to run: everything but the files.
+/// A command, without its root directory.
 #[derive(Debug, Clone, Default)]
 pub struct Process {
-    /// The program and its arguments. A program without a slash is looked for in the `PATH` of `environment`, in the root.
+    /// The program and its arguments. A program without a slash is searched for in the `PATH` of `environment`, in the
+    /// root.
     pub arguments: Vec<String>,
-    /// The whole environment; nothing is inherited and nothing added (so `HOME` is the caller's to give).
+    /// The complete environment. Nothing is inherited or added, so the caller sets `HOME`.
     pub environment: Vec<(String, String)>,
     /// An absolute path in the root that must exist.
     pub working_directory: String,
-    /// Whom to run as.
+    /// The user and groups to run as.
     pub user: Ids,
-    /// Host name, where the sandbox has one of its own, and a name in `/etc/hosts`; empty: [`HOSTNAME`], which own-root does
-    /// without.
+    /// The host name, also entered in `/etc/hosts`. Empty: [`HOSTNAME`], except with own-root, which then sets none.
     pub hostname: String,
-    /// Which network the command sees.
+    /// The network that the command sees.
     pub network: Network,
-    /// A program that is there for this command only.
+    /// A program that exists only for this command.
     pub script: Option<Script>,
-    /// Files that are there for this command only (`RUN --mount`), in the order they are laid over the root.
+    /// The mounts of this command (`RUN --mount`), in the order in which they are made.
     pub mounts: Vec<Mount>,
-    /// Ends the command early.
+    /// A request to stop the command early.
     pub stop: Option<Stop>,
 }
 
-/// Files that are there for one command only and never in a layer.
+/// Files that exist for one command only and are never in a layer.
 #[derive(Debug, Clone)]
 pub struct Mount {
-    /// Where: an absolute, clean path in the root, not `/`. Symbolic links in it are followed inside the root.
+    /// The mount point: an absolute, clean path in the root, not `/`. Symbolic links in it are followed inside the
+    /// root.
     pub target: String,
-    /// What lies there.
+    /// The mounted content.
     pub content: MountContent,
-    /// The command must not change it. See [`Features::read_only_mounts`](super::Features::read_only_mounts).
+    /// True if the command must not change the content. See
+    /// [`Features::read_only_mounts`](super::Features::read_only_mounts).
     pub read_only: bool,
 }
 
-/// What a [`Mount`] shows.
+/// The content of a [`Mount`].
 #[derive(Debug, Clone)]
 pub enum MountContent {
-    /// A directory or file (a socket, too) of the caller's. What the command writes to it stays there.
+    /// A directory, file or socket of the caller. It keeps what the command writes to it.
     Bind {
-        /// Absolute path, outside the root.
+        /// Absolute path outside of the root.
         source: PathBuf,
     },
-    /// An empty directory in memory, mode 1777 as with BuildKit, gone with the command.
+    /// An empty directory in memory, mode 1777 as with BuildKit, removed after the command.
     Memory {
-        /// Most bytes it may hold.
+        /// The most bytes that it may hold.
         size: Option<u64>,
     },
-    /// A file that is on no disk where that can be avoided, gone with the command.
+    /// A file that is kept off the disk where possible, removed after the command.
     File {
-        /// What it says.
+        /// The file's content.
         content: Secret<Vec<u8>>,
         /// Permission bits.
         mode: u32,
-        /// Owner.
+        /// User id of the owner.
         uid: u32,
-        /// Group.
+        /// Group id of the owner.
         gid: u32,
     },
 }
 
-/// A program given as text: it lies at `/dev/pipes/NAME` while the command runs, and anybody may execute it.
+/// A program given as text. It is at `/dev/pipes/NAME` while the command runs, and every user may execute it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Script {
     /// The file's name: one path component.
     pub name: String,
-    /// What it says, `#!` line included.
+    /// The file's content, `#!` line included.
     pub content: String,
 }

@@ -1,7 +1,7 @@
-//! Ending every process a command left behind, where no process namespace does it.
+//! Kills every process that a command left, where no process namespace does it.
 //!
-//! The supervisor is a child subreaper: whatever a command starts, daemons in sessions of their own included, stays a
-//! descendant of it. They are killed until none is left, since a process may fork while the list is read.
+//! The supervisor is a child subreaper: every process that a command starts stays its descendant, daemons in their own
+//! sessions included. They are killed until none is left, because a process may fork while the list is read.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,7 +18,7 @@ pub(super) fn end_descendants() -> io::Result<()> {
         for pid in descendants(&processes, own.as_raw_nonzero().get()) {
             kill(pid)?;
         }
-        // A killed process is adopted by this one at the latest when its parent is dead; blocking in wait for the
+        // A killed process becomes a child of this one at the latest when its parent has died. Blocking in wait for the
         // next one lets that happen without spinning.
         match raw::wait_any(true) {
             Ok(_) => {}
@@ -30,10 +30,10 @@ pub(super) fn end_descendants() -> io::Result<()> {
     }
 }
 
-/// Kills the descendants of this process that are in another session: those of a command whose supervisor died.
+/// Kills the descendants of this process that are in a different session: those of a command whose supervisor died.
 ///
-/// Other children, such as credential helpers, are in this process's session and live on; theirs is also the right to
-/// be waited for by whoever started them, so only what is killed here is reaped.
+/// Other children, such as credential helpers, are in this process's session and live on. Their exit status belongs to
+/// the code that started them, so only processes killed here are reaped.
 pub(super) fn end_other_sessions() -> io::Result<()> {
     let own = rustix::process::getpid().as_raw_nonzero().get();
     loop {
@@ -42,7 +42,7 @@ pub(super) fn end_other_sessions() -> io::Result<()> {
         let mut remain = false;
         for pid in descendants(&processes, own) {
             let Some(process) = processes.get(&pid).filter(|process| process.session != session) else { continue };
-            // A dead one is its parent's to reap, and becomes a child of this process when that has died too.
+            // A zombie is reaped by its parent, and becomes a child of this process when that parent has died too.
             if process.is_zombie && process.parent != own {
                 continue;
             }
@@ -68,7 +68,7 @@ fn kill(pid: i32) -> io::Result<()> {
     }
 }
 
-/// What is needed of a process.
+/// The fields of a process that are needed here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Process {
     parent: i32,
@@ -87,9 +87,9 @@ fn processes() -> io::Result<HashMap<i32, Process>> {
                     processes.insert(pid, process);
                 }
             }
-            // It ended meanwhile.
+            // The process has ended meanwhile.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {}
-            // Hidden processes (hidepid) are not ours to see, and so not our descendants.
+            // Processes hidden by hidepid belong to other users, so they are not descendants.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
             Err(error) => return Err(error),
         }
@@ -97,7 +97,8 @@ fn processes() -> io::Result<HashMap<i32, Process>> {
     Ok(processes)
 }
 
-/// The third, fourth and sixth field of proc_pid_stat(5); the second is a name in parentheses that may hold anything.
+/// Parses the third, fourth and sixth field of proc_pid_stat(5). The second is a name in parentheses that may contain
+/// any characters.
 fn parse_stat(stat: &str) -> Option<Process> {
     let mut fields = stat.rsplit_once(") ")?.1.split(' ');
     let is_zombie = fields.next()? == "Z";
@@ -126,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_parent_is_found_behind_any_name() {
+    fn the_parent_is_found_after_any_name() {
         assert_eq!(parse_stat("12 (a) b) (c) S 7 12 13 0"), Some(Process { parent: 7, session: 13, is_zombie: false }));
         assert_eq!(parse_stat("nonsense"), None);
     }

@@ -1,6 +1,6 @@
-//! The few system calls of the child set-up for which no safe wrapper exists.
+//! Wraps the few system calls of the second process for which no safe wrapper exists.
 //!
-//! All of them are made in the second process of this program, which has one thread; that is what makes them sound.
+//! They are sound because they are made in the second process, which has a single thread.
 
 #![expect(unsafe_code, reason = "fork, execve, unshare, signal masks and seccomp have no safe wrapper")]
 
@@ -14,15 +14,15 @@ use rustix::process::Pid;
 use super::Status;
 use rustix::thread::UnshareFlags;
 
-/// Which side of a fork this is.
+/// The two sides of a fork.
 pub(super) enum Fork {
     /// The new process.
     Child,
-    /// The old one, with the new one's id.
+    /// The original process, with the id of the new one.
     Parent(Pid),
 }
 
-/// The number of threads of this process.
+/// Returns the number of threads of this process.
 fn thread_count() -> io::Result<usize> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     status
@@ -31,7 +31,7 @@ fn thread_count() -> io::Result<usize> {
         .ok_or_else(|| io::Error::other("/proc/self/status has no line Threads:"))
 }
 
-/// Refuses to go on in a process with several threads.
+/// Fails in a process with several threads.
 pub(super) fn require_single_thread() -> io::Result<()> {
     match thread_count()? {
         1 => Ok(()),
@@ -39,7 +39,7 @@ pub(super) fn require_single_thread() -> io::Result<()> {
     }
 }
 
-/// Forks. The caller is the child process of a sandbox, which never starts a thread.
+/// Forks. The caller is the second process, which never starts a thread.
 pub(super) fn fork() -> io::Result<Fork> {
     // SAFETY: the process has a single thread (the sandbox child starts none), so the child's copy of memory is
     // consistent and no lock is held by a thread that does not exist there.
@@ -51,20 +51,20 @@ pub(super) fn fork() -> io::Result<Fork> {
     }
 }
 
-/// Ends the process without running anything else, as the child of a fork must.
+/// Ends the process without running exit handlers, as the child of a fork must.
 pub(super) fn exit_now(code: i32) -> ! {
     // SAFETY: _exit has no preconditions; it skips the exit handlers, which belong to the parent.
     unsafe { libc::_exit(code) }
 }
 
-/// `unshare(2)` for namespaces only.
+/// Calls `unshare(2)`, for namespaces only.
 pub(super) fn unshare(flags: UnshareFlags) -> rustix::io::Result<()> {
     debug_assert!(!flags.contains(UnshareFlags::FILES));
     // SAFETY: CLONE_FILES, the one flag that can make descriptors of other threads dangle, is never given here.
     unsafe { rustix::thread::unshare_unsafe(flags) }
 }
 
-/// Replaces this process's program. Returns only when that failed.
+/// Replaces this process's program. Returns only on failure.
 pub(super) fn execve(program: &CStr, arguments: &[CString], environment: &[CString]) -> rustix::io::Errno {
     let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
         strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
@@ -75,7 +75,7 @@ pub(super) fn execve(program: &CStr, arguments: &[CString], environment: &[CStri
     last_errno()
 }
 
-/// `mount_setattr(2)`: makes a mount and all below it read-only, without devices, or both (Linux 5.12).
+/// Makes a mount and those below it read-only, without devices, or both, by `mount_setattr(2)` (Linux 5.12).
 pub(super) fn restrict_mounts(target: &Path, read_only: bool, no_devices: bool) -> rustix::io::Result<()> {
     use std::os::unix::ffi::OsStrExt;
 
@@ -93,7 +93,7 @@ pub(super) fn restrict_mounts(target: &Path, read_only: bool, no_devices: bool) 
     let path = CString::new(target.as_os_str().as_bytes()).map_err(|_| rustix::io::Errno::INVAL)?;
     let set = if read_only { READ_ONLY } else { 0 } | if no_devices { NO_DEVICES } else { 0 };
     let attributes = MountAttributes { set, clear: 0, propagation: 0, user_namespace: 0 };
-    // SAFETY: the path ends with NUL and the structure has the layout and the size that the kernel is told.
+    // SAFETY: the path ends with NUL and the structure has the layout and the size that the kernel is given.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
@@ -107,15 +107,16 @@ pub(super) fn restrict_mounts(target: &Path, read_only: bool, no_devices: bool) 
     if result == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
-/// Whether this kernel filters calls by seccomp, and the filters over this process let it install another.
-pub(super) fn can_filter_calls() -> bool {
+/// Reports whether this kernel supports seccomp filters, and the filters of this process allow to install another.
+pub(super) fn can_install_filter() -> bool {
     let action = libc::SECCOMP_RET_ERRNO;
     // SAFETY: the kernel reads one number from the place it is given.
     let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0_u32, &raw const action) };
     result == 0
 }
 
-/// Lays a seccomp filter over this thread and all that it starts. EACCES: that takes CAP_SYS_ADMIN or no_new_privs.
+/// Installs a seccomp filter for this thread and every process that it starts. EACCES: that takes CAP_SYS_ADMIN or
+/// no_new_privs.
 pub(super) fn install_filter(program: &[libc::sock_filter]) -> rustix::io::Result<()> {
     let length = u16::try_from(program.len()).map_err(|_| rustix::io::Errno::INVAL)?;
     let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
@@ -150,7 +151,7 @@ fn signal_set(signals: &[i32]) -> libc::sigset_t {
     }
 }
 
-/// Holds these signals back, to be taken with [`wait_signal`].
+/// Blocks these signals, to be received with [`wait_signal`].
 pub(super) fn block_signals(signals: &[i32]) -> io::Result<()> {
     let set = signal_set(signals);
     // SAFETY: the set is initialized; the old mask is not asked for.
@@ -158,7 +159,7 @@ pub(super) fn block_signals(signals: &[i32]) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Waits for one of the blocked `signals`, at most `milliseconds`; `None` when the time is over.
+/// Waits for one of the blocked `signals`, at most `milliseconds`; `None` on timeout.
 pub(super) fn wait_signal(signals: &[i32], milliseconds: u32) -> io::Result<Option<i32>> {
     let set = signal_set(signals);
     let timeout =
@@ -178,8 +179,8 @@ pub(super) fn wait_signal(signals: &[i32], milliseconds: u32) -> io::Result<Opti
     }
 }
 
-/// Waits for any child, whatever its process group: rustix's own `wait` is for those of the caller's group only. `None` if
-/// `hang` is not set and no child has ended.
+/// Waits for any child, of any process group; rustix's `wait` covers only the caller's group. `None` if `hang` is false
+/// and no child has ended.
 pub(super) fn wait_any(hang: bool) -> io::Result<Option<(i32, Status)>> {
     let options = if hang { 0 } else { libc::WNOHANG };
     let mut status = 0;
@@ -192,7 +193,7 @@ pub(super) fn wait_any(hang: bool) -> io::Result<Option<(i32, Status)>> {
     }
 }
 
-/// Gives the command the signal dispositions and mask a fresh process has.
+/// Restores the signal dispositions and the signal mask of a fresh process.
 pub(super) fn reset_signals() -> io::Result<()> {
     let none = signal_set(&[]);
     // SAFETY: the default action is set for SIGPIPE, which the Rust runtime ignores; then the mask is emptied.
@@ -219,7 +220,7 @@ pub(super) fn replace_standard_input(descriptor: BorrowedFd<'_>) -> io::Result<(
     if result == libc::STDIN_FILENO { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Marks every descriptor but the standard three to be closed on exec: what this program inherited is not the command's.
+/// Marks every descriptor but the standard three close-on-exec: the command must not inherit this program's files.
 pub(super) fn close_descriptors_on_exec() -> io::Result<()> {
     let mut numbers = Vec::new();
     for entry in std::fs::read_dir("/proc/self/fd")? {

@@ -1,11 +1,11 @@
-//! The mounts of `RUN --mount`, laid over the root in the child's own mount namespace.
+//! Makes the mounts of `RUN --mount` over the root, in the child's own mount namespace.
 //!
-//! A bind keeps the flags of its source (a cache may hold programs, also set-user-id ones, as with BuildKit) but for device
-//! nodes, which are none there; memory is nosuid and nodev; a file of a secret is on a tmpfs that is nosuid, nodev and noexec,
-//! and nowhere else.
+//! A bind mount keeps the flags of its source, because a cache may hold programs, even set-user-id ones, as with
+//! BuildKit; device nodes in it do not work. Memory is nosuid and nodev. A secret's file is only on a tmpfs that is
+//! nosuid, nodev and noexec.
 //!
-//! A mount point can lie in a cache that another command changes at this moment. So it is opened below the root, which no
-//! link leads out of, and what is mounted comes onto the open directory or file, whatever has its name by then.
+//! A mount point can be in a cache that another command is changing. So it is opened below the root, which no link
+//! leads out of, and the mount is made on the open directory or file, even if its name now leads elsewhere.
 
 use std::ffi::{CString, OsStr};
 use std::fs::{File, Permissions};
@@ -19,12 +19,12 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, unmount};
 use rustix::process::{Gid, Uid};
 
-use super::message::{Failure, FileContent, MountSpec, Shown};
+use super::message::{Failure, FileContent, MountSpec, MountedContent};
 use super::mount_flags::restrict;
 use crate::fs::{Root, sys};
 
-/// Lays `specs` over `root`, in their order. `scratch` is an empty directory outside the root.
-pub(super) fn lay(
+/// Mounts `specs` over `root`, in their order. `scratch` is an empty directory outside of the root.
+pub(super) fn mount_all(
     specs: &[MountSpec],
     root: &Path,
     scratch: &Path,
@@ -33,7 +33,7 @@ pub(super) fn lay(
     if specs.is_empty() {
         return Ok(());
     }
-    let has_files = specs.iter().any(|spec| matches!(spec.shown, Shown::File { .. }));
+    let has_files = specs.iter().any(|spec| matches!(spec.shown, MountedContent::File { .. }));
     if has_files {
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         mount("tmpfs", scratch, "tmpfs", flags, Some(c"mode=700"))
@@ -41,7 +41,7 @@ pub(super) fn lay(
     }
     let root =
         Root::open(root).map_err(|error| Failure::io(format!("open {}", root.display()))(error.kind().into()))?;
-    // What lies in memory stays writable until the mount points in it are made.
+    // A tmpfs stays writable until the mount points in it are created.
     let mut read_only_memory = Vec::new();
     for (number, spec) in specs.iter().enumerate() {
         let cannot = || format!("mount over {}", spec.target.display());
@@ -51,11 +51,11 @@ pub(super) fn lay(
         }
         let point = open(&root, inside).map_err(Failure::step(cannot()))?;
         match &spec.shown {
-            Shown::Bind { source } => {
+            MountedContent::Bind { source } => {
                 let source = open_source(source).map_err(Failure::step(cannot()))?;
                 bind(&root, &source, &point, inside, spec.read_only).map_err(Failure::step(cannot()))?;
             }
-            Shown::Memory { size } => {
+            MountedContent::Memory { size } => {
                 let size = size.map(|size| format!(",size={size}")).unwrap_or_default();
                 let data =
                     CString::new(format!("mode=1777{size}")).map_err(|_| Failure::step(cannot())(Errno::INVAL))?;
@@ -66,7 +66,7 @@ pub(super) fn lay(
                     read_only_memory.push(open(&root, inside).map_err(Failure::step(cannot()))?);
                 }
             }
-            Shown::File { content, mode, uid, gid } => {
+            MountedContent::File { content, mode, uid, gid } => {
                 let source = scratch.join(number.to_string());
                 write_file(&source, content, *mode, (*uid, *gid), note).map_err(Failure::io(cannot()))?;
                 let source = open_source(&source).map_err(Failure::step(cannot()))?;
@@ -78,13 +78,13 @@ pub(super) fn lay(
         restrict(&path_of(&opened), MountFlags::RDONLY).map_err(Failure::step("make a tmpfs read-only"))?;
     }
     if has_files {
-        // The binds keep it.
+        // The bind mounts keep it alive.
         unmount(scratch, UnmountFlags::DETACH).map_err(Failure::step("unmount the tmpfs for files"))?;
     }
     Ok(())
 }
 
-/// A path to what is open, whatever its own path leads to by now.
+/// Returns a path to the open file, independent of where its own path leads now.
 fn path_of(opened: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()))
 }
@@ -97,7 +97,8 @@ fn open_source(path: &Path) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Below what was mounted just now (`/dev`, memory) the first process could create nothing. No link is followed there.
+/// Creates a mount point in an earlier mount (`/dev`, memory), where the first process could not. No link is followed
+/// there.
 fn make_mount_point(root: &Root, path: &Path, is_directory: bool) -> rustix::io::Result<()> {
     let mut names: Vec<&OsStr> = path.iter().collect();
     let file = if is_directory { None } else { names.pop() };
@@ -119,19 +120,19 @@ fn make_mount_point(root: &Root, path: &Path, is_directory: bool) -> rustix::io:
     }
 }
 
-/// Shows `source` at `point`, which was opened at `path`.
+/// Bind mounts `source` at `point`, which was opened at `path`.
 fn bind(root: &Root, source: &OwnedFd, point: &OwnedFd, path: &Path, read_only: bool) -> rustix::io::Result<()> {
     let (from, to) = (path_of(source), path_of(point));
     match mount_bind(&from, &to) {
-        // In a user namespace what is mounted below the source cannot be left out.
+        // In a user namespace the mounts below the source cannot be left out.
         Err(Errno::INVAL) => mount_bind_recursive(&from, &to)?,
         result => result?,
     }
-    // The open mount point is what lies under the mount now; only its path leads to the mount itself.
+    // The descriptor of the mount point is below the new mount. Only its path leads to the mount itself.
     let shown = open(root, path)?;
     let identity = |opened: &OwnedFd| rustix::fs::fstat(opened.as_fd()).map(|found| (found.st_dev, found.st_ino));
     if identity(&shown)? != identity(source)? {
-        // Another command has exchanged a directory on the way.
+        // Another command has exchanged a directory on the path.
         return Err(Errno::AGAIN);
     }
     let flags = if read_only { MountFlags::RDONLY | MountFlags::NODEV } else { MountFlags::NODEV };
@@ -149,10 +150,10 @@ fn write_file(
     file.write_all(&content.0)?;
     match rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))) {
         Ok(()) => {}
-        // No process can have an id that is not mapped: commands run as root then, who may read every file here, or as
-        // somebody whose file it is not.
+        // The id is not mapped, so no process can have it. Commands run as root, who may read every file here, or as a
+        // user who is not the owner.
         Err(Errno::INVAL | Errno::PERM) => {
-            note(format!("a file of RUN --mount belongs to root: {uid}:{gid} cannot be had here"));
+            note(format!("a file of RUN --mount belongs to root: {uid}:{gid} is not mapped"));
         }
         Err(errno) => return Err(errno.into()),
     }

@@ -1,7 +1,7 @@
-//! The here-document that is a program: a file that only one command sees.
+//! Places the here-document of a `RUN` as a program, in a file that only one command sees.
 //!
-//! It lies where BuildKit puts it, `/dev/pipes/NAME`, because scripts see their own path. `/dev` is never part of an image,
-//! so no layer can hold it.
+//! It is at BuildKit's path, `/dev/pipes/NAME`, because scripts see their own path. `/dev` is never part of an image,
+//! so no layer can contain it.
 
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Write};
@@ -12,13 +12,13 @@ use super::Script;
 
 const DIRECTORY: &str = "pipes";
 
-/// Writes `script` below `dev`, the directory that is `/dev` for the command, and gives the directory it lies in. An
-/// earlier one there is replaced: it is of a build that died, or an earlier command made it.
+/// Writes `script` below `dev`, the directory that is `/dev` for the command, and returns the script's directory. An
+/// existing one is replaced: a build that was killed or an earlier command left it.
 pub(super) fn place(dev: &Path, script: &Script) -> io::Result<PathBuf> {
     let directory = dev.join(DIRECTORY);
     remove(dev)?;
     DirBuilder::new().mode(0o755).create(&directory)?;
-    // Whatever the umask is.
+    // Independent of the umask.
     std::fs::set_permissions(&directory, Permissions::from_mode(0o755))?;
     let path = directory.join(&script.name);
     let mut file = File::create_new(&path)?;
@@ -27,7 +27,7 @@ pub(super) fn place(dev: &Path, script: &Script) -> io::Result<PathBuf> {
     Ok(directory)
 }
 
-/// Removes what [`place`] made, and what a command may have left in its stead.
+/// Removes what [`place`] created, or what a command put in its place.
 pub(super) fn remove(dev: &Path) -> io::Result<()> {
     let directory = dev.join(DIRECTORY);
     match directory.symlink_metadata() {
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_there_and_goes_again() {
+    fn a_script_is_placed_and_removed() {
         let dev = tempfile::tempdir().unwrap();
         let script = Script { name: "EOF".into(), content: "#!/bin/sh\n".into() };
         let directory = place(dev.path(), &script).unwrap();

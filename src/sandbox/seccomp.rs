@@ -1,30 +1,30 @@
-//! Filters over the system calls of a command: seccomp programs, in the few instructions of classic BPF that they need.
+//! Writes seccomp filters over the system calls of a command, in the few classic BPF instructions that they need.
 //!
-//! Numbers of calls differ between architectures, and one kernel runs programs of two of them. So a filter is written by
-//! the names of calls, and lists for each architecture what their numbers are.
+//! The numbers of system calls differ between architectures, and one kernel runs programs of two of them. So a filter
+//! is written with the names of calls, and lists their numbers for each architecture.
 
 use libc::{BPF_ABS, BPF_ALU, BPF_AND, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W, sock_filter};
 
 use super::raw;
 
-/// An architecture, with the numbers of the calls that filters speak of (the kernel's syscall tables).
+/// An architecture, with the numbers of the calls that filters name (the kernel's syscall tables).
 pub(super) struct Architecture {
     /// AUDIT_ARCH_* of linux/audit.h.
     audit: u32,
     pub(super) socket: u32,
     pub(super) socketpair: u32,
-    /// Makes sockets as well; its arguments are in memory, which a filter cannot read.
+    /// Also creates sockets; its arguments are in memory, which a filter cannot read.
     pub(super) socketcall: Option<u32>,
     pub(super) clone: u32,
     pub(super) unshare: u32,
-    /// The calls that deal with keyrings: `add_key`, `request_key`, `keyctl`.
+    /// The keyring calls: `add_key`, `request_key`, `keyctl`.
     pub(super) keys: [u32; 3],
     pub(super) bpf: u32,
     pub(super) perf_event_open: u32,
     pub(super) userfaultfd: u32,
 }
 
-/// The same everywhere.
+/// The same number on every architecture.
 pub(super) const IO_URING_SETUP: u32 = 425;
 pub(super) const CLONE3: u32 = 435;
 
@@ -42,7 +42,7 @@ pub(super) const ARCHITECTURES: &[Architecture] = &[
         perf_event_open: 298,
         userfaultfd: 323,
     },
-    // Programs of 32 bits.
+    // 32-bit programs.
     Architecture {
         audit: 0x4000_0003,
         socket: 359,
@@ -70,7 +70,7 @@ pub(super) const ARCHITECTURES: &[Architecture] = &[
         perf_event_open: 241,
         userfaultfd: 282,
     },
-    // Programs of 32 bits.
+    // 32-bit programs.
     Architecture {
         audit: 0x4000_0028,
         socket: 281,
@@ -87,24 +87,24 @@ pub(super) const ARCHITECTURES: &[Architecture] = &[
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(super) const ARCHITECTURES: &[Architecture] = &[];
 
-/// Programs for x32 have this bit in the numbers of x86_64; no other architecture has it.
+/// x32 programs set this bit in the numbers of x86_64. No other architecture uses it.
 const WITHOUT_X32_BIT: u32 = !0x4000_0000;
 
-/// Where things are in `struct seccomp_data` of linux/seccomp.h; of the first argument the lower half, little-endian.
+/// Offsets in `struct seccomp_data` of linux/seccomp.h; of the first argument the lower half, little-endian.
 const NUMBER: u32 = 0;
 const AUDIT_ARCHITECTURE: u32 = 4;
 const FIRST_ARGUMENT: u32 = 16;
 
-/// Instructions that end with an answer.
+/// Instructions that end with a decision.
 pub(super) type Block = Vec<sock_filter>;
 
-/// Whether the kernel, and the pod's own profile, let this program install filters.
+/// Reports whether the kernel and the pod's own profile let this program install filters.
 pub(super) fn is_possible() -> bool {
-    !ARCHITECTURES.is_empty() && raw::can_filter_calls()
+    !ARCHITECTURES.is_empty() && raw::can_install_filter()
 }
 
-/// A filter of these rules, each a number of a call and what to do then; all other calls are allowed, and those of other
-/// architectures unknown.
+/// Returns a filter of these rules, each the number of a call and the instructions for it. All other calls are allowed;
+/// calls of other architectures return ENOSYS.
 pub(super) fn program(rules: impl Fn(&Architecture) -> Vec<(u32, Block)>) -> Block {
     let mut program = vec![load(AUDIT_ARCHITECTURE)];
     for architecture in ARCHITECTURES {
@@ -117,30 +117,30 @@ pub(super) fn program(rules: impl Fn(&Architecture) -> Vec<(u32, Block)>) -> Blo
     program
 }
 
-/// The call is made.
+/// Allows the call.
 pub(super) fn allow() -> Block {
     vec![instruction(BPF_RET | BPF_K, libc::SECCOMP_RET_ALLOW)]
 }
 
-/// The call fails with this error.
+/// Fails the call with this error.
 pub(super) fn refuse(errno: i32) -> Block {
     vec![instruction(BPF_RET | BPF_K, libc::SECCOMP_RET_ERRNO | errno.cast_unsigned())]
 }
 
-/// `then` if the first argument is one of `values`, else `otherwise`.
+/// Executes `then` if the first argument is one of `values`, `otherwise` if not.
 pub(super) fn if_first_argument(values: &[u32], then: &[sock_filter], otherwise: Block) -> Block {
     let tests = values.iter().flat_map(|value| when(BPF_JEQ, *value, then.to_vec()));
     std::iter::once(load(FIRST_ARGUMENT)).chain(tests).chain(otherwise).collect()
 }
 
-/// `then` if the first argument has one of the bits of `mask`, else `otherwise`.
+/// Executes `then` if the first argument has a bit of `mask`, `otherwise` if not.
 pub(super) fn if_first_argument_has(mask: u32, then: Block, otherwise: Block) -> Block {
     std::iter::once(load(FIRST_ARGUMENT)).chain(when(BPF_JSET, mask, then)).chain(otherwise).collect()
 }
 
-/// `block` if the test of what was loaded last holds; else what follows.
+/// Executes `block` if the loaded value passes the test, and the following instructions if not.
 fn when(test: u32, value: u32, block: Block) -> Block {
-    // No block is longer than a jump reaches; the tests of filters would see one that is.
+    // A block that is longer than a jump reaches would fail the tests of the filters.
     let past = u8::try_from(block.len()).unwrap_or(u8::MAX);
     let mut instructions = vec![sock_filter { jf: past, ..instruction(BPF_JMP | test | BPF_K, value) }];
     instructions.extend(block);
@@ -166,17 +166,17 @@ pub(super) mod tests {
         libc::SECCOMP_RET_ERRNO | errno as u32
     }
 
-    /// What a filter answers to a call, by the rules of classic BPF.
-    pub(in crate::sandbox) fn answer(
+    /// Returns a filter's decision for a call, by the rules of classic BPF.
+    pub(in crate::sandbox) fn decision(
         program: &[sock_filter],
         architecture: &Architecture,
         number: u32,
         argument: u32,
     ) -> u32 {
-        answer_for(program, architecture.audit, number, argument)
+        decision_for(program, architecture.audit, number, argument)
     }
 
-    fn answer_for(program: &[sock_filter], audit: u32, number: u32, argument: u32) -> u32 {
+    fn decision_for(program: &[sock_filter], audit: u32, number: u32, argument: u32) -> u32 {
         let (mut at, mut loaded) = (0, 0);
         loop {
             let found = program[at];
@@ -201,15 +201,15 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn rules_hold_for_their_call_alone_and_for_x32() {
+    fn rules_apply_to_their_call_only_and_to_x32() {
         let program = program(|architecture| vec![(architecture.socket, refuse(libc::EPERM))]);
         for architecture in ARCHITECTURES {
-            let own = |number| answer(&program, architecture, number, 0);
+            let own = |number| decision(&program, architecture, number, 0);
             assert_eq!(own(architecture.socket), refused(libc::EPERM));
             assert_eq!(own(architecture.socket | !WITHOUT_X32_BIT), refused(libc::EPERM));
             assert_eq!(own(architecture.socketpair), ALLOWED);
         }
-        assert_eq!(answer_for(&program, 0x1234, 0, 0), refused(libc::ENOSYS));
+        assert_eq!(decision_for(&program, 0x1234, 0, 0), refused(libc::ENOSYS));
     }
 
     #[test]

@@ -1,20 +1,20 @@
-//! `RUN --network=none` where no network namespace is to be had: a seccomp filter that leaves a command its unix sockets and
-//! refuses every other kind.
+//! Implements `RUN --network=none` where network namespaces are not available: a seccomp filter that refuses every
+//! socket but unix sockets.
 //!
-//! The refusal is EAFNOSUPPORT, the answer of a kernel that was built without that kind of network, which programs know.
-//! io_uring can make sockets past a filter, so it gets ENOSYS, upon which programs use ordinary calls. The filter holds for
-//! the command and all it starts.
+//! The error is EAFNOSUPPORT, as from a kernel without that kind of network, which programs handle. io_uring can create
+//! sockets past a filter, so it returns ENOSYS, and programs fall back to ordinary calls. The filter applies to the
+//! command and every process that it starts.
 
 use rustix::io::Errno;
 
 use super::raw;
 use super::seccomp::{self, Block, IO_URING_SETUP, allow, if_first_argument, refuse};
 
-/// What `socketcall` is asked for: `SYS_SOCKET` and `SYS_SOCKETPAIR` of linux/net.h.
+/// The operations of `socketcall` that create sockets: `SYS_SOCKET` and `SYS_SOCKETPAIR` of linux/net.h.
 const BY_POINTER: [u32; 2] = [1, 8];
 
-/// Installs the filter for this thread and what it starts. Without CAP_SYS_ADMIN that takes a promise to gain no privileges
-/// by executing a program: set-user-id bits and file capabilities have no effect then.
+/// Installs the filter for this thread and every process that it starts. Without CAP_SYS_ADMIN this sets no_new_privs:
+/// set-user-id bits and file capabilities then have no effect.
 pub(super) fn install() -> rustix::io::Result<()> {
     let program = program();
     match raw::install_filter(&program) {
@@ -45,34 +45,34 @@ mod tests {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, socketpair};
 
     use super::super::seccomp::ARCHITECTURES;
-    use super::super::seccomp::tests::{ALLOWED, answer, refused};
+    use super::super::seccomp::tests::{ALLOWED, decision, refused};
     use super::*;
 
     #[test]
-    fn only_unix_sockets_are_made_on_every_architecture_that_runs_here() {
+    fn only_unix_sockets_are_allowed_on_every_architecture() {
         let (program, refused_socket) = (program(), refused(libc::EAFNOSUPPORT));
         for architecture in ARCHITECTURES {
             for number in [architecture.socket, architecture.socketpair] {
-                let domain = |domain: i32| answer(&program, architecture, number, domain as u32);
+                let domain = |domain: i32| decision(&program, architecture, number, domain as u32);
                 assert_eq!(domain(libc::AF_UNIX), ALLOWED);
                 for other in [libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET, libc::AF_VSOCK, 0, -1] {
                     assert_eq!(domain(other), refused_socket);
                 }
             }
             if let Some(number) = architecture.socketcall {
-                assert_eq!(BY_POINTER.map(|call| answer(&program, architecture, number, call)), [refused_socket; 2]);
-                // connect(2) on a socket that was made otherwise.
-                assert_eq!(answer(&program, architecture, number, 3), ALLOWED);
+                assert_eq!(BY_POINTER.map(|call| decision(&program, architecture, number, call)), [refused_socket; 2]);
+                // connect(2) on a socket that was created in another way.
+                assert_eq!(decision(&program, architecture, number, 3), ALLOWED);
             }
-            assert_eq!(answer(&program, architecture, IO_URING_SETUP, 0), refused(libc::ENOSYS));
-            assert_eq!(answer(&program, architecture, 0, 2), ALLOWED);
+            assert_eq!(decision(&program, architecture, IO_URING_SETUP, 0), refused(libc::ENOSYS));
+            assert_eq!(decision(&program, architecture, 0, 2), ALLOWED);
         }
     }
 
     #[test]
-    fn the_kernel_takes_it() {
+    fn the_kernel_accepts_the_filter() {
         assert!(seccomp::is_possible());
-        // A filter is the thread's own, and so is the promise it takes.
+        // A filter and no_new_privs apply to this thread only.
         let thread = std::thread::spawn(|| {
             install().unwrap();
             let socket = |family| socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).map(drop);

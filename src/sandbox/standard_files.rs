@@ -1,7 +1,7 @@
-//! What a root directory needs before a command runs in it: mount points, and the files a resolver reads.
+//! Prepares a root directory for a command: mount points, and the files that a resolver reads.
 //!
-//! An image may lack the mount points. `/dev`, `/proc` and `/sys` are then created to stay, as BuildKit leaves them;
-//! every other one is a stub that goes away after the command ([`Stubs`]).
+//! An image may lack the mount points. `/dev`, `/proc` and `/sys` are created permanently, as in BuildKit. Every other
+//! one is a stub that is removed after the command ([`Stubs`]).
 
 use std::fmt::Write;
 use std::fs::{DirBuilder, Permissions};
@@ -16,7 +16,7 @@ use crate::fs::Root;
 /// Directories that every container has, and that stay in the image.
 const LASTING: [&str; 3] = ["/dev", "/proc", "/sys"];
 
-/// Creates `/dev`, `/proc` and `/sys` in `root` where they are missing, and gives their real places in that order.
+/// Creates `/dev`, `/proc` and `/sys` in `root` if they are missing, and returns their resolved paths in that order.
 pub(super) fn create_lasting_directories(root: &Path) -> Result<[PathBuf; 3], SandboxError> {
     let mut places = [PathBuf::new(), PathBuf::new(), PathBuf::new()];
     for (place, name) in places.iter_mut().zip(LASTING) {
@@ -26,7 +26,7 @@ pub(super) fn create_lasting_directories(root: &Path) -> Result<[PathBuf; 3], Sa
     Ok(places)
 }
 
-/// Creates a directory with mode 0755 whatever the umask, and its parents; one that exists is left alone.
+/// Creates a directory and its parents with mode 0755, independent of the umask. Existing ones are left alone.
 fn create_directory(path: &Path) -> io::Result<()> {
     match path.symlink_metadata() {
         Ok(_) => return Ok(()),
@@ -40,21 +40,21 @@ fn create_directory(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(0o755))
 }
 
-/// Makes sure that the file `path` of the image exists, and gives its real place.
+/// Ensures that the file `path` of the image exists, and returns its resolved path.
 ///
-/// `None`: it cannot be had there (something that is no directory is in the way), which a command must live with.
+/// `None` if it cannot be created because something that is not a directory is in the way. The command runs without it.
 pub(super) fn file(root: &Path, path: &str, stubs: &mut Stubs) -> Result<Option<PathBuf>, SandboxError> {
     let place = match in_root::resolve(root, Path::new(path)) {
         Ok(place) => place,
         Err(error) => {
-            tracing::debug!("{path} of the image has no place: {error}");
+            tracing::debug!("{path} of the image cannot be resolved: {error}");
             return Ok(None);
         }
     };
     match place.symlink_metadata() {
         Ok(metadata) if metadata.is_file() => return Ok(Some(place)),
         Ok(_) => {
-            tracing::debug!("{path} of the image is no file and stays as it is");
+            tracing::debug!("{path} of the image is not a file and is left unchanged");
             return Ok(None);
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -65,7 +65,8 @@ pub(super) fn file(root: &Path, path: &str, stubs: &mut Stubs) -> Result<Option<
     Ok(Some(place))
 }
 
-/// The text of `/etc/hosts`: the loopback names with `hostname`, and what the container's own file has beyond.
+/// Returns the text of `/etc/hosts`: the loopback names with `hostname`, and the other entries of the container's own
+/// file.
 pub(super) fn hosts(own: &str, hostname: &str) -> String {
     let names = format!("localhost {hostname}");
     let mut text = format!("127.0.0.1\t{}\n::1\tlocalhost ip6-localhost ip6-loopback\n", names.trim_end());
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn stubs_go_without_a_trace() {
+    fn stubs_are_removed_without_a_trace() {
         let root = tempfile::tempdir().unwrap();
         let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_600_000_000);
         let etc = root.path().join("etc");
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn lasting_directories_are_made_once() {
+    fn lasting_directories_are_created_once() {
         let root = tempfile::tempdir().unwrap();
         let places = create_lasting_directories(root.path()).unwrap();
         assert_eq!(places[1], root.path().join("proc"));

@@ -1,9 +1,9 @@
-//! Mount points that an image lacks: created for one command, and gone afterwards without a trace.
+//! Creates mount points that an image lacks for one command, and removes them without a trace.
 //!
-//! Two commands can be at work there while this happens: that of another stage, in a cache that both have, and afterwards
-//! the command itself, which may have moved the directories above or put symbolic links in their place. So every step goes
-//! from an open directory to a name in it, never through a link; and the directory a stub was made in is kept open, so that
-//! no path is walked a second time.
+//! Two commands can be active there meanwhile: one of another stage, in a cache that both share, and afterwards the
+//! command itself, which may have moved the parent directories or replaced them by symbolic links. So every step goes
+//! from an open directory to a name in it, never through a link. The directory of a stub is kept open, so that no path
+//! is resolved twice.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Permissions};
@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use super::SandboxError;
 use crate::fs::{Root, sys};
 
-/// What is mounted on a stub decides what it is.
+/// The type of a stub, which depends on what is mounted on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StubKind {
     /// An empty directory, mode 0755.
@@ -25,20 +25,20 @@ pub(super) enum StubKind {
     File,
 }
 
-/// How long a stub is there.
+/// How long a stub exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lifetime {
-    /// As long as the command.
+    /// Until the command ends.
     Command,
-    /// It stays, as with BuildKit: in what several commands share it may be the mount point of another one by now, whose
-    /// mount would go with it.
+    /// Permanently, as with BuildKit. In a shared directory it may already be the mount point of another command, whose
+    /// mount would be removed with it.
     Lasting,
 }
 
 /// Mount points that were created for one command; removed when dropped at the latest.
 #[derive(Debug, Default)]
 pub(super) struct Stubs {
-    /// In the order they were made.
+    /// In order of creation.
     created: Vec<Stub>,
 }
 
@@ -47,12 +47,12 @@ struct Stub {
     parent: File,
     name: OsString,
     kind: StubKind,
-    /// As it was when it was made, for messages.
+    /// The path at creation, for messages.
     place: PathBuf,
 }
 
 impl Stubs {
-    /// Creates `path` below `root` and the directories above it that are missing. No component of it may be a symbolic link.
+    /// Creates `path` below `root`, with missing parents. No component of it may be a symbolic link.
     pub(super) fn create(
         &mut self,
         root: &Root,
@@ -79,7 +79,7 @@ impl Stubs {
         self.make((&directory, &place), last, kind, lifetime)
     }
 
-    /// Makes one; another command may have made the same meanwhile.
+    /// Creates one stub, unless another command has created the same meanwhile.
     fn make(
         &mut self,
         (parent, path): (&File, &Path),
@@ -101,7 +101,7 @@ impl Stubs {
             Err(errno) => return Err(SandboxError::errno("create", place)(errno)),
         }
         if kind == StubKind::Directory {
-            // Whatever the umask is: it stays in the image when the command puts something into it.
+            // Independent of the umask: it stays in the image if the command puts something into it.
             open_directory(parent, name)
                 .map_err(std::io::Error::from)
                 .and_then(|made| made.set_permissions(Permissions::from_mode(0o755)))
@@ -116,7 +116,7 @@ impl Stubs {
         Ok(())
     }
 
-    /// Removes what the command left as it was.
+    /// Removes the stubs that the command did not change.
     pub(super) fn remove(&mut self) -> Result<(), SandboxError> {
         while let Some(stub) = self.created.pop() {
             stub.remove().map_err(SandboxError::errno("remove", stub.place.as_path()))?;
@@ -145,7 +145,7 @@ impl Stub {
         };
         match removed {
             Ok(()) => set_modification_time(&self.parent, before),
-            // The command made use of it, so it is the image's now; or the command removed it itself.
+            // The command used it, so it belongs to the image now; or the command removed it.
             Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT | Errno::NOTDIR) => Ok(()),
             Err(errno) => Err(errno),
         }
@@ -163,13 +163,13 @@ impl Drop for Stubs {
     }
 }
 
-/// When entries were last made or removed in a directory.
+/// Returns the time at which entries of a directory were last created or removed.
 pub(super) fn modification_time(directory: &File) -> rustix::io::Result<Timespec> {
     let stat = rustix::fs::fstat(directory)?;
     Ok(Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec.try_into().unwrap_or(0) })
 }
 
-/// Sets that time to one asked for before this program made or removed something there.
+/// Sets that time to one that was read before this program created or removed an entry there.
 pub(super) fn set_modification_time(directory: &File, time: Timespec) -> rustix::io::Result<()> {
     let untouched = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
     rustix::fs::futimens(directory, &Timestamps { last_access: untouched, last_modification: time })
@@ -183,7 +183,7 @@ mod tests {
         Root::open(path).unwrap()
     }
 
-    /// What another command does in a directory that both share, at any time: CVE-2024-23651's class.
+    /// Another command may do this at any time in a directory that both share: the class of CVE-2024-23651.
     #[test]
     fn a_directory_that_turns_into_a_link_leads_nowhere() {
         let (root, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_command_made_of_them_stays() {
+    fn stubs_that_the_command_used_stay() {
         let root = tempfile::tempdir().unwrap();
         let mut stubs = Stubs::default();
         let opened = opened(root.path());

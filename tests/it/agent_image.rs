@@ -72,7 +72,7 @@ fn own_root_moves_a_systems_files_only_if_it_may() {
          KANIKO_PRE_CLEANUP=1 {BUILD} -d {repository}:2 --force --work-dir=/var/build"
     );
     let said = agent.run(true, &script).success().said;
-    let told = "the files of this image (Debian GNU/Linux 12 (bookworm)) are out of the way while a RUN runs, and come back after it";
+    let told = "the files of this image (Debian GNU/Linux 12 (bookworm)) are moved away while a RUN runs, and moved back after it";
     assert!(said.contains(told) && said.contains(" /bin, /boot, "), "{said}");
     assert!(!said.contains("build-1"), "the build's directory is left: {said}");
     assert_eq!(images::digest(&format!("{repository}:1")), images::digest(&format!("{repository}:2")));

@@ -2,7 +2,7 @@
 
 use crate::support::program::{Ended, Workspace, crabwright, run};
 
-const HINT: &str = "hint: is the registry running at 127.0.0.1:1? if it speaks plain http, allow that with \
+const HINT: &str = "hint: is the registry running at 127.0.0.1:1? if it uses plain http, allow that with \
                     --insecure-registry=127.0.0.1:1 (or --insecure, --insecure-pull)";
 
 fn build(dockerfile: &str, arguments: &[&str]) -> Ended {

@@ -42,7 +42,7 @@ fn builds_with_work_directories_of_their_own_do_not_take_each_others_files() {
     let same = ["--dockerfile=Dockerfile.run", "--work-dir=/kaniko"];
     beside(&first, &same).refused(1, &["another build in this container", "one at a time"]);
     // What is copied needs no command, but a place that stays where it is.
-    beside(&first, &["--dockerfile=Dockerfile.copy", "--work-dir=/wb"]).refused(1, &["out of sight", "/wb"]);
+    beside(&first, &["--dockerfile=Dockerfile.copy", "--work-dir=/wb"]).refused(1, &["hides", "/wb"]);
     for place in ["/kaniko", "/out/work"] {
         beside(&first, &["--dockerfile=Dockerfile.copy", "--work-dir", place]).success();
     }
@@ -108,7 +108,7 @@ fn a_command_that_kills_the_build_is_undone_by_the_next_start() {
              build --work-dir={second} --dockerfile=Dockerfile.next && restored"
         );
         let ended = job(&workspace, &[], &script).success();
-        for said in ["ended with 137", "files are-away", "has been put back", "next-ran", "everything is-back"] {
+        for said in ["ended with 137", "files are-away", "root directory: restored", "next-ran", "everything is-back"] {
             ended.says(said);
         }
     }
@@ -119,7 +119,7 @@ fn a_command_that_kills_the_build_is_undone_by_the_next_start() {
 fn any_command_of_the_program_puts_the_files_back_first() {
     let workspace = Workspace::new(&format!("FROM {}\nRUN killall -9 executor; sleep 1000\n", peers().busybox()));
     let script = "build; /kaniko/executor push /ctx/no-archive -d localhost:1/x; restored";
-    job(&workspace, &[], script).success().says("has been put back").says("everything is-back");
+    job(&workspace, &[], script).success().says("root directory: restored").says("everything is-back");
 }
 
 /// A pod's volume below `/data` makes that a merged directory. A link in its place must lead nobody to move the executor's own
@@ -160,7 +160,7 @@ fn a_directory_above_a_mount_that_a_command_replaces_is_put_back() {
     let script =
         "build --dockerfile=Dockerfile.killed; build --dockerfile=Dockerfile.next && restored && cat /data/ctx/kept";
     let ended = job(&workspace, &[&option], script).success();
-    for said in ["has been put back", "everything is-back", "of the volume"] {
+    for said in ["root directory: restored", "everything is-back", "of the volume"] {
         ended.says(said);
     }
     assert_eq!(std::fs::read_to_string(volume.join("kept")).unwrap(), "of the volume");

@@ -390,7 +390,7 @@ fn a_pull_through_mirror_and_one_that_is_down() {
     mapped(&format!("{}={}", origin.address, mirror.address), true, "1").success();
     let (down, other) = (format!("{}=127.0.0.1:1", origin.address), format!("{}={}", origin.address, mirror.address));
     let said = mapped(&format!("{down};{other}"), true, "2").success().said;
-    assert!(said.contains("trying the next registry"), "{said}");
+    assert!(said.contains("the next registry is tried"), "{said}");
     mapped(&down, false, "3").success();
     mapped(&down, true, "4").refused(1, &["cannot connect to 127.0.0.1:1"]);
 }

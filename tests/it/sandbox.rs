@@ -190,7 +190,7 @@ fn own_root_is_undone_when_a_killed_container_starts_again() {
     pod.wait(Duration::from_secs(10));
     pod.start_again();
     let ended = pod.wait(Duration::from_secs(60)).success();
-    assert!(ended.said.contains("has been put back"), "{}", ended.said);
+    assert!(ended.said.contains("root directory: restored"), "{}", ended.said);
 }
 
 #[test]

@@ -21,6 +21,9 @@ const CLEAN_SOURCES: &[&str] = &[
     "cli/usage.rs",
     "cli/values.rs",
     "cli/warmer.rs",
+    "http",
+    "registry",
+    "sandbox",
 ];
 
 /// The most columns of a line in a page, tables and code blocks excepted.

@@ -1,4 +1,4 @@
-//! Amazon's ECR: `GetAuthorizationToken`, signed with whatever credentials the chain of the AWS SDK finds.
+//! Gets tokens of Amazon's ECR: `GetAuthorizationToken`, signed with the credentials that the AWS SDK's chain finds.
 
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
@@ -18,13 +18,13 @@ use super::login::{Credential, Fresh, Login};
 use super::variables::Variables;
 use crate::http::{AmazonSettings, HttpClients};
 
-/// The public registry's one place.
+/// The public registry.
 const PUBLIC: &str = "public.ecr.aws";
-/// Tokens are good for twelve hours.
-const LIFE: Duration = Duration::from_secs(12 * 3600);
+/// The lifetime of a token.
+const LIFETIME: Duration = Duration::from_secs(12 * 3600);
 const BODY: &[u8] = b"{}";
 
-/// `ACCOUNT.dkr.ecr.REGION.amazonaws.com`, with its sisters: FIPS, the dual-stack names and the other partitions.
+/// `ACCOUNT.dkr.ecr.REGION.amazonaws.com` and its variants: FIPS, dual-stack names and the other partitions.
 static PRIVATE: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(
         r"^[0-9]{12}\.dkr[.-]ecr(?<fips>-fips)?\.(?<region>[a-z0-9-]+)\.(?<domain>amazonaws\.com(?:\.cn)?|on\.aws|on\.amazonwebservices\.com\.cn|sc2s\.sgov\.gov|c2s\.ic\.gov)$",
@@ -32,22 +32,22 @@ static PRIVATE: LazyLock<Option<Regex>> = LazyLock::new(|| {
     .ok()
 });
 
-/// Why there is no token.
+/// A reason why there is no token.
 #[derive(Debug, thiserror::Error)]
 pub enum AmazonError {
-    /// The chain failed; that it found nothing is no failure.
+    /// The chain failed. An empty chain is not an error.
     #[error("failed to load AWS credentials")]
     Chain(#[source] ChainError),
     /// The request cannot be signed.
     #[error("failed to sign the request for an ECR token")]
     Sign(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The address of the service is no URL.
+    /// The address of the service is not a URL.
     #[error("{text:?} is not the address of ECR")]
     Url {
-        /// The text.
+        /// The configured address.
         text: String,
     },
-    /// The service gave none.
+    /// The service issued no token.
     #[error(transparent)]
     Exchange(#[from] ExchangeError),
     /// The token is not `base64(user:password)`.
@@ -55,14 +55,14 @@ pub enum AmazonError {
     Token,
 }
 
-/// The service that gives tokens for a registry.
+/// The service that issues tokens for a registry.
 #[derive(Debug, PartialEq, Eq)]
 struct Service {
-    /// As signatures name it.
+    /// Its name in signatures.
     name: &'static str,
     region: String,
     endpoint: String,
-    /// The operation.
+    /// The operation, for `X-Amz-Target`.
     target: &'static str,
 }
 
@@ -76,7 +76,7 @@ enum Authorization {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Answer {
+struct AuthorizationResponse {
     authorization_data: Authorization,
 }
 
@@ -98,7 +98,7 @@ fn service(registry: &str) -> Option<Service> {
     let found = PRIVATE.as_ref()?.captures(registry)?;
     let region = &found["region"];
     let fips = if found.name("fips").is_some() { "fips." } else { "" };
-    // The dual-stack names have the same service as the others.
+    // Dual-stack names use the same service as the others.
     let domain = match &found["domain"] {
         "on.aws" => "amazonaws.com",
         "on.amazonwebservices.com.cn" => "amazonaws.com.cn",
@@ -113,12 +113,12 @@ fn service(registry: &str) -> Option<Service> {
     })
 }
 
-/// Whether the registry is Amazon's.
+/// Reports whether the registry is Amazon's.
 pub(super) fn owns(registry: &str) -> bool {
     service(registry).is_some()
 }
 
-/// A user and a password for the registry, if this machine has credentials for AWS.
+/// Returns a user and a password for the registry, if this machine has AWS credentials.
 pub(super) async fn login(
     http: &HttpClients,
     variables: &Variables,
@@ -144,13 +144,13 @@ async fn authorize(
     credentials: &Credentials,
     now: SystemTime,
 ) -> Result<Fresh, AmazonError> {
-    // The AWS SDK's variables for services in other places.
+    // The AWS SDK's variables for other endpoints.
     let own = if service.name == "ecr" { "AWS_ENDPOINT_URL_ECR" } else { "AWS_ENDPOINT_URL_ECR_PUBLIC" };
     let endpoint = variables.get(own).or_else(|| variables.get("AWS_ENDPOINT_URL")).unwrap_or(&service.endpoint);
     let url = Url::parse(endpoint).map_err(|_invalid| AmazonError::Url { text: endpoint.to_owned() })?;
     let headers = signed_headers(service, &url, credentials, now)?;
     let prepare = |client: &reqwest::Client| client.post(url.clone()).headers(headers.clone()).body(BODY);
-    let answer: Answer = ask(http, &url, prepare).await?;
+    let answer: AuthorizationResponse = ask(http, &url, prepare).await?;
     let token = match answer.authorization_data {
         Authorization::One(token) => token,
         Authorization::List(tokens) => tokens.into_iter().next().ok_or(AmazonError::Token)?,
@@ -160,10 +160,10 @@ async fn authorize(
     let (user, password) = pair.split_once(':').ok_or(AmazonError::Token)?;
     let origin = format!("ECR, for the AWS access key {}", credentials.access_key_id());
     let credential = Credential::password(user.to_owned(), password.to_owned());
-    Ok(Fresh { login: Login { credential, origin }, life: LIFE })
+    Ok(Fresh { login: Login { credential, origin }, lifetime: LIFETIME })
 }
 
-/// The headers of the request, `Authorization` among them.
+/// Returns the headers of the request, `Authorization` included.
 fn signed_headers(
     service: &Service,
     url: &Url,
@@ -197,12 +197,12 @@ fn signed_headers(
 
 #[cfg(test)]
 mod tests {
-    use super::super::stand_in::StandIn;
+    use super::super::fake_service::FakeService;
     use super::*;
     use crate::http::USER_AGENT;
 
     #[test]
-    fn registries_lead_to_their_service() {
+    fn registries_map_to_their_service() {
         for (registry, region, endpoint) in [
             ("123456789012.dkr.ecr.eu-west-1.amazonaws.com", "eu-west-1", "https://api.ecr.eu-west-1.amazonaws.com/"),
             (
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_is_asked_for_with_a_signature() {
+    async fn the_token_request_is_signed() {
         // QVdTOnNlc2FtZQ== is AWS:sesame
         for (registry, answer) in [
             (
@@ -237,7 +237,7 @@ mod tests {
             ),
             ("public.ecr.aws", r#"{"authorizationData":{"authorizationToken":"QVdTOnNlc2FtZQ=="}}"#),
         ] {
-            let server = StandIn::start(&[(200, answer)]);
+            let server = FakeService::start(&[(200, answer)]);
             let http = HttpClients::new(USER_AGENT).unwrap();
             let variables = Variables::from([("AWS_ENDPOINT_URL", server.url("/").as_str())]);
             let credentials = Credentials::new("AKID", "secret-key", Some("session".to_owned()), None, "test");
@@ -245,7 +245,7 @@ mod tests {
             let fresh = authorize(&http, &variables, &service, &credentials, SystemTime::now()).await.unwrap();
             assert_eq!(fresh.login.credential, Credential::password("AWS".to_owned(), "sesame".to_owned()));
             assert!(fresh.login.describe().contains("AKID"));
-            let seen = server.seen().remove(0);
+            let seen = server.requests().remove(0);
             let scope = format!("/{}/{}/aws4_request", service.region, service.name);
             assert!(seen.contains("AWS4-HMAC-SHA256 Credential=AKID/") && seen.contains(&scope), "{seen}");
             assert!(seen.contains("x-amz-security-token: session") && seen.contains(service.target), "{seen}");

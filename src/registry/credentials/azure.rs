@@ -1,5 +1,5 @@
-//! Azure's Container Registry: a token of Microsoft Entra ID, exchanged for the registry's own refresh token (Azure: "Azure Container
-//! Registry, authentication with AAD OAuth").
+//! Gets tokens of Azure's Container Registry: a token of Microsoft Entra ID, exchanged for the registry's own refresh
+//! token (Azure: "Azure Container Registry, authentication with AAD OAuth").
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use crate::http::HttpClients;
 
 /// The service that gives an instance its identity.
 const METADATA: &str = "http://169.254.169.254/metadata/identity/oauth2/token";
-/// The registry's refresh tokens are good for three hours.
-const LIFE: Duration = Duration::from_secs(3 * 3600);
+/// The lifetime of the registry's refresh tokens.
+const LIFETIME: Duration = Duration::from_secs(3 * 3600);
 /// `client_assertion_type` (RFC 7523).
 const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
@@ -31,12 +31,12 @@ struct RefreshToken {
     refresh_token: String,
 }
 
-/// Whether the registry is Azure's.
+/// Reports whether the registry is Azure's.
 pub(super) fn owns(registry: &str) -> bool {
     cloud(registry).is_some()
 }
 
-/// The registry's refresh token, if this machine or this configuration has an identity in Azure.
+/// Returns the registry's refresh token, if this machine or the configuration has an identity in Azure.
 pub(super) async fn login(
     http: &HttpClients,
     identity: &Identity,
@@ -60,7 +60,7 @@ async fn exchange_identity(
         Some(found) => found,
         None => match managed_identity(http, identity, cloud, metadata).await {
             Ok(token) => (token, "the managed identity of this machine".to_owned()),
-            // A machine that is not Azure's has none.
+            // A machine outside of Azure has no identity.
             Err(AzureError::Exchange(error)) if error.is_absence() => return Ok(None),
             Err(error) => return Err(error),
         },
@@ -69,10 +69,10 @@ async fn exchange_identity(
     form.extend(identity.tenant.as_deref().map(|tenant| ("tenant", tenant)));
     let token: RefreshToken = ask(http, exchange, |client| client.post(exchange.clone()).form(&form)).await?;
     let credential = Credential::IdentityToken(Secret::new(token.refresh_token));
-    Ok(Some(Fresh { login: Login { credential, origin }, life: LIFE }))
+    Ok(Some(Fresh { login: Login { credential, origin }, lifetime: LIFETIME }))
 }
 
-/// The identity that is named, with its secret or a token that another provider gave it.
+/// Returns an access token of the configured identity, which proves itself with a secret or another provider's token.
 async fn named_identity(
     http: &HttpClients,
     identity: &Identity,
@@ -121,12 +121,12 @@ fn url(text: &str) -> Result<Url, AzureError> {
 mod tests {
     use super::super::Variables;
     use super::super::azure_cloud::CLOUDS;
-    use super::super::stand_in::StandIn;
+    use super::super::fake_service::FakeService;
     use super::*;
     use crate::http::USER_AGENT;
 
-    /// The identity token for `r.azurecr.io`; the registry and the metadata server are the stand-in.
-    async fn token(variables: &Variables, server: &StandIn) -> Result<Option<String>, AzureError> {
+    /// Returns the identity token for `r.azurecr.io`; the fake service is both registry and metadata server.
+    async fn token(variables: &Variables, server: &FakeService) -> Result<Option<String>, AzureError> {
         let http = HttpClients::new(USER_AGENT).unwrap();
         let exchange = url(&server.url("/oauth2/exchange")).unwrap();
         let identity = Identity::of_environment(variables)?;
@@ -152,7 +152,7 @@ mod tests {
             (("AZURE_FEDERATED_TOKEN", "federated"), "client_assertion=federated"),
             (("AZURE_FEDERATED_TOKEN_FILE", file), "client_assertion=federated"),
         ] {
-            let server = StandIn::start(&[ACCESS, REFRESH]);
+            let server = FakeService::start(&[ACCESS, REFRESH]);
             let variables = Variables::from([
                 ("AZURE_CLIENT_ID", "c"),
                 ("AZURE_TENANT_ID", "t"),
@@ -160,17 +160,17 @@ mod tests {
                 (name, value),
             ]);
             assert_eq!(token(&variables, &server).await.unwrap().as_deref(), Some("sesame"));
-            let seen = server.seen();
+            let seen = server.requests();
             assert!(seen[0].starts_with("POST /t/oauth2/v2.0/token ") && seen[0].ends_with(sent), "{seen:?}");
             let exchange = "grant_type=access_token&service=r.azurecr.io&access_token=access&tenant=t";
             assert!(seen[1].starts_with("POST /oauth2/exchange ") && seen[1].ends_with(exchange), "{seen:?}");
         }
     }
 
-    /// A registry behind a name of its own in another cloud, or a cloud that the pod's environment names.
+    /// A registry with its own domain in a different cloud, or a cloud that the pod's environment names.
     #[tokio::test]
-    async fn the_cloud_that_is_named_is_asked() {
-        let server = StandIn::start(&[ACCESS, REFRESH]);
+    async fn the_named_cloud_is_asked() {
+        let server = FakeService::start(&[ACCESS, REFRESH]);
         let variables = Variables::from([
             ("AZURE_CLIENT_ID", "c"),
             ("AZURE_TENANT_ID", "t"),
@@ -180,21 +180,22 @@ mod tests {
         ]);
         assert_eq!(token(&variables, &server).await.unwrap().as_deref(), Some("sesame"));
         let scope = "scope=https%3A%2F%2Fmanagement.chinacloudapi.cn%2F.default";
-        assert!(server.seen()[0].contains(scope), "{:?}", server.seen());
+        assert!(server.requests()[0].contains(scope), "{:?}", server.requests());
     }
 
     #[tokio::test]
     async fn a_managed_identity_needs_no_variables() {
-        let server = StandIn::start(&[ACCESS, REFRESH]);
+        let server = FakeService::start(&[ACCESS, REFRESH]);
         assert_eq!(token(&Variables::default(), &server).await.unwrap().as_deref(), Some("sesame"));
-        assert!(server.seen()[0].to_lowercase().contains("metadata: true"), "{:?}", server.seen());
-        let elsewhere = StandIn::start(&[(404, "")]);
+        assert!(server.requests()[0].to_lowercase().contains("metadata: true"), "{:?}", server.requests());
+        let elsewhere = FakeService::start(&[(404, "")]);
         assert_eq!(token(&Variables::default(), &elsewhere).await.unwrap(), None);
     }
 
     #[tokio::test]
-    async fn a_refusal_is_told_in_azures_words() {
-        let server = StandIn::start(&[(401, r#"{"error":"invalid_client","error_description":"AADSTS7000215: no"}"#)]);
+    async fn a_refusal_is_reported_in_azures_words() {
+        let server =
+            FakeService::start(&[(401, r#"{"error":"invalid_client","error_description":"AADSTS7000215: no"}"#)]);
         let variables = Variables::from([
             ("AZURE_CLIENT_ID", "c"),
             ("AZURE_TENANT_ID", "t"),

@@ -1,18 +1,18 @@
-//! Azure's clouds: what they are called, where they authenticate, and what their registries' names end in.
+//! The table of Azure's clouds: their names, their authorities and the domains of their registries.
 
 /// One of Azure's clouds.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Cloud {
-    /// What `AZURE_ENVIRONMENT` and the cloud provider's configuration call it, whatever the case.
+    /// Its names in `AZURE_ENVIRONMENT` and the cloud provider's configuration, in any case.
     names: &'static [&'static str],
-    /// What its registries' names end in.
+    /// The suffix of its registries' names.
     registries: &'static str,
     pub(super) authority: &'static str,
-    /// What the first token is good for.
+    /// The resource that the access token is for.
     pub(super) resource: &'static str,
 }
 
-/// All of them, the public one first.
+/// All clouds, the public one first.
 pub(super) const CLOUDS: [Cloud; 4] = [
     Cloud {
         names: &["AzurePublicCloud", "AzureCloud"],
@@ -40,12 +40,12 @@ pub(super) const CLOUDS: [Cloud; 4] = [
     },
 ];
 
-/// The cloud of a registry.
+/// Returns the cloud of a registry.
 pub(super) fn cloud(registry: &str) -> Option<&'static Cloud> {
     CLOUDS.iter().find(|cloud| registry.ends_with(cloud.registries))
 }
 
-/// The cloud of that name.
+/// Returns the cloud with this name.
 pub(super) fn named_cloud(name: &str) -> Option<&'static Cloud> {
     CLOUDS.iter().find(|cloud| cloud.names.iter().any(|known| known.eq_ignore_ascii_case(name)))
 }

@@ -1,5 +1,6 @@
-//! Who asks Azure for a token: as the variables of the environment say, or the configuration of a cloud provider that
-//! `--azure-container-registry-config` names (Cloud Provider Azure: "Cluster configuration", the file `azure.json` of a node).
+//! Reads the identity for Azure: from variables of the environment, or from the configuration of a cloud provider that
+//! `--azure-container-registry-config` names (Cloud Provider Azure: "Cluster configuration", the file `azure.json` of a
+//! node).
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -13,51 +14,51 @@ use super::variables::Variables;
 use crate::diag::redact::Secret;
 use crate::fs::{gate, gated};
 
-/// Bytes of a configuration or a token that are read.
+/// The most bytes of a configuration or token that are read.
 const MAX_FILE: u64 = 1 << 20;
 
-/// An identity in Azure; without a proof that of the machine.
+/// An identity in Azure; without a proof the machine's own.
 #[derive(Debug, Default)]
 pub(super) struct Identity {
-    /// The cloud, if somebody names one.
+    /// The cloud, if one is configured.
     pub(super) cloud: Option<&'static Cloud>,
-    /// The directory the identity is in.
+    /// The directory (tenant) of the identity.
     pub(super) tenant: Option<String>,
-    /// Which identity.
+    /// The client id of the identity.
     pub(super) client: Option<String>,
-    /// What shows that it is.
+    /// The proof of the identity.
     pub(super) proof: Option<Proof>,
-    /// Another server than the cloud's own.
+    /// A server to use instead of the cloud's own.
     pub(super) authority: Option<String>,
-    /// Where all this was found.
+    /// Where the identity was configured, for messages.
     pub(super) origin: String,
 }
 
-/// What an identity shows.
+/// The proof of an identity.
 #[derive(Debug)]
 pub(super) enum Proof {
-    /// A password of its own.
+    /// Its own password.
     Secret(Secret<String>),
-    /// A token that another provider gave it.
+    /// A token of another identity provider.
     Token(Token),
 }
 
-/// A token of another provider.
+/// A token of another identity provider, or its location.
 #[derive(Debug)]
 pub(super) enum Token {
-    /// Itself.
+    /// The token itself.
     Text(Secret<String>),
-    /// A file with it, which the pod renews.
+    /// A file with the token, which the pod renews.
     File {
-        /// The file.
+        /// The path.
         path: PathBuf,
-        /// What names it.
+        /// The variable or file that names it.
         namer: String,
     },
 }
 
 impl Token {
-    /// The token as it is now.
+    /// Returns the current token.
     pub(super) async fn read(&self) -> Result<Secret<String>, AzureError> {
         match self {
             Self::Text(text) => Ok(text.clone()),
@@ -70,7 +71,7 @@ impl Token {
 }
 
 impl Identity {
-    /// The identity that the variables describe.
+    /// Returns the identity that the variables describe.
     pub(super) fn of_environment(variables: &Variables) -> Result<Self, AzureError> {
         let text = |name: &str| variables.get(name).map(str::to_owned);
         let token = match (text("AZURE_FEDERATED_TOKEN"), text("AZURE_FEDERATED_TOKEN_FILE")) {
@@ -96,10 +97,10 @@ impl Identity {
         })
     }
 
-    /// The identity that a cloud provider's configuration describes, in JSON or YAML.
+    /// Returns the identity that a cloud provider's configuration describes, in JSON or YAML.
     ///
     /// # Errors
-    /// The file cannot be read, or names no identity that can be used.
+    /// The file cannot be read, or describes no usable identity.
     pub(super) fn of_configuration(path: &Path) -> Result<Self, AzureError> {
         let text = read(path, "--azure-container-registry-config")?;
         let shown = path.display().to_string();
@@ -131,9 +132,7 @@ impl Identity {
                 (Some(secret), _) => Proof::Secret(Secret::new(secret)),
                 (None, Some(path)) => Proof::Token(Token::File { path: path.into(), namer: shown.clone() }),
                 (None, None) if field("aadClientCertPath").is_some() => {
-                    return Err(unusable(
-                        "it logs in with a certificate, which is not possible here: give aadClientSecret",
-                    ));
+                    return Err(unusable("it logs in with a certificate, which is not supported: use aadClientSecret"));
                 }
                 (None, None) => {
                     return Err(unusable("it has neither an aadClientSecret nor useManagedIdentityExtension: true"));
@@ -189,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_machine_or_another_provider_may_vouch() {
+    async fn the_machine_or_another_provider_may_prove_the_identity() {
         let managed =
             "useManagedIdentityExtension: true\nuserAssignedIdentityID: u\naadClientId: msi\naadClientSecret: msi\n";
         let managed = configured(managed).unwrap();
@@ -205,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_told_without_its_content() {
+    fn an_unusable_configuration_is_reported_without_its_content() {
         for (text, message) in [
             ("sesame", "neither JSON nor YAML"),
             ("{", "neither JSON nor YAML"),

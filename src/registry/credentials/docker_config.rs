@@ -1,6 +1,7 @@
-//! Credentials that lie in files: Docker's `config.json` and its relatives (podman's `auth.json` has the same form).
+//! Reads credentials from files: Docker's `config.json` and podman's `auth.json`, which has the same format.
 //!
-//! All of them are read once, when the client is made: a RUN of the build must not be able to change whom we push as.
+//! The files are read once, when the client is created: a RUN of the build must not be able to change the user of a
+//! push.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -39,30 +40,30 @@ struct AuthEntry {
     registrytoken: Option<String>,
 }
 
-/// What the files say about a repository.
+/// The entry of the files for a repository.
 pub(super) enum ConfigEntry {
     Login(Login),
-    /// A program has the credentials.
+    /// A credential helper has the credentials.
     Program {
-        /// What follows `docker-credential-` in its name.
+        /// Its name without `docker-credential-`.
         name: String,
         /// The file that names it.
         file: String,
     },
 }
 
-/// All files there are, those that win first.
+/// All existing files, in order of precedence.
 #[derive(Default)]
 pub(super) struct DockerConfigs {
-    /// With the name that messages use.
+    /// The configs with their names for messages.
     found: Vec<(String, DockerConfig)>,
-    looked: Vec<PathBuf>,
+    candidates: Vec<PathBuf>,
 }
 
 impl DockerConfigs {
-    /// `$DOCKER_AUTH_CONFIG` and the files that are there among: `$DOCKER_CONFIG` (the directory or the file), `$REGISTRY_AUTH_FILE`,
-    /// `/kaniko/.docker/config.json`, `$HOME/.docker/config.json`, and `containers/auth.json` below `$XDG_RUNTIME_DIR` and
-    /// `$XDG_CONFIG_HOME`.
+    /// Reads `$DOCKER_AUTH_CONFIG` and those of these files that exist: `$DOCKER_CONFIG` (the directory or the file),
+    /// `$REGISTRY_AUTH_FILE`, `/kaniko/.docker/config.json`, `$HOME/.docker/config.json`, and `containers/auth.json`
+    /// below `$XDG_RUNTIME_DIR` and `$XDG_CONFIG_HOME`.
     pub(super) fn of_environment(variables: &Variables) -> Result<Self, CredentialsError> {
         let mut configs = Self::load(candidates(variables))?;
         if let Some(text) = variables.get(INLINE) {
@@ -72,7 +73,7 @@ impl DockerConfigs {
         Ok(configs)
     }
 
-    /// Reads those of `candidates` that are there.
+    /// Reads those of `candidates` that exist.
     pub(super) fn load(candidates: Vec<PathBuf>) -> Result<Self, CredentialsError> {
         let mut found = Vec::new();
         for path in &candidates {
@@ -86,11 +87,11 @@ impl DockerConfigs {
             tracing::debug!(path = %path.display(), "read registry credentials");
             found.push((path.display().to_string(), parse(path, &bytes)?));
         }
-        Ok(Self { found, looked: candidates })
+        Ok(Self { found, candidates: candidates })
     }
 
-    /// The entry for a repository. In a file the entry with the longest matching path wins, so that the credentials of one namespace are
-    /// never sent for another.
+    /// Returns the entry for a repository. In a file the longest matching path takes precedence, so that the
+    /// credentials of one namespace are never sent for another.
     pub(super) fn entry(&self, registry: &str, repository: &str) -> Result<Option<ConfigEntry>, CredentialsError> {
         for (file, config) in &self.found {
             let best = config
@@ -110,15 +111,15 @@ impl DockerConfigs {
         Ok(None)
     }
 
-    /// Why there is no entry for `registry`.
+    /// Explains why there is no entry for `registry`.
     pub(super) fn explain_absence(&self, registry: &str) -> Option<String> {
         let list = |names: Vec<String>| names.join(", ");
         if !self.found.is_empty() {
             let files = list(self.found.iter().map(|(file, _)| file.clone()).collect());
             return Some(format!("{files} has no entry for {registry}"));
         }
-        let looked = list(self.looked.iter().map(|path| path.display().to_string()).collect());
-        (!looked.is_empty()).then(|| format!("none of {looked} exists"))
+        let candidates = list(self.candidates.iter().map(|path| path.display().to_string()).collect());
+        (!candidates.is_empty()).then(|| format!("none of {candidates} exists"))
     }
 }
 
@@ -128,20 +129,20 @@ fn helper<'a>(config: &'a DockerConfig, registry: &str) -> Option<&'a str> {
 }
 
 fn login(file: &str, key: &str, entry: &AuthEntry) -> Result<Option<Login>, CredentialsError> {
-    let given = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
-    let credential = if let Some(token) = given(&entry.registrytoken) {
+    let non_empty = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
+    let credential = if let Some(token) = non_empty(&entry.registrytoken) {
         Credential::RegistryToken(Secret::new(token))
-    } else if let Some(token) = given(&entry.identitytoken) {
+    } else if let Some(token) = non_empty(&entry.identitytoken) {
         Credential::IdentityToken(Secret::new(token))
     } else {
-        match (given(&entry.auth), given(&entry.username), given(&entry.password)) {
+        match (non_empty(&entry.auth), non_empty(&entry.username), non_empty(&entry.password)) {
             (Some(auth), ..) => {
                 let malformed = || CredentialsError::Auth { path: PathBuf::from(file), key: key.to_owned() };
                 let (username, password) = decode(&auth).ok_or_else(malformed)?;
                 Credential::password(username, password)
             }
             (None, Some(username), Some(password)) => Credential::password(username, password),
-            // `docker login` with a credential store leaves an empty entry behind.
+            // With a credential store, `docker login` writes an empty entry.
             _ => return Ok(None),
         }
     };
@@ -149,7 +150,7 @@ fn login(file: &str, key: &str, entry: &AuthEntry) -> Result<Option<Login>, Cred
 }
 
 fn parse(path: &Path, bytes: &[u8]) -> Result<DockerConfig, CredentialsError> {
-    // The JSON library's message may quote what it found; the position alone is safe.
+    // The JSON library's message may quote the content; only the position is safe.
     serde_json::from_slice(bytes).map_err(|error| CredentialsError::Malformed {
         path: path.to_owned(),
         line: error.line(),
@@ -162,7 +163,8 @@ fn candidates(variables: &Variables) -> Vec<PathBuf> {
     let mut candidates = Vec::new();
     if let Some(path) = set("DOCKER_CONFIG") {
         candidates.push(path.join("config.json"));
-        // The variable may name the file itself; asking for a file below a file gives ENOTDIR and leads here.
+        // The variable may name the file itself; a path below a file gives ENOTDIR, so that the next candidate is
+        // tried.
         if !gated::is_dir(&path) {
             candidates.push(path);
         }
@@ -197,7 +199,7 @@ fn decode(auth: &str) -> Option<(String, String)> {
     Some((username.to_owned(), password.trim_end_matches('\0').to_owned()))
 }
 
-/// How many characters of `registry/repository` the key of an entry names; `None` if it names something else.
+/// Returns how many characters of `registry/repository` an entry's key names; `None` if it names something else.
 fn match_length(key: &str, registry: &str, repository: &str) -> Option<usize> {
     let bare = key.split_once("://").map_or(key, |(_, rest)| rest).trim_end_matches('/');
     let bare = ["/v1", "/v2"].iter().find_map(|suffix| bare.strip_suffix(suffix)).unwrap_or(bare);
@@ -288,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_tell_the_place_and_no_secret() {
+    fn messages_name_the_file_and_show_no_secret() {
         let error = configs(r#"{"auths":{"r":{"auth":5e3}}}"#).err().unwrap().to_string();
         assert!(error.contains("line 1"), "{error}");
         let bad = configs(r#"{"auths":{"r":{"auth":"c2VzYW1l"}}}"#).unwrap().entry("r", "x").err().unwrap();
@@ -302,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_tried_in_order_and_each_once() {
+    fn candidates_are_tried_in_order_and_each_once() {
         let variables = Variables::from([
             ("DOCKER_CONFIG", "/none/auth.json"),
             ("HOME", "/home/u"),
@@ -326,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn the_variable_wins_and_the_files_add_to_it() {
+    fn the_variable_takes_precedence_and_the_files_add_to_it() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("config.json");
         std::fs::write(&file, r#"{"auths":{"r":{"auth":"dTpw"},"s":{"auth":"dTpw"}}}"#).unwrap();

@@ -1,4 +1,4 @@
-//! Credentials in variables of the environment: kaniko's own, and those of a GitLab job.
+//! Reads credentials from variables of the environment: kaniko's own, and those of a GitLab job.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -7,28 +7,28 @@ use super::docker_config::canonical_host;
 use super::login::{Credential, Login};
 use super::variables::Variables;
 
-/// What kaniko's variables have for a registry.
+/// The result of looking up kaniko's variables for a registry.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum KanikoLogin {
     /// Credentials, or none.
     Login(Option<Login>),
-    /// There are some, which are as likely another host's.
+    /// Credentials that may be meant for a different host.
     Ambiguous {
         /// The variable with the user.
         variable: String,
-        /// The other host.
+        /// The different host.
         other: String,
     },
 }
 
-/// `KANIKO_<HOST>_USER` and `KANIKO_<HOST>_PASSWORD`: the host in capitals, with `_` for `.` and `-`; then those of its parent domains.
-/// `named` are the registries that the command line names.
+/// Looks up `KANIKO_<HOST>_USER` and `KANIKO_<HOST>_PASSWORD`: the host in capitals, with `_` for `.` and `-`; then
+/// those of its parent domains. `named` are the registries that the command line names.
 ///
-/// That spelling names several hosts at once, and it is a Dockerfile that says which host is asked. So a parent domain has two
-/// labels at least; a port may follow the host (`REG_EXAMPLE_5000`), whose other ports then get nothing from the name without
-/// one; and where two hosts of different domains have one name, it is that of the host with dots, unless the command line names the
-/// other alone.
-pub(super) fn kaniko(variables: &Variables, named: &BTreeSet<String>, registry: &str) -> Found {
+/// That spelling is ambiguous, and a Dockerfile decides which host is contacted. So these rules apply. A parent domain
+/// has at least two labels. A port may follow the host (`REG_EXAMPLE_5000`); other ports of that host then get nothing
+/// from the name without a port. If hosts of two domains have the same name, it means the host with dots, unless the
+/// command line names only the other one.
+pub(super) fn kaniko(variables: &Variables, named: &BTreeSet<String>, registry: &str) -> KanikoLogin {
     let (host, port) = split(registry);
     let mut names = Vec::new();
     if let Some(port) = port {
@@ -47,15 +47,15 @@ pub(super) fn kaniko(variables: &Variables, named: &BTreeSet<String>, registry: 
         let (user, password) = (format!("KANIKO_{host}_USER"), format!("KANIKO_{host}_PASSWORD"));
         if let Some(login) = pair(variables, &user, &password) {
             return match rival(domain, named) {
-                Some(other) => Found::Ambiguous { variable: user, other },
-                None => Found::Login(Some(login)),
+                Some(other) => KanikoLogin::Ambiguous { variable: user, other },
+                None => KanikoLogin::Login(Some(login)),
             };
         }
     }
-    Found::Login(None)
+    KanikoLogin::Login(None)
 }
 
-/// Host and port; an IPv6 address without its brackets.
+/// Splits host and port; an IPv6 address loses its brackets.
 fn split(registry: &str) -> (&str, Option<&str>) {
     let (host, port) = match registry.rsplit_once(':') {
         Some((host, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => (host, Some(port)),
@@ -68,7 +68,7 @@ fn spelled(host: &str) -> String {
     host.to_uppercase().replace(['.', '-', ':'], "_")
 }
 
-/// Whether some variable is for one port of the host.
+/// Reports whether a variable exists for a port of the host.
 fn has_ports(variables: &Variables, host: &str) -> bool {
     let prefix = format!("KANIKO_{}_", spelled(host));
     variables.names().any(|name| {
@@ -77,7 +77,7 @@ fn has_ports(variables: &Variables, host: &str) -> bool {
     })
 }
 
-/// The host, of somebody else's domain, that a variable for `host` is taken to mean instead.
+/// Returns the host of a different domain that a variable for `host` more likely means.
 fn rival(host: &str, named: &BTreeSet<String>) -> Option<String> {
     let hosts = || named.iter().map(|registry| split(registry).0);
     let is_named =
@@ -93,15 +93,15 @@ fn rival(host: &str, named: &BTreeSet<String>) -> Option<String> {
     (!is_meant && !is_same_domain).then_some(other)
 }
 
-/// Whether whatever a `-` of a host is read as, the host is of one domain: the `-` are in front of that.
+/// Reports whether the host stays in one domain however its `-` are read, because they precede the domain.
 fn is_one_domain(host: &str) -> bool {
     let shared: Vec<&str> = host.rsplit('.').take_while(|label| !label.contains('-')).collect();
-    // `co.uk` and the like are no domain of anybody.
+    // `co.uk` and the like do not belong to one owner.
     let is_suffix = matches!(shared.as_slice(), [last, second, ..] if last.len() == 2 && second.len() <= 3);
     shared.len() >= if is_suffix { 3 } else { 2 }
 }
 
-/// The variables that GitLab gives a job for its own registry and its dependency proxy.
+/// Returns the credentials that GitLab gives a job for its own registry and its dependency proxy.
 pub(super) fn gitlab(variables: &Variables, registry: &str) -> Option<Login> {
     [
         ("CI_REGISTRY", "CI_REGISTRY_USER", "CI_REGISTRY_PASSWORD"),
@@ -115,7 +115,7 @@ pub(super) fn gitlab(variables: &Variables, registry: &str) -> Option<Login> {
     })
 }
 
-/// GitLab writes the port of https out.
+/// Compares hosts; GitLab writes the port of https explicitly.
 fn same_host(named: &str, registry: &str) -> bool {
     let plain = |host: &str| canonical_host(host.strip_suffix(":443").unwrap_or(host));
     plain(named) == plain(registry)
@@ -137,11 +137,11 @@ mod tests {
         }
     }
 
-    /// The user that is found; `? host` where it may be meant for that.
+    /// Returns the user that is found; `? host` if it may be meant for that host.
     fn asked(variables: &Variables, named: &[&str], registry: &str) -> Option<String> {
         match kaniko(variables, &named.iter().map(|name| (*name).to_owned()).collect(), registry) {
-            Found::Login(login) => user(login),
-            Found::Ambiguous { other, .. } => Some(format!("? {other}")),
+            KanikoLogin::Login(login) => user(login),
+            KanikoLogin::Ambiguous { other, .. } => Some(format!("? {other}")),
         }
     }
 
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_top_level_domain_is_nobodys() {
+    fn a_top_level_domain_has_no_credentials() {
         let variables = Variables::from([
             ("KANIKO_COM_USER", "all"),
             ("KANIKO_COM_PASSWORD", "1"),
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_of_the_host_with_dots() {
+    fn an_ambiguous_name_means_the_host_with_dots() {
         let variables = Variables::from([
             ("KANIKO_EVIL_EXAMPLE_LOCAL_USER", "u"),
             ("KANIKO_EVIL_EXAMPLE_LOCAL_PASSWORD", "p"),
@@ -194,7 +194,7 @@ mod tests {
             (&[], "x.evil-example.local", "? evil.example.local"),
             (&[], "reg-acme.co.uk", "? reg.acme.co.uk"),
             (&[], "reg.acme.co.uk", "u:p"),
-            // whoever runs the build names the host
+            // the command line names the host
             (&["evil-example.local:5067"], "evil-example.local:5067", "u:p"),
             (&["evil-example.local:5067"], "evil.example.local", "? evil-example.local"),
             (&["evil-example.local", "evil.example.local"], "evil-example.local", "? evil.example.local"),
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_that_are_told_apart_stay_apart() {
+    fn ports_have_separate_credentials() {
         let variables = Variables::from([
             ("KANIKO_R_EXAMPLE_5000_USER", "port"),
             ("KANIKO_R_EXAMPLE_5000_PASSWORD", "1"),
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn gitlab_speaks_for_its_own_hosts() {
+    fn gitlabs_variables_are_for_its_own_hosts() {
         let variables = Variables::from([
             ("CI_REGISTRY", "registry.gitlab.example"),
             ("CI_REGISTRY_USER", "job"),

@@ -1,5 +1,6 @@
-//! One request to a service that hands out tokens, with its answer as JSON. Nothing of what is sent or received reaches a message,
-//! but for the service's own words about an error.
+//! Sends a request to a service that issues tokens, and parses its JSON response.
+//!
+//! Nothing that is sent or received gets into a message, except the service's own text about an error.
 
 use std::time::Duration;
 
@@ -9,41 +10,41 @@ use serde::de::DeserializeOwned;
 use super::super::remote_error::error_body;
 use crate::http::{self, HttpClients, HttpError, Interrupted, RetryPolicy, Transient, host_of, retry_after};
 
-/// How long a service may take.
+/// The time limit for a service.
 const TIME_LIMIT: Duration = Duration::from_secs(20);
-const MAX_ANSWER: usize = 1 << 20;
+const MAX_RESPONSE: usize = 1 << 20;
 
-/// Why a service gave no token.
+/// A reason why a service issued no token.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
-    /// No connection, or it broke.
+    /// The connection failed.
     #[error("failed to ask {host} for a token")]
     Transport {
         /// The service.
         host: String,
-        /// The cause.
+        /// The error of the connection.
         #[source]
         source: HttpError,
     },
-    /// It refused.
-    #[error("failed to ask {host} for a token: it answered {status}{said}")]
+    /// The service refused.
+    #[error("failed to ask {host} for a token: it answered {status}{details}")]
     Refused {
         /// The service.
         host: String,
         /// The HTTP status.
         status: StatusCode,
-        /// Its words, with a leading space and in parentheses, or nothing.
-        said: String,
-        /// What `Retry-After` asked for.
+        /// The service's text with a leading space and in parentheses, or nothing.
+        details: String,
+        /// The delay of `Retry-After`.
         retry_after: Option<Duration>,
     },
-    /// Its answer is something else.
-    #[error("failed to ask {host} for a token: its answer is not what was expected")]
+    /// The response does not have the expected form.
+    #[error("failed to ask {host} for a token: its response does not have the expected form")]
     Answer {
         /// The service.
         host: String,
     },
-    /// The build was asked to stop.
+    /// A stop was requested.
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
 }
@@ -61,7 +62,7 @@ impl Transient for ExchangeError {
 }
 
 impl ExchangeError {
-    /// Whether there is no such service here.
+    /// Reports whether the service does not exist on this machine.
     pub(super) fn is_absence(&self) -> bool {
         match self {
             Self::Transport { .. } => true,
@@ -71,7 +72,7 @@ impl ExchangeError {
     }
 }
 
-/// Sends what `prepare` makes of a request to `url`, and reads the answer.
+/// Sends the request that `prepare` builds for `url`, and parses the response.
 pub(super) async fn ask<T: DeserializeOwned>(
     http: &HttpClients,
     url: &Url,
@@ -87,15 +88,15 @@ pub(super) async fn ask<T: DeserializeOwned>(
         let wait = retry_after(response.headers());
         let mut body = Vec::new();
         while let Some(piece) = response.chunk().await.map_err(transport)? {
-            if body.len() + piece.len() > MAX_ANSWER {
+            if body.len() + piece.len() > MAX_RESPONSE {
                 return Err(ExchangeError::Answer { host: host.clone() });
             }
             body.extend_from_slice(&piece);
         }
         if !status.is_success() {
             let words: Vec<String> = error_body(&body).iter().map(ToString::to_string).collect();
-            let said = if words.is_empty() { String::new() } else { format!(" ({})", words.join("; ")) };
-            return Err(ExchangeError::Refused { host: host.clone(), status, said, retry_after: wait });
+            let details = if words.is_empty() { String::new() } else { format!(" ({})", words.join("; ")) };
+            return Err(ExchangeError::Refused { host: host.clone(), status, details, retry_after: wait });
         }
         // The JSON library's message may quote the token.
         serde_json::from_slice(&body).map_err(|_secret| ExchangeError::Answer { host: host.clone() })

@@ -3,8 +3,8 @@
 use super::docker_config::DockerConfigs;
 use crate::fuzzing::{Scratch, parts};
 
-/// A name of a registry and, behind a zero byte, any `config.json`: it is read and the registry's entry looked up, or it is
-/// refused.
+/// Reads any `config.json`, and looks up the entry of a registry; the input is the registry's name, a zero byte and the
+/// config. It may be refused.
 pub(crate) fn docker_config(input: &[u8]) {
     let [registry, config] = parts(input);
     let Ok(registry) = std::str::from_utf8(registry) else { return };

@@ -1,5 +1,6 @@
-//! Google's Container Registry and Artifact Registry: an access token of Application Default Credentials (Google Cloud: "How
-//! Application Default Credentials works"), the file first, then the metadata server, which is also what GKE's workload identity is.
+//! Gets tokens of Google's Container Registry and Artifact Registry: an access token of Application Default Credentials
+//! (Google Cloud: "How Application Default Credentials works"), from the file first, then from the metadata server,
+//! which also serves GKE's workload identity.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -25,14 +26,14 @@ use crate::http::HttpClients;
 
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 const TOKEN_URL: &str = "https://oauth2.googleapis.com/token";
-/// The metadata server's address; its name would need a resolver that knows it.
+/// The metadata server's address; resolving its name would take a resolver that knows it.
 const METADATA: &str = "169.254.169.254";
 /// The user that goes with an access token.
 const USER: &str = "oauth2accesstoken";
-/// How long an assertion is good for; Google's upper limit.
-const ASSERTION_LIFE: Duration = Duration::from_secs(3600);
+/// The lifetime of an assertion: Google's upper limit.
+const ASSERTION_LIFETIME: Duration = Duration::from_secs(3600);
 
-/// The kinds of credential files.
+/// The types of credential files.
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum File {
@@ -63,7 +64,7 @@ enum File {
     Other,
 }
 
-/// Where workload identity federation takes the token of the other identity provider from.
+/// The source of the other identity provider's token for workload identity federation.
 #[derive(Deserialize)]
 struct SubjectSource {
     #[serde(default)]
@@ -97,12 +98,12 @@ fn token_url() -> String {
     TOKEN_URL.to_owned()
 }
 
-/// Whether the registry is Google's.
+/// Reports whether the registry is Google's.
 pub(super) fn owns(registry: &str) -> bool {
     registry == "gcr.io" || [".gcr.io", ".pkg.dev"].iter().any(|domain| registry.ends_with(domain))
 }
 
-/// An access token, if this machine has credentials for Google.
+/// Returns an access token, if this machine has credentials for Google.
 pub(super) async fn login(http: &HttpClients, variables: &Variables) -> Result<Option<Fresh>, GoogleError> {
     for source in token_sources(variables).await? {
         let found = match source {
@@ -110,7 +111,7 @@ pub(super) async fn login(http: &HttpClients, variables: &Variables) -> Result<O
             TokenSource::Gcloud => of_gcloud().await?,
             TokenSource::Store => {
                 tracing::warn!(
-                    "what docker-credential-gcr keeps in its store only that program can use: name env in the file of {VARIABLE}"
+                    "only docker-credential-gcr itself can use its store: name env in the file of {VARIABLE}"
                 );
                 None
             }
@@ -122,10 +123,10 @@ pub(super) async fn login(http: &HttpClients, variables: &Variables) -> Result<O
     Ok(None)
 }
 
-/// The token of the user of `gcloud`, where that is installed.
+/// Returns the token of `gcloud`'s user, if it is installed.
 async fn of_gcloud() -> Result<Option<Fresh>, GoogleError> {
     let token = match program::output("gcloud", &["auth", "print-access-token"]).await {
-        Ok(output) => String::from_utf8(output).map_err(|_secret| GoogleError::Program(ProgramError::Answer))?,
+        Ok(output) => String::from_utf8(output).map_err(|_secret| GoogleError::Program(ProgramError::Protocol))?,
         Err(ProgramError::Run(error)) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(GoogleError::Program(error)),
     };
@@ -133,7 +134,7 @@ async fn of_gcloud() -> Result<Option<Fresh>, GoogleError> {
     Ok(Some(fresh(token, "the program gcloud".to_owned())))
 }
 
-/// Application Default Credentials.
+/// Returns a token of Application Default Credentials.
 async fn of_application(http: &HttpClients, variables: &Variables) -> Result<Option<Fresh>, GoogleError> {
     if let Some(path) = file(variables).await {
         let token = from_file(http, &path).await?;
@@ -143,14 +144,14 @@ async fn of_application(http: &HttpClients, variables: &Variables) -> Result<Opt
     let place = host.unwrap_or(METADATA);
     let address = format!("http://{place}/computeMetadata/v1/instance/service-accounts/default/token");
     let Ok(url) = Url::parse(&address) else {
-        let problem = "GCE_METADATA_HOST is no host".to_owned();
+        let problem = "GCE_METADATA_HOST is not a host".to_owned();
         return Err(GoogleError::File { path: PathBuf::from(place), problem });
     };
     let token: Result<Token, _> =
         ask(http, &url, |client| client.get(url.clone()).header("Metadata-Flavor", "Google")).await;
     match token {
         Ok(token) => Ok(Some(fresh(token, "Google's metadata server".to_owned()))),
-        // A machine that is not Google's has no such server.
+        // A machine outside of Google has no such server.
         Err(error) if host.is_none() && error.is_absence() => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -158,12 +159,12 @@ async fn of_application(http: &HttpClients, variables: &Variables) -> Result<Opt
 
 fn fresh(token: Token, origin: String) -> Fresh {
     let credential = Credential::password(USER.to_owned(), token.access_token);
-    // What impersonation gives is good for an hour.
-    let life = Duration::from_secs(token.expires_in.unwrap_or(3600));
-    Fresh { login: Login { credential, origin }, life }
+    // Tokens of impersonation are valid for an hour.
+    let lifetime = Duration::from_secs(token.expires_in.unwrap_or(3600));
+    Fresh { login: Login { credential, origin }, lifetime }
 }
 
-/// The file of Application Default Credentials, if there is one.
+/// Returns the file of Application Default Credentials, if it exists.
 async fn file(variables: &Variables) -> Option<PathBuf> {
     if let Some(path) = variables.get("GOOGLE_APPLICATION_CREDENTIALS") {
         return Some(PathBuf::from(path));
@@ -173,9 +174,9 @@ async fn file(variables: &Variables) -> Option<PathBuf> {
         None => Path::new(variables.get("HOME")?).join(".config/gcloud"),
     };
     let path = settings.join("application_default_credentials.json");
-    // What is wrong with a pass is told where the file is read.
-    let is_there = gate::passed().await.map_or(true, |_pass| gated::is_file(&path));
-    is_there.then_some(path)
+    // An error of the gate is reported when the file is read.
+    let exists = gate::passed().await.map_or(true, |_pass| gated::is_file(&path));
+    exists.then_some(path)
 }
 
 async fn from_file(http: &HttpClients, path: &Path) -> Result<Token, GoogleError> {
@@ -183,7 +184,7 @@ async fn from_file(http: &HttpClients, path: &Path) -> Result<Token, GoogleError
     // The JSON library's message may quote the key.
     let file: File = serde_json::from_slice(&read(path).await?)
         .map_err(|_secret| unusable("it is not JSON with the fields of its type"))?;
-    let url = |text: &str| Url::parse(text).map_err(|_invalid| unusable("an address in it is no URL"));
+    let url = |text: &str| Url::parse(text).map_err(|_invalid| unusable("an address in it is not a URL"));
     match file {
         File::ServiceAccount { client_email, private_key, private_key_id, token_uri } => {
             let token_uri = url(&token_uri)?;
@@ -250,13 +251,13 @@ async fn read(path: &Path) -> Result<Vec<u8>, GoogleError> {
     Ok(gated::read_for_task(path).await.map_err(failed_to("read", path))?)
 }
 
-/// A service account's word that it asks itself (RFC 7523), signed with its key; `None` if that is no key.
+/// Returns a service account's assertion (RFC 7523), signed with its key; `None` if the key is invalid.
 fn assertion(email: &str, key: &str, key_id: &str, audience: &Url) -> Option<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     let header = json!({"alg": "RS256", "typ": "JWT", "kid": key_id});
     let claims = json!({
         "iss": email, "scope": SCOPE, "aud": audience.as_str(),
-        "iat": now.as_secs(), "exp": (now + ASSERTION_LIFE).as_secs(),
+        "iat": now.as_secs(), "exp": (now + ASSERTION_LIFETIME).as_secs(),
     });
     let part = |json: Value| URL_SAFE_NO_PAD.encode(json.to_string());
     let text = format!("{}.{}", part(header), part(claims));
@@ -267,7 +268,7 @@ fn assertion(email: &str, key: &str, key_id: &str, audience: &Url) -> Option<Str
 
 #[cfg(test)]
 mod tests {
-    use super::super::stand_in::StandIn;
+    use super::super::fake_service::FakeService;
     use super::*;
     use crate::http::USER_AGENT;
 
@@ -300,50 +301,50 @@ mod tests {
 
     #[tokio::test]
     async fn the_metadata_server_is_asked() {
-        let server = StandIn::start(&[(200, r#"{"access_token":"sesame","expires_in":600}"#)]);
+        let server = FakeService::start(&[(200, r#"{"access_token":"sesame","expires_in":600}"#)]);
         let variables = Variables::from([("GCE_METADATA_HOST", server.host().as_str())]);
         assert_eq!(password(&variables).await.unwrap(), (USER.to_owned(), "sesame".to_owned()));
-        let seen = server.seen();
+        let seen = server.requests();
         assert!(seen[0].starts_with("GET /computeMetadata/v1/instance/service-accounts/default/token "), "{seen:?}");
         assert!(seen[0].to_lowercase().contains("metadata-flavor: google"), "{seen:?}");
     }
 
     #[tokio::test]
-    async fn the_helpers_settings_may_leave_it_out() {
+    async fn the_helpers_settings_may_exclude_it() {
         let settings = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(settings.path(), r#"{"TokenSources":["store"]}"#).unwrap();
-        let server = StandIn::start(&[]);
+        let server = FakeService::start(&[]);
         let variables = Variables::from([
             ("GCE_METADATA_HOST", server.host().as_str()),
             (VARIABLE, settings.path().to_str().unwrap()),
         ]);
         let http = HttpClients::new(USER_AGENT).unwrap();
         assert!(login(&http, &variables).await.unwrap().is_none());
-        assert!(server.seen().is_empty());
+        assert!(server.requests().is_empty());
     }
 
     #[tokio::test]
     async fn a_users_refresh_token_is_exchanged() {
-        let server = StandIn::start(&[(503, ""), (200, r#"{"access_token":"sesame"}"#)]);
+        let server = FakeService::start(&[(503, ""), (200, r#"{"access_token":"sesame"}"#)]);
         let (_directory, variables) = credentials(&json!({
             "type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r",
             "token_uri": server.url("/token"),
         }));
         assert_eq!(password(&variables).await.unwrap().1, "sesame");
         let form = "grant_type=refresh_token&client_id=c&client_secret=s&refresh_token=r";
-        assert!(server.seen()[1].ends_with(form), "{:?}", server.seen());
+        assert!(server.requests()[1].ends_with(form), "{:?}", server.requests());
     }
 
     #[tokio::test]
     async fn a_service_account_signs_for_itself() {
         let key = std::process::Command::new("openssl").args(["genrsa", "2048"]).output().unwrap().stdout;
-        let server = StandIn::start(&[(200, r#"{"access_token":"sesame"}"#)]);
+        let server = FakeService::start(&[(200, r#"{"access_token":"sesame"}"#)]);
         let (_directory, variables) = credentials(&json!({
             "type": "service_account", "client_email": "me@example", "private_key": String::from_utf8(key).unwrap(),
             "private_key_id": "k", "token_uri": server.url("/token"),
         }));
         assert_eq!(password(&variables).await.unwrap().1, "sesame");
-        let seen = server.seen().remove(0);
+        let seen = server.requests().remove(0);
         let jwt: Vec<&str> = seen.rsplit("assertion=").next().unwrap().split('.').collect();
         let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(jwt[1]).unwrap()).unwrap();
         assert_eq!((&claims["iss"], &claims["aud"]), (&"me@example".into(), &server.url("/token").into()));
@@ -352,7 +353,7 @@ mod tests {
 
     #[tokio::test]
     async fn another_providers_token_is_exchanged_and_a_service_account_impersonated() {
-        let server = StandIn::start(&[
+        let server = FakeService::start(&[
             (200, r#"{"access_token":"federated","expires_in":60}"#),
             (200, r#"{"accessToken":"sesame","expireTime":"2030-01-01T00:00:00Z"}"#),
         ]);
@@ -365,7 +366,7 @@ mod tests {
             "credential_source": {"file": subject.path(), "format": {"type": "json", "subject_token_field_name": "jwt"}},
         }));
         assert_eq!(password(&variables).await.unwrap().1, "sesame");
-        let seen = server.seen();
+        let seen = server.requests();
         assert!(seen[0].contains("subject_token=subject-token"), "{seen:?}");
         assert!(seen[1].to_lowercase().contains("authorization: bearer federated"), "{seen:?}");
     }
@@ -375,7 +376,7 @@ mod tests {
         let (_directory, variables) = credentials(&json!({"type": "service_account", "private_key": "sesame"}));
         let error = password(&variables).await.unwrap_err();
         assert!(!format!("{error} {error:?}").contains("sesame") && error.to_string().contains("credentials.json"));
-        let server = StandIn::start(&[(400, r#"{"error":"invalid_grant","error_description":"Bad Request"}"#)]);
+        let server = FakeService::start(&[(400, r#"{"error":"invalid_grant","error_description":"Bad Request"}"#)]);
         let (_directory, variables) = credentials(&json!({
             "type": "authorized_user", "client_id": "c", "client_secret": "sesame", "refresh_token": "sesame",
             "token_uri": server.url("/token"),

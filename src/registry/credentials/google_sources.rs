@@ -1,5 +1,7 @@
-//! Where Google's tokens come from, as the file says that `DOCKER_CREDENTIAL_GCR_CONFIG` names. It is the settings of
-//! `docker-credential-gcr` (its README: `config --token-source`), which kaniko's image has and ours does not.
+//! Reads the sources of Google's tokens from the file that `DOCKER_CREDENTIAL_GCR_CONFIG` names.
+//!
+//! The file has the settings of `docker-credential-gcr` (its README: `config --token-source`), which kaniko's image
+//! contains and ours does not.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -10,7 +12,7 @@ use super::google_error::GoogleError;
 use super::variables::Variables;
 use crate::fs::{failed_to, gated};
 
-/// The variable.
+/// The variable that names the settings file.
 pub(super) const VARIABLE: &str = "DOCKER_CREDENTIAL_GCR_CONFIG";
 
 /// A source of tokens.
@@ -22,7 +24,7 @@ pub(super) enum TokenSource {
     Default,
     /// The program `gcloud`.
     Gcloud,
-    /// What `docker-credential-gcr gcr-login` kept, which only that program can use.
+    /// The store of `docker-credential-gcr gcr-login`, which only that program can use.
     Store,
 }
 
@@ -32,20 +34,20 @@ struct Settings {
     token_sources: Vec<TokenSource>,
 }
 
-/// The sources in the order in which they are asked.
+/// Returns the sources in order of use.
 ///
 /// # Errors
-/// The file is there, but cannot be read or understood.
+/// The file exists, but cannot be read or parsed.
 pub(super) async fn token_sources(variables: &Variables) -> Result<Vec<TokenSource>, GoogleError> {
-    let unless_told = vec![TokenSource::Default];
-    let Some(path) = variables.get(VARIABLE).map(PathBuf::from) else { return Ok(unless_told) };
+    let default_sources = vec![TokenSource::Default];
+    let Some(path) = variables.get(VARIABLE).map(PathBuf::from) else { return Ok(default_sources) };
     let settings = match gated::read_for_task(&path).await {
         Ok(text) => settings(&path, &text)?,
-        // Images set the variable and leave the file to those who want one.
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(unless_told),
+        // Images set the variable without providing the file.
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(default_sources),
         Err(error) => return Err(failed_to("read", &path)(error).into()),
     };
-    Ok(if settings.token_sources.is_empty() { unless_told } else { settings.token_sources })
+    Ok(if settings.token_sources.is_empty() { default_sources } else { settings.token_sources })
 }
 
 fn settings(path: &Path, text: &[u8]) -> Result<Settings, GoogleError> {
@@ -64,7 +66,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn settings_say_who_is_asked() {
+    async fn settings_select_the_sources() {
         use TokenSource::{Default, Gcloud, Store};
         assert_eq!(sources(r#"{"TokenSources":["store","gcloud","env"]}"#).await.unwrap(), [Store, Gcloud, Default]);
         assert_eq!(sources(r#"{"TokenSources":[],"more":1}"#).await.unwrap(), [Default]);

@@ -1,4 +1,4 @@
-//! The sources of credentials, asked one after the other for a registry.
+//! Asks the credential sources for a registry's credentials, one after the other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,20 +19,20 @@ use super::variables::Variables;
 use super::{amazon, azure, environment, google};
 use crate::http::HttpClients;
 
-/// Credentials are fetched anew when they have less than this to live.
+/// Credentials are fetched again when less than this remains of their lifetime.
 const MARGIN: Duration = Duration::from_secs(120);
 
-/// What the keychain has for a repository.
+/// The result of a lookup for a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup {
-    /// Credentials.
+    /// Credentials were found.
     Login(Login),
-    /// None; the text says where was looked, for hints.
+    /// None were found; the text lists where they were searched for, for hints.
     Anonymous(String),
 }
 
 impl Lookup {
-    /// The credentials, if there are any.
+    /// Returns the credentials, if there are any.
     pub fn login(&self) -> Option<&Login> {
         match self {
             Self::Login(login) => Some(login),
@@ -40,7 +40,7 @@ impl Lookup {
         }
     }
 
-    /// For messages: which credentials are used. Never the password.
+    /// Describes the credentials for messages, without the password.
     pub fn describe(&self) -> String {
         match self {
             Self::Login(login) => login.describe(),
@@ -49,7 +49,7 @@ impl Lookup {
     }
 }
 
-/// The built-in sources of credentials; the words of `--credential-helpers`.
+/// The built-in credential sources, as `--credential-helpers` names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     /// `KANIKO_<HOST>_USER` and `KANIKO_<HOST>_PASSWORD`.
@@ -65,10 +65,10 @@ pub enum Source {
 }
 
 impl Source {
-    /// All of them, in the order in which they are asked.
+    /// All sources, in the order in which they are asked.
     pub const ALL: [Self; 5] = [Self::Environment, Self::Google, Self::Amazon, Self::Azure, Self::GitLab];
 
-    /// The word of `--credential-helpers`.
+    /// Returns its name in `--credential-helpers`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Environment => "env",
@@ -80,20 +80,20 @@ impl Source {
     }
 }
 
-/// An answer that is good for a while.
+/// A source's result, cached for its lifetime.
 #[derive(Clone)]
-struct Kept {
-    /// `None`: the source has nothing for the registry.
+struct CachedLogin {
+    /// `None` if the source has no credentials for the registry.
     login: Option<Login>,
     expires: Option<Instant>,
-    /// There is no such program.
+    /// True if the credential helper is not installed.
     is_missing: bool,
 }
 
-/// What was answered to one question. Locked while one asks, so that the others do not.
-type Answer = Arc<tokio::sync::Mutex<Option<Kept>>>;
+/// The cached result of one source for one registry. It is locked while one task asks, so that others wait for it.
+type CacheSlot = Arc<tokio::sync::Mutex<Option<CachedLogin>>>;
 
-/// All credentials there are.
+/// All credential sources.
 #[derive(Default)]
 pub struct Keychain {
     files: DockerConfigs,
@@ -101,11 +101,11 @@ pub struct Keychain {
     /// Registries that the command line names.
     named: BTreeSet<String>,
     sources: Vec<Source>,
-    /// Instead of what the variables say of Azure.
+    /// The identity to use instead of the variables' for Azure.
     azure: Option<Identity>,
     http: Option<HttpClients>,
-    /// What was answered, by source and registry.
-    answers: Mutex<BTreeMap<(String, String), Answer>>,
+    /// Cached results, by source and registry.
+    answers: Mutex<BTreeMap<(String, String), CacheSlot>>,
 }
 
 impl fmt::Debug for Keychain {
@@ -115,11 +115,12 @@ impl fmt::Debug for Keychain {
 }
 
 impl Keychain {
-    /// Docker's config in all its places, and the built-in `sources`, as `variables` describe them; for Azure as the cloud
-    /// provider's configuration `azure` does, if there is one. The command line names the registries `named`.
+    /// Reads Docker's config from all its paths, and sets up the built-in `sources` with `variables`; for Azure with
+    /// the cloud provider's configuration `azure`, if there is one. `named` are the registries that the command line
+    /// names.
     ///
     /// # Errors
-    /// A file is there, but cannot be read or understood; or `azure` is not there.
+    /// A file exists but cannot be read or parsed, or `azure` does not exist.
     pub fn new(
         variables: Variables,
         named: BTreeSet<String>,
@@ -132,15 +133,15 @@ impl Keychain {
         Ok(Self { files, variables, named, sources, azure, http: Some(http), ..Self::default() })
     }
 
-    /// Reads those Docker configs that are there, and asks no other source.
+    /// Reads those Docker configs that exist, and uses no other source.
     ///
     /// # Errors
-    /// A file is there, but cannot be read or understood.
+    /// A file exists but cannot be read or parsed.
     pub fn load(candidates: Vec<PathBuf>) -> Result<Self, CredentialsError> {
         Ok(Self { files: DockerConfigs::load(candidates)?, ..Self::default() })
     }
 
-    /// The credentials for a repository.
+    /// Returns the credentials for a repository.
     ///
     /// # Errors
     /// An entry cannot be used, or a source that is set up for this registry fails.
@@ -149,9 +150,10 @@ impl Keychain {
         match self.files.entry(registry, repository)? {
             Some(ConfigEntry::Login(login)) => return Ok(Lookup::Login(login)),
             Some(ConfigEntry::Program { name, file }) => match self.ask_program(&name, &file, registry).await {
-                Ok(Kept { login: Some(login), .. }) => return Ok(Lookup::Login(login)),
-                // A config that came from a desk names programs that no pod has; the sources below often do their work.
-                Ok(Kept { is_missing: true, .. }) => {
+                Ok(CachedLogin { login: Some(login), .. }) => return Ok(Lookup::Login(login)),
+                // A config that was copied from a workstation names helpers that no pod has. The built-in sources often
+                // work instead.
+                Ok(CachedLogin { is_missing: true, .. }) => {
                     reasons = vec![format!("docker-credential-{name}, which {file} names, is not in PATH")];
                 }
                 Ok(_) => {
@@ -170,13 +172,13 @@ impl Keychain {
         Ok(Lookup::Anonymous(format!("no credentials were used{why}")))
     }
 
-    fn answer(&self, source: String, registry: &str) -> Answer {
+    fn answer(&self, source: String, registry: &str) -> CacheSlot {
         let mut answers = self.answers.lock();
         Arc::clone(answers.entry((source, registry.to_owned())).or_default())
     }
 
-    /// Asks a program once: what it says holds for the build, and so does that it is not there.
-    async fn ask_program(&self, name: &str, file: &str, registry: &str) -> Result<Kept, CredentialsError> {
+    /// Asks a credential helper once. Its result is valid for the whole build, also that it is not installed.
+    async fn ask_program(&self, name: &str, file: &str, registry: &str) -> Result<CachedLogin, CredentialsError> {
         let answer = self.answer(format!("docker-credential-{name}"), registry);
         let mut answer = answer.lock().await;
         if let Some(kept) = &*answer {
@@ -196,7 +198,7 @@ impl Keychain {
         };
         let login = found
             .map(|credential| Login { credential, origin: format!("docker-credential-{name}, which {file} names") });
-        Ok(answer.insert(Kept { login, expires: None, is_missing }).clone())
+        Ok(answer.insert(CachedLogin { login, expires: None, is_missing }).clone())
     }
 
     async fn ask(&self, source: Source, registry: &str) -> Result<Option<Login>, CredentialsError> {
@@ -215,15 +217,15 @@ impl Keychain {
         {
             return Ok(kept.login.clone());
         }
-        // What the clouds' conversations need on the stack would else be in every request of every transfer.
+        // Boxed, because the large futures of the cloud sources would otherwise be part of every request's future.
         let fresh = Box::pin(self.ask_cloud(source, http, registry)).await?;
-        let expires = fresh.as_ref().map(|fresh| Instant::now() + fresh.life);
+        let expires = fresh.as_ref().map(|fresh| Instant::now() + fresh.lifetime);
         let login = fresh.map(|fresh| fresh.login);
-        *answer = Some(Kept { login: login.clone(), expires, is_missing: false });
+        *answer = Some(CachedLogin { login: login.clone(), expires, is_missing: false });
         Ok(login)
     }
 
-    /// kaniko's variables; what keeps some from being used is told once.
+    /// Looks up kaniko's variables. The reason why they are not used is logged once.
     async fn look_in_environment(&self, registry: &str) -> Option<Login> {
         let answer = self.answer(Source::Environment.name().to_owned(), registry);
         let mut answer = answer.lock().await;
@@ -231,8 +233,8 @@ impl Keychain {
             return kept.login.clone();
         }
         let login = match environment::kaniko(&self.variables, &self.named, registry) {
-            environment::Found::Login(login) => login,
-            environment::Found::Ambiguous { variable, other } => {
+            environment::KanikoLogin::Login(login) => login,
+            environment::KanikoLogin::Ambiguous { variable, other } => {
                 tracing::warn!(
                     "{variable} is not used for {registry}: {other} has the same variable; put the credentials of {registry} into a \
                      Docker config or DOCKER_AUTH_CONFIG"
@@ -240,7 +242,7 @@ impl Keychain {
                 None
             }
         };
-        *answer = Some(Kept { login: login.clone(), expires: None, is_missing: false });
+        *answer = Some(CachedLogin { login: login.clone(), expires: None, is_missing: false });
         login
     }
 
@@ -279,7 +281,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_helper_that_is_not_there_is_looked_for_once() {
+    async fn a_missing_helper_is_searched_for_once() {
         let variables = Variables::from([("DOCKER_AUTH_CONFIG", r#"{"credsStore":"crabwright-test-none"}"#)]);
         let files = DockerConfigs::of_environment(&variables).unwrap();
         let keychain = Keychain { files, ..Keychain::default() };

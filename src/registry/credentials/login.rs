@@ -1,22 +1,22 @@
-//! A credential, where it was found, and how long it is good for.
+//! Credentials, their origin and their lifetime.
 
 use std::time::Duration;
 
 use crate::diag::redact::Secret;
 
-/// What a registry or its token server is shown.
+/// The secret that authenticates to a registry or its token server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credential {
     /// A user name and a password or access token.
     Password {
-        /// The user.
+        /// The user name.
         username: String,
         /// The password or access token.
         password: Secret<String>,
     },
-    /// An OAuth2 refresh token, good for the token server.
+    /// An OAuth2 refresh token, for the token server.
     IdentityToken(Secret<String>),
-    /// A bearer token, good for the registry itself.
+    /// A bearer token, for the registry itself.
     RegistryToken(Secret<String>),
 }
 
@@ -26,12 +26,12 @@ impl Credential {
     }
 }
 
-/// A credential, and where it was found.
+/// A credential and its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {
-    /// The credential.
+    /// The secret.
     pub credential: Credential,
-    /// `the entry "ghcr.io" in /root/.docker/config.json`.
+    /// The origin, for messages: `the entry "ghcr.io" in /root/.docker/config.json`.
     pub origin: String,
 }
 
@@ -47,8 +47,8 @@ impl Login {
     }
 }
 
-/// What a cloud gave, and how long it is good for.
+/// A cloud's credentials and their lifetime.
 pub(super) struct Fresh {
     pub(super) login: Login,
-    pub(super) life: Duration,
+    pub(super) lifetime: Duration,
 }

@@ -1,7 +1,7 @@
-//! Whom we speak to a registry as.
+//! Finds the credentials for a registry.
 //!
-//! Docker's config comes first, then the built-in sources that `--credential-helpers` names. Each answers for the registries it
-//! knows and for no others. What programs and clouds answer is kept for as long as it is good.
+//! Docker's config comes first, then the built-in sources that `--credential-helpers` names. Each source has
+//! credentials only for the registries that it knows. Results of programs and clouds are cached for their lifetime.
 
 mod amazon;
 mod azure;
@@ -12,6 +12,8 @@ mod docker_config;
 mod environment;
 mod error;
 mod exchange;
+#[cfg(test)]
+mod fake_service;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod google;
@@ -21,8 +23,6 @@ mod keychain;
 mod login;
 mod program;
 mod save;
-#[cfg(test)]
-mod stand_in;
 mod variables;
 
 pub use amazon::AmazonError;

@@ -1,7 +1,9 @@
-//! Credentials from programs: `docker-credential-NAME get`, which reads a server's name and writes a user and a secret (the protocol
-//! of docker-credential-helpers). They have our environment, which is where many are configured (`docker-credential-gcr` by
-//! `DOCKER_CREDENTIAL_GCR_CONFIG`). So a program that is found by `PATH` has to be the container's: it is looked for and run with a
-//! pass, which no command of own-root has exchanged the container's files for.
+//! Asks credential helpers: `docker-credential-NAME get` reads a server's name and writes a user and a secret (the
+//! protocol of docker-credential-helpers).
+//!
+//! Helpers get our environment, because many are configured there (`docker-credential-gcr` by
+//! `DOCKER_CREDENTIAL_GCR_CONFIG`). A helper that is found in `PATH` must be the container's, so it is searched for and
+//! run with a pass: meanwhile own-root cannot exchange the container's files for an image's.
 
 use std::io::{self, Read as _, Write as _};
 use std::process::{Child, ExitStatus, Stdio};
@@ -16,47 +18,47 @@ use crate::fs::gate::{self, Pass};
 use crate::fs::gated;
 use crate::image::reference::DOCKER_HUB;
 
-/// How long a program may take: some ask the cloud.
+/// The time limit for a program: some ask the cloud.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
-/// Bytes of an answer that are read.
-const MAX_ANSWER: u64 = 1 << 20;
-/// The user name that stands for an identity token.
+/// The most bytes of output that are read.
+const MAX_OUTPUT_BYTES: u64 = 1 << 20;
+/// The user name that marks an identity token.
 const TOKEN_USER: &str = "<token>";
-/// What a program says when it knows no credentials; part of the protocol.
+/// The output of a program that has no credentials; part of the protocol.
 const NOT_FOUND: &str = "credentials not found in native keychain";
 
-/// Why a credential helper gave nothing.
+/// A reason why a credential helper returned nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
-    /// The name would lead to another program than a helper.
+    /// The name would run a program that is not a helper.
     #[error("{0:?} is not the name of a program")]
     Name(String),
-    /// It cannot be started, or not be spoken to.
+    /// The program cannot be started, or its pipes fail.
     #[error("failed to run the program")]
     Run(#[source] io::Error),
-    /// It takes too long.
-    #[error("it gave no answer within {} seconds", .0.as_secs())]
+    /// The time limit was exceeded.
+    #[error("it did not answer within {} seconds", .0.as_secs())]
     TimeLimit(Duration),
-    /// It failed. Its words are shown: the protocol has it write errors where secrets never are.
-    #[error("it failed ({status}): {said}")]
+    /// The program failed. Its error text is shown: the protocol requires it to be free of secrets.
+    #[error("it failed ({status}): {details}")]
     Failed {
-        /// How it ended.
+        /// The exit status.
         status: ExitStatus,
-        /// What it said about it.
-        said: String,
+        /// The program's error text.
+        details: String,
     },
-    /// It wrote something else than the protocol asks for, which may be a secret.
-    #[error("its answer is not what the protocol of credential helpers asks for")]
-    Answer,
-    /// The thread that spoke to it ended.
-    #[error("the conversation with it was given up")]
+    /// The output does not follow the protocol. It may contain a secret and is not shown.
+    #[error("its answer does not follow the protocol of credential helpers")]
+    Protocol,
+    /// The thread that talked to it ended.
+    #[error("the conversation with it was aborted")]
     GivenUp,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Answer {
+struct HelperOutput {
     username: String,
     secret: String,
 }
@@ -74,11 +76,11 @@ pub(super) async fn get(name: &str, registry: &str) -> Result<Option<Credential>
     conversation.await.unwrap_or(Err(ProgramError::GivenUp))
 }
 
-/// What a program writes to standard output that is told nothing but its arguments.
+/// Returns the standard output of a program that gets nothing on its standard input.
 pub(super) async fn output(program: &'static str, arguments: &'static [&'static str]) -> Result<Vec<u8>, ProgramError> {
     let pass = gate::passed().await.map_err(ProgramError::Run)?;
     let conversation = tokio::task::spawn_blocking(move || match speak(&pass, program, arguments, "", TIME_LIMIT)? {
-        Ended { status, output, .. } if status.success() => Ok(output),
+        ProgramResult { status, output, .. } if status.success() => Ok(output),
         ended => Err(ended.failure()),
     });
     conversation.await.unwrap_or(Err(ProgramError::GivenUp))
@@ -93,11 +95,11 @@ fn converse(
     let ended = speak(pass, program, &["get"], &format!("{server}\n"), time_limit)?;
     if !ended.status.success() {
         return match ended.failure() {
-            ProgramError::Failed { said, .. } if said.contains(NOT_FOUND) => Ok(None),
+            ProgramError::Failed { details, .. } if details.contains(NOT_FOUND) => Ok(None),
             failure => Err(failure),
         };
     }
-    let answer: Answer = serde_json::from_slice(&ended.output).map_err(|_secret| ProgramError::Answer)?;
+    let answer: HelperOutput = serde_json::from_slice(&ended.output).map_err(|_secret| ProgramError::Protocol)?;
     Ok(match (answer.username.as_str(), answer.secret.is_empty()) {
         (_, true) => None,
         (TOKEN_USER, false) => Some(Credential::IdentityToken(Secret::new(answer.secret))),
@@ -105,29 +107,29 @@ fn converse(
     })
 }
 
-/// How a program ended, and what it wrote.
-struct Ended {
+/// The exit status and output of a program.
+struct ProgramResult {
     status: ExitStatus,
     output: Vec<u8>,
     errors: Vec<u8>,
 }
 
-impl Ended {
+impl ProgramResult {
     fn failure(&self) -> ProgramError {
         let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).split_whitespace().collect::<Vec<_>>().join(" ");
-        let said = format!("{} {}", words(&self.output), words(&self.errors));
-        ProgramError::Failed { status: self.status, said: said.trim().chars().take(300).collect() }
+        let details = format!("{} {}", words(&self.output), words(&self.errors));
+        ProgramError::Failed { status: self.status, details: details.trim().chars().take(300).collect() }
     }
 }
 
-/// Runs a program to its end. The pass keeps what it is and reads the container's.
+/// Runs a program until it ends. The pass ensures that the program and the files it reads are the container's.
 fn speak(
     pass: &Pass,
     program: &str,
     arguments: &[&str],
     words: &str,
     time_limit: Duration,
-) -> Result<Ended, ProgramError> {
+) -> Result<ProgramResult, ProgramError> {
     let mut child = gated::command(pass, program)
         .args(arguments)
         .stdin(Stdio::piped())
@@ -148,14 +150,14 @@ fn speak(
     let text = |collected: Option<std::thread::JoinHandle<Vec<u8>>>| {
         collected.and_then(|thread| thread.join().ok()).unwrap_or_default()
     };
-    Ok(Ended { status, output: text(output), errors: text(errors) })
+    Ok(ProgramResult { status, output: text(output), errors: text(errors) })
 }
 
-/// Reads in the background, so that neither side waits for the other.
+/// Reads in the background, so that neither side blocks the other.
 fn collect(mut from: impl io::Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        if let Err(error) = (&mut from).take(MAX_ANSWER).read_to_end(&mut bytes) {
+        if let Err(error) = (&mut from).take(MAX_OUTPUT_BYTES).read_to_end(&mut bytes) {
             tracing::debug!(%error, "a credential helper's output ended early");
         }
         bytes
@@ -197,7 +199,7 @@ mod tests {
         let path = directory.path().join("docker-credential-test");
         std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        // Another test's fork may hold the script open for writing for a moment.
+        // Another test's fork may have the script open for writing for a moment.
         loop {
             match converse(&gate::pass().unwrap(), path.to_str().unwrap(), "r.example", time_limit) {
                 Err(ProgramError::Run(error)) if error.kind() == io::ErrorKind::ExecutableFileBusy => {}
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn the_protocol_is_spoken() {
+    fn the_protocol_is_followed() {
         let echo = r#"read server; test "$1" = get && printf '{"ServerURL":"%s","Username":"%s","Secret":"p"}' "$server" "$server""#;
         assert_eq!(answer(echo).unwrap(), Some(Credential::password("r.example".to_owned(), "p".to_owned())));
         let token = r#"printf '{"Username":"<token>","Secret":"t"}'"#;
@@ -224,11 +226,11 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_told_apart_and_answers_never_shown() {
+    fn failures_are_distinguished_and_answers_never_shown() {
         let failed = answer("echo no such session >&2; exit 3").unwrap_err();
-        assert!(matches!(&failed, ProgramError::Failed { said, .. } if said == "no such session"), "{failed:?}");
+        assert!(matches!(&failed, ProgramError::Failed { details, .. } if details == "no such session"), "{failed:?}");
         let garbled = answer("echo sesame").unwrap_err();
-        assert!(matches!(garbled, ProgramError::Answer) && !format!("{garbled:?} {garbled}").contains("sesame"));
+        assert!(matches!(garbled, ProgramError::Protocol) && !format!("{garbled:?} {garbled}").contains("sesame"));
         let slow = answer_of("exec sleep 60", Duration::from_millis(200)).unwrap_err();
         assert!(matches!(slow, ProgramError::TimeLimit(_)));
         let absent = converse(&gate::pass().unwrap(), "/nonexistent/docker-credential-x", "r", TIME_LIMIT).unwrap_err();
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_leads_to_no_other_program() {
+    async fn a_name_runs_no_other_program() {
         assert!(matches!(get("../../bin/sh", "r").await, Err(ProgramError::Name(_))));
     }
 }

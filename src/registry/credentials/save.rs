@@ -1,4 +1,4 @@
-//! Writing a login into Docker's config.
+//! Writes a login into Docker's config.
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -11,11 +11,11 @@ use super::{CredentialsError, Variables};
 use crate::fs::{self, failed_to, gated};
 use crate::image::reference::DOCKER_HUB;
 
-/// Keeps a user and a password for a registry in `$DOCKER_CONFIG/config.json`, else in `$HOME/.docker/config.json`; what else the file
-/// says stays. Gives the file.
+/// Stores a user and a password for a registry in `$DOCKER_CONFIG/config.json`, or else in `$HOME/.docker/config.json`,
+/// and returns the file's path. The rest of the file is kept.
 ///
 /// # Errors
-/// The file is there and no Docker config, or cannot be written; neither variable is set.
+/// The file exists but is not a Docker config, or cannot be written; or neither variable is set.
 pub fn save_login(
     variables: &Variables,
     registry: &str,
@@ -48,7 +48,8 @@ fn place(variables: &Variables) -> Option<PathBuf> {
     variables.get("HOME").map(|home| Path::new(home).join(".docker/config.json"))
 }
 
-/// Writes a file that only its owner may read. Another build may be reading the old one: it is replaced as a whole.
+/// Writes a file that only its owner may read. It replaces the old one atomically, because another build may be reading
+/// it.
 fn write(path: &Path, text: &str) -> Result<(), CredentialsError> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)?;
@@ -62,7 +63,7 @@ fn write(path: &Path, text: &str) -> Result<(), CredentialsError> {
         .and_then(|()| gated::rename(&fresh, path));
     if let Err(error) = written {
         if let Err(leftover) = gated::remove_file(&fresh) {
-            tracing::debug!(path = %fresh.display(), error = %leftover, "leave a new config behind");
+            tracing::debug!(path = %fresh.display(), error = %leftover, "the temporary config cannot be removed");
         }
         return Err(failed_to("write", path)(error).into());
     }

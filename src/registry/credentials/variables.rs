@@ -1,22 +1,22 @@
-//! The environment, as sources of credentials see it.
+//! Holds the variables of the environment, for credential sources.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::sync::Arc;
 
-/// The variables of the environment, as they were when the program started. They hold secrets and are never shown.
+/// The variables of the environment at the start of the program. They hold secrets and are never shown.
 #[derive(Clone, Default)]
 pub struct Variables(Arc<BTreeMap<String, String>>);
 
 impl Variables {
-    /// Those of this process; what is not text cannot be meant for us.
+    /// Returns those of this process that are valid UTF-8.
     pub fn of_process() -> Self {
         let text = |text: OsString| text.into_string().ok();
         Self(Arc::new(std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect()))
     }
 
-    /// A variable's value; an empty one counts as unset.
+    /// Returns a variable's value; an empty one counts as unset.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }

@@ -13,7 +13,7 @@ use super::request::GitRequest;
 use super::transport::{self, Address, Conversation, Exchange, Logins, Protocol, Servers, TransportError};
 use super::watch::Watch;
 use crate::diag::redact;
-use crate::http::{Lead, SetupError, Unjudged};
+use crate::http::{HostRefused, Lead, SetupError};
 use crate::location::GitLocation;
 use crate::remote::credentials::{GitAuthorization, git_authorization};
 
@@ -45,7 +45,7 @@ impl<'a> Access<'a> {
     fn judge(&self, lead: &Lead, host: &str) -> Result<(), TransportError> {
         match self.watch.wait(self.servers.clients().judge(lead, host)) {
             Some(Ok(())) => Ok(()),
-            Some(Err(Unjudged::Astray(source))) => Err(TransportError::Astray { host: host.to_owned(), source }),
+            Some(Err(HostRefused::Astray(source))) => Err(TransportError::Astray { host: host.to_owned(), source }),
             Some(Err(source)) => Err(TransportError::Unknown { host: host.to_owned(), source }),
             None => Err(TransportError::GivenUp),
         }

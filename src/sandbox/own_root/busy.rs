@@ -1,41 +1,41 @@
-//! Mount points of the pod that a command tried in vain to remove, replace or rename.
+//! Finds the pod's mount points that a command failed to remove, replace or rename.
 //!
-//! They lie among the image's files, and the kernel answers EBUSY. A sandbox with mounts of its own would have removed what
-//! the image has there; here nothing tells but what the command says of it.
+//! They are among the image's files, and the kernel returns EBUSY. A sandbox with its own mounts would have removed the
+//! image's files there. Here the only evidence is the command's output.
 
 use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::sandbox::Stream;
-use crate::sandbox::mountinfo::Mount;
+use crate::sandbox::mountinfo::MountEntry;
 
-/// What C libraries call EBUSY, "Device or resource busy" and "Resource busy", in lower case.
+/// The common part of the C libraries' texts for EBUSY, "Device or resource busy" and "Resource busy", in lower case.
 const BUSY: &[u8] = b"resource busy";
-/// As much of a line is looked at.
-const LONGEST_LINE: usize = 16 * 1024;
-/// Mounts that every sandbox has, BuildKit's too.
+/// The most bytes of a line that are searched.
+const MAX_LINE_BYTES: usize = 16 * 1024;
+/// Mounts that every sandbox has, BuildKit's included.
 const EVERYWHERE: [&str; 5] = ["/dev", "/etc/hosts", "/etc/resolv.conf", "/proc", "/sys"];
 
-/// Reads along what a command says.
+/// Searches a command's output for busy mount points.
 #[derive(Debug)]
 pub(super) struct BusyMounts {
     mounts: Vec<PathBuf>,
-    /// Of standard output and standard error, the line that has not ended yet.
+    /// The unfinished line of standard output, and of standard error.
     lines: [Vec<u8>; 2],
     found: BTreeSet<PathBuf>,
 }
 
 impl BusyMounts {
-    /// Looks for these.
-    pub(super) fn among(mounts: &[Mount]) -> Self {
+    /// Starts the search for these mounts.
+    pub(super) fn among(mounts: &[MountEntry]) -> Self {
         let everywhere = |path: &Path| EVERYWHERE.iter().any(|place| path.starts_with(place));
         let mounts = mounts.iter().map(|mount| &mount.mount_point);
         let mounts = mounts.filter(|path| path.parent().is_some() && !everywhere(path)).cloned().collect();
         Self { mounts, lines: [Vec::new(), Vec::new()], found: BTreeSet::new() }
     }
 
-    /// Takes the next piece of output.
+    /// Searches the next chunk of output.
     pub(super) fn read(&mut self, stream: Stream, bytes: &[u8]) {
         if self.mounts.is_empty() {
             return;
@@ -46,24 +46,24 @@ impl BusyMounts {
                 Stream::Output => output,
                 Stream::Error => error,
             };
-            let room = LONGEST_LINE.saturating_sub(line.len());
+            let room = MAX_LINE_BYTES.saturating_sub(line.len());
             line.extend(piece.iter().take(room).map(u8::to_ascii_lowercase));
             if piece.ends_with(b"\n") {
-                look(line, mounts, found);
+                search(line, mounts, found);
                 line.clear();
             }
         }
     }
 
-    /// Those that were named; if one was and it was not said which, all there are.
+    /// Returns the mount points that were named. If a line reports a busy mount without naming one, it returns all.
     pub(super) fn found(mut self) -> Vec<PathBuf> {
         let Self { mounts, lines, found } = &mut self;
-        lines.iter().for_each(|line| look(line, mounts, found));
+        lines.iter().for_each(|line| search(line, mounts, found));
         self.found.into_iter().collect()
     }
 }
 
-fn look(line: &[u8], mounts: &[PathBuf], found: &mut BTreeSet<PathBuf>) {
+fn search(line: &[u8], mounts: &[PathBuf], found: &mut BTreeSet<PathBuf>) {
     if !contains(line, BUSY) {
         return;
     }
@@ -84,14 +84,14 @@ mod tests {
 
     fn found(pieces: &[&str]) -> Vec<String> {
         let points = ["/", "/proc", "/proc/acpi", "/dev/shm", "/etc/hosts", "/etc/hostname", "/data", "/srv/Data/x"];
-        let mount = |path: &&str| Mount { mount_point: PathBuf::from(path), file_system: "ext4".into() };
+        let mount = |path: &&str| MountEntry { mount_point: PathBuf::from(path), file_system: "ext4".into() };
         let mut busy = BusyMounts::among(&points.iter().map(mount).collect::<Vec<_>>());
         pieces.iter().for_each(|piece| busy.read(Stream::Error, piece.as_bytes()));
         busy.found().into_iter().map(|path| path.to_str().unwrap().to_owned()).collect()
     }
 
     #[test]
-    fn what_programs_say_of_a_busy_mount_names_it() {
+    fn a_busy_mount_is_found_in_a_programs_output() {
         assert_eq!(found(&["rm: cannot remove '/data': Device or resource busy\n"]), ["/data"]);
         assert_eq!(found(&["x\nmv: can't rename '/etc/host", "name': Resource ", "busy"]), ["/etc/hostname"]);
         assert_eq!(found(&["OSError: [Errno 16] Device or resource busy: 'x'\n"]), ["/srv/Data/x"]);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn other_output_names_none() {
+    fn other_output_names_no_mount() {
         let nothing: [&str; 0] = [];
         assert_eq!(found(&["removed /data\n", "the resource is busy\n", &"x".repeat(100_000)]), nothing);
     }

@@ -1,10 +1,10 @@
-//! Bytes that may be anything, as they stand in the journal.
+//! Arbitrary bytes in the journal.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Written as base64: serde makes a list of numbers of a vector, which takes three times as much.
+/// Bytes that are serialized as base64: serde would write a list of numbers, three times as long.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Bytes(pub(super) Vec<u8>);
 

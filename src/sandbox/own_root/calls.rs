@@ -1,6 +1,6 @@
-//! The system calls of an exchange, in one place: each on a name in an open directory, never on a path.
+//! Makes the system calls of an exchange, each on a name in an open directory and never on a path.
 //!
-//! Tests make any of them fail, and everything after it too, as if the process had been killed there: see `faults`.
+//! Tests make any of them fail, or this and all following calls, as if the process had been killed there: see `faults`.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,7 +14,7 @@ use crate::fs::{Status, Timestamp, sys};
 #[cfg(test)]
 use super::faults::point;
 
-/// Outside of tests no call is made to fail.
+/// A point at which tests inject failures. Does nothing outside of tests.
 #[cfg(not(test))]
 #[inline]
 #[expect(clippy::unnecessary_wraps, reason = "in tests it fails")]
@@ -22,7 +22,7 @@ fn point(_call: &'static str) -> Result<()> {
     Ok(())
 }
 
-/// Longest list of names and longest value of extended attributes that the kernel gives.
+/// The kernel's limit for a list of attribute names and for a value.
 const MAX_XATTR: usize = 64 * 1024;
 
 /// Opens a directory for reading: an `O_PATH` descriptor could neither be listed nor given attributes without `/proc`.
@@ -31,7 +31,7 @@ pub(super) fn open_directory(at: impl AsFd, name: &OsStr) -> Result<OwnedFd> {
     sys::open_at(at, name, OFlags::RDONLY | OFlags::DIRECTORY, 0)
 }
 
-/// Pins whatever has the name, without permission to read it.
+/// Opens the name as `O_PATH`, which takes no permission to read it.
 pub(super) fn pin(at: impl AsFd, name: &OsStr) -> Result<OwnedFd> {
     point("openat path")?;
     sys::open_at(at, name, OFlags::PATH, 0)
@@ -52,7 +52,7 @@ pub(super) fn create(at: impl AsFd, name: &OsStr) -> Result<OwnedFd> {
     sys::open_at(at, name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, 0o600)
 }
 
-/// Reads what is left of a file, up to `most` bytes.
+/// Reads the rest of a file, up to `most` bytes.
 pub(super) fn read(file: impl AsFd, most: usize) -> Result<Vec<u8>> {
     let mut content = Vec::new();
     let mut buffer = vec![0; 64 * 1024];
@@ -71,7 +71,7 @@ pub(super) fn read(file: impl AsFd, most: usize) -> Result<Vec<u8>> {
     Ok(content)
 }
 
-/// Writes over what a file has.
+/// Overwrites existing bytes of a file.
 pub(super) fn overwrite(file: impl AsFd, bytes: &[u8], offset: u64) -> Result<()> {
     write_at(file, bytes, offset, "pwrite")
 }

@@ -1,11 +1,11 @@
-//! A mount point of the pod, such as `/dev/shm`, where a command wants an empty directory in memory.
+//! Empties a mount point of the pod, such as `/dev/shm`, where a command needs an empty directory in memory.
 //!
-//! Nothing can be renamed over a mount point. But a tmpfs is what the command asks for: what is in it waits in a hidden
-//! directory of its own, and what the command left there is removed. Whatever else in the pod uses that mount is without its
-//! files for that time, and loses those that it makes meanwhile.
+//! Nothing can be renamed over a mount point. But a tmpfs is what the command needs, so its files are moved to a hidden
+//! directory in it, and the files that the command leaves are removed. Other users of that mount in the pod do not see
+//! their files meanwhile, and lose those that they create.
 //!
-//! An undo must know from names alone what to keep: [`MOVING`] has entries on their way, in or out, and nothing beside it may
-//! be removed; beside [`ASIDE`] everything is the command's.
+//! An undo must know from the names alone what to keep. While [`MOVING`] exists, entries are being moved in or out, and
+//! nothing outside of it may be removed. While [`ASIDE`] exists, everything outside of it belongs to the command.
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -18,22 +18,22 @@ use serde::{Deserialize, Serialize};
 use super::metadata::DirectoryMetadata;
 use crate::fs::{remove_at, sys};
 use crate::sandbox::SandboxError;
-use crate::sandbox::mountinfo::Mount;
+use crate::sandbox::mountinfo::MountEntry;
 
 const ASIDE: &str = ".crabwright-aside";
 const MOVING: &str = ".crabwright-moving";
-/// As BuildKit's.
+/// The mode that BuildKit uses.
 const MODE: u32 = 0o1777;
 
-/// What is to be put back.
+/// The state of a mount point before it was cleared.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Cleared {
     directory: DirectoryMetadata,
     was_empty: bool,
 }
 
-/// Why the mount at `target` cannot be cleared for a command.
-pub(super) fn obstacle(mounts: &[Mount], target: &Path) -> Option<&'static str> {
+/// Returns the reason why the mount at `target` cannot be cleared for a command, if there is one.
+pub(super) fn obstacle(mounts: &[MountEntry], target: &Path) -> Option<&'static str> {
     let mount = mounts.iter().rfind(|mount| mount.mount_point == target)?;
     if mount.file_system != "tmpfs" {
         return Some("the container has a mount there");
@@ -49,14 +49,14 @@ pub(super) fn obstacle(mounts: &[Mount], target: &Path) -> Option<&'static str> 
 }
 
 impl Cleared {
-    /// What is there now; nothing is changed yet.
+    /// Reads the current state. Changes nothing.
     pub(super) fn look(target: &Path) -> std::result::Result<Self, SandboxError> {
         let directory = DirectoryMetadata::read(target)?;
         let names = open(target).and_then(sys::names).map_err(SandboxError::errno("list", target))?;
         Ok(Self { directory, was_empty: names.is_empty() })
     }
 
-    /// Puts what is there aside.
+    /// Moves the existing entries aside.
     pub(super) fn clear(&self, target: &Path) -> std::result::Result<(), SandboxError> {
         let clear = || -> Result<()> {
             let opened = open(target)?;
@@ -73,7 +73,7 @@ impl Cleared {
         clear().map_err(SandboxError::errno("clear", target))
     }
 
-    /// Removes what the command left and puts the rest back, however far [`Self::clear`] or an earlier call had come.
+    /// Removes the command's entries and moves the others back, however far [`Self::clear`] or an earlier call got.
     pub(super) fn restore(&self, target: &Path) -> std::result::Result<(), SandboxError> {
         let restore = || -> Result<()> {
             let opened = open(target)?;
@@ -94,7 +94,7 @@ impl Cleared {
             }
             Ok(())
         };
-        restore().map_err(SandboxError::errno("put back what was in", target))?;
+        restore().map_err(SandboxError::errno("restore the entries of", target))?;
         self.directory.apply(target)
     }
 }
@@ -102,7 +102,7 @@ impl Cleared {
 fn remove_all(directory: &OwnedFd, but: Option<&str>) -> Result<()> {
     for name in sys::names(directory)?.iter().filter(|name| but.is_none_or(|but| **name != *but)) {
         match remove_at(directory, name) {
-            // Other processes of the pod may remove theirs.
+            // Other processes of the pod may remove their entries.
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno),
         }
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_there_comes_back_and_what_the_command_made_goes() {
+    fn existing_entries_come_back_and_those_of_the_command_are_removed() {
         for before in [&["a/b", "c"][..], &[]] {
             let directory = with_files(before);
             let path = directory.path();
@@ -159,9 +159,9 @@ mod tests {
         }
     }
 
-    /// A crash can come between any two renames; what is restored then is what was there.
+    /// A crash can happen between any two renames; the result is always the original state.
     #[test]
-    fn nothing_is_lost_however_far_it_had_come() {
+    fn nothing_is_lost_however_far_it_got() {
         for cut in [
             &["a", "c"][..],
             &["a", "c", MOVING],

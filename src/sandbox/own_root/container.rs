@@ -1,24 +1,24 @@
-//! A directory that stands for a container, for the tests of what is done to its files.
+//! A directory that represents a container, for tests.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// When a directory was changed that [`Container::age`] was told of, since 1970.
+/// The modification time that [`Container::age`] sets, since 1970.
 pub(super) const OLD: Duration = Duration::from_secs(1_600_000_000);
 
-/// A container whose work directory, `kaniko`, has a stage.
+/// A container with a stage in its work directory, `kaniko`.
 pub(super) struct Container {
     directory: tempfile::TempDir,
 }
 
 impl Container {
-    /// One with these directories.
+    /// Creates a container with these directories.
     pub(super) fn with_directories(paths: &[&str]) -> Self {
         Self::within(&std::env::temp_dir(), paths)
     }
 
-    /// The same, in the directory `parent`.
+    /// Creates a container in the directory `parent`.
     pub(super) fn within(parent: &Path, paths: &[&str]) -> Self {
         let container = Self { directory: tempfile::tempdir_in(parent).unwrap() };
         for path in paths {
@@ -27,7 +27,7 @@ impl Container {
         container
     }
 
-    /// What would be `/`.
+    /// Returns the directory that represents `/`.
     pub(super) fn root(&self) -> &Path {
         self.directory.path()
     }
@@ -44,7 +44,7 @@ impl Container {
         std::fs::write(self.path(path), content).unwrap();
     }
 
-    /// Writes files of the same content.
+    /// Writes files with the same content.
     pub(super) fn write_all(&self, paths: &[&str], content: &str) {
         for path in paths {
             self.write(path, content);
@@ -55,7 +55,7 @@ impl Container {
         std::fs::read_to_string(self.path(path)).unwrap()
     }
 
-    /// Gives directories the time [`OLD`].
+    /// Sets the modification time of directories to [`OLD`].
     pub(super) fn age(&self, paths: &[&str]) {
         for path in paths {
             let directory = std::fs::File::open(self.path(path)).unwrap();
@@ -63,29 +63,29 @@ impl Container {
         }
     }
 
-    /// Everything in it, directories before what is in them.
-    pub(super) fn entries(&self) -> Vec<Entry> {
+    /// Returns all entries, directories before their contents.
+    pub(super) fn entries(&self) -> Vec<ContainerFile> {
         let mut found = Vec::new();
         walk(self.root(), Path::new(""), &mut found);
         found
     }
 }
 
-/// What is at a path of a container.
+/// A file of a container.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Entry {
+pub(super) struct ContainerFile {
     pub(super) path: PathBuf,
     pub(super) mode: u32,
     /// User, group, and extended attributes.
     pub(super) owner: (u32, u32),
     pub(super) xattrs: crate::fs::xattr::Xattrs,
-    /// Not told of the program's own directory, which has the time of what the program did there last.
+    /// `None` for the program's own directory, which the program changes itself.
     pub(super) modified: Option<SystemTime>,
-    /// Of a regular file; where a link leads.
+    /// The content of a regular file, or the target of a link.
     pub(super) content: String,
 }
 
-fn walk(base: &Path, path: &Path, found: &mut Vec<Entry>) {
+fn walk(base: &Path, path: &Path, found: &mut Vec<ContainerFile>) {
     let directory = std::fs::File::open(base.join(path)).unwrap();
     for name in crate::fs::sys::names(&directory).unwrap() {
         let path = path.join(&name);
@@ -101,7 +101,7 @@ fn walk(base: &Path, path: &Path, found: &mut Vec<Entry>) {
         };
         let xattrs = crate::fs::xattr::read_at(&directory, &name).unwrap();
         let owner = (metadata.uid(), metadata.gid());
-        found.push(Entry { path: path.clone(), mode: metadata.mode(), owner, xattrs, modified, content });
+        found.push(ContainerFile { path: path.clone(), mode: metadata.mode(), owner, xattrs, modified, content });
         if metadata.is_dir() {
             walk(base, &path, found);
         }

@@ -1,8 +1,8 @@
-//! Makes the system calls of an exchange and of putting back fail, one after the other, in a directory that stands for a
-//! container.
+//! Injects failures into the system calls of an exchange and of its undo, one after the other, in a directory that
+//! represents a container.
 //!
-//! Each call is a point; at each of them every kind of failure is tried. Death is the failure of this call and of all that
-//! follow, which is what SIGKILL leaves. Whatever happened, after the next start the container must be as it was.
+//! Each call is a point, and every kind of failure is tried at each. Death is the failure of this call and all
+//! following ones, as after SIGKILL. After the next start the container must always be as it was.
 
 use std::cell::RefCell;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::io::Errno;
 
-use super::container::{Container, Entry};
+use super::container::{Container, ContainerFile};
 use super::pinned_paths::PinnedPaths;
 use super::state::STATE;
 use super::swap::Swapped;
@@ -21,12 +21,12 @@ use super::undo::recover;
 /// Calls that need space on the disk.
 const NEED_SPACE: [&str; 5] = ["mkdirat", "openat create", "pwrite at the end", "symlinkat", "fsetxattr"];
 
-/// What goes wrong from a point on.
+/// A failure at a point.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fault {
-    /// One call gets this answer.
+    /// One call fails with this error.
     Once(Errno),
-    /// No call that needs space has any from here on.
+    /// All calls from here on that need space fail.
     DiskFull,
     /// The process is killed.
     Death,
@@ -65,17 +65,17 @@ pub(super) fn point(call: &'static str) -> rustix::io::Result<()> {
     })
 }
 
-/// Does `work` with a fault at a point; gives the calls that were made.
+/// Runs `work` with a fault at a point, and returns the calls that were made.
 fn with<T>(fault: Option<(usize, Fault)>, work: impl FnOnce() -> T) -> (T, Vec<&'static str>) {
     PLAN.set(Plan { calls: Vec::new(), fault });
     let result = work();
     (result, PLAN.take().calls)
 }
 
-/// Something of every kind that a swap has to do with: what stays at the top and deeper, directories that the image has, lacks and
-/// has as links, attributes, and times long ago.
+/// Creates a container with every kind of file that matters to a swap: pinned files at the top and deeper, directories
+/// that the image has, lacks or has as links, attributes, and old times.
 fn container() -> Container {
-    // Thousands of them: in memory.
+    // In memory: the tests create thousands of them.
     let container =
         Container::within(Path::new("/dev/shm"), &["etc/ssl", "var/run", "proc", "root/deep", "bin", "opt/pods"]);
     container.write_all(
@@ -104,7 +104,7 @@ fn place(container: &Container) -> SwapTarget {
     SwapTarget { base: container.root().to_owned(), root: container.stage(), pinned }
 }
 
-/// What a command does: it changes, makes and removes something in every kind of directory.
+/// Plays the command: changes, creates and removes something in every kind of directory.
 fn command(container: &Container) {
     for path in ["etc/new", "var/run/pid", "bin/new", "opt/pods/new", "usr/bin/direct"] {
         container.write(path, "command");
@@ -115,18 +115,18 @@ fn command(container: &Container) {
     }
 }
 
-/// A build in which something goes wrong; whether it noticed.
+/// Runs a build with failures and returns its error, if it noticed one.
 fn build(container: &Container) -> Result<(), String> {
     let mut swapped = Swapped::enter(place(container)).map_err(|error| crate::diag::with_causes(&error))?;
     command(container);
     swapped.leave().map(drop).map_err(|error| crate::diag::with_causes(&error))
 }
 
-/// Everything but what is the build's. A file whose content was set back has the time of that.
-fn own(container: &Container) -> Vec<Entry> {
+/// Returns the container's own files. A file whose content was restored has a new time.
+fn own(container: &Container) -> Vec<ContainerFile> {
     let entries = container.entries().into_iter().filter(|entry| !entry.path.starts_with("kaniko"));
-    let without_time = |entry: Entry| match entry.path == Path::new("etc/hosts") {
-        true => Entry { modified: None, ..entry },
+    let without_time = |entry: ContainerFile| match entry.path == Path::new("etc/hosts") {
+        true => ContainerFile { modified: None, ..entry },
         false => entry,
     };
     entries.map(without_time).collect()
@@ -138,9 +138,9 @@ fn stage(container: &Container) -> Vec<(std::path::PathBuf, String)> {
 }
 
 #[track_caller]
-fn assert_restored(container: &Container, before: &[Entry], what: &str) {
+fn assert_restored(container: &Container, before: &[ContainerFile], what: &str) {
     let now = own(container);
-    let difference: Vec<&Entry> = now
+    let difference: Vec<&ContainerFile> = now
         .iter()
         .filter(|entry| !before.contains(entry))
         .chain(before.iter().filter(|entry| !now.contains(entry)))
@@ -148,7 +148,7 @@ fn assert_restored(container: &Container, before: &[Entry], what: &str) {
     assert!(difference.is_empty(), "{what}: the container is not as it was: {difference:#?}");
 }
 
-/// Does `work` for each number, on as many threads as there are waits to sleep through.
+/// Runs `work` for each number, on more threads than cores, because most of the time is spent in waits.
 fn for_each(count: usize, work: impl Fn(usize) + Sync) {
     let next = AtomicU32::new(0);
     std::thread::scope(|scope| {
@@ -166,7 +166,7 @@ fn for_each(count: usize, work: impl Fn(usize) + Sync) {
     });
 }
 
-/// The calls of a build that nothing happens to, and what it makes of the stage.
+/// Returns the calls of a build without failures, and the resulting files of the stage.
 fn undisturbed() -> (Vec<&'static str>, Vec<(std::path::PathBuf, String)>) {
     let container = container();
     let before = own(&container);
@@ -187,7 +187,7 @@ fn after_any_failure_at_any_point_the_container_is_as_it_was() {
         let before = own(&container);
         let (result, _) = with(Some((at, kind)), || build(&container));
         match result {
-            // What can be gone round is gone round: then the image is right, too.
+            // Some failures have a fallback; the image must then be right, too.
             Ok(()) => {
                 assert_eq!(stage(&container), expected, "{what}");
                 assert_restored(&container, &before, &what);
@@ -205,12 +205,12 @@ fn after_any_failure_at_any_point_the_container_is_as_it_was() {
     });
 }
 
-/// The next start fails, too, at each of its points, and the one after it does not.
+/// The next start also fails, at each of its points, and the following one succeeds.
 #[test]
-fn a_recovery_that_fails_is_done_by_the_one_after_it() {
+fn a_failed_recovery_is_completed_by_the_next_one() {
     let (calls, _) = undisturbed();
     let entered = with(None, || Swapped::enter(place(&container()))).1.len();
-    // Dead while the container's files move out, while the command runs, and while they move back.
+    // Killed while the container's files move out, while the command runs, and while they move back.
     let kinds = [Fault::Once(Errno::IO), Fault::Death];
     for death in [entered * 2 / 3, entered, calls.len() - 60] {
         let dead = || {
@@ -234,14 +234,14 @@ fn a_recovery_that_fails_is_done_by_the_one_after_it() {
     }
 }
 
-/// A command that puts a link in the place of a directory that holds a pod's mount leads nothing astray, whatever fails.
+/// A command that replaces a directory with a pod's mount by a link redirects nothing, whatever fails.
 #[test]
 fn a_replaced_directory_is_put_back_whatever_fails() {
     let attempt = |fault| {
         let container = container();
         container.write_all(&["kaniko/executor", "kaniko/config"], "own");
         let before = container.entries().into_iter().filter(|entry| !entry.path.starts_with("kaniko/stage"));
-        let before: Vec<Entry> = before.collect();
+        let before: Vec<ContainerFile> = before.collect();
         let (result, calls) = with(fault, || {
             let mut swapped = Swapped::enter(place(&container)).map_err(|error| crate::diag::with_causes(&error))?;
             std::fs::rename(container.path("opt"), container.path("opt.moved")).unwrap();
@@ -257,28 +257,29 @@ fn a_replaced_directory_is_put_back_whatever_fails() {
     let (error, calls) = attempt(None);
     assert!(error.contains("moved, replaced or removed") && error.contains("/opt"), "{error}");
     let entered = with(None, || Swapped::enter(place(&container()))).1.len();
-    // Not death: without the open directory, what was moved is known by its mount point only, of which there is none here.
+    // Not death: without the open directory, a moved directory is found by its mount point only, and there is none
+    // here.
     let kinds = [Fault::Once(Errno::IO), Fault::Once(Errno::NOSPC), Fault::Once(Errno::MFILE)];
     for_each((calls - entered) * kinds.len(), |number| {
         attempt(Some((entered + number / kinds.len(), kinds[number % kinds.len()])));
     });
 }
 
-/// A journal that a command cut short or wrote over is not taken for another one, and what to do is said.
+/// A journal that a command truncated or overwrote is refused, with the advice what to do.
 #[test]
 fn a_journal_that_makes_no_sense_is_refused() {
     let entered = with(None, || Swapped::enter(place(&container()))).1.len();
     let container = container();
     with(Some((entered, Fault::Death)), || build(&container)).0.unwrap_err();
     let journal = container.path(STATE).join("own-root.journal");
-    let whole = std::fs::read(&journal).unwrap();
-    let line = whole.iter().position(|byte| *byte == b'\n').unwrap();
-    let mut altered = whole.clone();
+    let complete = std::fs::read(&journal).unwrap();
+    let line = complete.iter().position(|byte| *byte == b'\n').unwrap();
+    let mut altered = complete.clone();
     altered[line + 2] = b'!';
     for broken in [
-        &whole[..10],
-        &whole[..=line],
-        &whole[..line + 100],
+        &complete[..10],
+        &complete[..=line],
+        &complete[..line + 100],
         &altered,
         b"something else altogether, and long enough\n{}\n",
     ] {
@@ -289,9 +290,9 @@ fn a_journal_that_makes_no_sense_is_refused() {
         assert_eq!(container.entries(), before);
     }
     std::fs::remove_file(&journal).unwrap();
-    // What is in the stash is the container's: it is not removed.
+    // The stash has the container's files, so it is not removed.
     assert!(recover(container.root()).unwrap_err().to_string().contains("is gone"));
-    std::fs::write(&journal, &whole).unwrap();
+    std::fs::write(&journal, &complete).unwrap();
     assert!(recover(container.root()).unwrap());
     assert!(container.path("root/deep/own").exists() && Path::exists(&container.path("etc/own")));
 }

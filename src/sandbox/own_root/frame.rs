@@ -1,8 +1,8 @@
-//! The directories that stay while their entries are exchanged, held open from before the exchange until all is back.
+//! Holds the merged directories open from before the exchange until everything is restored.
 //!
-//! A command may put anything in the place of a merged directory: another directory, or a link to one that is nobody's to
-//! move. So none is looked up by its path afterwards. What holds of the merged directories holds of what stays in them, too:
-//! it is where it was, or it is brought back from where the command moved it.
+//! A command may replace a merged directory by another directory, or by a link to one that must not be touched. So no
+//! path is resolved again after the command. The same holds for the pinned files in them: each is where it was, or is
+//! brought back from where the command moved it.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -19,29 +19,29 @@ use super::pinned_paths::PinnedPaths;
 use super::swap_target::SwapTarget;
 use crate::sandbox::{SandboxError, mountinfo};
 
-/// All of them, by path relative to the swapped directory.
+/// The merged directories and pinned files, by path relative to the swapped directory.
 #[derive(Debug)]
 pub(super) struct Frame {
     merged: BTreeMap<PathBuf, MergedDirectory>,
-    /// What stays and is no mount point.
+    /// Pinned files that are not mount points.
     stay: Vec<(PathBuf, OwnedFd)>,
-    /// The first path that a command had moved.
+    /// The first path that a command moved.
     moved: Option<PathBuf>,
 }
 
-/// The three directories of one path.
+/// The three directories of a path.
 #[derive(Debug)]
 pub(super) struct MergedDirectory {
-    /// The one that stays.
+    /// The container's directory, which stays.
     pub(super) container: Directory,
-    /// Where its entries wait. After a crash there is none where the container had nothing to be moved.
+    /// The stash of its entries. After a crash `None` if the container had no entries to move.
     pub(super) stash: Option<Directory>,
-    /// The image's, where it has one.
+    /// The image's directory, if it has one.
     pub(super) stage: Option<Directory>,
 }
 
 impl Frame {
-    /// Opens everything, and makes the stash's directories.
+    /// Opens everything, and creates the stash's directories.
     pub(super) fn open(target: &SwapTarget, base: Directory, stash: Directory) -> Result<Self, SandboxError> {
         let stage = Some(Directory::open(&target.root)?);
         let root = MergedDirectory { container: base, stash: Some(stash), stage };
@@ -55,7 +55,7 @@ impl Frame {
             let stage = above.stage.as_ref().map(|stage| stage.below(name)).transpose()?.flatten();
             merged.insert(path.to_owned(), MergedDirectory { container, stash, stage });
         }
-        // A mount point cannot be moved, and what is mounted there need not answer.
+        // A mount point cannot be moved, and a mounted file system may not respond.
         let mounts = mountinfo::read()?;
         let is_mount_point = |path: &Path| mounts.iter().any(|mount| mount.mount_point == target.base.join(path));
         let mut stay = Vec::new();
@@ -70,8 +70,9 @@ impl Frame {
         Ok(Self { merged, stay, moved: None })
     }
 
-    /// Opens what a dead run of this program left, for an undo. `mount_points` are those of now: a merged directory that a command
-    /// moved is known by its inode, and by a mount point that moved with it. What is in its place goes to `away`.
+    /// Opens the directories that a dead run of this program left, for an undo. `mount_points` are the current ones: a
+    /// merged directory that a command moved is recognized by its inode, and found by a mount point that moved with it.
+    /// An entry in its place is moved to `away`.
     pub(super) fn reopen(
         base: Directory,
         stash: Option<Directory>,
@@ -102,7 +103,7 @@ impl Frame {
             let stash = above.stash.as_ref().map(|stash| stash.below(name)).transpose()?.flatten();
             merged.insert(path.clone(), MergedDirectory { container, stash, stage: None });
         }
-        // The runtime may have made new mount points among the stage's files.
+        // The runtime may have created new mount points among the stage's files.
         let pinned = PinnedPaths::new(&path, start.stay.iter().cloned().chain(mount_points()?));
         for path in pinned.merged_dirs() {
             let Some((above, name)) = in_parent(&merged, path).filter(|_| !merged.contains_key(path)) else { continue };
@@ -113,7 +114,7 @@ impl Frame {
         Ok((Self { merged, stay: Vec::new(), moved: None }, pinned))
     }
 
-    /// The merged directories, each after the ones above it.
+    /// Returns the merged directories, parents first.
     pub(super) fn merged(&self) -> impl DoubleEndedIterator<Item = (&Path, &MergedDirectory)> {
         self.merged.iter().map(|(path, directory)| (path.as_path(), directory))
     }
@@ -122,23 +123,23 @@ impl Frame {
         self.merged.get(path)
     }
 
-    /// The swapped directory.
+    /// Returns the swapped directory itself.
     pub(super) fn base(&self) -> Option<&MergedDirectory> {
         self.get(Path::new(""))
     }
 
-    /// The merged directory that `path` lies in.
+    /// Returns the merged directory that contains `path`, and its name in it.
     pub(super) fn above(&self, path: &Path) -> Option<(&MergedDirectory, OsString)> {
         in_parent(&self.merged, path).map(|(above, name)| (above, name.to_owned()))
     }
 
-    /// The first path that was not in place any more when all was brought back.
+    /// Returns the first path that was not in place when everything was brought back.
     pub(super) fn moved(&self) -> Option<&Path> {
         self.moved.as_deref()
     }
 
-    /// Brings back what a command moved of all this, and makes anew what it removed; what is in its place goes to `away`. Can be
-    /// begun again if it fails.
+    /// Brings back the directories and files that a command moved, and creates again the directories that it removed.
+    /// Entries in their place are moved to `away`. Can be repeated if it fails.
     pub(super) fn reinstate(&mut self, away: &Directory) -> Result<(), SandboxError> {
         let paths: Vec<PathBuf> = self.merged.keys().cloned().collect();
         for path in paths {
@@ -151,9 +152,9 @@ impl Frame {
             if put(&directory.container, &above.container, name, away)? {
                 continue;
             }
-            let anew = above.container.make(name, 0o755)?;
+            let created = above.container.make(name, 0o755)?;
             if let Some(directory) = self.merged.get_mut(&path) {
-                directory.container = anew;
+                directory.container = created;
             }
         }
         for (path, pinned) in &self.stay {
@@ -162,7 +163,7 @@ impl Frame {
                 continue;
             }
             self.moved.get_or_insert_with(|| path.clone());
-            // What was removed is gone: a program, or a directory of this build.
+            // A removed file cannot be restored: a program, or a directory of this build.
             put(pinned, &above.container, name, away)?;
         }
         Ok(())
@@ -180,10 +181,10 @@ fn inode(directory: &Directory) -> Result<u64, SandboxError> {
     Ok(calls::status_of(directory).map_err(directory.own_error("look at"))?.inode)
 }
 
-/// Moves an open file to `name` in `to`, from wherever it is now; what has that name goes to `away`. Says whether it still was
-/// anywhere.
+/// Moves an open file from its current path to `name` in `to`, and an existing entry of that name to `away`. Reports
+/// whether the file still had a path.
 fn put(file: &impl AsFd, to: &Directory, name: &OsStr, away: &Directory) -> Result<bool, SandboxError> {
-    // First: the way to the file may lead through it.
+    // First, because the path to the file may lead through that entry.
     clear(to, name, away)?;
     let Some(now) = present_path(file) else { return Ok(false) };
     let (Some(parent), Some(old)) = (now.parent(), now.file_name()) else { return Ok(false) };
@@ -191,7 +192,7 @@ fn put(file: &impl AsFd, to: &Directory, name: &OsStr, away: &Directory) -> Resu
     Ok(true)
 }
 
-/// Moves `name` of a directory to a name in `away` that nothing has.
+/// Moves `name` of a directory to an unused name in `away`.
 fn clear(directory: &Directory, name: &OsStr, away: &Directory) -> Result<(), SandboxError> {
     if directory.status(name)?.is_none() {
         return Ok(());
@@ -207,7 +208,7 @@ fn clear(directory: &Directory, name: &OsStr, away: &Directory) -> Result<(), Sa
     directory.rename(name, away, &free).map_err(directory.error("move away", name))
 }
 
-/// Where merged directories may be that a command moved: above the mount points that moved with them.
+/// Finds merged directories that a command moved: they are above the mount points that moved with them.
 struct Moved<'a> {
     base: &'a Path,
     device: u64,

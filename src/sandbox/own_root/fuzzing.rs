@@ -1,10 +1,10 @@
-//! Fuzz target: the journal that a killed program left.
+//! Fuzz target: the journal of a killed program.
 
 use super::directory::Directory;
 use super::journal::Journal;
 use crate::fuzzing::Scratch;
 
-/// Any journal is read, or refused.
+/// Reads any journal, or refuses it.
 pub(crate) fn journal(input: &[u8]) {
     let scratch = Scratch::new();
     scratch.file("own-root.journal", input);

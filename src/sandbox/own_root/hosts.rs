@@ -1,7 +1,7 @@
-//! The host name that a build adds to the `/etc/hosts` of its commands.
+//! Adds a build's host name to the `/etc/hosts` of its commands.
 //!
-//! Where the pod mounts that file it cannot be replaced, so the name is written into it; the exchange puts back what
-//! files of the pod in `/etc` pinned. Elsewhere a command gets a file of its own.
+//! A mounted `/etc/hosts` cannot be replaced, so the name is written into it; the exchange restores the content of
+//! pinned files in `/etc`. Otherwise the command gets its own file.
 
 use std::io;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::sandbox::{Mount, MountContent, Process, SandboxError, standard_files}
 
 const PATH: &str = "/etc/hosts";
 
-/// What a command is to find there.
+/// The text of a command's `/etc/hosts`.
 #[derive(Debug)]
 pub(super) struct Hosts {
     text: String,
@@ -20,7 +20,8 @@ pub(super) struct Hosts {
 }
 
 impl Hosts {
-    /// The container's own names and the host name of the build; `None` if the build sets none. Before the exchange.
+    /// Returns the container's own names with the host name of the build; `None` if the build sets none. Called before
+    /// the exchange.
     pub(super) fn of(process: &Process) -> Result<Option<Self>, SandboxError> {
         if process.hostname.is_empty() {
             return Ok(None);
@@ -35,19 +36,19 @@ impl Hosts {
         Ok(Some(Self { text, is_mounted }))
     }
 
-    /// The file that a command gets, where the pod mounts none.
+    /// Returns the mount of the command's own file, unless the pod mounts one.
     pub(super) fn mount(&self) -> Option<Mount> {
         let content =
             MountContent::File { content: Secret::new(self.text.clone().into_bytes()), mode: 0o644, uid: 0, gid: 0 };
         (!self.is_mounted).then(|| Mount { target: PATH.to_owned(), content, read_only: true })
     }
 
-    /// Writes the text into the file that the pod mounts. During the exchange, whose end takes it away.
+    /// Writes the text into the pod's mounted file. Called during the exchange, whose end restores the file.
     pub(super) fn write(&self) {
         if self.is_mounted
             && let Err(error) = std::fs::write(PATH, &self.text)
         {
-            tracing::warn!("the host name that the build asks for is missing in {PATH}: {error}");
+            tracing::warn!("{PATH}: the build's host name cannot be added: {error}");
         }
     }
 }

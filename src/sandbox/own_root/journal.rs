@@ -1,11 +1,11 @@
-//! What a swap needs to be undone: complete before anything is moved, removed when all is back.
+//! Records what is needed to undo a swap: complete before anything is moved, removed when everything is restored.
 //!
-//! The file is written under another name and renamed when it is complete, so that there is no such thing as half a journal:
-//! where there is none, nothing was moved. Its first line holds the phase in one byte, which is overwritten in place: that
-//! takes no space, and a disk that the command filled is no hindrance to putting back. The second line has what is known
-//! before the first move, the ones after it the mounts of the command, each appended before it is put in place.
+//! The file is written under a different name and renamed when it is complete, so half a journal never exists: without
+//! a journal, nothing was moved. Its first line has the phase in one byte, which is overwritten in place. That takes no
+//! space, so a disk that the command filled does not prevent the undo. The second line has what is known before the
+//! first move. Each following line is a mount of the command, appended before the mount is put in place.
 //!
-//! The file survives the death of this program, which is what it is for; the death of the machine takes the container along.
+//! The file survives the death of this program, but not of the machine, which ends the container too.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -24,28 +24,28 @@ use crate::fs::FileKind;
 use crate::sandbox::SandboxError;
 
 const NAME: &str = "own-root.journal";
-/// What it is called until it is complete.
+/// Its name until it is complete.
 const INCOMPLETE: &str = "own-root.journal.new";
-/// What it is called in the last phase if that could not be written down.
+/// Its name in the last phase, if the phase could not be written.
 const RESTORING: &str = "own-root.journal.restoring";
 
-/// The first line; `PHASE` is the place of the one byte in it that changes.
+/// The first line; `PHASE` is the offset of the byte that changes.
 const HEAD: &[u8] = b"crabwright own-root journal 2, phase S\n";
 const PHASE: usize = HEAD.len() - 2;
 
-/// Bytes of a journal that are read: the files whose content is in it are few and small.
-const MOST: usize = 64 << 20;
+/// The most bytes of a journal that are read: the files whose content is in it are few and small.
+const MAX_BYTES: usize = 64 << 20;
 
-/// How far a swap has come. What is to be undone follows from it and from where things are.
+/// The phase of a swap. Together with the location of each file it determines what to undo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The container's entries move into the stash; the stage's are where they were.
+    /// The container's entries move into the stash; the stage's have not moved.
     Stashing,
-    /// The stash is complete, the stage's entries move in: everything movable in a merged directory is the stage's.
+    /// The stash is complete, the stage's entries move in: every movable entry in a merged directory is the stage's.
     Placed,
-    /// The same, and every mount of the command is back where it came from.
+    /// The same, and every mount of the command has been moved back.
     Unmounted,
-    /// The stage's entries are all back, the container's move back.
+    /// The stage's entries have all moved out, the container's move back.
     Restoring,
 }
 
@@ -62,29 +62,29 @@ impl Phase {
     }
 }
 
-/// What a dead program left.
+/// The journal of a dead program, and its contents.
 #[derive(Debug)]
-pub(super) struct Left {
-    /// Open for what the undo has to say.
+pub(super) struct LeftJournal {
+    /// Open, to record the progress of the undo.
     pub(super) journal: Journal,
     pub(super) start: Start,
     pub(super) phase: Phase,
-    /// The mounts that were in place, or half so, in their order.
+    /// The mounts that were in place or partly so, in order.
     pub(super) placements: Vec<Placement>,
 }
 
-/// What is known before the first move.
+/// The data that is known before the first move.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Start {
-    /// The paths that stay, absolute.
+    /// The pinned paths, absolute.
     pub(super) stay: Vec<PathBuf>,
-    /// The merged directories of the container, by relative path.
+    /// The container's merged directories, by relative path.
     pub(super) directories: BTreeMap<PathBuf, Merged>,
-    /// What the files that stay pinned (`/etc/hosts` and its like), by relative path.
+    /// The content of pinned files such as `/etc/hosts`, by relative path.
     pub(super) contents: BTreeMap<PathBuf, Bytes>,
 }
 
-/// A merged directory as it was.
+/// The state of a merged directory before the swap.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Merged {
     pub(super) inode: u64,
@@ -100,7 +100,7 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Writes one into the directory `state`.
+    /// Writes a journal into the directory `state`.
     pub(super) fn create(state: Directory, start: &Start) -> Result<Self, SandboxError> {
         let incomplete = OsStr::new(INCOMPLETE);
         let mut bytes = HEAD.to_vec();
@@ -111,8 +111,8 @@ impl Journal {
         Ok(Self { state, file, length: length(&bytes) })
     }
 
-    /// Opens the one a dead program left, if any.
-    pub(super) fn left_in(state: Directory) -> Result<Option<Left>, SandboxError> {
+    /// Opens the journal that a dead program left, if there is one.
+    pub(super) fn left_in(state: Directory) -> Result<Option<LeftJournal>, SandboxError> {
         for name in [NAME, RESTORING] {
             let name = OsStr::new(name);
             let file = match calls::open_to_write(&state, name) {
@@ -125,19 +125,19 @@ impl Journal {
         Ok(None)
     }
 
-    fn read(state: Directory, name: &OsStr, file: OwnedFd) -> Result<Left, SandboxError> {
+    fn read(state: Directory, name: &OsStr, file: OwnedFd) -> Result<LeftJournal, SandboxError> {
         let path = state.path().join(name);
         let wrong = |reason: &str| SandboxError::Journal { path: path.clone(), reason: reason.to_owned() };
         let status = calls::status_of(&file).map_err(state.error("look at", name))?;
         if status.kind != FileKind::File || status.uid != rustix::process::geteuid().as_raw() {
             return Err(wrong("it is not a file of the user that this program runs as"));
         }
-        let bytes = calls::read(&file, MOST).map_err(state.error("read", name))?;
+        let bytes = calls::read(&file, MAX_BYTES).map_err(state.error("read", name))?;
         let (head, rest) = bytes.split_at_checked(HEAD.len()).ok_or_else(|| wrong("it ends in its first line"))?;
         let is_head = head.iter().zip(HEAD).enumerate().all(|(at, (is, wanted))| at == PHASE || is == wanted);
         let phase = Phase::ALL.into_iter().find(|phase| head.get(PHASE) == Some(&phase.byte()));
         let phase = phase.filter(|_| is_head).ok_or_else(|| wrong("its first line is of another program"))?;
-        // A line without its end was being written, and what it announces has not begun.
+        // An incomplete last line was being written when the program died, so its mount was not begun.
         let mut lines = rest.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
         let start = lines.next().ok_or_else(|| wrong("it ends in its second line"))?;
         let start = serde_json::from_slice(start).map_err(|error| wrong(&error.to_string()))?;
@@ -147,21 +147,21 @@ impl Journal {
         if phase != Phase::Placed {
             placements.clear();
         }
-        Ok(Left { journal: Self { state, file, length: length(&bytes) }, start, phase, placements })
+        Ok(LeftJournal { journal: Self { state, file, length: length(&bytes) }, start, phase, placements })
     }
 
-    /// Notes that a phase begins, before anything of it is done.
+    /// Records that a phase begins, before its first change.
     pub(super) fn begin(&mut self, phase: Phase) -> Result<(), SandboxError> {
         self.write_phase(phase).map_err(self.state.error("write", OsStr::new(NAME)))
     }
 
-    /// Notes that a mount is about to be put in place.
+    /// Records that a mount is about to be put in place.
     pub(super) fn mount(&mut self, placement: &Placement) -> Result<(), SandboxError> {
         let name = OsStr::new(NAME);
         let mut bytes = Vec::new();
         append_line(&mut bytes, placement).map_err(|error| self.state.error("write", name)(error))?;
         if let Err(errno) = calls::append(&self.file, &bytes, self.length) {
-            // Half a line says nothing, unless something follows it.
+            // Half a line is harmless only as long as nothing follows it.
             calls::set_length(&self.file, self.length).map_err(self.state.error("shorten", name))?;
             return Err(self.state.error("write", name)(errno));
         }
@@ -169,28 +169,28 @@ impl Journal {
         Ok(())
     }
 
-    /// Notes that all mounts have been taken away. Taking them away a second time changes nothing, so it does not matter much.
+    /// Records that all mounts have been removed. Failure is harmless: removing them a second time changes nothing.
     pub(super) fn unmounted(&mut self) {
         if let Err(errno) = self.write_phase(Phase::Unmounted) {
             tracing::debug!("cannot write to {}: {errno}", self.state.path().display());
         }
     }
 
-    /// Notes that everything of the stage's is out of the way, so that what is in the merged directories from now on is the
-    /// container's. Where it cannot be written down, the name of the file says it; putting back goes on in any case.
+    /// Records that the stage's entries have all moved out, so that from now on the entries of merged directories are
+    /// the container's. If it cannot be written, the file is renamed instead. The undo continues in any case.
     pub(super) fn restoring(&mut self) {
         let Err(errno) = self.write_phase(Phase::Restoring) else { return };
         let renamed = calls::rename(&self.state, OsStr::new(NAME), &self.state, OsStr::new(RESTORING));
         if let Err(second) = renamed.or_else(|second| if second == Errno::NOENT { Ok(()) } else { Err(second) }) {
             tracing::warn!(
-                "cannot write to {} ({errno}), nor rename it ({second}): if this program is killed now, the root directory \
+                "{}: cannot be written ({errno}) or renamed ({second}); if this program is killed now, the root directory \
                  stays half restored",
                 self.state.path().join(NAME).display()
             );
         }
     }
 
-    /// Removes it: everything is back.
+    /// Removes the journal: everything is restored.
     pub(super) fn finish(&self) -> Result<(), SandboxError> {
         for name in [NAME, RESTORING] {
             match calls::unlink(&self.state, OsStr::new(name)) {
@@ -206,7 +206,7 @@ impl Journal {
     }
 }
 
-/// Removes what is left of a journal that was never complete.
+/// Removes a journal that was never completed.
 pub(super) fn remove_incomplete(state: &Directory) -> Result<(), SandboxError> {
     match calls::unlink(state, OsStr::new(INCOMPLETE)) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -215,7 +215,7 @@ pub(super) fn remove_incomplete(state: &Directory) -> Result<(), SandboxError> {
 }
 
 fn append_line(bytes: &mut Vec<u8>, line: &impl Serialize) -> Result<(), Errno> {
-    // The one thing that cannot be written is a path that is no text.
+    // The only value that cannot be written is a path that is not UTF-8.
     serde_json::to_writer(&mut *bytes, line).map_err(|_| Errno::ILSEQ)?;
     bytes.push(b'\n');
     Ok(())

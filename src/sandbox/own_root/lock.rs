@@ -1,8 +1,8 @@
-//! One build at a time may exchange the files of `/`.
+//! Lets only one build at a time exchange the files of `/`.
 //!
-//! What is exchanged is the root directory, so that is what is locked: an open `/` is the same file for every process of the
-//! container, whatever its user and its work directory, and can be locked where nothing can be written. The lock ends with
-//! the process. A build that only needs its own files to stay where they are shares it with others of that kind.
+//! The lock is on the root directory itself: an open `/` is the same file for every process of the container, whatever
+//! its user and work directory, and can be locked where nothing can be written. The lock ends with the process. Builds
+//! that only need their own files to stay in place share it.
 
 use std::fs::File;
 use std::path::Path;
@@ -12,19 +12,19 @@ use rustix::io::Errno;
 
 use crate::sandbox::SandboxError;
 
-/// A lock on a directory, pinned until it is dropped.
+/// A lock on a directory, released when dropped.
 #[derive(Debug)]
 pub(super) struct RootLock {
     _directory: File,
 }
 
 impl RootLock {
-    /// Keeps everybody else from taking any; `None` where somebody has one.
-    pub(super) fn alone(directory: &Path) -> Result<Option<Self>, SandboxError> {
+    /// Takes the lock exclusively; `None` if another build has it in either way.
+    pub(super) fn exclusive(directory: &Path) -> Result<Option<Self>, SandboxError> {
         Self::take(directory, FlockOperation::NonBlockingLockExclusive)
     }
 
-    /// Keeps everybody else from being alone; `None` where somebody is.
+    /// Takes the lock with other builds that share it; `None` if a build has it exclusively.
     pub(super) fn shared(directory: &Path) -> Result<Option<Self>, SandboxError> {
         Self::take(directory, FlockOperation::NonBlockingLockShared)
     }
@@ -34,10 +34,10 @@ impl RootLock {
         match rustix::fs::flock(&directory, operation) {
             Ok(()) => Ok(Some(Self { _directory: directory })),
             Err(Errno::WOULDBLOCK) => Ok(None),
-            // A file system without locks.
+            // The file system does not support locks.
             Err(errno @ (Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK | Errno::INVAL)) => {
                 tracing::warn!(
-                    "{} cannot be locked ({errno}): no other build may run in this container meanwhile",
+                    "{}: cannot be locked ({errno}); no other build may run in this container meanwhile",
                     path.display()
                 );
                 Ok(Some(Self { _directory: directory }))
@@ -52,9 +52,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_alone_or_several_together() {
+    fn the_lock_is_exclusive_or_shared() {
         let directory = tempfile::tempdir().unwrap();
-        let take_alone = || RootLock::alone(directory.path()).unwrap();
+        let take_alone = || RootLock::exclusive(directory.path()).unwrap();
         let take_shared = || RootLock::shared(directory.path()).unwrap();
         let first = take_alone().unwrap();
         assert!(take_alone().is_none() && take_shared().is_none());

@@ -1,4 +1,4 @@
-//! The attributes of a directory that stays while its entries are exchanged.
+//! Reads and sets the attributes of a merged directory while its entries are exchanged.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,33 +23,33 @@ pub(super) struct DirectoryMetadata {
     xattrs: BTreeMap<Bytes, Bytes>,
 }
 
-/// The label of SELinux belongs to the place, not to the image.
+/// The SELinux label belongs to the path, not to the image.
 const PLACE_BOUND: &[u8] = b"security.selinux";
 
 impl DirectoryMetadata {
-    /// Reads those of an open directory.
+    /// Reads the attributes of an open directory.
     pub(super) fn of(directory: &Directory) -> Result<Self, SandboxError> {
         Self::read_open(directory).map_err(directory.own_error("read the attributes of"))
     }
 
-    /// Reads those of the directory `path`.
+    /// Reads the attributes of the directory `path`.
     pub(super) fn read(path: &Path) -> Result<Self, SandboxError> {
         Self::of(&Directory::open(path)?)
     }
 
-    /// Those of a directory that an image lacks: root's, mode 0755, otherwise as it is.
+    /// Returns the attributes of a directory that the image lacks: owned by root, mode 0755, the same time.
     pub(super) fn plain(self) -> Self {
         Self { mode: 0o755, uid: 0, gid: 0, xattrs: BTreeMap::new(), ..self }
     }
 
-    /// Gives them to an open directory.
-    pub(super) fn give(&self, directory: &Directory) -> Result<(), SandboxError> {
-        self.give_open(directory).map_err(directory.own_error("set the attributes of"))
+    /// Sets the attributes of an open directory.
+    pub(super) fn apply_to(&self, directory: &Directory) -> Result<(), SandboxError> {
+        self.apply_to_open(directory).map_err(directory.own_error("set the attributes of"))
     }
 
-    /// Gives them to the directory `path`.
+    /// Sets the attributes of the directory `path`.
     pub(super) fn apply(&self, path: &Path) -> Result<(), SandboxError> {
-        self.give(&Directory::open(path)?)
+        self.apply_to(&Directory::open(path)?)
     }
 
     fn read_open(directory: &Directory) -> rustix::io::Result<Self> {
@@ -71,7 +71,7 @@ impl DirectoryMetadata {
         Ok(Self { mode: status.mode, uid: status.uid, gid: status.gid, seconds, nanoseconds, xattrs })
     }
 
-    fn give_open(&self, directory: &Directory) -> rustix::io::Result<()> {
+    fn apply_to_open(&self, directory: &Directory) -> rustix::io::Result<()> {
         let now = Self::read_open(directory)?;
         if (now.uid, now.gid) != (self.uid, self.gid) {
             calls::change_owner(directory, self.uid, self.gid)?;
@@ -92,12 +92,12 @@ impl DirectoryMetadata {
     }
 }
 
-/// Attributes that a container may not set are not worth failing for.
+/// Ignores failures for attributes that a container may not set.
 fn tolerate(directory: &Directory, name: &Bytes, result: rustix::io::Result<()>) -> rustix::io::Result<()> {
     match result {
         Err(Errno::PERM | Errno::NOTSUP | Errno::NODATA) => {
             tracing::debug!(
-                "extended attribute {} of {} stays as it is",
+                "extended attribute {} of {} is left unchanged",
                 String::from_utf8_lossy(&name.0),
                 directory.path().display()
             );

@@ -1,32 +1,32 @@
 //! The `own-root` sandbox: the stage's files take the place of the container's own while a command runs.
 //!
-//! For pods that may neither mount nor unshare (root, default capabilities, RuntimeDefault seccomp). The entries of the
-//! stage's root directory are renamed onto `/`, the container's own move into a stash, and afterwards both go back: a few
-//! renames per command, no copying. What cannot move stays where it is: mount points, the work directory, this program's
-//! file. Directories above those are merged: they stay, and their entries and attributes are exchanged.
+//! It is for pods that may neither mount nor unshare (root, default capabilities, RuntimeDefault seccomp). The entries
+//! of the stage's root directory are renamed onto `/`, the container's own move into a stash, and afterwards both move
+//! back: a few renames per command, no copying. Some paths are pinned because they cannot move: mount points, the work
+//! directory, this program's file. Directories above those are merged: they stay, and their entries and attributes are
+//! exchanged.
 //!
-//! `/` is one for all builds in the container, so everything about its exchange is in `/` itself and not in the work
-//! directory of a build: the lock is on the open `/`, the journal and the stash are in `/.crabwright`. `/kaniko` would not do:
-//! images that the program was copied into lack it, and it may be a volume, which renames do not reach and which other pods
-//! may see. `/` can be written to wherever own-root is possible at all. The next start looks there before it looks at any path
-//! that it was given, for these may lead to files that wait in the stash.
+//! All builds in a container share `/`, so everything about its exchange is in `/` itself and not in a build's work
+//! directory: the lock is on the open `/`, the journal and the stash are in `/.crabwright`. `/kaniko` would not do:
+//! images that the program was copied into lack it, and it may be a volume, which renames do not reach and which other
+//! pods may see. `/` is writable wherever own-root is possible. The next start reads the journal before it resolves any
+//! path of the user, because these may lead to files in the stash.
 //!
-//! Limits that follow from it: commands see the container's `/proc`, `/dev`, `/sys` and network; what the image has at
-//! or below a path that stays (`/kaniko`, `/workspace`, `/etc/hostname`) is not seen by them, and what they write there
-//! is not in the image; and a command that searches all of `/` also finds the work directory.
+//! Limits: commands see the container's `/proc`, `/dev`, `/sys` and network. They do not see the image's files at or
+//! below a pinned path (`/kaniko`, `/workspace`, `/etc/hostname`), and what they write there is not in the image. A
+//! command that searches all of `/` also finds the work directory.
 //!
-//! - A mount of `RUN --mount` is renamed into place, too. So it is not read-only, memory is a directory on the disk without
-//!   a limit, and a command can remove a mount point: a directory that was bound there is then made anew, empty. A mount
-//!   whose source is on another mount of the container than its target, such as a cache directory on a volume, is a symbolic
-//!   link to the source.
+//! - A mount of `RUN --mount` is renamed into place, too. So it is not read-only, memory is a directory on the disk
+//!   without a limit, and a command can remove a mount point: a bound directory is then created again, empty. If source
+//!   and target are on different mounts of the container, such as a cache directory on a volume, the mount is a
+//!   symbolic link to the source.
 //!
-//! - A command that kills this program (`RUN kill -9 …`) ends the build there. The next start of the program in the container puts
-//!   the files back. Until then the container has the image's files: what a shell job's script does after that line, it does
-//!   with them.
+//! - A command that kills this program (`RUN kill -9 …`) ends the build. The next start of the program in the container
+//!   restores the files. Until then the container has the image's files, also for the rest of a shell job's script.
 //!
-//! `pinned` says what stays, `frame` holds it open, `swap` exchanges, `undo` gives back, `state` is where things wait, `journal`
-//! remembers what to undo after a crash, `symlink_shims` has links for what the image has elsewhere, `placed_mounts` does so for each
-//! mount, `lock` lets one build at a time do it.
+//! `pinned_paths` decides what stays, `frame` holds it open, `swap` exchanges and `undo` restores. `state` is the
+//! directory of the stash, `journal` records what to undo after a crash. `symlink_shims` has links for files that the
+//! image has elsewhere, `placed_mounts` puts mounts in place, `lock` admits one build at a time.
 
 mod busy;
 mod bytes;
@@ -67,7 +67,7 @@ use self::state::STATE;
 use self::swap::Swapped;
 use self::swap_target::SwapTarget;
 use super::message::RunSpec;
-use super::mountinfo::{self, Mount};
+use super::mountinfo::{self, MountEntry};
 use super::{
     Features, Mechanism, MountContent, Outcome, Process, Sandbox, SandboxError, Script, Stream, launch, own_system,
     script, seccomp, standard_files,
@@ -77,49 +77,50 @@ use crate::fs::gate::{self, Shut};
 
 const ROOT: &str = "/";
 
-/// Where stages are made if the work directory is on another mount than `/`: the directory that the executor's images have.
+/// Where stages are created if the work directory is on a different mount than `/`: a directory of the executor's
+/// images.
 const TREES: &str = "/kaniko";
 
-/// Mounts a command has no use for and should not see; hidden where the directory above them can be moved.
+/// Mounts that a command should not see. They are hidden if the directory above them can be moved.
 const SECRET_MOUNTS: [&str; 2] = ["/var/run/secrets", "/run/secrets"];
 
-/// Runs commands in `/` itself, with the stage's files in place of the container's.
+/// A sandbox that runs commands in `/` itself, with the stage's files in place of the container's.
 #[derive(Debug)]
 pub(super) struct OwnRoot {
     work_dir: PathBuf,
     keep: Vec<PathBuf>,
-    /// Those of the start.
-    mounts: Vec<Mount>,
+    /// The mounts at the start.
+    mounts: Vec<MountEntry>,
     features: Features,
     _lock: RootLock,
 }
 
-/// Keeps other builds from exchanging the files of `/`, which this one reads or writes there.
+/// A guard that keeps other builds from exchanging the files of `/`, which this build reads or writes.
 #[derive(Debug)]
 pub struct InPlace {
     _lock: RootLock,
 }
 
-/// Puts back what a run of this program that died left swapped.
+/// Restores what a dead run of this program left swapped.
 pub(super) fn recover() -> Result<(), SandboxError> {
     let root = Path::new(ROOT);
     if !state::is_there(root) {
         return Ok(());
     }
-    if RootLock::alone(root)?.is_none() {
+    if RootLock::exclusive(root)?.is_none() {
         tracing::info!(
-            "another build in this container has a command running: the container's own files are out of sight until it ends"
+            "own-root: another build in this container runs a command, which hides the container's own files until it ends"
         );
     } else if undo::recover(root)? {
-        tracing::warn!("an earlier run ended while the root directory was swapped; it has been put back");
+        tracing::warn!("root directory: restored; an earlier run ended while it was swapped");
     }
     Ok(())
 }
 
-/// Keeps the files at `paths` in sight while there is no command of this build's; `None` where they are in any case: on a
-/// mount, or in the executor's own directory.
+/// Keeps the files at `paths` in place while this build runs no command. `None` if they stay in any case: on a mount,
+/// or in the executor's own directory.
 pub(super) fn keep_in_place(paths: &[&Path]) -> Result<Option<InPlace>, SandboxError> {
-    // Where this cannot be read, no build can use own-root.
+    // If mountinfo cannot be read, no build can use own-root.
     let Ok(mounts) = mountinfo::read() else { return Ok(None) };
     let is_movable = |path: &&&Path| {
         let existing = path.ancestors().find_map(|above| std::fs::canonicalize(above).ok());
@@ -133,18 +134,18 @@ pub(super) fn keep_in_place(paths: &[&Path]) -> Result<Option<InPlace>, SandboxE
 }
 
 impl OwnRoot {
-    /// Takes the lock. `may_move_system`: an operating system's files may be taken out of the way, too.
+    /// Takes the lock. With `may_move_system`, an operating system's files may be moved away, too.
     pub(super) fn open(work_dir: &Path, keep: &[PathBuf], may_move_system: bool) -> Result<Self, SandboxError> {
         let work_dir = std::fs::canonicalize(work_dir).map_err(SandboxError::io("resolve", work_dir))?;
         let mounts = mountinfo::read()?;
         require_root_mount(&mounts, &work_dir)?;
-        let Some(lock) = RootLock::alone(Path::new(ROOT))? else { return Err(SandboxError::Busy) };
+        let Some(lock) = RootLock::exclusive(Path::new(ROOT))? else { return Err(SandboxError::Busy) };
         let system = own_system::system(Path::new(ROOT));
         if let Some(system) = system.as_ref().filter(|_| !may_move_system) {
             return Err(SandboxError::OwnSystem { system: system.clone() });
         }
-        // Commands run in the same process namespace, with the same ids and capabilities. Without this they could read
-        // the memory and the environment of this program, where credentials are.
+        // Commands run in the same process namespace, with the same ids and capabilities. They could otherwise read the
+        // memory and environment of this program, which hold credentials.
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
             .map_err(SandboxError::errno("protect the memory of", "/proc/self"))?;
         let mut kept = Vec::new();
@@ -165,15 +166,15 @@ impl OwnRoot {
         let opened = Self { work_dir, keep: kept, mounts, features, _lock: lock };
         if let Some(system) = system {
             tracing::warn!(
-                "the files of this image ({system}) are out of the way while a RUN runs, and come back after it: {}",
+                "the files of this image ({system}) are moved away while a RUN runs, and moved back after it: {}",
                 movable(&opened.pinned(&opened.mounts, &opened.work_dir, true))?.join(", ")
             );
         }
         Ok(opened)
     }
 
-    /// What must stay in place while `root` is entered; `all_mounts`: the secret ones too.
-    fn pinned(&self, mounts: &[Mount], root: &Path, all_mounts: bool) -> PinnedPaths {
+    /// Returns the paths that must stay in place while `root` is entered; with `all_mounts`, secret mounts too.
+    fn pinned(&self, mounts: &[MountEntry], root: &Path, all_mounts: bool) -> PinnedPaths {
         let is_secret = |path: &Path| SECRET_MOUNTS.iter().any(|secret| path.starts_with(secret));
         let mut paths: Vec<PathBuf> = mounts
             .iter()
@@ -181,10 +182,10 @@ impl OwnRoot {
             .filter(|path| all_mounts || !is_secret(path))
             .collect();
         paths.extend([self.work_dir.clone(), root.to_owned(), Path::new(ROOT).join(STATE)]);
-        // Other builds may be at work in it.
+        // Other builds may be using it.
         paths.extend(std::fs::canonicalize(TREES));
         paths.extend(self.keep.iter().cloned());
-        // A container that is started again after a crash needs its program where it was.
+        // A container that restarts after a crash needs its program in place.
         if let Ok(program) = std::fs::read_link("/proc/self/exe")
             && program.exists()
         {
@@ -198,7 +199,7 @@ impl OwnRoot {
         require_root_mount(&mounts, root)?;
         let place = |pinned| SwapTarget { base: ROOT.into(), root: root.to_owned(), pinned };
         match Swapped::enter(place(self.pinned(&mounts, root, false))) {
-            // The directory above a secret mount could not be moved after all, so the mount stays in sight.
+            // The directory above a secret mount cannot be moved after all, so the mount stays visible.
             Err(error) if is_busy(&error) => Swapped::enter(place(self.pinned(&mounts, root, true))),
             result => result,
         }
@@ -206,13 +207,13 @@ impl OwnRoot {
 }
 
 /// Opens the gate after an error, unless some of the container's own files are still out of place.
-fn open_if_back(shut: Shut) {
+fn open_if_restored(shut: Shut) {
     if undo::recover(Path::new(ROOT)).is_ok() {
         shut.open();
     }
 }
 
-/// The entries of `/` that go, or whose content does, for people.
+/// Returns the entries of `/` that move, entirely or in part, for messages.
 fn movable(pinned: &PinnedPaths) -> Result<Vec<String>, SandboxError> {
     let entries = std::fs::read_dir("/").and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
     let mut names: Vec<OsString> = entries.map_err(SandboxError::io("list", "/"))?;
@@ -221,7 +222,7 @@ fn movable(pinned: &PinnedPaths) -> Result<Vec<String>, SandboxError> {
     Ok(names.iter().map(|name| format!("/{}", name.display())).collect())
 }
 
-/// A directory on the mount of `/`, if `work_dir` is on another and there is one.
+/// Returns a directory on the mount of `/`, if `work_dir` is on a different one and such a directory exists.
 pub(super) fn place_for_trees(work_dir: &Path) -> Option<PathBuf> {
     let mounts = mountinfo::read().ok()?;
     let is_on_root =
@@ -247,7 +248,7 @@ fn is_busy(error: &SandboxError) -> bool {
 }
 
 /// Renames do not cross mounts, even of the same file system.
-fn require_root_mount(mounts: &[Mount], path: &Path) -> Result<(), SandboxError> {
+fn require_root_mount(mounts: &[MountEntry], path: &Path) -> Result<(), SandboxError> {
     match mountinfo::mount_of(mounts, path) {
         Some(mount) if mount.mount_point != Path::new("/") => {
             Err(SandboxError::OtherMount { work_dir: path.to_owned(), mount_point: mount.mount_point.clone() })
@@ -256,7 +257,7 @@ fn require_root_mount(mounts: &[Mount], path: &Path) -> Result<(), SandboxError>
     }
 }
 
-/// Does `work` while the script lies in the container's own `/dev`, which commands see.
+/// Runs `work` while the script is in the container's own `/dev`, which commands see.
 fn with_script<T>(script: Option<&Script>, work: impl FnOnce() -> Result<T, SandboxError>) -> Result<T, SandboxError> {
     let Some(script) = script else { return work() };
     let dev = Path::new("/dev");
@@ -265,7 +266,7 @@ fn with_script<T>(script: Option<&Script>, work: impl FnOnce() -> Result<T, Sand
     result.and_then(|value| removed.map(|()| value))
 }
 
-/// The mount with the way to its source cleared of symbolic links, which lead elsewhere once the stage's files are in place.
+/// Resolves symbolic links in the mount's source, because they lead elsewhere once the stage's files are in place.
 fn with_real_source(mount: &super::Mount) -> Result<super::Mount, SandboxError> {
     let mut mount = mount.clone();
     if let MountContent::Bind { source } = &mut mount.content {
@@ -291,19 +292,19 @@ impl Sandbox for OwnRoot {
         for mount in &process.mounts {
             mounts.push(with_real_source(mount)?);
         }
-        // Until the gate is open again nothing else in this program goes by a path that would lead into the image.
+        // Until the gate opens, no other code in this program may follow a path, which would lead into the image.
         let shut = gate::shut().map_err(SandboxError::io("exchange the files of", "/"))?;
-        // Whatever happens to this process while the directory is swapped outlives it.
+        // A signal must not end this process while the directory is swapped.
         let _hold = interrupt::hold();
         let mut swapped = match self.enter(&root) {
             Ok(swapped) => swapped,
             Err(error) => {
-                open_if_back(shut);
+                open_if_restored(shut);
                 return Err(error);
             }
         };
         hosts.iter().for_each(Hosts::write);
-        let laid = swapped.lay(&mounts);
+        let mounted = swapped.mount_all(&mounts);
         let mut busy = BusyMounts::among(&self.mounts);
         let run = || {
             launch::run(
@@ -322,11 +323,11 @@ impl Sandbox for OwnRoot {
                 },
             )
         };
-        let result = laid.and_then(|()| with_script(process.script.as_ref(), run));
+        let result = mounted.and_then(|()| with_script(process.script.as_ref(), run));
         let left = swapped.leave().map_err(|error| SandboxError::Leave { source: Box::new(error) });
         match left {
             Ok(_) => shut.open(),
-            Err(_) => open_if_back(shut),
+            Err(_) => open_if_restored(shut),
         }
         match (result, left) {
             (Ok(status), Ok(restamped)) => Ok(Outcome { status, restamped, busy: busy.found() }),

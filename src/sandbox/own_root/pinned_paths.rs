@@ -1,14 +1,14 @@
-//! Which paths stay in place while the root directory is swapped, and which directories are merged because of them.
+//! Determines which paths stay in place while the root directory is swapped, and which directories are merged.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Paths relative to the swapped directory; the empty path is the directory itself.
+/// Pinned and merged paths relative to the swapped directory, which is the empty path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PinnedPaths {
-    /// They stay, with everything below them.
+    /// They stay in place, with everything below them.
     pinned: BTreeSet<PathBuf>,
-    /// The directories above them, the swapped one included: they stay, and their entries are exchanged.
+    /// The directories above pinned paths, the swapped one included. They stay, and their entries are exchanged.
     merged_dirs: BTreeSet<PathBuf>,
 }
 
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_above_what_stays_are_merged() {
+    fn directories_above_pinned_paths_are_merged() {
         let pinned = pinned(&["/", "/proc", "/proc/sys", "/etc/hosts", "/var/run/docker.sock", "/kaniko"]);
         let stay: Vec<&str> = pinned.pinned().filter_map(Path::to_str).collect();
         assert_eq!(stay, ["etc/hosts", "kaniko", "proc", "var/run/docker.sock"]);
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn without_anything_to_hold_only_the_root_is_merged() {
+    fn without_pinned_paths_only_the_root_is_merged() {
         assert_eq!(pinned(&[]).merged_dirs().count(), 1);
     }
 }

@@ -1,13 +1,13 @@
-//! The mounts of a `RUN`, put in place by renaming, and taken away again.
+//! Puts the mounts of a `RUN` in place by renaming, and moves them back.
 //!
-//! What lay at the target waits in a directory beside the stash; memory and files of secrets are made there too,
-//! so that every mount comes from somewhere and goes back there. That makes the undo of a crash simple: a source that is
-//! where it came from is back already, and what waits for its place has not got it back yet.
+//! The entry at the target waits in a directory next to the stash. Memory and files of secrets are created there too,
+//! so every mount comes from a path and returns to it. That makes the undo of a crash simple: a source that is at its
+//! origin has been moved back, and a hidden entry that still waits has not.
 //!
-//! Where the pod itself has a mount nothing can be put in place; `cleared` makes room in one.
+//! Nothing can be renamed over a mount point of the pod; `cleared` empties a tmpfs there.
 //!
-//! The command may have moved or removed anything. So the directory above a target and the mount itself are kept open: the
-//! first is where to work, whatever its path leads to now, the second finds a mount that was moved.
+//! The command may have moved or removed anything. So the directory above a target and the mount itself are kept open:
+//! the first is the directory to work in, wherever its path leads now, and the second finds a mount that was moved.
 
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::Write;
@@ -26,23 +26,23 @@ use super::placement::{Placement, Way};
 use super::state::MOUNTS;
 use super::swap_target::SwapTarget;
 use crate::fs::Root;
-use crate::sandbox::mountinfo::{self, Mount as MountInfo};
+use crate::sandbox::mountinfo::{self, MountEntry};
 use crate::sandbox::stubs::{Lifetime, StubKind, Stubs, modification_time, set_modification_time};
 use crate::sandbox::{ChangeTime, Mount, MountContent, Obstacle, Restamp, SandboxError, in_root};
 
-/// A mount in place, or half so.
+/// A mount that is in place, or partly so.
 #[derive(Debug)]
 struct Placed {
     placement: Placement,
-    /// The directory above the target; `None` when it is gone.
+    /// The directory above the target; `None` if it does not exist any more.
     parent: Option<File>,
-    /// What was put in place; not known after a crash.
+    /// The mounted file; `None` after a crash.
     opened: Option<OwnedFd>,
-    /// Change times of what lay at the target, before and after it was moved away.
+    /// Change times of the entry at the target, before and after it was moved away.
     stamps: Option<(ChangeTime, ChangeTime)>,
 }
 
-/// All mounts of a command.
+/// The mounts of a command.
 #[derive(Debug)]
 pub(super) struct PlacedMounts {
     directory: PathBuf,
@@ -51,12 +51,12 @@ pub(super) struct PlacedMounts {
 }
 
 impl PlacedMounts {
-    /// None yet.
+    /// Starts without mounts.
     pub(super) fn new(state: &Path) -> Self {
         Self { directory: state.join(MOUNTS), placed: Vec::new(), stubs: Stubs::default() }
     }
 
-    /// Those that a run of this program that died left in place.
+    /// Returns the mounts that a dead run of this program left in place.
     pub(super) fn left_by_dead_run(
         base: &Path,
         state: &Path,
@@ -66,7 +66,7 @@ impl PlacedMounts {
         for placement in placements {
             let parent = placement.target.parent().unwrap_or(base);
             let inside = parent.strip_prefix(base).unwrap_or(Path::new(""));
-            // Mounts that lie within others: their directory is found while those are still in place.
+            // Nested mounts: their directory is found while the outer mounts are still in place.
             let real = in_root::resolve(base, inside).map_err(SandboxError::io("resolve", parent))?;
             let parent = if real == parent { File::open(parent).ok() } else { None };
             mounts.placed.push(Placed { placement, parent, opened: None, stamps: None });
@@ -74,8 +74,8 @@ impl PlacedMounts {
         Ok(mounts)
     }
 
-    /// Puts `mounts` in place, in their order. On failure, what is in place already is left to [`Self::take_away`].
-    pub(super) fn lay(
+    /// Puts `mounts` in place, in their order. After a failure, [`Self::remove`] moves back those that are in place.
+    pub(super) fn place_all(
         &mut self,
         swap: &SwapTarget,
         journal: &mut Journal,
@@ -87,14 +87,14 @@ impl PlacedMounts {
             .create(&self.directory)
             .map_err(SandboxError::io("create", self.directory.as_path()))?;
         let points = mountinfo::read()?;
-        mounts.iter().enumerate().try_for_each(|(number, mount)| self.lay_one(swap, journal, &points, number, mount))
+        mounts.iter().enumerate().try_for_each(|(number, mount)| self.place(swap, journal, &points, number, mount))
     }
 
-    fn lay_one(
+    fn place(
         &mut self,
         swap: &SwapTarget,
         journal: &mut Journal,
-        points: &[MountInfo],
+        points: &[MountEntry],
         number: usize,
         mount: &Mount,
     ) -> Result<(), SandboxError> {
@@ -114,7 +114,7 @@ impl PlacedMounts {
         }
         let mut stays = swap.pinned.pinned().map(|path| swap.base.join(path));
         if stays.any(|path| path.starts_with(&target) && !is_mount_point(&path)) {
-            return Err(refuse("files of this build lie there"));
+            return Err(refuse("it contains files of this build"));
         }
         let origin = match &mount.content {
             MountContent::Bind { source } => swap.during_swap(source),
@@ -128,7 +128,7 @@ impl PlacedMounts {
         let way = self.way(origin, |origin| point_of(origin) == point_of(&target))?;
         let exists = target.symlink_metadata().is_ok();
         if exists && point_of(&target) != point_of(&self.directory) {
-            return Err(refuse("what is there already is on a mount of the container"));
+            return Err(refuse("the existing file is on a mount of the container"));
         }
         let Some(parent) = target.parent() else { return Err(refuse("it is the root directory")) };
         if parent.symlink_metadata().is_err() {
@@ -142,7 +142,7 @@ impl PlacedMounts {
         self.placed.last_mut().map_or(Ok(()), |placed| placed.put(exists))
     }
 
-    /// Makes room in a mount of the pod.
+    /// Empties a mount of the pod.
     fn clear(&mut self, journal: &mut Journal, number: usize, target: PathBuf) -> Result<(), SandboxError> {
         let cleared = Cleared::look(&target)?;
         let hidden = self.directory.join(format!("{number}.hidden"));
@@ -152,9 +152,9 @@ impl PlacedMounts {
         self.placed.last_mut().map_or(Ok(()), |placed| placed.put(false))
     }
 
-    /// How what is at `origin` can come to a target; `is_near`: a rename can bring it there.
+    /// Chooses how the file at `origin` gets to its target. `is_near` reports whether a rename can do it.
     fn way(&self, origin: PathBuf, is_near: impl Fn(&Path) -> bool) -> Result<Way, SandboxError> {
-        // The same cache may be wanted in two places.
+        // The same cache may be mounted in two places.
         let moved = self.placed.iter().find_map(|placed| match &placed.placement.way {
             Way::Move { origin: moved, .. } => {
                 let rest = origin.strip_prefix(moved).ok()?;
@@ -173,14 +173,14 @@ impl PlacedMounts {
         Ok(Way::Move { origin, directory })
     }
 
-    /// Puts everything back where it was. Says which paths look changed because they were hidden.
-    pub(super) fn take_away(&mut self, journal: &mut Journal) -> Result<Vec<Restamp>, SandboxError> {
+    /// Moves everything back. Returns the paths that look changed because they were hidden.
+    pub(super) fn remove(&mut self, journal: &mut Journal) -> Result<Vec<Restamp>, SandboxError> {
         let mut restamped = Vec::new();
         while let Some(mut placed) = self.placed.pop() {
-            // Its place in the root is not that of the path when it was in another mount.
+            // Inside another mount, its path is not a path of the root.
             let is_nested =
                 self.placed.iter().any(|outer| placed.placement.target.starts_with(&outer.placement.target));
-            let restamp = placed.take_away()?;
+            let restamp = placed.remove()?;
             restamped.extend(restamp.filter(|_| !is_nested));
         }
         self.stubs.remove()?;
@@ -194,8 +194,8 @@ impl PlacedMounts {
     }
 }
 
-/// The mount points of the pod over which nothing can be mounted.
-pub(super) fn obstacles(points: &[MountInfo]) -> Vec<Obstacle> {
+/// Returns the mount points of the pod over which nothing can be mounted.
+pub(super) fn obstacles(points: &[MountEntry]) -> Vec<Obstacle> {
     let both = points.iter().flat_map(|point| [(&point.mount_point, false), (&point.mount_point, true)]);
     both.filter_map(|(target, is_memory)| {
         let reason = obstacle(points, target, is_memory)?;
@@ -204,15 +204,15 @@ pub(super) fn obstacles(points: &[MountInfo]) -> Vec<Obstacle> {
     .collect()
 }
 
-/// Why nothing can be mounted at `target`, which is a mount point of the pod.
-fn obstacle(points: &[MountInfo], target: &Path, is_memory: bool) -> Option<&'static str> {
+/// Returns the reason why nothing can be mounted at `target`, if it is such a mount point of the pod.
+fn obstacle(points: &[MountEntry], target: &Path, is_memory: bool) -> Option<&'static str> {
     match is_memory {
         true => cleared::obstacle(points, target),
         false => points.iter().any(|point| point.mount_point == target).then_some("the container has a mount there"),
     }
 }
 
-/// Makes what a mount shows that comes from nowhere.
+/// Creates the content of a mount that has no source.
 fn make(path: &Path, content: &MountContent) -> Result<(), SandboxError> {
     let made = match content {
         MountContent::Bind { .. } => Ok(()),
@@ -265,7 +265,7 @@ impl Placed {
         Ok(())
     }
 
-    fn take_away(&mut self) -> Result<Option<Restamp>, SandboxError> {
+    fn remove(&mut self) -> Result<Option<Restamp>, SandboxError> {
         let Placement { target, hidden, way } = &self.placement;
         if let Way::Clear(cleared) = way {
             return cleared.restore(target).map(|()| None);
@@ -289,7 +289,7 @@ impl Placed {
         let mut restamp = None;
         if let Some((parent, name)) = parent {
             if is_hiding || was_placed {
-                // The link, or what the command put there instead of the mount.
+                // The link, or an entry that the command put in place of the mount.
                 clear(parent, Path::new(name), &hidden.with_extension("replaced"))
                     .map_err(SandboxError::errno("clear", target.as_path()))?;
             }
@@ -297,7 +297,7 @@ impl Placed {
                 let untouched = self.stamps.filter(|(_, away)| change_time_of(hidden).is_ok_and(|now| now == *away));
                 match rustix::fs::renameat(CWD, hidden, parent, name) {
                     Ok(()) => {}
-                    // The command removed the directory above, and what was below the mount goes with it.
+                    // The command removed the directory above, and with it the hidden entry.
                     Err(Errno::NOENT) => tracing::debug!("{} is gone", target.display()),
                     Err(errno) => return Err(SandboxError::errno("put back", target.as_path())(errno)),
                 }
@@ -313,7 +313,7 @@ impl Placed {
         Ok(restamp)
     }
 
-    /// Moves what was put in place back to `origin`, from wherever the command left it.
+    /// Moves the mounted file back to `origin`, from wherever the command left it.
     fn bring_back(&self, origin: &Path, directory: Option<&DirectoryMetadata>) -> Result<(), SandboxError> {
         let target = &self.placement.target;
         let at_target = self.parent.as_ref().zip(target.file_name());
@@ -326,8 +326,8 @@ impl Placed {
                 .and_then(|opened| rustix::fs::fstat(opened).ok())
                 .map(|it| (it.st_dev, it.st_ino) == (found.st_dev, found.st_ino))
         };
-        let cannot = |errno| SandboxError::errno("take away", target.as_path())(errno);
-        // After a crash nothing but the path tells it.
+        let cannot = |errno| SandboxError::errno("remove the mount", target.as_path())(errno);
+        // After a crash it is recognized by its path only.
         if let Some((parent, name, _)) = found.as_ref().filter(|(_, _, found)| {
             is_it(found).unwrap_or(true)
                 && FileType::from_raw_mode(found.st_mode).is_dir() == directory.is_some()
@@ -346,17 +346,17 @@ impl Placed {
             tracing::debug!("the command removed {}", target.display());
             return Ok(());
         };
-        // A directory made in its stead serves as well.
+        // A directory that the command created in its place is moved instead.
         if let Some((parent, name, _)) = found.filter(|(_, _, found)| FileType::from_raw_mode(found.st_mode).is_dir()) {
             return rustix::fs::renameat(parent, name, CWD, origin).map_err(cannot);
         }
-        tracing::debug!("the command removed {}; its source is made anew", target.display());
+        tracing::debug!("the command removed {}; its source is created again", target.display());
         DirBuilder::new().mode(0o700).create(origin).map_err(SandboxError::io("create", origin))?;
         metadata.apply(origin)
     }
 }
 
-/// Moves away what has the name `name` in `directory`; the place it comes to is removed with everything.
+/// Moves the entry `name` of `directory` to `away`, which is removed later with everything in it.
 fn clear(directory: &File, name: &Path, away: &Path) -> rustix::io::Result<()> {
     match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(found) if FileType::from_raw_mode(found.st_mode).is_dir() => {
@@ -372,7 +372,7 @@ fn rename(from: &Path, to: &Path) -> Result<(), SandboxError> {
     rustix::fs::rename(from, to).map_err(SandboxError::errno("move", from))
 }
 
-/// Does `work`, which changes the directory that `path` is in, without a trace in that directory's modification time.
+/// Runs `work`, which changes the directory of `path`, and restores that directory's modification time.
 fn keeping_time_above(path: &Path, work: impl FnOnce() -> Result<(), SandboxError>) -> Result<(), SandboxError> {
     let Some(above) = path.parent() else { return work() };
     let directory = File::open(above).map_err(SandboxError::io("open", above))?;

@@ -1,4 +1,4 @@
-//! What has to be known of a mount to undo it.
+//! The data of a mount that an undo needs.
 
 use std::path::PathBuf;
 
@@ -7,27 +7,27 @@ use serde::{Deserialize, Serialize};
 use super::cleared::Cleared;
 use super::metadata::DirectoryMetadata;
 
-/// One mount, as the journal has it.
+/// A mount, as recorded in the journal.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Placement {
-    /// Where it is put: an outside path without symbolic links.
+    /// The mount point: a path outside of the root, without symbolic links.
     pub(super) target: PathBuf,
-    /// Where what lay at the target waits.
+    /// Where the entry at the target waits.
     pub(super) hidden: PathBuf,
     pub(super) way: Way,
 }
 
-/// How a mount comes to its target.
+/// The method that puts a mount in place.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum Way {
-    /// Renamed.
+    /// A rename.
     Move {
         origin: PathBuf,
-        /// Of a directory: to make it anew when the command removed it.
+        /// The attributes of a directory, to create it again if the command removes it.
         directory: Option<DirectoryMetadata>,
     },
-    /// A symbolic link, because a rename would cross mounts or the source is in place elsewhere already.
+    /// A symbolic link, because a rename would cross mounts or the source is already mounted elsewhere.
     Link { to: PathBuf },
-    /// The pod's own mount point, without what is in it.
+    /// The pod's own mount point, emptied.
     Clear(Cleared),
 }

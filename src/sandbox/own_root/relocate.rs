@@ -1,4 +1,4 @@
-//! Moving an entry by renaming, where that takes more than one rename.
+//! Moves an entry, also where one rename is not enough.
 
 use std::ffi::OsStr;
 
@@ -10,10 +10,11 @@ use super::metadata::DirectoryMetadata;
 use crate::fs::FileKind;
 use crate::sandbox::SandboxError;
 
-/// Moves `old` of one directory to `new` in another. A directory merges into one that is there already; anything else there is
-/// replaced.
+/// Moves `old` of one directory to `new` in another. A directory is merged into an existing one; any other existing
+/// entry is replaced.
 ///
-/// overlayfs refuses to rename a directory of a lower layer (EXDEV). Such a one is made anew and its entries are moved.
+/// overlayfs refuses to rename a directory of a lower layer (EXDEV). Such a directory is created again and its entries
+/// are moved.
 pub(super) fn relocate(from: &Directory, old: &OsStr, to: &Directory, new: &OsStr) -> Result<(), SandboxError> {
     let Err(errno) = from.rename(old, to, new) else { return Ok(()) };
     let is_directory = |directory: &Directory, name: &OsStr| {
@@ -43,11 +44,11 @@ fn move_entries(from: &Directory, old: &OsStr, to: &Directory, new: &OsStr) -> R
         Some(target) => target,
         None => to.make(new, 0o700)?,
     };
-    // Now, so that a crash in between loses nothing but the time; and once more, for the time.
-    metadata.give(&target)?;
+    // Set now, so that a crash meanwhile loses only the time; and again afterwards, for the time.
+    metadata.apply_to(&target)?;
     for name in source.names()? {
         relocate(&source, &name, &target, &name)?;
     }
     calls::remove_directory(from, old).map_err(from.error("remove", old))?;
-    metadata.give(&target)
+    metadata.apply_to(&target)
 }

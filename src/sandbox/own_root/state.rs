@@ -1,8 +1,8 @@
-//! Where a swap keeps what it needs: the journal, the stash, what waits under mounts.
+//! The directory in which a swap keeps its journal, its stash and the entries hidden by mounts.
 //!
-//! That is one directory in the swapped one itself. So it is on the same mount, which renames need; it is found by every
-//! start of this program in the container, whatever its work directory; and it can be made wherever a swap is possible at all.
-//! It is there only while something is swapped.
+//! It is in the swapped directory itself. So it is on the same mount, as renames need; every start of this program in
+//! the container finds it, whatever its work directory; and it can be created wherever a swap is possible. It exists
+//! only during a swap.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -16,35 +16,35 @@ use super::metadata::DirectoryMetadata;
 use crate::fs::FileKind;
 use crate::sandbox::{SandboxError, mountinfo};
 
-/// The directory's name.
+/// Its name.
 pub(super) const STATE: &str = ".crabwright";
-/// The container's entries wait here.
+/// The directory of the container's entries.
 pub(super) const STASH: &str = "stash";
-/// What the mounts of a command hide waits here, and what they show is made here.
+/// The directory of entries that mounts hide, and of the content that mounts show.
 pub(super) const MOUNTS: &str = "mounts";
-/// What was in the place of something that a command had moved, until it is removed.
+/// The directory of entries that were in the place of a moved one, until they are removed.
 const AWAY: &str = "away";
 
-/// The open directories.
+/// The open directories of a swap's state.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct StateDirectories {
     pub(super) directory: Directory,
     pub(super) stash: Directory,
     pub(super) away: Directory,
 }
 
-impl State {
-    /// Makes it, all of it: later there may be no space.
+impl StateDirectories {
+    /// Creates all directories now: later the disk may be full.
     pub(super) fn make(base: &Directory) -> Result<Self, SandboxError> {
-        // Commands of any user may have to pass, to where a link in place of a mount leads.
+        // Commands of any user must be able to pass through it to the target of a link.
         let directory = base.make(OsStr::new(STATE), 0o711)?;
         let stash = directory.make(OsStr::new(STASH), 0o700)?;
         let away = directory.make(OsStr::new(AWAY), 0o700)?;
         Ok(Self { directory, stash, away })
     }
 
-    /// Removes what nobody needs any more when all is back: what was in the place of things that a command had moved, and what
-    /// was made for its mounts.
+    /// Removes what is not needed after everything is restored: entries that were in the place of moved ones, and the
+    /// content of mounts.
     pub(super) fn clear(&self) -> Result<(), SandboxError> {
         for (directory, names) in [(&self.away, self.away.names()?), (&self.directory, vec![OsString::from(MOUNTS)])] {
             for name in names {
@@ -57,7 +57,7 @@ impl State {
         Ok(())
     }
 
-    /// Not what belongs to somebody else.
+    /// Refuses to remove the files of a mount.
     fn require_no_mount(&self) -> Result<(), SandboxError> {
         let mounts = mountinfo::read()?;
         match mounts.into_iter().find(|mount| mount.mount_point.starts_with(self.directory.path())) {
@@ -67,20 +67,20 @@ impl State {
     }
 }
 
-/// The state directory, if it is there.
+/// Opens the state directory, if it exists.
 pub(super) fn find(base: &Directory) -> Result<Option<Directory>, SandboxError> {
     base.below(OsStr::new(STATE))
 }
 
-/// Removes a state directory in which nothing is but empty directories, and gives `base` its attributes if they are known.
+/// Removes a state directory that contains only empty directories, and sets the attributes of `base` if they are known.
 ///
 /// # Errors
-/// Something is in it: the journal is gone that told what to do with it.
+/// It contains files, but the journal that would explain them does not exist.
 pub(super) fn remove(base: &Directory, attributes: Option<&DirectoryMetadata>) -> Result<(), SandboxError> {
     let Some(directory) = find(base)? else { return Ok(()) };
     journal::remove_incomplete(&directory)?;
     remove_empty(base, OsStr::new(STATE))?;
-    attributes.map_or(Ok(()), |attributes| attributes.give(base))
+    attributes.map_or(Ok(()), |attributes| attributes.apply_to(base))
 }
 
 fn remove_empty(above: &Directory, name: &OsStr) -> Result<(), SandboxError> {
@@ -88,10 +88,7 @@ fn remove_empty(above: &Directory, name: &OsStr) -> Result<(), SandboxError> {
     let directory =
         if found.is_some_and(|found| found.kind == FileKind::Directory) { above.below(name)? } else { None };
     let Some(directory) = directory else {
-        return Err(SandboxError::Journal {
-            path: above.path().join(name),
-            reason: "the journal of it is gone".to_owned(),
-        });
+        return Err(SandboxError::Journal { path: above.path().join(name), reason: "its journal is gone".to_owned() });
     };
     for name in directory.names()? {
         remove_empty(&directory, &name)?;
@@ -99,13 +96,13 @@ fn remove_empty(above: &Directory, name: &OsStr) -> Result<(), SandboxError> {
     calls::remove_directory(above, name).map_err(above.error("remove", name))
 }
 
-/// Whether something is swapped below `base`, or was when the program that did it died.
+/// Reports whether a swap of `base` is in progress, or was when its program died.
 pub(super) fn is_there(base: &Path) -> bool {
     let state = base.join(STATE);
     match calls::status_at(rustix::fs::CWD, state.as_os_str()) {
         Ok(_) => true,
         Err(Errno::NOENT | Errno::NOTDIR) => false,
-        // Not to be passed over: what is there will say what is wrong with it.
+        // Do not ignore it: opening it will report the error.
         Err(_) => true,
     }
 }

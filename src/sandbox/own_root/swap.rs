@@ -1,8 +1,8 @@
-//! Exchanging the entries of a directory with those of the stage's root, and back.
+//! Exchanges the entries of a directory with those of the stage's root, and back.
 //!
-//! The directory is `/`; tests give another one. Nothing is remembered of single moves: in each [`Phase`] it is clear
-//! from where a thing is whose it is, so that an undo can itself be cut short and be begun again. What fails on the way in or
-//! back is undone from the journal at once, as `undo` does it at the next start, which tries again if that fails, too.
+//! The directory is `/`; tests use a different one. Single moves are not recorded: in each [`Phase`] an entry's
+//! location shows whose it is, so an undo can itself be interrupted and repeated. A failure on the way in or back is
+//! undone from the journal at once, as `undo` does at the next start. If that fails too, the next start tries again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -20,39 +20,39 @@ use super::metadata::DirectoryMetadata;
 use super::pinned_paths::PinnedPaths;
 use super::placed_mounts::PlacedMounts;
 use super::relocate::relocate;
-use super::state::{self, State};
+use super::state::{self, StateDirectories};
 use super::swap_target::SwapTarget;
 use super::symlink_shims::SymlinkShims;
 use super::undo;
 use crate::fs::{FileKind, Root, Status};
 use crate::sandbox::{ChangeTime, Mount, Restamp, SandboxError};
 
-/// Files that stay and whose content is put back, when they are no larger than this.
-const MOST_CONTENT: u64 = 1024 * 1024;
+/// The largest pinned file whose content is restored.
+const MAX_CONTENT_BYTES: u64 = 1024 * 1024;
 
-/// Change times come from a clock that ticks at least this often. After a tick a file that a command changes cannot
-/// have the change time any more that the swap gave it.
+/// Change times come from a clock that ticks at least this often. One tick after the swap, a changed file cannot have
+/// the change time that the swap gave it.
 const CLOCK_TICK: Duration = Duration::from_millis(10);
 
-/// What tells a file that nobody touched since it was put in place.
+/// Identifies a file that was not touched since it was put in place.
 #[derive(Debug, Clone, Copy)]
 struct Stamp {
     inode: u64,
-    /// Before and after it was put there.
+    /// Change times before and after it was put in place.
     before: ChangeTime,
     placed: ChangeTime,
 }
 
-/// A directory that has the stage's entries; gives it back when dropped at the latest.
+/// A directory that has the stage's entries; swapped back when dropped at the latest.
 #[derive(Debug)]
 pub(super) struct Swapped {
     target: SwapTarget,
     start: Start,
     journal: Journal,
-    state: State,
+    state: StateDirectories,
     frame: Frame,
-    /// The image's attributes of the merged directories that it has, as they were before its entries moved out.
-    images: BTreeMap<PathBuf, DirectoryMetadata>,
+    /// The image's attributes of merged directories, read before its entries moved out.
+    image_metadata: BTreeMap<PathBuf, DirectoryMetadata>,
     stamps: HashMap<PathBuf, Stamp>,
     mounts: PlacedMounts,
     symlink_shims: SymlinkShims,
@@ -60,18 +60,18 @@ pub(super) struct Swapped {
 }
 
 impl Swapped {
-    /// Puts the stage's entries in place of the container's. When that fails half-way, it is undone.
+    /// Puts the stage's entries in place of the container's. A failure is undone.
     pub(super) fn enter(target: SwapTarget) -> Result<Self, SandboxError> {
         let path = target.base.clone();
         let base = Directory::open(&path)?;
-        // Before anything is made in it.
+        // Before anything is created in it.
         let status = calls::status_of(&base).map_err(base.own_error("look at"))?;
         let metadata = DirectoryMetadata::of(&base)?;
         let before = Merged { inode: status.inode, metadata: metadata.clone() };
         let mut swapped = match Self::prepare(target, base, before) {
             Ok(swapped) => swapped,
             Err(error) => {
-                // Nothing was moved, and only empty directories were made.
+                // Nothing was moved, and only empty directories were created.
                 if let Err(second) = Directory::open(&path).and_then(|base| state::remove(&base, Some(&metadata))) {
                     tracing::debug!("left for the next start to remove: {second}");
                 }
@@ -87,11 +87,11 @@ impl Swapped {
         Ok(swapped)
     }
 
-    /// Opens and writes down everything, and moves nothing.
+    /// Opens and records everything, and moves nothing.
     fn prepare(target: SwapTarget, base: Directory, before: Merged) -> Result<Self, SandboxError> {
-        let state = State::make(&base)?;
-        let frame = Frame::open(&target, base, state.stash.again()?)?;
-        let (mut directories, mut images) = (BTreeMap::from([(PathBuf::new(), before)]), BTreeMap::new());
+        let state = StateDirectories::make(&base)?;
+        let frame = Frame::open(&target, base, state.stash.reopen()?)?;
+        let (mut directories, mut image_metadata) = (BTreeMap::from([(PathBuf::new(), before)]), BTreeMap::new());
         for (path, directory) in frame.merged() {
             if path != Path::new("") {
                 let container = &directory.container;
@@ -100,7 +100,7 @@ impl Swapped {
                 directories.insert(path.to_owned(), was);
             }
             if let Some(stage) = &directory.stage {
-                images.insert(path.to_owned(), DirectoryMetadata::of(stage)?);
+                image_metadata.insert(path.to_owned(), DirectoryMetadata::of(stage)?);
             }
         }
         let start = Start {
@@ -110,10 +110,10 @@ impl Swapped {
         };
         let mounts = PlacedMounts::new(state.directory.path());
         let symlink_shims = SymlinkShims::find(&target, &frame)?;
-        // Last: once it is there, what it says is undone.
-        let journal = Journal::create(state.directory.again()?, &start)?;
+        // Last: once the journal exists, its contents are undone.
+        let journal = Journal::create(state.directory.reopen()?, &start)?;
         let stamps = HashMap::new();
-        Ok(Self { target, start, journal, state, frame, images, stamps, mounts, symlink_shims, left: false })
+        Ok(Self { target, start, journal, state, frame, image_metadata, stamps, mounts, symlink_shims, left: false })
     }
 
     fn exchange(&mut self) -> Result<(), SandboxError> {
@@ -121,10 +121,10 @@ impl Swapped {
         self.journal.begin(Phase::Placed)?;
         self.place()?;
         self.symlink_shims.install(&self.target, &self.frame)?;
-        self.dress()
+        self.apply_image_metadata()
     }
 
-    /// Moves the container's entries away.
+    /// Moves the container's entries into the stash.
     fn stash(&self) -> Result<(), SandboxError> {
         for (path, MergedDirectory { container, stash, .. }) in self.frame.merged() {
             let Some(stash) = stash else { continue };
@@ -159,31 +159,31 @@ impl Swapped {
         Ok(())
     }
 
-    /// Gives the merged directories the image's attributes.
-    fn dress(&self) -> Result<(), SandboxError> {
+    /// Sets the image's attributes on the merged directories.
+    fn apply_image_metadata(&self) -> Result<(), SandboxError> {
         for (path, MergedDirectory { container, .. }) in self.frame.merged() {
-            match self.images.get(path) {
-                Some(metadata) => metadata.give(container)?,
-                None => DirectoryMetadata::of(container)?.plain().give(container)?,
+            match self.image_metadata.get(path) {
+                Some(metadata) => metadata.apply_to(container)?,
+                None => DirectoryMetadata::of(container)?.plain().apply_to(container)?,
             }
         }
         Ok(())
     }
 
-    /// Lays mounts over the stage's files, in their order. Sources are real paths of before the swap.
-    pub(super) fn lay(&mut self, mounts: &[Mount]) -> Result<(), SandboxError> {
+    /// Puts mounts over the stage's files, in their order. Sources are real paths from before the swap.
+    pub(super) fn mount_all(&mut self, mounts: &[Mount]) -> Result<(), SandboxError> {
         if mounts.is_empty() {
             return Ok(());
         }
-        self.mounts.lay(&self.target, &mut self.journal, mounts)?;
+        self.mounts.place_all(&self.target, &mut self.journal, mounts)?;
         std::thread::sleep(CLOCK_TICK);
         Ok(())
     }
 
-    /// Gives everything back. Says which of the stage's entries nobody touched though their change time moved.
+    /// Moves everything back. Returns the stage's entries that were not touched although their change time moved.
     ///
     /// # Errors
-    /// The stage is not complete. The container's own files are back all the same, if that was possible.
+    /// The stage is incomplete. The container's own files are restored all the same, if possible.
     pub(super) fn leave(&mut self) -> Result<Vec<Restamp>, SandboxError> {
         self.left = true;
         let left = self.give_back();
@@ -194,10 +194,10 @@ impl Swapped {
     }
 
     fn give_back(&mut self) -> Result<Vec<Restamp>, SandboxError> {
-        // What is open now is the only thing that leads to what was moved, so a second attempt is made here.
+        // Only the open descriptors lead to the moved directories, so a second attempt must be made here.
         self.frame.reinstate(&self.state.away).or_else(|_| self.frame.reinstate(&self.state.away))?;
         let mut restamped = Vec::new();
-        for restamp in self.mounts.take_away(&mut self.journal)? {
+        for restamp in self.mounts.remove(&mut self.journal)? {
             let path = restamp.path.strip_prefix(&self.target.base).unwrap_or(&restamp.path).to_owned();
             match self.stamps.get_mut(&path) {
                 Some(stamp) if stamp.placed == restamp.before => stamp.placed = restamp.after,
@@ -206,7 +206,7 @@ impl Swapped {
             }
         }
         if let Some(path) = self.frame.moved() {
-            // Which entries are the image's and which the pod's cannot be told any more.
+            // The image's entries and the pod's cannot be distinguished any more.
             return Err(SandboxError::Displaced { path: self.target.base.join(path) });
         }
         restamped.extend(self.collect()?);
@@ -214,7 +214,7 @@ impl Swapped {
         Ok(restamped)
     }
 
-    /// Moves the stage's entries, and what the command made beside them, into the stage's root.
+    /// Moves the stage's entries, and those that the command created, into the stage's root.
     fn collect(&mut self) -> Result<Vec<Restamp>, SandboxError> {
         self.symlink_shims.remove_and_reconcile(&self.target, &self.frame)?;
         let mut restamped = Vec::new();
@@ -247,16 +247,17 @@ impl Swapped {
                     restamped.push(Restamp { path, before: stamp.before, after: changed(&look(to, &name)?) });
                 }
             }
-            // Not where a symbolic link led: that directory has attributes of its own.
+            // Not the target of a symbolic link: that directory has its own attributes.
             if to.path() == self.target.root.join(merged) {
-                metadata.give(to)?;
+                metadata.apply_to(to)?;
             }
         }
         Ok(restamped)
     }
 
-    /// Where in the stage's root the new entries of a merged directory belong that the image lacks: where the image's symbolic
-    /// link of that name leads; else there, in a directory made with the attributes it has now.
+    /// Returns the directory of the stage's root for new entries of a merged directory that the image lacks: the target
+    /// of the image's symbolic link of that name, or else a directory at the same path, created with the current
+    /// attributes.
     fn destination(&self, merged: &Path, container: &Directory) -> Result<Directory, SandboxError> {
         let wanted = self.target.root.join(merged);
         let root = Root::open(&self.target.root)?;
@@ -281,7 +282,7 @@ impl Swapped {
             SandboxError::File(error) => SandboxError::io("put new files into", wanted)(error.source),
             error => error,
         })?;
-        DirectoryMetadata::of(container)?.give(&made)?;
+        DirectoryMetadata::of(container)?.apply_to(&made)?;
         Ok(made)
     }
 }
@@ -291,13 +292,13 @@ impl Drop for Swapped {
         if !self.left
             && let Err(error) = self.leave()
         {
-            tracing::error!("the stage's files cannot be taken back: {error}");
+            tracing::error!("the stage's files cannot be moved back: {error}");
         }
     }
 }
 
-/// Undoes what is left of a swap, and says whether it did. The first error says what went wrong. If undoing fails too, the journal
-/// stays for the next start.
+/// Undoes the rest of a swap, and reports whether it did. Its own failure is only logged, because the first error
+/// explains the cause. The journal then stays for the next start.
 fn undo_at_once(base: &Path) -> bool {
     match undo::recover(base) {
         Ok(true) => return true,
@@ -310,22 +311,22 @@ fn undo_at_once(base: &Path) -> bool {
     false
 }
 
-/// The content of the small regular files that stay.
+/// Reads the content of the small regular files that are pinned.
 fn contents(pinned: &PinnedPaths, frame: &Frame) -> Result<BTreeMap<PathBuf, Bytes>, SandboxError> {
     let mut contents = BTreeMap::new();
     for path in pinned.pinned().filter(|path| path.parent() == Some(Path::new("etc"))) {
         let Some((above, name)) = frame.above(path) else { continue };
         let status = above.container.status(&name)?;
-        if !status.is_some_and(|found| found.kind == FileKind::File && found.size <= MOST_CONTENT) {
+        if !status.is_some_and(|found| found.kind == FileKind::File && found.size <= MAX_CONTENT_BYTES) {
             continue;
         }
         let file = match calls::open_file(&above.container, &name) {
             Ok(file) => file,
-            // Then a command can change it as little.
+            // A command cannot change it either.
             Err(Errno::ACCESS | Errno::PERM) => continue,
             Err(errno) => return Err(above.container.error("open", &name)(errno)),
         };
-        let most = usize::try_from(MOST_CONTENT).unwrap_or(usize::MAX);
+        let most = usize::try_from(MAX_CONTENT_BYTES).unwrap_or(usize::MAX);
         let content = calls::read(&file, most).map_err(above.container.error("read", &name))?;
         contents.insert(path.to_owned(), Bytes(content));
     }

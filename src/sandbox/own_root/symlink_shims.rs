@@ -1,8 +1,8 @@
-//! What stands for the entries of a directory that the image has elsewhere.
+//! Links that replace the entries of a directory that is a link in the image.
 //!
-//! A mount point of the pod below `/lib` (a driver's firmware) makes that a directory, and one that cannot move. Where the image
-//! has a link of that name, to `usr/lib`, its files would not be found below `/lib`: while a command runs, a link to each of them
-//! stands there. What the command did to those names is done to the files before they are taken back.
+//! A mount point of the pod below `/lib` (a driver's firmware) makes `/lib` a directory that cannot move. If `/lib` is
+//! a link to `usr/lib` in the image, the image's files would be missing below `/lib`. So while a command runs, `/lib`
+//! contains a link to each of them. The command's changes to the links are then applied to the files.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -19,24 +19,24 @@ use super::swap_target::SwapTarget;
 use crate::fs::Root;
 use crate::sandbox::SandboxError;
 
-/// All of them.
+/// The links of all such directories.
 #[derive(Debug, Default)]
 pub(super) struct SymlinkShims {
     directories: Vec<SymlinkShim>,
 }
 
-/// The links in one directory.
+/// The links in a directory.
 #[derive(Debug)]
 struct SymlinkShim {
     /// The directory, relative to the swapped one.
     merged: PathBuf,
-    /// Where the image has its entries.
+    /// Where the image has the directory's entries.
     leads_to: PathBuf,
     names: BTreeSet<OsString>,
 }
 
 impl SymlinkShims {
-    /// Finds out where the image has links and the container directories that stay; before anything of the image has moved.
+    /// Finds the directories that stay but are links in the image. Called before any entry of the image has moved.
     pub(super) fn find(target: &SwapTarget, frame: &Frame) -> Result<Self, SandboxError> {
         let mut directories = Vec::new();
         let Some(stage) = frame.base().and_then(|base| base.stage.as_ref()) else { return Ok(Self::default()) };
@@ -49,7 +49,7 @@ impl SymlinkShims {
                     continue;
                 }
             };
-            // What a mount hides is not there to be linked to.
+            // Files that a mount hides cannot be linked to.
             if leads_to == merged || target.pinned.is_under_pinned(&leads_to) {
                 continue;
             }
@@ -61,19 +61,19 @@ impl SymlinkShims {
         Ok(Self { directories })
     }
 
-    /// Makes the links, when the image's entries are in place.
+    /// Creates the links, after the image's entries are in place.
     pub(super) fn install(&mut self, target: &SwapTarget, frame: &Frame) -> Result<(), SandboxError> {
         for SymlinkShim { merged, leads_to, names } in &mut self.directories {
-            let Some(here) = frame.get(merged).map(|directory| &directory.container) else { continue };
+            let Some(shim_directory) = frame.get(merged).map(|directory| &directory.container) else { continue };
             let mut made = BTreeSet::new();
             for name in std::mem::take(names) {
-                match calls::symlink(&target.base.join(&*leads_to).join(&name), here, &name) {
+                match calls::symlink(&target.base.join(&*leads_to).join(&name), shim_directory, &name) {
                     Ok(()) => {
                         made.insert(name);
                     }
-                    // That stays, and hides what the image has.
+                    // A pinned entry stays, and hides the image's.
                     Err(Errno::EXIST) => {}
-                    Err(errno) => return Err(here.error("create the link", &name)(errno)),
+                    Err(errno) => return Err(shim_directory.error("create the link", &name)(errno)),
                 }
             }
             *names = made;
@@ -81,13 +81,13 @@ impl SymlinkShims {
         Ok(())
     }
 
-    /// Takes the links away, and does to the files they stood for what was done to the links: some were removed, renamed or
-    /// replaced, and there may be new entries.
+    /// Removes the links, and applies the command's changes to the files: links may have been removed, renamed or
+    /// replaced, and entries added.
     pub(super) fn remove_and_reconcile(&mut self, target: &SwapTarget, frame: &Frame) -> Result<(), SandboxError> {
         for shim in std::mem::take(&mut self.directories) {
             let base = frame.base().map(|base| base.container.walk(&shim.leads_to)).transpose()?.flatten();
-            if let (Some(here), Some(there)) = (frame.get(&shim.merged), base) {
-                shim.remove_and_reconcile(target, &here.container, &there)?;
+            if let (Some(shim_directory), Some(image_directory)) = (frame.get(&shim.merged), base) {
+                shim.remove_and_reconcile(target, &shim_directory.container, &image_directory)?;
             }
         }
         Ok(())
@@ -98,49 +98,49 @@ impl SymlinkShim {
     fn remove_and_reconcile(
         &self,
         target: &SwapTarget,
-        here: &Directory,
-        there: &Directory,
+        shim_directory: &Directory,
+        image_directory: &Directory,
     ) -> Result<(), SandboxError> {
         let leads_to = target.base.join(&self.leads_to);
-        let is_held = |name: &OsStr| {
+        let is_immovable = |name: &OsStr| {
             target.pinned.is_immovable(&self.merged.join(name)) || target.pinned.is_immovable(&self.leads_to.join(name))
         };
-        let mut gone = self.names.clone();
-        let mut others = Vec::new();
-        for name in here.names()? {
+        let mut removed = self.names.clone();
+        let mut new_entries = Vec::new();
+        for name in shim_directory.names()? {
             if self.names.contains(&name)
-                && link_target(here, &name)?.is_some_and(|target| target == leads_to.join(&name))
+                && link_target(shim_directory, &name)?.is_some_and(|target| target == leads_to.join(&name))
             {
-                calls::unlink(here, &name).map_err(here.error("remove", &name))?;
-                gone.remove(&name);
-            } else if !is_held(&name) {
-                others.push(name);
+                calls::unlink(shim_directory, &name).map_err(shim_directory.error("remove", &name))?;
+                removed.remove(&name);
+            } else if !is_immovable(&name) {
+                new_entries.push(name);
             }
         }
-        for name in others {
-            let stood_for = link_target(here, &name)?.filter(|target| target.parent() == Some(&*leads_to));
-            match stood_for.as_deref().and_then(Path::file_name).filter(|old| gone.contains(*old)) {
-                // A link that was renamed.
+        for name in new_entries {
+            let link = link_target(shim_directory, &name)?.filter(|target| target.parent() == Some(&*leads_to));
+            match link.as_deref().and_then(Path::file_name).filter(|old| removed.contains(*old)) {
+                // A renamed link.
                 Some(old) => {
-                    calls::unlink(here, &name).map_err(here.error("remove", &name))?;
-                    relocate(there, old, there, &name)?;
-                    gone.remove(old);
+                    calls::unlink(shim_directory, &name).map_err(shim_directory.error("remove", &name))?;
+                    relocate(image_directory, old, image_directory, &name)?;
+                    removed.remove(old);
                 }
-                None => relocate(here, &name, there, &name)?,
+                None => relocate(shim_directory, &name, image_directory, &name)?,
             }
-            gone.remove(&name);
+            removed.remove(&name);
         }
-        for name in gone.iter().filter(|name| !is_held(name)) {
-            match calls::remove_tree(there, name) {
+        for name in removed.iter().filter(|name| !is_immovable(name)) {
+            match calls::remove_tree(image_directory, name) {
                 Ok(()) | Err(Errno::NOENT) => {}
-                Err(errno) => return Err(there.error("remove", name)(errno)),
+                Err(errno) => return Err(image_directory.error("remove", name)(errno)),
             }
         }
         Ok(())
     }
 }
 
-/// Where the link `name` leads; `None` if it is none.
+/// Returns the target of the link `name`; `None` if it is not a link.
 fn link_target(directory: &Directory, name: &OsStr) -> Result<Option<PathBuf>, SandboxError> {
     match calls::read_link(directory, name) {
         Ok(target) => Ok(Some(PathBuf::from(OsStr::from_bytes(target.as_bytes())))),

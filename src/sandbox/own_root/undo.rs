@@ -1,4 +1,4 @@
-//! Giving the container its files back: at the end of a command, and from the journal after anything else.
+//! Restores the container's files: at the end of a command, and from the journal in every other case.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 use super::calls;
 use super::directory::Directory;
 use super::frame::{Frame, MergedDirectory};
-use super::journal::{Journal, Left, Phase, Start};
+use super::journal::{Journal, LeftJournal, Phase, Start};
 use super::metadata::DirectoryMetadata;
 use super::pinned_paths::PinnedPaths;
 use super::placed_mounts::PlacedMounts;
 use super::relocate::relocate;
-use super::state::{self, State};
+use super::state::{self, StateDirectories};
 use crate::sandbox::{SandboxError, mountinfo};
 
-/// Undoes what the journal says: what a dead run of this program left, or one that could not do it itself. Says whether there
-/// was anything.
+/// Undoes the swap that the journal describes, of a dead run of this program or one that failed to undo it itself.
+/// Reports whether there was one.
 ///
-/// The stage it was building is of no use to anyone: what is left of it in place is removed.
+/// The stage of that run is useless, so its remaining entries are removed.
 pub(super) fn recover(base: &Path) -> Result<bool, SandboxError> {
     let directory = Directory::open(base)?;
     let Some(state) = state::find(&directory)? else { return Ok(false) };
@@ -25,13 +25,13 @@ pub(super) fn recover(base: &Path) -> Result<bool, SandboxError> {
         state::remove(&directory, None)?;
         return Ok(false);
     };
-    let Left { mut journal, start, phase, placements } = left;
-    let state = State::make(&directory)?;
+    let LeftJournal { mut journal, start, phase, placements } = left;
+    let state = StateDirectories::make(&directory)?;
     let mount_points = || Ok(mountinfo::read()?.into_iter().map(|mount| mount.mount_point).collect::<Vec<PathBuf>>());
-    let stash = state.stash.again()?;
+    let stash = state.stash.reopen()?;
     let (frame, pinned) = Frame::reopen(directory, Some(stash), &start, &mount_points, &state.away)?;
     if phase == Phase::Placed {
-        PlacedMounts::left_by_dead_run(base, state.directory.path(), placements)?.take_away(&mut journal)?;
+        PlacedMounts::left_by_dead_run(base, state.directory.path(), placements)?.remove(&mut journal)?;
     }
     if matches!(phase, Phase::Placed | Phase::Unmounted) {
         discard(&frame, &pinned)?;
@@ -40,7 +40,7 @@ pub(super) fn recover(base: &Path) -> Result<bool, SandboxError> {
     Ok(true)
 }
 
-/// Removes the stage's entries, and what the command made beside them.
+/// Removes the stage's entries, and those that the command created.
 fn discard(frame: &Frame, pinned: &PinnedPaths) -> Result<(), SandboxError> {
     for (path, MergedDirectory { container, .. }) in frame.merged() {
         for name in container.names()? {
@@ -52,13 +52,13 @@ fn discard(frame: &Frame, pinned: &PinnedPaths) -> Result<(), SandboxError> {
     Ok(())
 }
 
-/// Moves the container's entries back and gives its directories their attributes again. What fails does not keep the rest from
-/// being put back; the first error is returned, and the journal stays then.
+/// Moves the container's entries back and restores the attributes of its directories. A failure does not stop the rest;
+/// the first error is returned, and the journal then stays.
 pub(super) fn restore(
     frame: &Frame,
     pinned: &PinnedPaths,
     start: &Start,
-    state: &State,
+    state: &StateDirectories,
     journal: &mut Journal,
 ) -> Result<(), SandboxError> {
     journal.restoring();
@@ -75,7 +75,7 @@ pub(super) fn restore(
     }
     for (path, was) in &start.directories {
         if let Some(merged) = frame.get(path) {
-            results.push(was.metadata.give(&merged.container));
+            results.push(was.metadata.apply_to(&merged.container));
         }
     }
     results.into_iter().collect::<Result<(), _>>()?;
@@ -85,7 +85,7 @@ pub(super) fn restore(
     state::remove(&base.container, start.directories.get(Path::new("")).map(|was| &was.metadata))
 }
 
-/// Moves what waits in a directory of the stash back.
+/// Moves the entries of a directory of the stash back.
 fn move_back(
     path: &Path,
     stash: &Directory,
@@ -93,7 +93,7 @@ fn move_back(
     pinned: &PinnedPaths,
     start: &Start,
 ) -> Result<(), SandboxError> {
-    // It was no merged directory when it went to the stash; its own attributes are there.
+    // It was not a merged directory when it was stashed, so the stash has its attributes.
     let attributes = (!start.directories.contains_key(path)).then(|| DirectoryMetadata::of(stash)).transpose()?;
     let mut first = Ok(());
     for name in stash.names()? {
@@ -102,10 +102,10 @@ fn move_back(
         }
     }
     first?;
-    attributes.map_or(Ok(()), |attributes| attributes.give(container))
+    attributes.map_or(Ok(()), |attributes| attributes.apply_to(container))
 }
 
-/// Gives a file its content again, in the space that it takes already.
+/// Restores a file's content, in the space that it already uses.
 fn set_back(directory: &Directory, name: &OsStr, content: &[u8]) -> Result<(), SandboxError> {
     let now = calls::open_file(directory, name)
         .and_then(|file| calls::read(&file, content.len().saturating_add(1)))
@@ -113,12 +113,12 @@ fn set_back(directory: &Directory, name: &OsStr, content: &[u8]) -> Result<(), S
     if now == content {
         return Ok(());
     }
-    tracing::debug!("the command changed {}; it is set back", directory.path().join(name).display());
+    tracing::debug!("the command changed {}; its content is restored", directory.path().join(name).display());
     let length = u64::try_from(content.len()).unwrap_or(u64::MAX);
     calls::open_to_write(directory, name)
         .and_then(|file| {
             calls::overwrite(&file, content, 0)?;
             calls::set_length(&file, length)
         })
-        .map_err(directory.error("set back", name))
+        .map_err(directory.error("restore", name))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 
 use crate::diag::Hint;
-use crate::http::{HttpError, LedAstray, Unjudged};
+use crate::http::{ForbiddenReference, HostRefused, HttpError};
 
 /// A conversation with a git server that failed. The repository is named by the error around it.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +93,7 @@ pub enum TransportError {
         host: String,
         /// What is wrong with it.
         #[source]
-        source: LedAstray,
+        source: ForbiddenReference,
     },
     /// The name of a submodule's host, which the git library connects to, has no address that could be judged.
     #[error("cannot tell where {host} is")]
@@ -102,7 +102,7 @@ pub enum TransportError {
         host: String,
         /// Why.
         #[source]
-        source: Unjudged,
+        source: HostRefused,
     },
     /// The answer has more than is wanted.
     #[error("more than {limit} bytes")]
@@ -137,7 +137,7 @@ impl TransportError {
     pub(in super::super) fn is_astray(&self) -> bool {
         match self {
             Self::Astray { .. } => true,
-            Self::Connection { source, .. } => source.led_astray().is_some(),
+            Self::Connection { source, .. } => source.forbidden_reference().is_some(),
             _ => false,
         }
     }

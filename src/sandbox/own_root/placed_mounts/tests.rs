@@ -1,4 +1,4 @@
-//! Mounts over a stage in a directory that stands for a container; what a command does is done by the test.
+//! Mounts over a stage in a directory that represents a container; the test plays the command.
 
 use std::os::unix::fs::{MetadataExt, symlink};
 
@@ -10,7 +10,7 @@ use super::super::undo::recover;
 use super::*;
 use crate::diag::redact::Secret;
 
-/// A container with a work directory that holds a stage and a cache.
+/// Creates a container with a stage and a cache in its work directory.
 fn container() -> Container {
     let container = Container::with_directories(&[
         "tmp",
@@ -35,7 +35,7 @@ impl Container {
 
     fn enter_with(&self, mounts: &[Mount]) -> Swapped {
         let mut swapped = self.enter();
-        swapped.lay(mounts).unwrap();
+        swapped.mount_all(mounts).unwrap();
         swapped
     }
 
@@ -45,7 +45,7 @@ impl Container {
     }
 }
 
-/// What the next start does after a crash.
+/// Plays the next start after a crash.
 fn undo(container: &Container) {
     assert!(recover(container.root()).unwrap());
 }
@@ -73,7 +73,7 @@ fn every_kind(container: &Container) -> Vec<Mount> {
 }
 
 #[test]
-fn mounts_are_seen_and_leave_no_trace() {
+fn mounts_are_visible_and_leave_no_trace() {
     let container = container();
     let before = container.entries();
     let mut swapped = container.enter_with(&every_kind(&container));
@@ -98,7 +98,7 @@ fn mounts_are_seen_and_leave_no_trace() {
 }
 
 #[test]
-fn what_was_hidden_at_the_top_is_restamped_once() {
+fn a_hidden_entry_at_the_top_is_restamped_once() {
     let container = container();
     let mut swapped = container.enter_with(&[secret("/top")]);
     let restamped = swapped.leave().unwrap();
@@ -106,7 +106,7 @@ fn what_was_hidden_at_the_top_is_restamped_once() {
 }
 
 #[test]
-fn what_is_written_goes_where_it_belongs() {
+fn writes_reach_the_source_of_a_mount() {
     let container = container();
     let mut swapped =
         container.enter_with(&[container.bind("kaniko/cache", "/link"), memory("/new/memory"), secret("/new/secret")]);
@@ -170,7 +170,7 @@ fn a_link_in_place_of_the_directory_above_leads_nowhere() {
 #[test]
 fn a_crash_gives_sources_back_and_removes_secrets() {
     let container = container();
-    // Forgotten, as SIGKILL would have it: nothing is dropped.
+    // Forgotten instead of dropped, as after SIGKILL.
     std::mem::forget(container.enter_with(&every_kind(&container)));
     container.write("opt/full/made", "cached");
     undo(&container);
@@ -184,7 +184,7 @@ fn a_crash_gives_sources_back_and_removes_secrets() {
     assert!(!entries.contains(STATE), "{entries}");
 }
 
-/// Every point between two moves: the state that a crash leaves there is made by undoing the later moves by hand.
+/// Tests every point between two moves: the later moves are undone by hand, as if a crash had prevented them.
 #[test]
 fn a_crash_in_the_middle_of_a_mount_is_undone() {
     for (moved, hidden) in [(false, false), (false, true), (true, true)] {
@@ -205,11 +205,11 @@ fn a_crash_in_the_middle_of_a_mount_is_undone() {
 }
 
 #[test]
-fn an_undo_that_was_cut_short_can_be_begun_again() {
+fn an_interrupted_undo_can_be_repeated() {
     let container = container();
     let mounts = [container.bind("kaniko/cache", "/opt/full"), container.bind("kaniko/other", "/opt/full/deep")];
     std::mem::forget(container.enter_with(&mounts));
-    // The inner one is back, what it hid is not.
+    // The inner mount is back, the entry that it hid is not.
     std::fs::rename(container.path("opt/full/deep"), container.path("kaniko/other")).unwrap();
     undo(&container);
     assert_eq!(container.read("kaniko/other/there"), "source");
@@ -217,19 +217,19 @@ fn an_undo_that_was_cut_short_can_be_begun_again() {
 }
 
 #[test]
-fn a_place_that_cannot_be_mounted_over_is_refused_and_all_is_put_back() {
+fn an_impossible_target_is_refused_and_everything_is_restored() {
     let container = container();
     let before = container.entries();
     for target in ["/kaniko", "/kaniko/..", "/opt/file/below"] {
         let mut swapped = container.enter();
-        assert!(swapped.lay(&[container.bind("kaniko/cache", "/opt/full"), memory(target)]).is_err(), "{target}");
+        assert!(swapped.mount_all(&[container.bind("kaniko/cache", "/opt/full"), memory(target)]).is_err(), "{target}");
         swapped.leave().unwrap();
         assert_eq!(container.entries(), before);
     }
 }
 
 #[test]
-fn a_source_on_another_mount_is_linked() {
+fn a_source_on_a_different_mount_is_linked() {
     let container = container();
     let before = container.entries();
     let volume = tempfile::tempdir_in("/dev/shm").unwrap();

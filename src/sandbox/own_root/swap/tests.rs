@@ -1,15 +1,15 @@
-//! A swap in a directory that stands for a container.
+//! A swap in a directory that represents a container.
 
 use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::SystemTime;
 
-use super::super::container::{Container, Entry, OLD};
+use super::super::container::{Container, ContainerFile, OLD};
 use super::super::state::{STASH, STATE};
 use super::super::undo::recover;
 use super::*;
 
-/// A container whose `/etc/hosts`, `/var/run/docker.sock` and `/proc` stay, with a stage in its work directory.
+/// Creates a container with pinned `/etc/hosts`, `/var/run/docker.sock` and `/proc`, and a stage in its work directory.
 fn container() -> Container {
     let container = Container::with_directories(&["etc/ssl", "var/run", "proc", "root"]);
     container.write_all(&["etc/hosts", "etc/own", "var/run/docker.sock", "proc/1", "root/.own"], "container");
@@ -37,24 +37,24 @@ impl Container {
         recover(self.root()).unwrap()
     }
 
-    /// Everything outside the work directory.
-    fn own_files(&self) -> Vec<Entry> {
+    /// Returns all files outside of the work directory.
+    fn own_files(&self) -> Vec<ContainerFile> {
         self.files(|path| !path.starts_with("kaniko"))
     }
 
-    fn stage_files(&self) -> Vec<Entry> {
+    fn stage_files(&self) -> Vec<ContainerFile> {
         self.files(|path| path.starts_with("kaniko/stage"))
     }
 
-    /// Whatever is wanted, without times: those of the directories that matter are looked at one by one.
-    fn files(&self, is_wanted: impl Fn(&Path) -> bool) -> Vec<Entry> {
+    /// Returns the wanted files without times; the tests check those of the relevant directories.
+    fn files(&self, is_wanted: impl Fn(&Path) -> bool) -> Vec<ContainerFile> {
         let entries = self.entries().into_iter().filter(|entry| is_wanted(&entry.path));
-        entries.map(|entry| Entry { modified: None, ..entry }).collect()
+        entries.map(|entry| ContainerFile { modified: None, ..entry }).collect()
     }
 }
 
 #[test]
-fn nothing_done_leaves_everything_as_it_was() {
+fn without_changes_everything_is_restored() {
     let container = container();
     let (before, stage_before) = (container.own_files(), container.stage_files());
     let mut swapped = Swapped::enter(container.place()).unwrap();
@@ -81,7 +81,7 @@ fn nothing_done_leaves_everything_as_it_was() {
 }
 
 #[test]
-fn what_a_command_does_ends_in_the_stage() {
+fn changes_of_a_command_end_up_in_the_stage() {
     let container = container();
     let before = container.own_files();
     let mut swapped = Swapped::enter(container.place()).unwrap();
@@ -109,7 +109,7 @@ fn what_a_command_does_ends_in_the_stage() {
     assert!(!container.stage().join("etc/gone").exists());
     assert_eq!(container.stage().join("var").metadata().unwrap().permissions().mode() & 0o7777, 0o700);
     let paths: Vec<&str> = restamped.iter().filter_map(|restamp| restamp.path.to_str()).collect();
-    // Not `run`, which has got an entry.
+    // Not `run`, which has a new entry.
     assert_eq!(paths, ["bin", "tmp", "usr", "var/lib"]);
 }
 
@@ -146,7 +146,7 @@ fn a_crash_is_undone_at_the_next_start() {
 fn a_failure_on_the_way_in_is_rolled_back() {
     let container = container();
     let (before, stage_before) = (container.own_files(), container.stage_files());
-    // A file where the stash needs a directory.
+    // A file in the place of a directory of the stash.
     container.write(STATE, "in the way");
     assert!(Swapped::enter(container.place()).is_err());
     std::fs::remove_file(container.path(STATE)).unwrap();
@@ -158,9 +158,9 @@ fn a_failure_on_the_way_in_is_rolled_back() {
     assert_eq!(container.stage_files(), stage_before);
 }
 
-/// A driver's file below a directory that the image has as a link.
+/// A driver's file below a directory that is a link in the image.
 #[test]
-fn files_behind_a_link_of_the_image_are_found_beside_a_mount() {
+fn files_of_a_linked_directory_are_found_next_to_a_mount() {
     let container = container();
     for (path, content) in [("cat", "image"), ("old", "image"), ("moved", "image"), ("tool", "image")] {
         std::fs::write(container.stage().join("usr/bin").join(path), content).unwrap();
@@ -202,9 +202,9 @@ fn files_behind_a_link_of_the_image_are_found_beside_a_mount() {
     assert!(container.stage().join("bin").symlink_metadata().unwrap().is_symlink());
 }
 
-/// The links of a run that died go with its stage.
+/// The links of a dead run are removed with its stage.
 #[test]
-fn links_of_a_dead_run_are_taken_away() {
+fn links_of_a_dead_run_are_removed() {
     let container = container();
     std::fs::create_dir(container.path("bin")).unwrap();
     container.write("bin/driver", "container");

@@ -1,21 +1,21 @@
-//! A service of a cloud, in the test itself: fixed answers in their order, and what was asked.
+//! A fake cloud service for tests: it returns fixed responses in order and records the requests.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-pub(super) struct StandIn {
+pub(super) struct FakeService {
     address: SocketAddr,
-    seen: Arc<Mutex<Vec<String>>>,
+    requests: Arc<Mutex<Vec<String>>>,
 }
 
-impl StandIn {
-    /// Answers one request after the other; those beyond the last answer get a 500.
+impl FakeService {
+    /// Starts a service that sends one response for each request; further requests get a 500.
     pub(super) fn start(answers: &[(u16, &str)]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&seen);
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&requests);
         let answers: Vec<(u16, String)> = answers.iter().map(|(status, body)| (*status, (*body).to_owned())).collect();
         std::thread::spawn(move || {
             for (number, stream) in listener.incoming().flatten().enumerate() {
@@ -23,7 +23,7 @@ impl StandIn {
                 log.lock().unwrap().push(converse(stream, status, &body));
             }
         });
-        Self { address, seen }
+        Self { address, requests }
     }
 
     pub(super) fn host(&self) -> String {
@@ -34,9 +34,9 @@ impl StandIn {
         format!("http://{}{path}", self.address)
     }
 
-    /// Each request as it came: its line, its headers, its body.
-    pub(super) fn seen(&self) -> Vec<String> {
-        self.seen.lock().unwrap().clone()
+    /// Returns the requests as received: line, headers, body.
+    pub(super) fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
     }
 }
 

@@ -1,15 +1,15 @@
-//! What libFuzzer calls: a function for each kind of bytes that come from others. Each stands in a `fuzzing` module beside the
-//! code it feeds, so that nothing is made public for it. `fuzz/run` builds and runs them; the seeds in `fuzz/corpus` also
-//! go through them as a unit test.
+//! The targets of libFuzzer: a function for each kind of untrusted bytes. Each is in a `fuzzing` module next to the
+//! code that it tests, so that nothing is made public for it. `fuzz/run` builds and runs them; the seeds in
+//! `fuzz/corpus` also run as a unit test.
 //!
-//! A target must not panic, must end soon and in bounded memory, and may check what its code promises.
+//! A target must not panic, must end soon and use bounded memory, and may check the promises of its code.
 
 #![allow(clippy::disallowed_methods, reason = "no command runs while a target does")]
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Does with the input what the program would.
+/// Processes an input like the program would.
 pub type Target = fn(&[u8]);
 
 /// The targets by name. Each has its seeds in `fuzz/corpus/NAME`.
@@ -40,7 +40,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("saved_image", crate::image::fuzzing::saved_image),
 ];
 
-/// A directory for one input, removed with it.
+/// A directory for one input, removed when dropped.
 pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
@@ -56,7 +56,7 @@ impl Scratch {
         &self.0
     }
 
-    /// A file with this content, and the directories it lies in.
+    /// Creates a file with this content, and its parent directories.
     pub(crate) fn file(&self, name: &str, content: &[u8]) -> PathBuf {
         let path = self.0.join(name);
         std::fs::create_dir_all(path.parent().expect("a name")).expect("directories of the input");
@@ -64,14 +64,14 @@ impl Scratch {
         path
     }
 
-    /// An empty directory.
+    /// Creates an empty directory.
     pub(crate) fn directory(&self, name: &str) -> PathBuf {
         let path = self.0.join(name);
         std::fs::create_dir(&path).expect("a directory of the input");
         path
     }
 
-    /// Lets `work` fill the directory `name`, and panics where anything beside it appears, disappears or changes.
+    /// Lets `work` fill the directory `name`, and panics if anything outside of it changes.
     pub(crate) fn work_in(&self, name: &str, work: impl FnOnce(&Path)) {
         let outside = self.file("outside", b"untouched");
         work(&self.0.join(name));
@@ -88,7 +88,7 @@ impl Drop for Scratch {
     }
 }
 
-/// The parts of an input of several: what stands before, between and behind the first zero bytes.
+/// Splits an input into parts at its first zero bytes.
 pub(crate) fn parts<const N: usize>(input: &[u8]) -> [&[u8]; N] {
     let mut parts = input.splitn(N, |byte| *byte == 0);
     std::array::from_fn(|_| parts.next().unwrap_or_default())

@@ -1,10 +1,11 @@
 //! crabwright builds a container image from a Dockerfile inside an ordinary unprivileged container and pushes it.
 //!
-//! The modules follow the way of the data: a `context` and a `dockerfile` make a `plan`, the `executor` runs its
-//! steps in a `sandbox` over a `rootfs`, a `snapshot` turns what a step left behind into changes, `layer` turns the
-//! changes into a blob, `image` describes the result, and `push` hands it to a registry, an OCI layout or an archive.
-//! `registry` is the one client for every registry, `remote` fetches what `location`s name besides images, `cache` keeps blobs within and between builds, and `builder`
-//! joins the arrows. No module imports from a floor above its own; `tests/it/floors.rs` keeps it so.
+//! The modules follow the flow of data: a `context` and a `dockerfile` make a `plan`, the `executor` runs its steps in
+//! a `sandbox` over a `rootfs`, a `snapshot` turns the result of a step into changes, `layer` turns the changes into a
+//! blob, `image` describes the image, and `push` sends it to a registry, an OCI layout or an archive. `registry` is the
+//! client for all registries, `remote` fetches everything else that `location`s name, `cache` stores blobs within and
+//! between builds, and `builder` connects the modules. A module never imports from a floor above its own;
+//! `tests/it/floors.rs` checks it.
 
 #![cfg_attr(
     any(test, fuzzing),

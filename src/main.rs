@@ -1,4 +1,5 @@
-//! The program: everything that must happen before any thread exists, then the command line, then the build.
+//! The program's entry point: everything that must happen before any thread exists, then the command line, then the
+//! build.
 
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -13,8 +14,8 @@ use crabwright::sandbox;
 use crabwright::ssh;
 
 fn main() -> ExitCode {
-    // The sandbox starts this program a second time to set up the process of a RUN: it takes over here, before anything
-    // else has happened.
+    // The sandbox starts this program a second time to set up the process of a RUN, which must happen before everything
+    // else.
     if std::env::args_os().nth(1).is_some_and(|word| word == sandbox::INIT_COMMAND) {
         return sandbox::init_main();
     }
@@ -67,14 +68,14 @@ fn run() -> Result<ExitCode, (Failure, Progress)> {
     }
 }
 
-/// Puts the container's own files back where a build died that had them out of the way. Nothing that the command line names is looked at
-/// before: it may be among them.
+/// Restores the container's own files if a build died that had moved them away. This comes before any path of the
+/// command line is used, because the path may be one of them.
 fn recover(progress: &Progress) -> Result<(), (Failure, Progress)> {
     sandbox::recover().map_err(|error| (Failure::from_error(&error), progress.clone()))
 }
 
-/// The library that speaks to git servers looks for an agent in the environment alone. Where `--ssh default=SOCKET` names
-/// another one, the program begins anew with that in its environment, which a program cannot safely change for itself.
+/// Restarts the program with the agent of `--ssh default=SOCKET` in its environment, because the git library finds
+/// agents only there and a program cannot safely change its own environment.
 #[expect(clippy::disallowed_methods, reason = "nothing has begun")]
 fn name_agent(flags: &[String], env: Env<'_>) -> Result<(), Failure> {
     let Some(socket) = ssh::unnamed_socket(flags, env.lookup()) else { return Ok(()) };
@@ -84,24 +85,24 @@ fn name_agent(flags: &[String], env: Env<'_>) -> Result<(), Failure> {
         again.arg0(name);
     }
     let error = again.args(arguments).env(ssh::AGENT_VARIABLE, socket).exec();
-    Err(Failure::new(format!("start the program with the agent of --ssh default: {error}")))
+    Err(Failure::new(format!("failed to restart the program with the agent of --ssh default: {error}")))
 }
 
-/// Fetches base images; fails if there is none in the end.
+/// Fetches base images; fails if none could be fetched.
 fn warm(flags: cli::WarmerFlags, env: Env<'_>, progress: &Progress) -> Result<ExitCode, Failure> {
     let request = cli::warm_request(flags, env)?;
     let summary = builder::warm(&request, progress).map_err(Failure::from)?;
     Ok(if summary.there == 0 && summary.failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Cleans a cache up.
+/// Cleans up a cache.
 fn prune(flags: cli::PruneFlags, env: Env<'_>, progress: &Progress) -> Result<(), Failure> {
     let request = cli::prune_request(flags, env)?;
     let pruned = builder::prune_cache(&request, progress).map_err(Failure::from)?;
     print(&cli::prune_report(&pruned))
 }
 
-/// Builds, or answers what is asked for instead.
+/// Builds, or answers a question about the Dockerfile.
 fn build(flags: cli::BuildFlags, env: Env<'_>, progress: &Progress) -> Result<ExitCode, Failure> {
     interrupt::install().map_err(|error| unwatched(&error))?;
     match cli::request(flags, env)? {
@@ -135,14 +136,14 @@ fn answer(request: &QuestionRequest, progress: &Progress) -> Result<ExitCode, Fa
     Ok(if answer.found_something { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Pushes what an earlier build wrote.
+/// Pushes the image that an earlier build wrote.
 fn push(flags: cli::PushFlags, env: Env<'_>, progress: &Progress) -> Result<ExitCode, Failure> {
     interrupt::install().and_then(|()| interrupt::end_at_second_signal()).map_err(|error| unwatched(&error))?;
     let request = cli::push_request(flags, env)?;
     ended(builder::push_image(&request, progress), progress)
 }
 
-/// The end of a build or a push: its summary, or a failure. Whatever that says, a signal decides the exit code.
+/// Reports the result of a build or a push: its summary, or a failure. A signal decides the exit code in either case.
 fn ended(result: Result<Summary, builder::BuildError>, progress: &Progress) -> Result<ExitCode, Failure> {
     match (result, interrupt::requested()) {
         (Ok(summary), _) => {
@@ -155,15 +156,15 @@ fn ended(result: Result<Summary, builder::BuildError>, progress: &Progress) -> R
 }
 
 fn unwatched(error: &std::io::Error) -> Failure {
-    Failure { causes: vec![error.to_string()], ..Failure::new("watching for SIGTERM and SIGINT failed") }
+    Failure { causes: vec![error.to_string()], ..Failure::new("failed to watch for SIGTERM and SIGINT") }
 }
 
-/// Prints what was asked for. A reader that has seen enough (`crabwright --help | head`) is no failure.
+/// Prints text to standard output. A closed pipe (`crabwright --help | head`) is not a failure.
 fn print(text: &str) -> Result<(), Failure> {
     let mut output = std::io::stdout().lock();
     match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure { causes: vec![error.to_string()], ..Failure::new("writing to standard output failed") })
+            Err(Failure { causes: vec![error.to_string()], ..Failure::new("failed to write to standard output") })
         }
         _ => Ok(()),
     }

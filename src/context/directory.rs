@@ -1,4 +1,4 @@
-//! The directory that a build's files come from.
+//! The directory of a build's files.
 
 use std::path::PathBuf;
 
@@ -9,8 +9,8 @@ use super::ignore::IgnoreMatcher;
 pub struct Context {
     /// The directory.
     pub root: PathBuf,
-    /// What of it the build does not see.
+    /// The patterns of files that the build does not see.
     pub ignore: IgnoreMatcher,
-    /// How to speak of it in messages.
+    /// Its description in messages.
     pub description: String,
 }

@@ -1,9 +1,9 @@
-//! Reading the files that say what a build does: the Dockerfile and ignore files.
+//! Reads the files that define a build: the Dockerfile and ignore files.
 //!
-//! A context is somebody else's: what a file of it is called says nothing about what is behind the name. So it is looked up
-//! below the context's root, which no symbolic link leads out of; it has to be a regular file, for a pipe would keep the build
-//! waiting and a device need not end; it has a size that such files have; and it is none of the kernel's files about this process,
-//! whose environment holds credentials. A file outside the context is read only where the command line names it.
+//! A context is not trusted: a file's name says nothing about its content. So it is looked up below the context's root,
+//! which no symbolic link leaves. It must be a regular file, because a pipe would block the build and a device need not
+//! end. Its size is limited. And it must not be one of the kernel's files about this process, whose environment holds
+//! credentials. A file outside of the context is read only if the command line names it.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -20,27 +20,27 @@ use crate::fs::{self, FileKind, Status};
 use super::directory::Context;
 use super::error::ContextError;
 
-/// Bytes that such a file may have; no sensible one comes near.
+/// The most bytes of such a file; real ones are far smaller.
 const MAX_SIZE: u64 = 16 << 20;
 
-/// A file that was read.
+/// A file and its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputFile {
-    /// How messages call it.
+    /// Its path, for messages.
     pub path: PathBuf,
-    /// What is in it.
+    /// The content.
     pub content: Vec<u8>,
-    /// Whether messages may quote it. Not where a link outside the context leads to another directory: the author of the link
-    /// chose the file, and it may hold anything.
+    /// True if messages may quote it. False if a link outside of the context leads to a different directory: the author
+    /// of the link chose the file, and it may contain anything.
     pub may_be_quoted: bool,
 }
 
 impl Context {
-    /// Reads the file that `path` names for a process here. Where the path leads into the context, links are followed
-    /// within the context alone. `None` if there is no such file.
+    /// Reads the file at `path`. If the path leads into the context, links are followed only within the context. `None`
+    /// if the file does not exist.
     ///
     /// # Errors
-    /// It is no regular file, too large or the kernel's, or cannot be read.
+    /// It is not a regular file, is too large or the kernel's, or cannot be read.
     pub fn named_file(&self, path: &Path) -> Result<Option<InputFile>, ContextError> {
         match self.inside(path)? {
             Some(inside) => {
@@ -51,16 +51,16 @@ impl Context {
         }
     }
 
-    /// Reads a file by its path within the context, as [`Context::named_file`] does.
+    /// Reads a file by its path in the context, like [`Context::named_file`].
     ///
     /// # Errors
-    /// The same.
+    /// As for [`Context::named_file`].
     pub fn file(&self, path: &Path) -> Result<Option<InputFile>, ContextError> {
         let root = fs::Root::open(&self.root)?;
         read(&self.root.join(path), true, |flags| root.open_at(path, flags))
     }
 
-    /// What a path within the context holds if that is a symbolic link which leads to no file of the context.
+    /// Returns the target of a symbolic link in the context, if it does not lead to a file of the context.
     pub fn lost_link(&self, path: &Path) -> Option<PathBuf> {
         let root = fs::Root::open(&self.root).ok()?;
         if root.open_at(path, OFlags::PATH).is_ok() {
@@ -71,15 +71,15 @@ impl Context {
         Some(PathBuf::from(OsString::from_vec(target.into_bytes())))
     }
 
-    /// The rest of a path behind the context's root, if it leads there.
+    /// Returns the path relative to the context's root, if it leads there.
     ///
     /// # Errors
-    /// The root cannot be looked at, or there is no current directory.
+    /// The root cannot be read, or there is no current directory.
     pub fn inside(&self, path: &Path) -> Result<Option<PathBuf>, ContextError> {
         let root =
             Status::of(&fs::Root::open(&self.root)?).map_err(|errno| fs::Error::new("look at", &self.root, errno))?;
         let path = std::path::absolute(path).map_err(|error| fs::Error::new("find", path, error))?;
-        // From the top: links above the root are this machine's own.
+        // From the top, because links above the root belong to this machine.
         let mut above: Vec<&Path> = path.ancestors().collect();
         above.reverse();
         let is_root = |above: &&Path| {
@@ -92,12 +92,12 @@ impl Context {
     }
 }
 
-/// Opens a path as a process here would.
+/// Opens a path like an ordinary process.
 fn open(path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     fs::gated::open_flags(path, flags).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 
-/// Whether a path says itself that it leads out of where it begins.
+/// Reports whether a path leaves its starting directory by its own components.
 fn climbs(path: &Path) -> bool {
     let mut depth = 0_usize;
     path.components().any(|component| match component {
@@ -123,7 +123,7 @@ fn read(
         FileKind::File => Ok(()),
         kind => Err(ContextError::NotRegular { path: path.to_owned(), kind: name_of(kind) }),
     };
-    // Some devices do something when they are opened, so that it is looked at first.
+    // Opening some devices has side effects, so the type is checked first.
     let found = match open(OFlags::PATH) {
         Ok(found) => found,
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
@@ -146,7 +146,7 @@ fn read(
     Ok(Some(InputFile { path: path.to_owned(), content, may_be_quoted }))
 }
 
-/// Whether a path is no link to a file in another directory.
+/// Reports whether a path is not a link to a file in a different directory.
 fn is_what_it_is_called(path: &Path) -> bool {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match (fs::gated::canonicalize(path), fs::gated::canonicalize(directory)) {
@@ -182,7 +182,7 @@ mod tests {
         file.map(|file| (String::from_utf8(file.content).expect("text"), file.may_be_quoted))
     }
 
-    /// A link in a context leads to files of the context alone, whatever way the context is reached by.
+    /// A link in a context leads only to files of the context, however the context is reached.
     #[test]
     fn links_end_at_the_contexts_root() {
         let place = tempfile::tempdir().expect("temporary directory");
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(context.lost_link(Path::new("credentials")), Some(token.clone()));
         assert_eq!(context.lost_link(Path::new("inner")), None);
         assert_eq!(context.lost_link(Path::new("gone")), None);
-        // Outside, what the caller names is read; what a link leads away to is not shown.
+        // Outside of the context, files that the caller names are read, but targets of links are not quoted.
         symlink(&token, root.join("docker/away")).expect("link");
         symlink("token", place.path().join("beside")).expect("link");
         for named in [token, root.join("../token")] {
@@ -232,9 +232,9 @@ mod tests {
         assert_eq!(below.named_file(&root.join("docker/away")).expect("confined"), None);
     }
 
-    /// None of them may be waited for, or read without an end.
+    /// None of them may block or be read without an end.
     #[test]
-    fn what_is_no_regular_file_is_refused() {
+    fn special_files_are_refused() {
         let place = tempfile::tempdir().expect("temporary directory");
         let root = place.path();
         mknodat(CWD, root.join("pipe"), FileType::Fifo, Mode::RUSR, 0).expect("pipe");
@@ -245,7 +245,7 @@ mod tests {
             let error = context.file(Path::new(name)).expect_err(name).to_string();
             assert!(error.ends_with(&format!("{name} is {kind}; only a regular file can be read here")), "{error}");
         }
-        // Devices: the machine's own, as making one takes a capability.
+        // Devices: the machine's own, because creating one takes a capability.
         let devices = self::context(Path::new("/dev"));
         assert!(matches!(devices.file(Path::new("zero")), Err(ContextError::NotRegular { kind: "a device", .. })));
         assert!(matches!(context.named_file(Path::new("/dev/zero")), Err(ContextError::NotRegular { .. })));

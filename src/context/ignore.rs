@@ -1,8 +1,8 @@
-//! Which files of a context a build does not see: the rules of `.dockerignore`.
+//! Decides which files of a context a build does not see: the rules of `.dockerignore`.
 //!
-//! The last pattern that matches a path, or a directory above it, decides; `!` brings back. So all that has to be carried
-//! down a walk is the number of the last pattern that matched on the way: only later patterns can change anything, and
-//! they are tried from the last one up.
+//! The last pattern that matches a path or a directory above it decides; `!` includes files again. So a walk only has
+//! to carry down the number of the last pattern that matched: only later patterns can change the verdict, and they are
+//! tried from the last one up.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -15,28 +15,28 @@ use super::rule::{Rule, trim};
 #[derive(Debug, Clone, Default)]
 pub struct IgnoreMatcher {
     rules: Vec<Rule>,
-    /// One for each rule.
+    /// The prefilter of each rule.
     screens: Vec<Prefilter>,
     origin: Option<PathBuf>,
 }
 
-/// What the patterns say of one path; carried down to the paths below it.
+/// The verdict of the patterns on a path, needed for the paths below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Verdict {
-    /// One more than the number of the last pattern that matches, 0 for none.
+    /// One more than the number of the last matching pattern, 0 for none.
     decided_by: usize,
     ignored: bool,
 }
 
 impl Verdict {
-    /// Whether the build does not see the path.
+    /// Reports whether the build does not see the path.
     pub fn is_ignored(self) -> bool {
         self.ignored
     }
 }
 
 impl IgnoreMatcher {
-    /// Compiles patterns in their order. Blank ones count for nothing.
+    /// Compiles patterns in order; blank ones are ignored.
     ///
     /// # Errors
     /// A malformed pattern, or a `!` alone.
@@ -50,8 +50,8 @@ impl IgnoreMatcher {
         Ok(Self::of(rules, None))
     }
 
-    /// Reads an ignore file: one pattern a line, `#` in the first column makes a comment. A byte order mark and carriage
-    /// returns are no part of the patterns.
+    /// Parses an ignore file: one pattern per line, comments start with `#` in the first column. A byte order mark and
+    /// carriage returns are not part of the patterns.
     ///
     /// # Errors
     /// A malformed pattern, with its line.
@@ -77,28 +77,28 @@ impl IgnoreMatcher {
         Self { screens: rules.iter().map(Rule::prefilter).collect(), rules, origin }
     }
 
-    /// The file the patterns were read from.
+    /// Returns the file of the patterns.
     pub fn origin(&self) -> Option<&Path> {
         self.origin.as_deref()
     }
 
-    /// Whether a pattern brings files back (`!`).
+    /// Reports whether a pattern includes files again (`!`).
     pub fn has_exceptions(&self) -> bool {
         self.rules.iter().any(|rule| rule.negated)
     }
 
-    /// Whether a pattern matches every file of the context: `*`, `**` or `**/*`.
+    /// Reports whether a pattern matches every file of the context: `*`, `**` or `**/*`.
     pub fn ignores_everything(&self) -> bool {
         self.rules.iter().any(|rule| !rule.negated && ["*", "**", "**/*"].contains(&rule.text()))
     }
 
-    /// Whether nothing can be ignored.
+    /// Reports whether there are no patterns.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
 
-    /// The verdict on a path of the context whose parent's verdict is known. The context itself has the default verdict
-    /// and is never ignored. Symbolic links on the way must have been followed by the caller.
+    /// Returns the verdict on a path of the context, given its parent's verdict. The context itself has the default
+    /// verdict and is never ignored. The caller must have resolved symbolic links in the path.
     pub fn verdict(&self, path: &Path, parent: Verdict) -> Verdict {
         let path = path.as_os_str().as_bytes();
         let ends = PathEnds::of(path);
@@ -110,7 +110,7 @@ impl IgnoreMatcher {
         }
     }
 
-    /// The verdict on a path on its own; the directories above it are looked at first.
+    /// Returns the verdict on a path, after evaluating the directories above it.
     pub fn verdict_from_root(&self, path: &Path) -> Verdict {
         let mut verdict = Verdict::default();
         let mut above = PathBuf::new();
@@ -121,19 +121,19 @@ impl IgnoreMatcher {
         verdict
     }
 
-    /// Whether the build does not see a path of the context.
+    /// Reports whether the build does not see a path of the context.
     pub fn is_ignored(&self, path: &Path) -> bool {
         self.verdict_from_root(path).is_ignored()
     }
 
-    /// Whether something below an ignored directory may be seen nevertheless, because a later `!` pattern could match there.
+    /// Reports whether a path below an ignored directory may be visible, because a later `!` pattern could match it.
     pub fn may_see_below(&self, directory: &Path, verdict: Verdict) -> bool {
         let directory = directory.as_os_str().as_bytes();
         let undecided = self.rules.get(verdict.decided_by..).unwrap_or_default();
         undecided.iter().any(|rule| rule.negated && rule.reaches_below(directory))
     }
 
-    /// The pattern behind a verdict, as written.
+    /// Returns the pattern that decided, as written.
     pub fn deciding_pattern(&self, verdict: Verdict) -> Option<&str> {
         verdict.decided_by.checked_sub(1).and_then(|index| self.rules.get(index)).map(Rule::text)
     }
@@ -203,8 +203,8 @@ mod tests {
         assert_eq!(matcher.deciding_pattern(Verdict::default()), None);
     }
 
-    /// Patterns are compiled once, when the matcher is made. What is left to do for each file shows here: benches/ignore.rs
-    /// measures the same files and patterns.
+    /// Patterns are compiled once, when the matcher is created. This counts the remaining work for each file;
+    /// benches/ignore.rs measures the same files and patterns.
     #[test]
     fn few_patterns_are_tried_on_a_file() {
         let patterns = (0..200).map(|number| match number % 5 {
@@ -230,8 +230,8 @@ mod tests {
         assert_eq!(matcher.screens.iter().filter(|prefilter| prefilter.may_match(ends)).count(), 1, "**/*.ext0 alone");
     }
 
-    /// The documented rules, written for clarity alone: blanks around a pattern and slashes before it are dropped, `.` and
-    /// `..` resolved; every pattern is held against the path and all its parents, and the last match decides.
+    /// The documented rules in their simplest form: blanks around a pattern and slashes before it are dropped, `.` and
+    /// `..` resolved; every pattern is compared with the path and all its parents, and the last match decides.
     fn naive(patterns: &[String], path: &str) -> bool {
         let parts: Vec<&str> = path.split('/').collect();
         let mut ignored = false;
@@ -272,7 +272,8 @@ mod tests {
         }
     }
 
-    /// `*` is any text, `?` any character, `[ab]` one of these, `[^ab]` another one, `\\` takes the meaning of what follows.
+    /// `*` matches any text, `?` any character, `[ab]` one of these, `[^ab]` any other, `\\` makes the next character
+    /// literal.
     fn component_matches(pattern: &str, name: &str) -> bool {
         let rest_of = |text: &str| name.chars().next().is_some_and(|_| component_matches(text, &name[1..]));
         match pattern.chars().next() {
@@ -294,7 +295,7 @@ mod tests {
             3 => "[ab.?]{1,2}",
             2 => "[ab]?\\*[ab]?",
             1 => Just("**".to_owned()),
-            // Within a pattern's component a negated class matches a slash too; here it stands at an end.
+            // A negated class also matches a slash within a component; here it is only at an end.
             1 => "[ab]?\\[[ab]{1,2}\\][ab]?|\\[\\^[ab.]\\][ab]?",
             1 => "[ab]?\\\\[*?]",
         ];
@@ -319,7 +320,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_seen_below_an_ignored_directory_is_foretold(patterns in patterns(), tree in tree()) {
+        fn visible_paths_below_an_ignored_directory_are_predicted(patterns in patterns(), tree in tree()) {
             let matcher = IgnoreMatcher::new(&patterns).expect("well formed");
             for path in &tree {
                 for directory in Path::new(path).ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {

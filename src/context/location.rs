@@ -1,4 +1,4 @@
-//! Finding the context's directory and its ignore file.
+//! Finds the context's directory and its ignore file.
 
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -13,15 +13,15 @@ use super::error::ContextError;
 use super::file::InputFile;
 use super::ignore::IgnoreMatcher;
 
-/// What the ignore file of a context is called, and what the name of one ends in that goes with a Dockerfile.
+/// The name of a context's ignore file, and the suffix of one that belongs to a Dockerfile.
 const IGNORE_FILE: &str = ".dockerignore";
 
 impl Context {
-    /// Opens the context at `location`, a path or `dir://` and a path, which may also be meant from `/`. `sub_path` names a directory within; it counts for
-    /// every form of location.
+    /// Opens the context at `location`, a path or `dir://` and a path, which may also be relative to `/`. `sub_path`
+    /// names a directory in it, for every form of location.
     ///
     /// # Errors
-    /// Another scheme, or no directory there.
+    /// The scheme is unsupported, or the directory does not exist.
     pub fn open(location: &str, sub_path: Option<&str>) -> Result<Self, ContextError> {
         let root = directory_at(location, Path::new("/"))?;
         check_directory(&root, || ContextError::Missing { path: root.clone() })?;
@@ -34,10 +34,10 @@ impl Context {
         Ok(context)
     }
 
-    /// The context that has come from `location` to lie in `root`; `sub_path` as for [`Context::open`].
+    /// Returns the context that was fetched from `location` to `root`; `sub_path` as for [`Context::open`].
     ///
     /// # Errors
-    /// There is no such sub-path in it, or it leads out of it.
+    /// It has no such sub-path, or the sub-path leaves it.
     pub fn fetched(root: PathBuf, location: &str, sub_path: Option<&str>) -> Result<Self, ContextError> {
         let description = format!("build context {location}");
         let mut context = Self { root, ignore: IgnoreMatcher::default(), description };
@@ -48,12 +48,12 @@ impl Context {
         Ok(context)
     }
 
-    /// Makes a directory within the context the context. `location` is what messages call the context.
+    /// Changes the context to a directory in it. `location` is the context's name for messages.
     fn enter(&mut self, sub_path: &str, location: &str) -> Result<(), ContextError> {
         let within = within(sub_path)?;
         let location = || PathBuf::from(location);
         let missing = || ContextError::MissingSubPath { root: location(), sub_path: sub_path.to_owned() };
-        // Links in it are the context's, and lead nowhere else.
+        // Links in it belong to the context and must not leave it.
         let resolved = match fs::Root::open(&self.root)?.resolve(&within, true) {
             Ok(resolved) => self.root.join(resolved),
             Err(Errno::NOTDIR | Errno::LOOP) => return Err(missing()),
@@ -66,11 +66,11 @@ impl Context {
         Ok(())
     }
 
-    /// Reads the ignore file that goes with `dockerfile`: its name with `.dockerignore` appended, if there is such a
-    /// file, else the context's own `.dockerignore`. The two are never merged.
+    /// Reads the ignore file of `dockerfile`: its name with `.dockerignore` appended if that file exists, or else the
+    /// context's own `.dockerignore`. The two are never merged.
     ///
     /// # Errors
-    /// The file cannot be read, or holds a malformed pattern.
+    /// The file cannot be read, or contains a malformed pattern.
     pub fn load_ignore(&mut self, dockerfile: &Path) -> Result<(), ContextError> {
         let mut beside = dockerfile.as_os_str().to_owned();
         beside.push(IGNORE_FILE);
@@ -81,10 +81,10 @@ impl Context {
         Ok(())
     }
 
-    /// Reads the context's own `.dockerignore`, for a context that no Dockerfile is the build of.
+    /// Reads the context's own `.dockerignore`, for a context without a Dockerfile.
     ///
     /// # Errors
-    /// The file cannot be read, or holds a malformed pattern.
+    /// The file cannot be read, or contains a malformed pattern.
     pub fn load_own_ignore(&mut self) -> Result<(), ContextError> {
         let name = Path::new(IGNORE_FILE);
         let file = self.file(name)?;
@@ -92,7 +92,7 @@ impl Context {
             && let Some(target) = self.lost_link(name)
         {
             tracing::warn!(
-                "{IGNORE_FILE} is a symbolic link to {}, which is no file of the {}: no file is ignored",
+                "{IGNORE_FILE} is a symbolic link to {}, which is not a file of the {}: no file is ignored",
                 target.display(),
                 self.description
             );
@@ -102,7 +102,7 @@ impl Context {
     }
 }
 
-/// The patterns of an ignore file.
+/// Parses the patterns of an ignore file.
 fn patterns(file: &InputFile) -> Result<IgnoreMatcher, ContextError> {
     IgnoreMatcher::parse(&file.content, &file.path).map_err(|error| match error {
         ContextError::IgnorePattern { path, line, source, .. } if !file.may_be_quoted => {
@@ -115,7 +115,7 @@ fn patterns(file: &InputFile) -> Result<IgnoreMatcher, ContextError> {
 fn local_path(location: &str) -> Result<&str, ContextError> {
     let path = match location.split_once("://") {
         Some(("dir", path)) => path,
-        // A path may hold "://" further on.
+        // A path may contain "://" later.
         Some((scheme, _))
             if !scheme.is_empty()
                 && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte)) =>
@@ -128,7 +128,7 @@ fn local_path(location: &str) -> Result<&str, ContextError> {
     if path.is_empty() { Err(ContextError::Empty) } else { Ok(path) }
 }
 
-/// The sub-path relative to the context. A leading slash means the context; `..` must not lead out of it.
+/// Returns the sub-path relative to the context. A leading slash means the context; `..` must not leave it.
 fn within(sub_path: &str) -> Result<PathBuf, ContextError> {
     let mut path = PathBuf::new();
     for component in Path::new(sub_path).components() {
@@ -152,8 +152,8 @@ fn check_directory(path: &Path, missing: impl FnOnce() -> ContextError) -> Resul
     }
 }
 
-/// The directory of a location. `dir://workspace` is one of the current directory or else of `top`, which is `/`: kaniko goes
-/// there before it reads a context, and its tutorial's pod relies on it.
+/// Returns the directory of a location. `dir://workspace` is in the current directory or else in `top`, which is `/`:
+/// kaniko changes to `/` before it reads a context, and the pod in its tutorial relies on that.
 fn directory_at(location: &str, top: &Path) -> Result<PathBuf, ContextError> {
     let path = PathBuf::from(local_path(location)?);
     let from_top = top.join(&path);
@@ -166,12 +166,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_relative_url_may_be_meant_from_the_top() {
+    fn a_relative_url_may_be_relative_to_the_root() {
         let top = tempfile::tempdir().expect("temporary directory");
         std::fs::create_dir_all(top.path().join("no-such-work/src")).expect("directories");
         let found = |location: &str| directory_at(location, top.path()).expect(location);
         assert_eq!(found("dir://no-such-work"), top.path().join("no-such-work"));
-        // What the current directory has goes first, and a path is no URL.
+        // The current directory takes precedence, and a path is not a URL.
         for (location, expected) in [("dir://src", "src"), ("no-such-work", "no-such-work"), ("dir://gone", "gone")] {
             assert_eq!(found(location), Path::new(expected), "{location}");
         }
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_opened_is_named() {
+    fn errors_name_the_path() {
         let directory = tempfile::tempdir().expect("temporary directory");
         std::fs::write(directory.path().join("file"), "").expect("file");
         let root = directory.path().to_str().expect("text");
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ignore_file_beside_the_dockerfile_wins_alone() {
+    fn the_ignore_file_of_the_dockerfile_replaces_the_contexts() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let root = directory.path();
         let dockerfile = root.join("sub/x.Dockerfile");
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(own.origin(), Some(root.join("sub/x.Dockerfile.dockerignore").as_path()));
     }
 
-    /// A link out of the context tells nothing of what it leads to, and the directory behind one is no context.
+    /// A link out of the context does not reveal its target, and a directory reached by one is not a context.
     #[test]
     fn links_out_of_the_context_are_not_followed() {
         let place = tempfile::tempdir().expect("temporary directory");
@@ -247,7 +247,7 @@ mod tests {
         let mut context = Context::open(location, None).expect("context");
         context.load_ignore(&root.join("real/D")).expect("nothing to read");
         assert!(context.ignore.is_empty());
-        // The Dockerfile beside it is named by the command line; the link leads to whatever its maker chose.
+        // The Dockerfile next to it is named by the command line; the link leads to a file that its author chose.
         let mut below = Context::open(location, Some("real")).expect("context");
         std::os::unix::fs::symlink("../token", root.join("D.dockerignore")).expect("link");
         let error = below.load_ignore(&root.join("D")).expect_err("malformed").to_string();

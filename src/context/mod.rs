@@ -1,8 +1,8 @@
-//! Where a build's files come from, and which of them it may see.
+//! The source of a build's files, and which of them the build sees.
 //!
 //! [`Context::open`] finds the directory of the build context; [`Context::load_ignore`] reads the `.dockerignore` that
-//! belongs to the Dockerfile. Contexts from elsewhere are fetched by the driver, and from there on they are directories, too.
-//! Wherever it comes from, a context is somebody else's: nothing is looked at outside of its directory because of what is in it.
+//! belongs to the Dockerfile. Remote contexts are fetched by the driver, and are then directories too. A context is
+//! never trusted: nothing in it makes this code read a file outside of its directory.
 
 mod directory;
 mod error;

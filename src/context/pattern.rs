@@ -1,16 +1,16 @@
-//! One pattern against one name, exactly as Go's `path/filepath.Match` does it.
+//! Matches a pattern with a name, exactly as Go's `path/filepath.Match` does.
 //!
-//! Dockerfiles and `.dockerignore` files were always read by Go programs, so that its corner cases are part of the
-//! language: `*` and `?` stop at a slash but a character class does not, a class may hold an escaped character, `^` alone
-//! negates, a pattern is found malformed even where the name could not match anyway.
+//! Dockerfiles and `.dockerignore` files have always been read by Go programs, so its corner cases are part of the
+//! language: `*` and `?` do not match a slash but a character class does, a class may contain an escaped character,
+//! only `^` negates, and a malformed pattern is reported even if the name could not match.
 
-/// A pattern that is not well formed.
+/// The error of a malformed pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("syntax error in pattern")]
 pub struct BadPattern;
 
-/// Whether `pattern` matches all of `name`. Both are bytes; where a character is needed (`?`, classes) an invalid UTF-8
-/// byte counts as one.
+/// Reports whether `pattern` matches all of `name`. Both are bytes; where a character is needed (`?`, classes) an
+/// invalid UTF-8 byte counts as one.
 ///
 /// # Errors
 /// The pattern is malformed: an unfinished class, a reversed bracket, a backslash at the end.
@@ -22,7 +22,7 @@ pub fn matches(pattern: impl AsRef<[u8]>, name: impl AsRef<[u8]>) -> Result<bool
         if star && chunk.is_empty() {
             return Ok(!name.contains(&b'/'));
         }
-        // The last chunk must use up the name; an earlier one need not.
+        // The last chunk must match to the end of the name; earlier ones need not.
         let fits = |found: Option<&[u8]>| found.is_some_and(|left| left.is_empty() || !rest.is_empty());
         let found = match_chunk(chunk, name)?;
         if let Some(left) = found.filter(|_| fits(found)) {
@@ -49,7 +49,7 @@ pub fn matches(pattern: impl AsRef<[u8]>, name: impl AsRef<[u8]>) -> Result<bool
     Ok(name.is_empty())
 }
 
-/// Whether a word is a pattern at all: it has an unescaped `*`, `?` or `[`.
+/// Reports whether a word is a pattern: it has an unescaped `*`, `?` or `[`.
 pub fn has_wildcard(word: impl AsRef<[u8]>) -> bool {
     let mut bytes = word.as_ref().iter();
     while let Some(byte) = bytes.next() {
@@ -62,7 +62,7 @@ pub fn has_wildcard(word: impl AsRef<[u8]>) -> bool {
     false
 }
 
-/// Splits off leading stars and what follows up to the next star outside of a class.
+/// Splits off leading stars and the text up to the next star outside of a class.
 fn split_chunk(pattern: &[u8]) -> (bool, &[u8], &[u8]) {
     let stars = pattern.iter().take_while(|byte| **byte == b'*').count();
     let pattern = &pattern[stars..];
@@ -81,8 +81,8 @@ fn split_chunk(pattern: &[u8]) -> (bool, &[u8], &[u8]) {
     (stars > 0, &pattern[..at], &pattern[at..])
 }
 
-/// Matches a star-free chunk at the start of `name` and gives what is left of the name. The chunk is read to its end
-/// whatever the name, to find it malformed.
+/// Matches a chunk without stars at the start of `name` and returns the rest of the name. The chunk is always read to
+/// its end, to find errors in it.
 fn match_chunk<'a>(mut chunk: &[u8], name: &'a [u8]) -> Result<Option<&'a [u8]>, BadPattern> {
     let mut left = Some(name);
     while let Some((&first, rest)) = chunk.split_first() {
@@ -112,7 +112,7 @@ fn match_chunk<'a>(mut chunk: &[u8], name: &'a [u8]) -> Result<Option<&'a [u8]>,
     Ok(left)
 }
 
-/// Reads the class after its `[`: whether it holds `character`, and what follows its `]`.
+/// Reads the class after its `[`: returns whether it contains `character`, and the text after its `]`.
 fn match_class(class: &[u8], character: char) -> Result<(bool, &[u8]), BadPattern> {
     let (negated, mut class) = match class.strip_prefix(b"^") {
         Some(rest) => (true, rest),
@@ -135,7 +135,7 @@ fn match_class(class: &[u8], character: char) -> Result<(bool, &[u8]), BadPatter
     }
 }
 
-/// One character of a class, possibly escaped; something must follow it.
+/// Reads a character of a class, possibly escaped; it must not be the last of the pattern.
 fn class_character(class: &[u8]) -> Result<(char, &[u8]), BadPattern> {
     let class = match class.first() {
         None | Some(b'-' | b']') => return Err(BadPattern),
@@ -152,7 +152,7 @@ fn class_character(class: &[u8]) -> Result<(char, &[u8]), BadPattern> {
     Ok((character, &class[width..]))
 }
 
-/// The first character and its width; an invalid byte is U+FFFD of width 1.
+/// Returns the first character and its width; an invalid byte is U+FFFD of width 1.
 fn decode(bytes: &[u8]) -> (char, usize) {
     let head = &bytes[..bytes.len().min(4)];
     let valid = match std::str::from_utf8(head) {
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_patterns_are_found_whatever_the_name() {
+    fn malformed_patterns_are_reported_for_any_name() {
         for pattern in
             ["[", "[^", "[^bc", "a[", "[-]", "[x-]", "[-x]", "[a-b-c]", "\\", "a\\", "[\\", "*a[", "x*y[", "[]"]
         {
@@ -236,12 +236,12 @@ mod tests {
     }
 
     #[test]
-    fn an_escaped_wildcard_makes_no_pattern() {
+    fn an_escaped_wildcard_is_not_a_pattern() {
         assert!(has_wildcard("a*") && has_wildcard("a?") && has_wildcard("[a]") && has_wildcard("\\**"));
         assert!(!has_wildcard("plain") && !has_wildcard("star\\*.txt") && !has_wildcard("end\\"));
     }
 
-    /// A matcher too simple to be wrong, for patterns of literals, `?` and `*`.
+    /// A matcher that is obviously correct, for patterns of literals, `?` and `*`.
     fn naive(pattern: &[char], name: &[char]) -> bool {
         match (pattern.split_first(), name.split_first()) {
             (None, rest) => rest.is_none(),

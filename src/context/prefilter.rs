@@ -1,12 +1,12 @@
-//! Telling most paths from most patterns by their first and last eight bytes.
+//! Rules out most patterns for most paths by their first and last eight bytes.
 //!
-//! A context of a hundred thousand files and a file of two hundred patterns make twenty million questions, nearly all to be
-//! answered with no. Two comparisons of words that lie side by side in memory answer them.
+//! A context of a hundred thousand files and a file of two hundred patterns need twenty million matches, nearly all of
+//! which fail. Two comparisons of words that are adjacent in memory decide them.
 
 /// Bytes in a word.
 const WIDTH: usize = size_of::<u64>();
 
-/// The first and last bytes of a path. A path has no zero bytes, so that they can stand for what a short one lacks.
+/// The first and last bytes of a path. A path has no zero bytes, so zeros pad a short one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PathEnds {
     head: u64,
@@ -28,7 +28,7 @@ impl PathEnds {
     }
 }
 
-/// What the ends of a path must be for a pattern to match it.
+/// The ends that a path must have to match a pattern.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Prefilter {
     wanted: PathEnds,
@@ -36,13 +36,13 @@ pub(super) struct Prefilter {
 }
 
 impl Prefilter {
-    /// For a pattern whose matches start with `prefix` and end with `suffix`.
+    /// Creates the filter of a pattern whose matches start with `prefix` and end with `suffix`.
     pub(super) fn new(prefix: &[u8], suffix: &[u8]) -> Self {
         let ones = |text: &[u8]| vec![u8::MAX; text.len().min(WIDTH)];
         Self { wanted: PathEnds::of_both(prefix, suffix), mask: PathEnds::of_both(&ones(prefix), &ones(suffix)) }
     }
 
-    /// Whether a path with these ends may match.
+    /// Reports whether a path with these ends may match.
     pub(super) fn may_match(&self, path: PathEnds) -> bool {
         path.head & self.mask.head == self.wanted.head && path.tail & self.mask.tail == self.wanted.tail
     }
@@ -56,13 +56,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_path_that_starts_and_ends_so_passes(prefix in "[ab]{0,10}", middle in "[ab]{0,3}", suffix in "[ab]{0,10}") {
+        fn a_path_with_these_ends_passes(prefix in "[ab]{0,10}", middle in "[ab]{0,3}", suffix in "[ab]{0,10}") {
             let path = format!("{prefix}{middle}{suffix}");
             prop_assert!(Prefilter::new(prefix.as_bytes(), suffix.as_bytes()).may_match(PathEnds::of(path.as_bytes())));
         }
 
         #[test]
-        fn another_path_does_not_pass(prefix in "[ab]{0,8}", suffix in "[ab]{0,8}", path in "[ab]{0,12}") {
+        fn a_path_with_other_ends_does_not_pass(prefix in "[ab]{0,8}", suffix in "[ab]{0,8}", path in "[ab]{0,12}") {
             let fits = path.starts_with(&prefix) && path.ends_with(&suffix);
             prop_assert_eq!(Prefilter::new(prefix.as_bytes(), suffix.as_bytes()).may_match(PathEnds::of(path.as_bytes())), fits);
         }

@@ -1,8 +1,9 @@
-//! One line of a `.dockerignore` file, compiled.
+//! Compiles a line of a `.dockerignore` file.
 //!
-//! The patterns look like Go's `filepath.Match` and are checked by it, but they are matched as the regular expressions
-//! that moby's patternmatcher makes of them. That shows: `*` and `?` keep their meaning within brackets (`[*]` does not
-//! match a star), `\d` is a digit and a bare `^` matches nothing. Builds depend on it, so the same expressions are made.
+//! The patterns look like Go's `filepath.Match` and are checked by it, but are matched as the regular expressions that
+//! moby's patternmatcher makes of them. The difference is visible: `*` and `?` keep their meaning within brackets
+//! (`[*]` does not match a star), `\d` is a digit and a bare `^` matches nothing. Builds depend on it, so the same
+//! expressions are used.
 
 use std::borrow::Cow;
 
@@ -15,13 +16,13 @@ use super::prefilter::Prefilter;
 /// A compiled pattern.
 #[derive(Debug, Clone)]
 pub(super) struct Rule {
-    /// As written, for messages.
+    /// The pattern as written, for messages.
     text: String,
-    /// Whether it brings files back (`!`).
+    /// True if it includes files again (`!`).
     pub(super) negated: bool,
     cleaned: Vec<u8>,
     kind: Kind,
-    /// What every matching path starts and ends with: most paths are told apart by this alone.
+    /// The start and end of every matching path, which rule out most paths.
     prefix: Vec<u8>,
     suffix: Vec<u8>,
 }
@@ -30,15 +31,15 @@ pub(super) struct Rule {
 enum Kind {
     /// The path itself.
     Exact,
-    /// `name**`: everything that starts so.
+    /// `name**`: every path with this prefix.
     Prefix,
-    /// `**name`: everything that ends so, or is `name` without its leading slash.
+    /// `**name`: every path with this suffix, and `name` without its leading slash.
     Suffix,
     Expression(Regex),
 }
 
 impl Rule {
-    /// Compiles a pattern that may start with `!`. The path it names is made clean first.
+    /// Compiles a pattern that may start with `!`, after cleaning its path.
     pub(super) fn new(written: &[u8]) -> Result<Self, IgnoreError> {
         let text = String::from_utf8_lossy(written).into_owned();
         let (negated, path) = match trim(written).strip_prefix(b"!") {
@@ -52,7 +53,7 @@ impl Rule {
         if cleaned.len() > 1 && cleaned.first() == Some(&b'/') {
             cleaned.remove(0);
         }
-        // Checked against any name: only the syntax matters.
+        // The name does not matter: only the syntax is checked.
         pattern::matches(&cleaned, b".")?;
         let Translation { kind, prefix, suffix } = translate(&replace_invalid(&cleaned))?;
         let (prefix, suffix) = match &kind {
@@ -64,17 +65,17 @@ impl Rule {
         Ok(Self { text, negated, cleaned, kind, prefix, suffix })
     }
 
-    /// The pattern as written.
+    /// Returns the pattern as written.
     pub(super) fn text(&self) -> &str {
         &self.text
     }
 
-    /// What can be said of a path without looking at the pattern.
+    /// Returns the filter that rules out paths without evaluating the pattern.
     pub(super) fn prefilter(&self) -> Prefilter {
         Prefilter::new(&self.prefix, &self.suffix)
     }
 
-    /// Whether the pattern matches this path itself; what lies below a match is the caller's business.
+    /// Reports whether the pattern matches this path itself; paths below a match are handled by the caller.
     pub(super) fn matches(&self, path: &[u8]) -> bool {
         if !path.starts_with(&self.prefix) || !path.ends_with(&self.suffix) {
             return false;
@@ -90,7 +91,7 @@ impl Rule {
         }
     }
 
-    /// Whether a path below `directory` could match. Errs on the side of yes.
+    /// Reports whether a path below `directory` could match. May return true too often.
     pub(super) fn reaches_below(&self, directory: &[u8]) -> bool {
         let common = directory.len().min(self.prefix.len());
         if directory[..common] != self.prefix[..common] {
@@ -109,7 +110,7 @@ struct Translation {
     suffix: Vec<u8>,
 }
 
-/// What the pattern has turned out to be while reading it.
+/// The shape of the pattern as read so far.
 #[derive(Clone, Copy, PartialEq)]
 enum Shape {
     Exact,
@@ -118,7 +119,7 @@ enum Shape {
     Expression,
 }
 
-/// Makes the regular expression moby's patternmatcher makes, or finds that none is needed.
+/// Translates a pattern to the regular expression of moby's patternmatcher, unless a simpler match suffices.
 fn translate(pattern: &str) -> Result<Translation, IgnoreError> {
     let mut expression = String::from("^");
     let mut literals = Literals::default();
@@ -161,7 +162,7 @@ fn translate(pattern: &str) -> Result<Translation, IgnoreError> {
             '\\' => {
                 expression.push('\\');
                 let Some(escaped) = characters.next() else { break };
-                // `\d` and the like are classes to a regular expression.
+                // `\d` and the like are classes in a regular expression.
                 if escaped.is_ascii_punctuation() {
                     literals.push(escaped);
                 } else {
@@ -201,7 +202,7 @@ fn translate(pattern: &str) -> Result<Translation, IgnoreError> {
     Ok(Translation { kind, prefix: prefix.into_bytes(), suffix: suffix.into_bytes() })
 }
 
-/// The literal text a pattern starts and ends with.
+/// The literal text at the start and end of a pattern.
 #[derive(Default)]
 struct Literals {
     prefix: String,
@@ -215,7 +216,7 @@ impl Literals {
         if self.in_class {
             return;
         }
-        // A character that replaces an invalid byte says nothing about the byte.
+        // A replacement character does not determine the invalid byte.
         if character == char::REPLACEMENT_CHARACTER {
             return self.interrupt();
         }
@@ -231,7 +232,7 @@ impl Literals {
     }
 }
 
-/// Writes an expression of Go's syntax in ours: within a class, Go knows no nested classes and no set operations.
+/// Translates an expression from Go's syntax: within a class, Go has no nested classes and no set operations.
 fn from_go(expression: &str) -> String {
     let mut written = String::with_capacity(expression.len() + 8);
     let mut characters = expression.chars().peekable();
@@ -268,7 +269,7 @@ fn from_go(expression: &str) -> String {
     written
 }
 
-/// Text in which each invalid byte is U+FFFD, which is how Go's regular expressions see it.
+/// Replaces each invalid byte by U+FFFD, which is how Go's regular expressions see it.
 fn replace_invalid(bytes: &[u8]) -> Cow<'_, str> {
     if let Ok(text) = std::str::from_utf8(bytes) {
         return Cow::Borrowed(text);
@@ -281,7 +282,7 @@ fn replace_invalid(bytes: &[u8]) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-/// The bytes without white space around them.
+/// Returns the bytes without surrounding white space.
 pub(super) fn trim(bytes: &[u8]) -> &[u8] {
     match std::str::from_utf8(bytes) {
         Ok(text) => text.trim().as_bytes(),
@@ -289,7 +290,7 @@ pub(super) fn trim(bytes: &[u8]) -> &[u8] {
     }
 }
 
-/// Go's `filepath.Clean`: no empty, `.` or needless `..` components; nothing becomes `.`.
+/// Cleans a path like Go's `filepath.Clean`: no empty, `.` or needless `..` components; an empty path becomes `.`.
 fn clean(path: &[u8]) -> Vec<u8> {
     let absolute = path.first() == Some(&b'/');
     let mut parts: Vec<&[u8]> = Vec::new();
@@ -385,7 +386,7 @@ mod tests {
             ("*+(b)|{c}$", "a+(b)|{c}$", true),
             ("A.TXT", "a.txt", false),
             ("ü*", "ü✓", true),
-            // Where the expression shows through.
+            // Cases in which the regular expression is visible.
             ("star[*].txt", "star*.txt", false),
             ("[&&~~[]x", "&x", true),
             ("[&&~~[]x", "[x", true),
@@ -411,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_knows_where_it_cannot_match() {
+    fn a_rule_knows_directories_without_matches() {
         for (pattern, directory, expected) in [
             ("d/e/a", "d", true),
             ("d/e/a", "d/e", true),

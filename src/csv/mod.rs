@@ -1,7 +1,7 @@
-//! One record of comma-separated values (RFC 4180): the notation of `RUN --mount` and `--secret`.
+//! Parses a record of comma-separated values (RFC 4180): the notation of `RUN --mount` and `--secret`.
 //!
-//! The csv-core library splits; what is added here is where each field stands, for carets, and the strictness about
-//! quotes that the same text meets with BuildKit.
+//! The csv-core library splits the record. This module adds the range of each field, for carets, and BuildKit's
+//! strictness about quotes.
 
 use std::ops::Range;
 
@@ -10,16 +10,16 @@ use csv_core::{ReadFieldResult, Reader};
 /// A field of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
-    /// The value, its quotes removed.
+    /// The value without its quotes.
     pub text: String,
     /// The field as written, quotes included: bytes of the record.
     pub range: Range<usize>,
 }
 
-/// Text that is no record.
+/// A reason why a text is not a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CsvError {
-    /// A quote in the middle of a field that does not begin with one, or something after the closing quote.
+    /// A quote inside an unquoted field, or text after the closing quote.
     #[error("misplaced or missing \" in a field: quote the whole field and write \"\" for a quote in it")]
     Quote {
         /// The field: bytes of the record.
@@ -28,13 +28,13 @@ pub enum CsvError {
     /// More than one line.
     #[error("a line break outside quotes")]
     LineBreak {
-        /// The break: bytes of the record.
+        /// The line break: bytes of the record.
         range: Range<usize>,
     },
 }
 
 impl CsvError {
-    /// Where the error is: bytes of the record, on character boundaries.
+    /// Returns the range of the error: bytes of the record, on character boundaries.
     #[must_use]
     pub fn range(&self) -> Range<usize> {
         match self {
@@ -43,7 +43,7 @@ impl CsvError {
     }
 }
 
-/// Splits `text`, which is one record. An empty text has no field.
+/// Splits `text`, which is one record. An empty text has no fields.
 ///
 /// # Errors
 /// See [`CsvError`].
@@ -53,7 +53,7 @@ pub fn record(text: &str) -> Result<Vec<Field>, CsvError> {
     }
     let mut reader = Reader::new();
     let mut fields = Vec::new();
-    // A field is never longer than what it is written as.
+    // A decoded field is never longer than its written form.
     let mut decoded = vec![0; text.len()];
     let (mut position, mut start, mut length) = (0, 0, 0);
     loop {
@@ -61,7 +61,7 @@ pub fn record(text: &str) -> Result<Vec<Field>, CsvError> {
         position += read;
         length += written;
         match result {
-            // The next read, of nothing, tells the reader that this was all.
+            // The next, empty read marks the end of the input.
             ReadFieldResult::InputEmpty => {}
             ReadFieldResult::Field { record_end } => {
                 let end = if text[start..position].ends_with(',') && !record_end { position - 1 } else { position };
@@ -81,7 +81,7 @@ pub fn record(text: &str) -> Result<Vec<Field>, CsvError> {
     }
 }
 
-/// How much of a field ends with its last quote: line breaks before that belong to it.
+/// Returns the length of a field up to its last quote, in which line breaks are allowed.
 fn quoted(field: &str) -> usize {
     field.rfind('"').map_or(0, |quote| quote + 1)
 }
@@ -131,14 +131,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_quoted_comes_back(values in prop::collection::vec("[a-zé,\"\n\r =]{0,6}", 1..5)) {
+        fn quoted_fields_round_trip(values in prop::collection::vec("[a-zé,\"\n\r =]{0,6}", 1..5)) {
             let written: Vec<String> =
                 values.iter().map(|value| format!("\"{}\"", value.replace('"', "\"\""))).collect();
             prop_assert_eq!(texts(&written.join(",")), values);
         }
 
         #[test]
-        fn places_are_inside_the_text(text in "[a-cé,\"\n\r=]{0,12}") {
+        fn error_ranges_are_inside_the_text(text in "[a-cé,\"\n\r=]{0,12}") {
             match record(&text) {
                 Ok(fields) => for field in fields { prop_assert!(text.get(field.range).is_some()); },
                 Err(error) => prop_assert!(text.get(error.range()).is_some()),

@@ -1,10 +1,10 @@
-//! An error and its causes, one by one or on one line.
+//! Formats an error and its causes, as a list or on one line.
 
 use std::error::Error;
 
 use super::Hint;
 
-/// The messages of an error and of everything below it. A message that a wrapper only repeats is left out.
+/// Returns the messages of an error and its sources. A message that a wrapper only repeats is left out.
 pub fn messages(error: &(dyn Error + 'static)) -> Vec<String> {
     let mut messages = vec![error.to_string()];
     let mut next = error.source();
@@ -18,12 +18,12 @@ pub fn messages(error: &(dyn Error + 'static)) -> Vec<String> {
     messages
 }
 
-/// The same on one line, separated by colons.
+/// Returns the messages on one line, separated by colons.
 pub fn with_causes(error: &(dyn Error + 'static)) -> String {
     messages(error).join(": ")
 }
 
-/// The same, and what the user can do: for an error that ends as a line of the log.
+/// Returns the messages and the hint on one line, for errors that are only logged.
 pub fn with_hint(error: &(impl Hint + 'static)) -> String {
     match error.hint() {
         Some(hint) => format!("{}; hint: {hint}", with_causes(error)),

@@ -1,23 +1,23 @@
-//! How much of the disk a build takes.
+//! Measures the disk space of a build.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
-/// Bytes of files by the place they are in, and the most there were at once.
+/// The bytes of files by path, and their peak.
 #[derive(Debug, Default)]
-pub(super) struct DiskUse(Mutex<State>);
+pub(super) struct DiskUse(Mutex<DiskSizes>);
 
 #[derive(Debug, Default)]
-struct State {
+struct DiskSizes {
     places: HashMap<PathBuf, u64>,
     now: u64,
     peak: u64,
 }
 
 impl DiskUse {
-    /// The files in `place` take `bytes` from now on, whatever they took before.
+    /// Records that the files at `place` have `bytes` now, instead of the previous size.
     pub(super) fn set(&self, place: &Path, bytes: u64) {
         let mut state = self.0.lock();
         let before = state.places.insert(place.to_owned(), bytes).unwrap_or(0);
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_peak_is_of_what_was_there_at_once() {
+    fn the_peak_is_the_largest_total() {
         let disk = DiskUse::default();
         disk.set(Path::new("a"), 10);
         disk.set(Path::new("b"), 5);

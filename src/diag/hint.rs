@@ -1,16 +1,16 @@
-//! What the user can do about an error, said by the error itself.
+//! Hints for the user, provided by the errors themselves.
 //!
-//! Each error type implements [`Hint`] beside its messages, and a wrapper asks the error that it holds, in an exhaustive `match`, so that
-//! a new variant does not compile before somebody has thought of its hint. Nothing looks for hints from outside: `source()` of a
-//! transparent wrapper skips the very error that it holds.
+//! Each error type implements [`Hint`] next to its messages, and a wrapper delegates to the error that it holds, in an
+//! exhaustive `match`, so that a new variant does not compile without a decision about its hint. Hints are not found by
+//! walking the chain of sources: `source()` of a transparent wrapper skips the error that it holds.
 
 use std::error::Error;
 use std::fmt;
 use std::io;
 
-/// An error that says what the user can do about it.
+/// An error with a hint for the user.
 pub trait Hint: Error {
-    /// What the user can do, in one line; `None` where the message says it all, or nothing is known to help.
+    /// Returns the hint, in one line; `None` if the message is sufficient, or nothing is known to help.
     fn hint(&self) -> Option<String>;
 }
 
@@ -18,21 +18,21 @@ impl Hint for io::Error {
     fn hint(&self) -> Option<String> {
         if self.kind() == io::ErrorKind::StorageFull {
             return Some(
-                "the file system is full; --work-dir names the directory that everything is kept in".to_owned(),
+                "the file system is full; --work-dir selects the directory of all files of the build".to_owned(),
             );
         }
         self.get_ref()?.downcast_ref::<Self>()?.hint()
     }
 }
 
-/// An error whose type the module that passes it on does not know, for traits that a higher floor implements. It displays as the
-/// error in it, has its causes, and keeps its hint.
+/// An error whose type is unknown to the module that passes it on, for traits that a higher floor implements. It
+/// displays as the error in it, and keeps its causes and its hint.
 ///
 /// It does not implement [`Hint`] itself, so that every error that does can be converted into it.
 pub struct BoxedError(Box<dyn Hint + Send + Sync>);
 
 impl BoxedError {
-    /// [`Hint::hint`] of the error in it.
+    /// Returns the [`Hint::hint`] of the error in it.
     pub fn hint(&self) -> Option<String> {
         self.0.hint()
     }
@@ -74,7 +74,7 @@ impl Error for BoxedError {
     }
 }
 
-/// An error that is nothing but a text.
+/// An error that consists only of a text.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Message(String);
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_boxed_error_says_what_the_error_in_it_says() {
+    fn a_boxed_error_has_the_message_and_hint_of_its_error() {
         let full = || io::Error::from(io::ErrorKind::StorageFull);
         let boxed = BoxedError::from(Restless(full()));
         assert_eq!(with_causes(&boxed), with_causes(&Restless(full())));
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_seen_through_another_error_of_the_system() {
+    fn a_full_disk_is_recognized_inside_another_error() {
         let full = io::Error::from(io::ErrorKind::StorageFull);
         assert_eq!(io::Error::other(full).hint(), io::Error::from(io::ErrorKind::StorageFull).hint());
         assert_eq!(io::Error::other("else").hint(), None);

@@ -1,13 +1,12 @@
-//! SIGTERM and SIGINT as a state that long waits look at.
+//! Turns SIGTERM and SIGINT into a state that long waits check.
 //!
-//! Nothing is done in the signal handler itself: the build unwinds as it does for any other error, so that the sandbox
-//! ends its processes, own-root gives the root directory back, and a push stops before the manifest is sent. That takes
-//! as long as the slowest step between two looks at the state; whoever cannot wait sends a second signal, which ends
-//! the process without unwinding. It too waits while own-root has `/` swapped, see [`hold`]: a container with the
-//! image's files in its root directory is worth nothing to anybody.
+//! The signal handler itself does nothing else: the build unwinds as for any other error, so that the sandbox ends its
+//! processes, own-root restores the root directory, and a push stops before the manifest is sent. That takes as long as
+//! the slowest step between two checks. A second signal ends the process without unwinding. It also waits while
+//! own-root has `/` swapped, see [`hold`]: a container with the image's files in its root directory is useless.
 //!
-//! What comes within [`SAME_REQUEST`] of the first signal is no second one: timeout(1) signals the process and then its
-//! group, and a terminal's Ctrl-C reaches a process beside the same signal from the program that started it.
+//! A signal within [`SAME_REQUEST`] of the first does not count as the second: timeout(1) signals the process and then
+//! its group, and with Ctrl-C a process gets the terminal's signal and the one of its parent program.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,13 +20,13 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 static SIGNAL: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 static WAKE: OnceLock<OwnedFd> = OnceLock::new();
-/// Taken by who must not be interrupted, and by the thread that ends the process.
+/// Locked by code that must not be interrupted, and by the thread that ends the process.
 static HELD: Mutex<()> = Mutex::new(());
 
-/// For so long after the first signal, others say the same again.
+/// The time after the first signal in which further signals mean the same request.
 const SAME_REQUEST: Duration = Duration::from_secs(1);
 
-/// Keeps the process alive through a second signal until it is dropped.
+/// A guard that keeps the process alive through a second signal.
 #[must_use = "the hold ends where it is dropped"]
 #[derive(Debug)]
 pub struct Hold {
@@ -37,7 +36,7 @@ pub struct Hold {
 /// Starts watching for SIGTERM and SIGINT.
 ///
 /// # Errors
-/// The pipe or the handlers could not be made.
+/// The pipe or the handlers could not be created.
 pub fn install() -> io::Result<()> {
     let signal = Arc::clone(SIGNAL.get_or_init(Default::default));
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
@@ -51,11 +50,11 @@ pub fn install() -> io::Result<()> {
     Ok(())
 }
 
-/// From here on a second signal, [`SAME_REQUEST`] or more after the first, ends the process at once, with the exit code that the first one leads to as well. Starts
-/// a thread, so it is not part of [`install`].
+/// Makes a second signal, [`SAME_REQUEST`] or more after the first, end the process at once, with the exit code of the
+/// first. Starts a thread, so it is not part of [`install`].
 ///
 /// # Errors
-/// The pipe, the handlers or the thread could not be made.
+/// The pipe, the handlers or the thread could not be created.
 pub fn end_at_second_signal() -> io::Result<()> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     for number in [SIGTERM, SIGINT] {
@@ -72,7 +71,7 @@ pub fn end_at_second_signal() -> io::Result<()> {
     Ok(())
 }
 
-/// Returns once two signals have come, each a byte, that are not the same request.
+/// Returns after two signals, each a byte, that are not the same request.
 fn wait_for_second(signals: &mut impl io::Read) -> io::Result<()> {
     let mut signal = [0];
     signals.read_exact(&mut signal)?;
@@ -85,19 +84,19 @@ fn wait_for_second(signals: &mut impl io::Read) -> io::Result<()> {
     }
 }
 
-/// Until the result is dropped, no second signal ends the process. For the few moments in which that would leave more
-/// than files in the work directory. Only one can be had at a time: another caller waits.
+/// Prevents a second signal from ending the process until the result is dropped, for the few moments in which that
+/// would leave more than files in the work directory. Only one guard exists at a time: a second caller waits.
 pub fn hold() -> Hold {
     Hold { _guard: HELD.lock() }
 }
 
-/// The signal that asked the build to stop, if one did.
+/// Returns the signal that requested a stop, if one did.
 pub fn requested() -> Option<i32> {
     let signal = SIGNAL.get()?.load(Ordering::Relaxed);
     i32::try_from(signal).ok().filter(|number| *number != 0)
 }
 
-/// The build was asked to stop.
+/// The error after a request to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("interrupted by signal {signal}")]
 pub struct Interrupted {
@@ -105,17 +104,17 @@ pub struct Interrupted {
     pub signal: i32,
 }
 
-/// For readers and writers. Not `ErrorKind::Interrupted`, which copy loops take as "try again".
+/// For readers and writers. Not `ErrorKind::Interrupted`, on which copy loops retry.
 impl From<Interrupted> for io::Error {
     fn from(interrupted: Interrupted) -> Self {
         Self::other(interrupted)
     }
 }
 
-/// Ends a long loop when the build was asked to stop.
+/// Ends a long loop after a request to stop.
 ///
 /// # Errors
-/// It was.
+/// A stop was requested.
 pub fn check() -> Result<(), Interrupted> {
     match requested() {
         Some(signal) => Err(Interrupted { signal }),
@@ -123,7 +122,8 @@ pub fn check() -> Result<(), Interrupted> {
     }
 }
 
-/// A descriptor that turns readable when the build is asked to stop; to be polled, never read. `None` before [`install`].
+/// Returns a descriptor that becomes readable with a request to stop; to be polled, never read. `None` before
+/// [`install`].
 pub fn wake_fd() -> Option<BorrowedFd<'static>> {
     WAKE.get().map(AsFd::as_fd)
 }
@@ -132,7 +132,7 @@ pub fn wake_fd() -> Option<BorrowedFd<'static>> {
 mod tests {
     use super::*;
 
-    /// Signals that come after these pauses.
+    /// Signals after these pauses.
     struct Signals(std::vec::IntoIter<Duration>);
 
     impl io::Read for Signals {
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn signals_that_come_together_are_one() {
+    fn simultaneous_signals_are_one_request() {
         let now = Duration::ZERO;
         assert!(wait_for_second(&mut Signals(vec![now, now, now].into_iter())).is_err());
         assert!(wait_for_second(&mut Signals(vec![now, now, SAME_REQUEST].into_iter())).is_ok());

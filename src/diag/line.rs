@@ -1,32 +1,32 @@
-//! The shape of one line on standard error: plain words for people, or a JSON object for a log collector.
+//! Formats a line on standard error: plain text, or a JSON object for a log collector.
 
 use std::time::SystemTime;
 
 use tracing::Level;
 
-/// How lines are written.
+/// The style of lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Style {
-    /// The message, with the level before it where it is not information.
+    /// The message, with the level before it unless it is information.
     #[default]
     Plain,
-    /// The same with the level in colour.
+    /// The same with a coloured level.
     Colour,
     /// An object with `level`, `msg` and `time`, the keys of kaniko's JSON log, and one key for each field.
     Json,
 }
 
-/// Turns messages into lines.
+/// The format of lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LineFormat {
     /// Plain, coloured or JSON.
     pub style: Style,
-    /// Put the time before a plain line; a JSON line always has it.
+    /// True to put the time before a plain line; a JSON line always has it.
     pub timestamp: bool,
 }
 
 impl LineFormat {
-    /// The line for `message`, without a line feed at its end. `fields` are names and values that belong to it.
+    /// Returns the line for `message`, without a line feed at its end. `fields` are its names and values.
     #[must_use]
     pub fn render(&self, level: Level, message: &str, fields: &[(String, String)], now: SystemTime) -> String {
         match self.style {
@@ -52,7 +52,7 @@ impl LineFormat {
         line
     }
 
-    /// The level as it stands before a message: `error: `, in red where colours are wanted; nothing for information.
+    /// Returns the level as written before a message: `error: `, in red with colours; empty for information.
     #[must_use]
     pub fn prefix(self, level: Level) -> String {
         const RED: &str = "31";

@@ -1,6 +1,6 @@
-//! What every floor above needs to speak to the user: progress lines, interruption, redaction, suggestions.
+//! Shared code for output to the user: progress lines, interruption, redaction, suggestions.
 //!
-//! Errors themselves stay typed in their modules; one place, `cli`, turns them into text and an exit code.
+//! Errors stay typed in their modules; only `cli` turns them into text and an exit code.
 
 mod causes;
 mod disk;

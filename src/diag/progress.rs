@@ -1,8 +1,8 @@
-//! Lines that tell a user how far the build is, on standard error.
+//! Prints progress lines on standard error.
 //!
-//! A step that may take long prints a line when it starts and one when it ends; transfers print their bytes at the end,
-//! and every few seconds while they last, because a pod's log has no terminal to redraw. The output of RUN, the lines of
-//! the log and these lines share one sink, so that none of them ends up in the middle of another.
+//! A step that may take long prints a line at its start and one at its end. Transfers print their bytes at the end and
+//! every few seconds meanwhile, because a pod's log cannot be redrawn. The output of RUN, the lines of the log and
+//! these lines share one sink, so that none of them interrupts a line of another.
 
 use std::fmt;
 use std::io::Write;
@@ -22,16 +22,16 @@ use super::terminal::Bars;
 
 pub use super::units::{Bytes, Seconds};
 
-/// How long a transfer may be silent before it prints how far it is.
+/// The interval at which a transfer prints its progress.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// Where the lines go; cheap to clone and shared by all threads.
+/// The destination of lines; cheap to clone and shared by all threads.
 #[derive(Clone)]
 pub struct Progress {
     shared: Arc<Shared>,
     format: LineFormat,
     quiet: bool,
-    /// What RUN prints goes nowhere either.
+    /// True to discard the output of RUN too.
     silent: bool,
 }
 
@@ -43,21 +43,21 @@ struct Shared {
     steps: AtomicU64,
 }
 
-/// The shape of what is shown.
+/// The type of output.
 enum Display {
-    /// Lines for people or log collectors.
+    /// Lines for users or log collectors.
     Lines,
-    /// The same, and below them what is under way.
+    /// Lines, and below them bars for the current work.
     Terminal(Bars),
-    /// BuildKit's objects. The flags say that a vertex without an end was named: that of messages, that of transfers.
+    /// BuildKit's objects. The flags record whether the vertex of messages and that of transfers have been named.
     RawJson([AtomicBool; 2]),
 }
 
 struct Sink {
     writer: Box<dyn Write + Send>,
-    /// The step whose output stopped in the middle of a line.
+    /// The step whose output ended in the middle of a line.
     unfinished: Option<u64>,
-    /// Nobody reads any more (the writer failed); the build itself goes on.
+    /// True after the writer failed because its reader is gone; the build continues.
     closed: bool,
 }
 
@@ -91,22 +91,22 @@ impl fmt::Debug for Progress {
 }
 
 impl Progress {
-    /// Lines go to standard error.
+    /// Prints lines to standard error.
     pub fn stderr() -> Self {
         Self::to(std::io::stderr())
     }
 
-    /// Lines go to `sink`.
+    /// Prints lines to `sink`.
     pub fn to(sink: impl Write + Send + 'static) -> Self {
         Self::shown(sink, Display::Lines)
     }
 
-    /// BuildKit's JSON objects go to `sink`, one a line.
+    /// Prints BuildKit's JSON objects to `sink`, one per line.
     pub fn raw_json(sink: impl Write + Send + 'static) -> Self {
         Self::shown(sink, Display::RawJson(Default::default()))
     }
 
-    /// Lines go to standard error, which is a terminal, and what is under way stands below them.
+    /// Prints lines to standard error, a terminal, and shows bars for the current work below them.
     pub fn terminal() -> Self {
         let bars = Bars::stderr();
         Self::shown(bars.writer(), Display::Terminal(bars))
@@ -124,30 +124,30 @@ impl Progress {
         Self { shared: Arc::new(shared), format: LineFormat::default(), quiet: false, silent: false }
     }
 
-    /// Lines go nowhere.
+    /// Prints nothing.
     pub fn hidden() -> Self {
         Self::to(std::io::sink())
     }
 
-    /// The same sink with lines of another shape.
+    /// Returns the same sink with a different format of lines.
     #[must_use]
     pub fn with_format(self, format: LineFormat) -> Self {
         Self { format, ..self }
     }
 
-    /// The same sink without progress lines: what is logged and what RUN prints still goes there.
+    /// Returns the same sink without progress lines: the log and the output of RUN are still printed.
     #[must_use]
     pub fn quiet(self, quiet: bool) -> Self {
         Self { quiet, ..self }
     }
 
-    /// The same sink without progress lines and without what RUN prints.
+    /// Returns the same sink without progress lines and without the output of RUN.
     #[must_use]
     pub fn silent(self) -> Self {
         Self { quiet: true, silent: true, ..self }
     }
 
-    /// The shape of the lines.
+    /// Returns the format of lines.
     pub fn format(&self) -> LineFormat {
         self.format
     }
@@ -159,13 +159,13 @@ impl Progress {
         }
     }
 
-    /// Prints a line of the log: whether its level is wanted is for the caller to know.
+    /// Prints a line of the log; the caller has checked its level.
     pub fn log(&self, level: Level, message: &str, fields: &[(String, String)]) {
         let line = self.format.render(level, message, fields, SystemTime::now());
         self.text(&line);
     }
 
-    /// Prints text as it is, however many lines it has.
+    /// Prints text unchanged, also several lines.
     pub fn text(&self, text: &str) {
         match &self.shared.display {
             Display::RawJson(named) => {
@@ -176,7 +176,7 @@ impl Progress {
         }
     }
 
-    /// The number of the next step, by which the sink tells the output of one from that of another.
+    /// Returns the number of the next step, by which the sink distinguishes the output of steps.
     pub(super) fn next_step(&self) -> u64 {
         self.shared.steps.fetch_add(1, Ordering::Relaxed)
     }
@@ -202,34 +202,34 @@ impl Progress {
         PhaseTimer { progress: self.clone(), phase, started: Instant::now() }
     }
 
-    /// Time since the first of this handle's clones was made.
+    /// Returns the time since the first clone of this handle was created.
     pub fn elapsed(&self) -> Duration {
         self.shared.clock.elapsed()
     }
 
-    /// Time spent so far by phase, in the order of a build.
+    /// Returns the time spent so far by phase, in the order of a build.
     pub fn phases(&self) -> Vec<(Phase, Duration)> {
         self.shared.clock.spent()
     }
 
-    /// From now on the build's files at `place`, a file or a directory, have `bytes`.
+    /// Records that the build's files at `place`, a file or a directory, have `bytes` now.
     pub fn disk_use(&self, place: &Path, bytes: u64) {
         self.shared.disk.set(place, bytes);
     }
 
-    /// The most bytes that the build's files had at once.
+    /// Returns the most bytes that the build's files had at once.
     pub fn disk_peak(&self) -> u64 {
         self.shared.disk.peak()
     }
 
-    /// Prints the summary, each of its lines as one.
+    /// Prints the summary, line by line.
     pub fn summary(&self, summary: &Summary) {
         for line in summary.to_string().lines() {
             self.line(line);
         }
     }
 
-    /// What is under way, where that is shown.
+    /// Returns the bars, if they are shown.
     pub(super) fn bars(&self) -> Option<&Bars> {
         match &self.shared.display {
             Display::Terminal(bars) if !self.quiet => Some(bars),
@@ -237,17 +237,17 @@ impl Progress {
         }
     }
 
-    /// Whether steps speak in BuildKit's objects.
+    /// Reports whether BuildKit's objects are printed.
     pub(super) fn is_raw(&self) -> bool {
         matches!(self.shared.display, Display::RawJson(_))
     }
 
-    /// One of BuildKit's objects.
+    /// Prints one of BuildKit's objects.
     pub(super) fn raw(&self, line: &str) {
         self.with_sink(|sink| sink.line(line));
     }
 
-    /// Names a vertex that stands for no step before the first line about it.
+    /// Names a vertex that is not a step, before the first line about it.
     fn name_once(&self, named: &AtomicBool, name: &str) {
         if !named.swap(true, Ordering::Relaxed) {
             self.raw(&rawjson::vertex(name, Some(SystemTime::now()), None));
@@ -262,7 +262,7 @@ impl Progress {
     }
 
     fn with_sink(&self, action: impl FnOnce(&mut Sink)) {
-        // A thread that panicked while printing left at worst half a line behind.
+        // A thread that panicked while printing left at most half a line.
         action(&mut self.shared.sink.lock());
     }
 }
@@ -282,11 +282,11 @@ impl Drop for PhaseTimer {
     }
 }
 
-/// A blob on its way.
+/// A transfer of a blob.
 #[derive(Debug, Clone)]
 pub struct Transfer {
     progress: Progress,
-    /// Cleared with the last of the clones.
+    /// Cleared when the last clone is dropped.
     bar: Option<Arc<Bar>>,
     started_at: SystemTime,
     label: String,
@@ -297,7 +297,7 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// Counts bytes that went over the wire.
+    /// Counts transferred bytes.
     pub fn add(&self, bytes: u64) {
         let moved = self.moved.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if let Some(bar) = &self.bar {
@@ -318,7 +318,7 @@ impl Transfer {
         }
     }
 
-    /// So many bytes have gone over the wire in all.
+    /// Sets the total of transferred bytes.
     pub fn reach(&self, bytes: u64) {
         self.add(bytes.saturating_sub(self.moved.load(Ordering::Relaxed)));
     }
@@ -332,7 +332,7 @@ impl Transfer {
         self.progress.line(format_args!("{} {} DONE {}", self.label, Bytes(moved), Seconds(self.started.elapsed())));
     }
 
-    /// Prints that nothing had to be moved, and why.
+    /// Prints that no transfer was necessary, and why.
     pub fn skipped(self, why: &str) {
         if self.raw(self.total.unwrap_or_default(), true) {
             return;
@@ -340,7 +340,7 @@ impl Transfer {
         self.progress.line(format_args!("{} {why}", self.label));
     }
 
-    /// Tells in BuildKit's words how far it is, if those are spoken.
+    /// Prints the progress as one of BuildKit's objects, if those are printed.
     fn raw(&self, current: u64, completed: bool) -> bool {
         let Display::RawJson(named) = &self.progress.shared.display else { return false };
         self.progress.name_once(&named[1], rawjson::TRANSFERS);
@@ -351,7 +351,7 @@ impl Transfer {
     }
 }
 
-/// A bar that is cleared when nobody has it any more.
+/// A bar that is cleared when dropped.
 #[derive(Debug)]
 struct Bar(indicatif::ProgressBar);
 
@@ -368,7 +368,7 @@ pub(crate) struct Recorded(Arc<Mutex<Vec<u8>>>);
 
 #[cfg(test)]
 impl Recorded {
-    /// What was printed, with the times (`1.2s`) replaced, because they differ.
+    /// Returns the printed text, with times (`1.2s`) replaced, because they differ.
     pub(crate) fn text(&self) -> String {
         let text = String::from_utf8_lossy(&self.0.lock()).into_owned();
         regex::Regex::new(r"\d+\.\ds").unwrap().replace_all(&text, "0.0s").into_owned()
@@ -468,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_went_away_does_not_end_the_build() {
+    fn a_closed_output_does_not_end_the_build() {
         struct Gone;
         impl Write for Gone {
             fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {

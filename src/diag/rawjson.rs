@@ -1,5 +1,5 @@
-//! Progress as BuildKit's `--progress=rawjson` has it: one JSON object a line, with `vertexes`, `statuses` and `logs`. A step
-//! is a vertex. Transfers are statuses, and messages logs, of two vertices of their own.
+//! Formats progress like BuildKit's `--progress=rawjson`: one JSON object per line, with `vertexes`, `statuses` and
+//! `logs`. A step is a vertex. Transfers are statuses and messages are logs of two separate vertices.
 
 use std::fmt::Write as _;
 use std::time::SystemTime;
@@ -11,23 +11,23 @@ use sha2::{Digest as _, Sha256};
 
 /// The vertex of messages that belong to no step.
 pub(super) const MESSAGES: &str = "[internal] messages";
-/// The vertex of what comes from registries and goes there.
+/// The vertex of transfers from and to registries.
 pub(super) const TRANSFERS: &str = "[internal] transfers";
 
-/// How a vertex ended.
+/// The result of a vertex.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End<'a> {
-    /// Its work was done.
+    /// It was executed.
     Done,
-    /// Its result was known before.
+    /// Its result was in the cache.
     Cached,
     /// It failed.
     Failed(&'a str),
-    /// Ended because another step failed.
+    /// It was stopped because a different step failed.
     Canceled,
 }
 
-/// The digest by which the lines name a vertex: that of its name, so that it is the same in every build.
+/// Returns the digest that identifies a vertex: that of its name, so that it is the same in every build.
 pub(super) fn digest(name: &str) -> String {
     let mut text = "sha256:".to_owned();
     for byte in Sha256::digest(name.as_bytes()) {
@@ -37,7 +37,7 @@ pub(super) fn digest(name: &str) -> String {
     text
 }
 
-/// The line of a vertex that begins, or that has ended.
+/// Returns the line of a vertex that begins, or has ended.
 pub(super) fn vertex(name: &str, started: Option<SystemTime>, end: Option<(End<'_>, SystemTime)>) -> String {
     let mut vertex = Map::new();
     vertex.insert("digest".to_owned(), digest(name).into());
@@ -57,7 +57,7 @@ pub(super) fn vertex(name: &str, started: Option<SystemTime>, end: Option<(End<'
     json!({ "vertexes": [vertex] }).to_string()
 }
 
-/// The line of what a vertex said. 1 is standard output, 2 standard error.
+/// Returns the line of a vertex's output. Stream 1 is standard output, 2 standard error.
 pub(super) fn log(name: &str, stream: u8, data: &[u8], now: SystemTime) -> String {
     let log = json!({
         "vertex": digest(name),
@@ -68,7 +68,7 @@ pub(super) fn log(name: &str, stream: u8, data: &[u8], now: SystemTime) -> Strin
     json!({ "logs": [log] }).to_string()
 }
 
-/// A transfer, as far as it is.
+/// The progress of a transfer.
 #[derive(Debug, Clone)]
 pub(super) struct Status<'a> {
     pub(super) id: &'a str,
@@ -78,7 +78,7 @@ pub(super) struct Status<'a> {
     pub(super) completed: bool,
 }
 
-/// The line of a transfer.
+/// Returns the line of a transfer.
 pub(super) fn status(status: &Status<'_>, now: SystemTime) -> String {
     let mut object = Map::new();
     object.insert("id".to_owned(), status.id.into());

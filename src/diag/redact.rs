@@ -1,9 +1,9 @@
-//! Values that must not reach a log, a layer, a history entry or an error message.
+//! Keeps secret values out of logs, layers, history entries and error messages.
 
 use std::fmt;
 use std::ops::Range;
 
-/// A value whose `Debug` and `Display` show nothing of it.
+/// A value that `Debug` and `Display` do not show.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Secret<T>(T);
 
@@ -13,7 +13,7 @@ impl<T> Secret<T> {
         Self(value)
     }
 
-    /// The value itself, for the one place that has to send it.
+    /// Returns the value itself, for the code that sends it.
     pub fn reveal(&self) -> &T {
         &self.0
     }
@@ -31,8 +31,8 @@ impl<T> fmt::Display for Secret<T> {
     }
 }
 
-/// A URL fit for a log: user information and query are blanked, because both carry credentials (signed upload locations
-/// among them).
+/// Returns a URL for a log: user information and query are blanked, because both may carry credentials (as in signed
+/// upload locations).
 pub fn url(text: &str) -> String {
     let (rest, had_query) = match text.split_once('?') {
         Some((rest, _)) => (rest, true),
@@ -57,20 +57,20 @@ pub fn url(text: &str) -> String {
     shown
 }
 
-/// What the names of those parameters of a query contain that open something.
+/// Parts of the names of query parameters that carry credentials.
 const TELLING: [&str; 8] = ["signature", "sig", "token", "credential", "password", "secret", "key", "auth"];
 
-/// A text of somebody's, such as an instruction, without the credentials in the URLs that stand in it.
+/// Returns a text, such as an instruction, without the credentials in its URLs.
 pub fn text(text: &str) -> String {
     with_credentials_as(text, |_| "[redacted]".to_owned())
 }
 
-/// The same with every byte of them covered, so that all others stay in their places.
+/// Returns the text with every byte of credentials masked, so that all other bytes keep their positions.
 pub fn masked(text: &str) -> String {
     with_credentials_as(text, |length| "*".repeat(length))
 }
 
-/// The text with what `stand_in` gives for so many bytes of a credential.
+/// Replaces each credential by the result of `stand_in` for its length.
 fn with_credentials_as(text: &str, stand_in: impl Fn(usize) -> String) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut end = 0;
@@ -83,7 +83,7 @@ fn with_credentials_as(text: &str, stand_in: impl Fn(usize) -> String) -> String
     shown
 }
 
-/// Where the credentials of URLs stand in a text: who logs in, and values of the query that open something.
+/// Returns the ranges of credentials in the URLs of a text: user information, and secret values of the query.
 fn credentials(text: &str) -> Vec<Range<usize>> {
     const SEPARATOR: &str = "://";
     let mut found = Vec::new();
@@ -92,12 +92,12 @@ fn credentials(text: &str) -> Vec<Range<usize>> {
         let start = separator + SEPARATOR.len();
         let is_end = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>' | '|');
         let end = text[start..].find(is_end).map_or(text.len(), |offset| start + offset);
-        // A password may hold what is written as something else in a URL that is right; a path never begins before the host.
+        // A password may contain characters that a valid URL would encode; a path never begins before the host.
         let authority = text[start..end].find(['/', '?', '#']).map_or(end, |offset| start + offset);
         if let Some(at) = text[start..authority].rfind('@').map(|offset| start + offset) {
             let scheme = text[from..separator].rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
             let is_web = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
-            // `ssh://git@host` says nothing that opens it.
+            // The user of `ssh://git@host` is not a credential.
             if is_web || text[start..at].contains(':') {
                 found.push(start..at);
             }

@@ -1,4 +1,4 @@
-//! One step of a build as the user sees it: its instruction when it starts working, its output, its end.
+//! Prints a step of a build: its instruction when it starts working, its output, its end.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,16 +11,16 @@ use super::progress::Progress;
 use super::rawjson::{self, End};
 use super::units::Seconds;
 
-/// A longer line of output is passed on in pieces where lines are marked: so much waits for its end.
+/// The most bytes of an unfinished line that are kept if lines are marked; longer lines are split.
 const LINE_LIMIT: usize = 16 * 1024;
-/// Longer instructions are cut; the Dockerfile has the rest.
+/// The longest instruction shown; the Dockerfile has the full text.
 const INSTRUCTION_WIDTH: usize = 120;
 
-/// A step under way.
+/// A running step.
 ///
 /// A step that [works](Step::working) or prints has two lines, `[build 2/5] RUN make` and `[build 2/5] DONE 1.2s`; any
-/// other has one when it ends, `[build 1/5] ENV A=b DONE 0.0s`. A step that is dropped without an end has failed: what
-/// went wrong is told by the error.
+/// other has one when it ends, `[build 1/5] ENV A=b DONE 0.0s`. A step that is dropped without an end has failed; the
+/// error gives the reason.
 #[derive(Debug)]
 #[must_use = "a step that is dropped without an end is shown as failed"]
 pub struct Step {
@@ -31,10 +31,10 @@ pub struct Step {
     instruction: String,
     started: Instant,
     announced: AtomicBool,
-    /// Shown on a terminal from the announcement to the end.
+    /// Shown on a terminal from the first line to the end.
     bar: OnceLock<ProgressBar>,
     ended: bool,
-    /// The start of a line, where whole lines are printed with the step before them.
+    /// The start of an unfinished line, if lines are printed with the step before them.
     marked: Option<Mutex<Vec<u8>>>,
 }
 
@@ -54,13 +54,13 @@ impl Step {
         Self { progress, id, position, instruction, started, announced, bar, ended: false, marked: None }
     }
 
-    /// Puts the step before each line of its output, for builds in which several steps print at once.
+    /// Prints the step before each line of its output, for builds in which several steps print at once.
     pub fn with_marked_output(mut self) -> Self {
         self.marked = Some(Mutex::default());
         self
     }
 
-    /// Says that the step is at work, so that nobody wonders what takes so long.
+    /// Prints that the step is working, before it takes long.
     pub fn working(&self) {
         if self.announced.swap(true, Ordering::Relaxed) {
             return;
@@ -82,11 +82,11 @@ impl Step {
         SystemTime::now().checked_sub(self.started.elapsed()).unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
-    /// Passes on what the step's command printed: as it is, or line by line with the step before it.
+    /// Prints the output of the step's command: unchanged, or line by line with the step before it.
     pub fn output(&self, bytes: &[u8]) {
         self.working();
         if self.progress.is_raw() {
-            // The streams of a command are one here.
+            // The two streams of a command are not distinguished here.
             return self.progress.raw(&rawjson::log(&self.name(), 1, bytes, SystemTime::now()));
         }
         let Some(waiting) = &self.marked else { return self.progress.output(self.id, bytes) };
@@ -114,22 +114,22 @@ impl Step {
         self.progress.output(self.id, &text);
     }
 
-    /// The step was carried out.
+    /// Ends the step as executed.
     pub fn done(mut self) {
         self.end(End::Done);
     }
 
-    /// The step's result was known before.
+    /// Ends the step as cached.
     pub fn cached(mut self) {
         self.end(End::Cached);
     }
 
-    /// Nobody wants the step's result any more: it was ended because another one failed.
+    /// Ends the step as cancelled, because a different step failed.
     pub fn canceled(mut self) {
         self.end(End::Canceled);
     }
 
-    /// Says something about the step, after its instruction.
+    /// Prints a note about the step.
     pub fn note(&self, text: &str) {
         self.working();
         self.progress.line(format_args!("{} {}", self.position, shortened(text)));
@@ -174,7 +174,7 @@ impl Drop for Step {
     }
 }
 
-/// The instruction on one line of bounded width, with nothing in it that a terminal would act on.
+/// Returns the instruction on one line of bounded width, without control characters.
 fn shortened(instruction: &str) -> String {
     let words = instruction.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     let line = words.collect::<Vec<_>>().join(" ");
@@ -217,13 +217,13 @@ mod tests {
     }
 
     #[test]
-    fn a_step_given_up_has_failed() {
+    fn an_unfinished_step_has_failed() {
         let text = recorded(|progress| drop(progress.step("stage-0", 1, 1, "RUN false")));
         assert_eq!(text, "[stage-0 1/1] RUN false FAILED 0.0s\n");
     }
 
     #[test]
-    fn steps_side_by_side_do_not_share_a_line() {
+    fn parallel_steps_do_not_share_a_line() {
         let text = recorded(|progress| {
             let one = progress.step("one", 1, 1, "RUN a");
             let two = progress.step("two", 1, 1, "RUN b");

@@ -1,8 +1,8 @@
-//! "Did you mean …?"
+//! Finds suggestions for misspelt words: "Did you mean …?"
 
-/// The candidate closest to `word`, if it is close enough to be a slip of the fingers rather than another word.
+/// Returns the candidate closest to `word`, if it is close enough to be a typing error.
 ///
-/// Case is ignored; an exact match in another case is a suggestion too.
+/// Case is ignored; an exact match in a different case is a suggestion too.
 pub fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let wanted = word.to_lowercase();
     candidates
@@ -18,7 +18,7 @@ mod tests {
     use super::suggest;
 
     #[test]
-    fn a_slip_is_corrected_and_another_word_is_not() {
+    fn a_typing_error_is_corrected_and_a_different_word_is_not() {
         let flags = ["destination", "dockerfile", "context"];
         assert_eq!(suggest("destinaton", flags), Some("destination".to_owned()));
         assert_eq!(suggest("Dockerfile", flags), Some("dockerfile".to_owned()));

@@ -1,4 +1,4 @@
-//! What a build comes to: the lines a user reads last, and the clock that tells where the time went.
+//! The summary of a build, with the time of each phase.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 
 use super::units::{Bytes, Seconds};
 
-/// A kind of work whose time is added up over the whole build.
+/// A phase of work whose time is added up over the whole build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Asking registries what a reference stands for.
+    /// Resolving references at registries.
     Resolve,
     /// Looking steps up in the cache, and waiting until it is written.
     Cache,
@@ -47,7 +47,7 @@ impl fmt::Display for Phase {
     }
 }
 
-/// Time spent so far, by phase. Work done side by side counts for each of its threads.
+/// Time spent so far, by phase. Parallel work counts for each of its threads.
 #[derive(Debug)]
 pub(super) struct Clock {
     started: Instant,
@@ -76,7 +76,7 @@ impl Clock {
 /// The result of a build in a few lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Where the image can be found: references pushed, archives and layouts written. Empty when nothing was kept.
+    /// The locations of the image: references pushed, archives and layouts written. Empty if it was not exported.
     pub images: Vec<String>,
     /// The digest of the manifest, `sha256:…`.
     pub digest: String,
@@ -86,43 +86,43 @@ pub struct Summary {
     pub layers: usize,
     /// The most bytes that base layers, trees and new layers had on the disk at once.
     pub disk: u64,
-    /// What a cache did, if there was one.
+    /// The use of the layer cache, if there was one.
     pub cache: Option<CacheSummary>,
-    /// What became of caches of `RUN --mount=type=cache`, if they were to be shared.
+    /// The exchange of cache mounts, if they are shared.
     pub cache_mounts: Option<CacheMountsSummary>,
     /// Wall time of the build.
     pub elapsed: Duration,
-    /// Where the time went; added up over work done side by side, so the sum may exceed `elapsed`.
+    /// The time of each phase; added up over parallel work, so the sum may exceed `elapsed`.
     pub phases: Vec<(Phase, Duration)>,
 }
 
-/// What a cache did for a build, and what was asked of registries altogether.
+/// The use of a layer cache, and the traffic with registries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CacheSummary {
     /// Steps that make a layer.
     pub steps: usize,
-    /// Those of them that were carried out.
+    /// The executed ones among them.
     pub executed: usize,
     /// Requests to registries.
     pub requests: u64,
-    /// Bytes that came from registries.
+    /// Bytes received from registries.
     pub received: u64,
-    /// Bytes that went there.
+    /// Bytes sent to registries.
     pub sent: u64,
 }
 
-/// What was shared of the caches of `RUN --mount=type=cache`.
+/// The exchange of cache mounts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CacheMountsSummary {
-    /// Caches that were filled from elsewhere.
+    /// Caches that were imported.
     pub imported: usize,
     /// Bytes of the files in them.
     pub imported_size: u64,
-    /// Caches that were written.
+    /// Caches that were exported.
     pub exported: usize,
     /// Bytes of the files in them.
     pub exported_size: u64,
-    /// Caches that were used and had nothing new.
+    /// Caches that were used but not changed.
     pub unchanged: usize,
 }
 
@@ -163,7 +163,7 @@ impl fmt::Display for Summary {
             writeln!(f, "mounts   {mounts}")?;
         }
         write!(f, "time     {}", Seconds(self.elapsed))?;
-        // What rounds to nothing explains nothing.
+        // Phases that round to zero are left out.
         let shown = self.phases.iter().filter(|(_, time)| time.as_millis() >= 100);
         for (index, (phase, time)) in shown.enumerate() {
             write!(f, "{}{phase} {}", if index == 0 { ": " } else { ", " }, Seconds(*time))?;
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_summary_says_what_was_made_and_where_the_time_went() {
+    fn a_summary_has_the_image_and_the_time_of_each_phase() {
         let summary = Summary {
             images: vec!["reg:5000/app:1".to_owned(), "reg:5000/app:latest".to_owned()],
             digest: "sha256:ab".to_owned(),
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_nobody_kept_is_said_to_be_so() {
+    fn an_image_that_was_not_exported_is_reported() {
         let summary = Summary { digest: "sha256:ab".to_owned(), layers: 1, ..Summary::default() };
         assert_eq!(
             summary.to_string(),

@@ -1,4 +1,4 @@
-//! Progress on a terminal: what is under way stands below the lines, and is drawn anew above no line that is not finished.
+//! Shows progress on a terminal: bars for the current work below the lines, drawn only when the last line is complete.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// How often what is under way is drawn, where nothing else makes it.
+/// The interval at which bars are redrawn.
 const TICK: Duration = Duration::from_millis(200);
 
-/// What is under way.
+/// The bars of the current work.
 #[derive(Debug, Clone)]
 pub(super) struct Bars(MultiProgress);
 
@@ -18,12 +18,12 @@ impl Bars {
         Self(MultiProgress::with_draw_target(ProgressDrawTarget::stderr()))
     }
 
-    /// Where lines go.
+    /// Returns the destination of lines.
     pub(super) fn writer(&self) -> impl Write + Send + 'static {
         WholeLines { bars: self.0.clone(), waiting: Vec::new() }
     }
 
-    /// A step, until the bar is cleared.
+    /// Shows a step until the bar is cleared.
     pub(super) fn step(&self, text: impl Into<Cow<'static, str>>) -> ProgressBar {
         let bar = self.0.add(ProgressBar::new_spinner());
         bar.set_style(style("{spinner} {wide_msg} {elapsed}"));
@@ -32,7 +32,7 @@ impl Bars {
         bar
     }
 
-    /// A transfer, until the bar is cleared.
+    /// Shows a transfer until the bar is cleared.
     pub(super) fn transfer(&self, text: impl Into<Cow<'static, str>>, total: Option<u64>) -> ProgressBar {
         let bar = match total {
             Some(total) => self.0.add(ProgressBar::new(total)),
@@ -47,12 +47,12 @@ impl Bars {
     }
 }
 
-/// The library's own style stands in for one that it cannot read; a test sees that none is like that.
+/// Falls back to the library's own style if it cannot parse one; a test ensures that it can parse all.
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
-/// Writes whole lines above the bars; the rest of a line waits for its end, because bars would be drawn over it.
+/// Writes complete lines above the bars. An unfinished line waits for its end, because bars would be drawn over it.
 struct WholeLines {
     bars: MultiProgress,
     waiting: Vec<u8>,

@@ -1,9 +1,9 @@
-//! Sizes and durations as people read them.
+//! Formats sizes and durations for users.
 
 use std::fmt;
 use std::time::Duration;
 
-/// A number of bytes as people write it (decimal units).
+/// A number of bytes, shown in decimal units.
 #[derive(Debug, Clone, Copy)]
 pub struct Bytes(pub u64);
 
@@ -19,7 +19,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// A duration in seconds with one decimal.
+/// A duration, shown in seconds with one decimal.
 #[derive(Debug, Clone, Copy)]
 pub struct Seconds(pub Duration);
 

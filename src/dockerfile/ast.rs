@@ -1,6 +1,6 @@
-//! What a Dockerfile says, with byte spans into its source, before any variable is expanded.
+//! The syntax tree of a Dockerfile, with byte spans into its source, before any variable is expanded.
 //!
-//! Every word keeps its text as written: which words are expanded, against what, is decided by the plan, because it
+//! Words keep their text as written: the plan decides which words are expanded with which variables, because that
 //! depends on the base image's environment and on the stage's arguments.
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ pub use super::source::{Source, Span, Word};
 /// A parsed file.
 #[derive(Debug, Clone)]
 pub struct Dockerfile {
-    /// The text every span points into.
+    /// The text that all spans point into.
     pub source: Arc<Source>,
     /// The escape character: `\` unless the `escape` directive says `` ` ``.
     pub escape: char,
@@ -26,12 +26,12 @@ pub struct Dockerfile {
     pub stages: Vec<Stage>,
 }
 
-/// What does not change the meaning of an instruction, and what its style is judged by.
+/// The details of an instruction that do not change its meaning, for checks of style.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Written {
+pub struct SourceForm {
     /// The keyword, in the case it has in the file.
     pub keyword: String,
-    /// The comment lines directly above, without the `#` and the blanks around the text. Parser directives are none.
+    /// The comment lines directly above, without the `#` and surrounding blanks, and without parser directives.
     pub comments: Vec<String>,
     /// The first blank line among its continuation lines.
     pub blank_line: Option<Span>,
@@ -42,14 +42,14 @@ pub struct Written {
 pub struct Stage {
     /// The `FROM` instruction.
     pub from: From,
-    /// The instructions below it, in order.
+    /// The stage's instructions, in order.
     pub instructions: Vec<Instruction>,
 }
 
 /// `FROM [--platform=P] IMAGE [AS NAME]`.
 #[derive(Debug, Clone)]
 pub struct From {
-    /// The whole instruction.
+    /// The complete instruction.
     pub span: Span,
     /// The text as written, continuation lines joined: what progress lines show.
     pub text: String,
@@ -61,8 +61,8 @@ pub struct From {
     pub name: Option<Word>,
     /// `AS` and the name, in the case they have in the file.
     pub as_written: Option<(String, String)>,
-    /// How the instruction is written.
-    pub written: Written,
+    /// The form in which it is written.
+    pub written: SourceForm,
 }
 
 /// One instruction of a stage.
@@ -70,16 +70,16 @@ pub struct From {
 pub struct Instruction {
     /// The whole instruction, here-document bodies included.
     pub span: Span,
-    /// The logical line as written (continuations joined, comments dropped), without here-document bodies: what progress
-    /// lines and `ONBUILD` triggers show.
+    /// The logical line as written (continuations joined, comments dropped), without here-document bodies, as progress
+    /// lines and `ONBUILD` triggers show it.
     pub text: String,
-    /// The source this instruction's spans point into; another one than the Dockerfile's for `ONBUILD` triggers.
+    /// The source that this instruction's spans point into; for `ONBUILD` triggers not the Dockerfile's.
     pub source: Arc<Source>,
     /// The escape character in force, needed for expansion.
     pub escape: char,
-    /// How it is written.
-    pub written: Written,
-    /// What it does.
+    /// The form in which it is written.
+    pub written: SourceForm,
+    /// The parsed instruction.
     pub kind: Kind,
 }
 
@@ -136,7 +136,7 @@ pub struct KeyValue {
     pub key: Word,
     /// The value, still to be expanded.
     pub value: Word,
-    /// Written without `=`.
+    /// True if it is written without `=`.
     pub legacy: bool,
 }
 
@@ -173,21 +173,21 @@ pub struct Heredoc {
     pub name: String,
     /// The body, terminator line excluded, leading tabs removed when `<<-`.
     pub body: String,
-    /// No part of the name was quoted: variables in the body are expanded (COPY and ADD).
+    /// True if no part of the name is quoted: variables in the body are expanded (COPY and ADD).
     pub expand: bool,
-    /// `<<-`.
+    /// True for `<<-`.
     pub strip_tabs: bool,
     /// The `<<NAME` word.
     pub span: Span,
-    /// The body's lines as written, tabs included: `source.text[body_span]` is what a shell must be given to read it
-    /// itself.
+    /// The body's lines as written, tabs included: `source.text[body_span]` is the text to pass to a shell that reads
+    /// the here-document itself.
     pub body_span: Span,
 }
 
 /// `COPY` and `ADD`.
 #[derive(Debug, Clone)]
 pub struct Copy {
-    /// `ADD` instead of `COPY`.
+    /// True for `ADD`.
     pub add: bool,
     /// Source words, here-document words excluded.
     pub sources: Vec<Word>,
@@ -215,12 +215,12 @@ pub struct Copy {
     pub unpack: Option<Flag>,
 }
 
-/// A boolean flag as given.
+/// A boolean flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flag {
     /// Its value.
     pub value: bool,
-    /// Where it stands.
+    /// The flag in the source.
     pub span: Span,
 }
 
@@ -229,7 +229,7 @@ pub struct Flag {
 pub enum Healthcheck {
     /// `HEALTHCHECK NONE`.
     None,
-    /// `HEALTHCHECK [options] CMD command`. Durations are nanoseconds; 0 stands for "inherit".
+    /// `HEALTHCHECK [options] CMD command`. Durations are in nanoseconds; 0 means "inherit".
     Check {
         /// The command.
         command: Command,

@@ -1,26 +1,26 @@
-//! Parser directives: `# syntax=`, `# escape=` and `# check=` on the first lines.
+//! Reads parser directives: `# syntax=`, `# escape=` and `# check=` on the first lines.
 
 use super::ast::{Span, Word};
 use super::lines::LineReader;
 
-/// What the first lines say.
+/// The directives of a file.
 #[derive(Debug)]
 pub(super) struct Directives {
     pub(super) escape: char,
     pub(super) syntax: Option<Word>,
     pub(super) check: Option<Word>,
-    /// Offset behind the last of them.
+    /// Offset after the last directive.
     pub(super) end: usize,
-    /// Errors: where, message, hint.
+    /// Errors: span, message, hint.
     pub(super) errors: Vec<(Span, String, Option<String>)>,
 }
 
-/// Offset of the first byte that is not the byte order mark.
+/// Returns the offset of the first byte after the byte order mark.
 pub(super) fn text_start(text: &str) -> usize {
     if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 }
 }
 
-/// Reads the directives. The first line that is none ends them, be it an ordinary comment or a blank line.
+/// Reads the directives. They end with the first other line, also with an ordinary comment or a blank line.
 pub(super) fn read(text: &str) -> Directives {
     let mut directives = Directives { escape: '\\', syntax: None, check: None, end: 0, errors: Vec::new() };
     let mut reader = LineReader::new(text, text_start(text), '\\');
@@ -37,8 +37,8 @@ pub(super) fn read(text: &str) -> Directives {
         let slot = match key.as_str() {
             "syntax" => &mut directives.syntax,
             "check" => &mut directives.check,
-            // The line parser stops looking for directives at a `#!` line; only the two that select and configure the
-            // frontend are read behind it.
+            // The line parser stops looking for directives at a `#!` line; after it, only the two that select and
+            // configure the frontend are read.
             "escape" if !after_shebang => &mut escape,
             _ => break,
         };
@@ -63,7 +63,7 @@ pub(super) fn read(text: &str) -> Directives {
     directives
 }
 
-/// The frontend that a file in another language asks for: `// syntax=IMAGE`, or a JSON object with a `syntax` key.
+/// Returns the frontend of a file in a different language: `// syntax=IMAGE`, or a JSON object with a `syntax` key.
 pub(super) fn foreign_syntax(text: &str) -> Option<Word> {
     let start = text_start(text);
     let body = &text[start..];

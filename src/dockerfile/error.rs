@@ -1,24 +1,24 @@
-//! An error in a Dockerfile that knows where it stands.
+//! An error in a Dockerfile, with its location.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::source::{Source, Span};
 
-/// One error of a file. [`super::parse`] returns all that do not follow from each other.
+/// One error of a file. [`super::parse`] returns all errors that do not follow from each other.
 ///
-/// `Display` gives `NAME:LINE:COLUMN: message` for plain logs; a renderer draws the snippet from the fields.
+/// `Display` writes `NAME:LINE:COLUMN: message` for plain logs; a renderer draws the snippet from the fields.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {message}", place(.r#source, .span))]
 pub struct ParseError {
-    /// Where it stands: inside the source and on character boundaries; empty for an error of the whole file.
+    /// The location: inside the source and on character boundaries; empty for an error of the whole file.
     pub span: Span,
-    /// What is wrong, in BuildKit's words.
+    /// The message, in BuildKit's words.
     pub message: String,
-    /// What to do about it.
+    /// Advice for the user.
     pub hint: Option<String>,
-    /// The text the span points into.
-    // Written raw so that thiserror does not take it for the cause.
+    /// The text that the span points into.
+    // A raw identifier, so that thiserror does not treat it as the cause.
     pub r#source: Arc<Source>,
 }
 
@@ -27,7 +27,7 @@ fn place(source: &Source, span: &Span) -> String {
     format!("{}:{line}:{column}", source.name)
 }
 
-/// An error before its place in a logical line is translated to a place in the source.
+/// An error whose range in the logical line is not yet translated to the source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Problem {
     /// Byte range in the logical line.
@@ -46,7 +46,7 @@ impl Problem {
         self
     }
 
-    /// Adds "did you mean …?" if there is something close.
+    /// Adds "did you mean …?" if there is a suggestion.
     pub(super) fn with_suggestion(mut self, suggestion: Option<String>) -> Self {
         if let Some(suggestion) = suggestion {
             self.hint = Some(format!("did you mean {suggestion}?"));

@@ -1,4 +1,4 @@
-//! Variable expansion in a word: quotes, escapes, `$name`, `${name}` and its modifiers.
+//! Expands variables in a word: quotes, escapes, `$name`, `${name}` and its modifiers.
 //!
 //! The rules are those of "Environment replacement" in the Dockerfile reference; the messages are BuildKit's.
 
@@ -12,12 +12,13 @@ use super::go::go_quote;
 use super::pattern::{Extent, Pattern};
 use super::source::{Source, Word};
 
-/// How deep `${a:-${b:-…}}` may be nested; each level takes stack.
+/// The deepest nesting of `${a:-${b:-…}}`; each level takes stack.
 const NESTING_LIMIT: usize = 100;
 
-/// Longest text substitutions may make, in bytes: a few lines of `ENV A=$A$A` would otherwise fill any memory.
+/// The longest text that substitutions may produce, in bytes: otherwise a few lines of `ENV A=$A$A` would fill any
+/// memory.
 const LENGTH_LIMIT: usize = 16 << 20;
-/// Bytes a pattern in a substitution may have: matching costs its length at every place of the value.
+/// The longest pattern in a substitution, in bytes: matching costs its length at every position of the value.
 const PATTERN_LIMIT: usize = 4096;
 
 /// A word that cannot be expanded.
@@ -26,16 +27,16 @@ const PATTERN_LIMIT: usize = 4096;
 pub struct ExpandError {
     /// The word.
     pub word: String,
-    /// Byte offset in the word of what is wrong: a `$`, a quote or a modifier.
+    /// Byte offset of the error in the word: a `$`, a quote or a modifier.
     pub offset: usize,
-    /// What is wrong.
+    /// The message.
     pub message: String,
-    /// It depends on the value of a variable (`${x:?message}`).
+    /// True if the error depends on a variable's value (`${x:?message}`).
     pub about_value: bool,
 }
 
 impl ExpandError {
-    /// The error with its place in the source, for the word that was expanded.
+    /// Returns the error with its location in the source, for the word that was expanded.
     pub fn at(&self, word: &Word, source: &Arc<Source>) -> ParseError {
         ParseError {
             span: word.span_from(self.offset),
@@ -46,38 +47,38 @@ impl ExpandError {
     }
 }
 
-/// Gives the value of a variable, `None` if it is unset.
+/// Returns the value of a variable, `None` if it is unset.
 pub type Lookup<'a> = &'a mut dyn FnMut(&str) -> Option<String>;
 
-/// Expands a word: takes quotes and escapes away and puts values in.
+/// Expands a word: removes quotes and escapes and inserts values.
 ///
 /// # Errors
-/// An open quote or brace, an unknown modifier, or what `${name:?message}` asks for.
+/// An unclosed quote or brace, an unknown modifier, or the error of `${name:?message}`.
 pub fn expand(word: &str, escape: char, lookup: Lookup<'_>) -> Result<String, ExpandError> {
-    Lexer::new(word, escape, Quotes::Remove, lookup).whole(None)
+    Lexer::new(word, escape, Quotes::Remove, lookup).expand_all(None)
 }
 
-/// Expands a word and splits the result at white space that was not quoted (`EXPOSE $PORTS`).
+/// Expands a word and splits the result at white space that is not quoted (`EXPOSE $PORTS`).
 ///
 /// # Errors
 /// As [`expand`].
 pub fn expand_words(word: &str, escape: char, lookup: Lookup<'_>) -> Result<Vec<String>, ExpandError> {
     let mut words = Words::default();
-    Lexer::new(word, escape, Quotes::Remove, lookup).whole(Some(&mut words))?;
+    Lexer::new(word, escape, Quotes::Remove, lookup).expand_all(Some(&mut words))?;
     Ok(words.finish())
 }
 
-/// What a word expands to, and what it lacks.
+/// An expanded word, with the unset variables in it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Expanded {
     /// The text.
     pub text: String,
-    /// The unset variables whose value the word takes, each once. `${name-word}`, `${name+word}` and `${name?message}`
-    /// say themselves what an unset variable means, and do not count.
+    /// The unset variables whose value the word uses, each once. `${name-word}`, `${name+word}` and `${name?message}`
+    /// define what an unset variable means, and do not count.
     pub unset: Vec<String>,
 }
 
-/// Expands a word and tells which variables it misses.
+/// Expands a word and lists the unset variables.
 ///
 /// # Errors
 /// As [`expand`].
@@ -85,7 +86,7 @@ pub fn expand_and_find_unset(word: &str, escape: char, lookup: Lookup<'_>) -> Re
     Lexer::new(word, escape, Quotes::Remove, lookup).expanded()
 }
 
-/// As [`expand_and_find_unset`], for the body of a here-document: see [`expand_heredoc`].
+/// Expands the body of a here-document like [`expand_heredoc`], and lists the unset variables.
 ///
 /// # Errors
 /// As [`expand`].
@@ -99,10 +100,10 @@ pub fn expand_heredoc_and_find_unset(body: &str, lookup: Lookup<'_>) -> Result<E
 /// # Errors
 /// As [`expand`].
 pub fn expand_heredoc(body: &str, lookup: Lookup<'_>) -> Result<String, ExpandError> {
-    Lexer::new(body, '\\', Quotes::Keep, lookup).whole(None)
+    Lexer::new(body, '\\', Quotes::Keep, lookup).expand_all(None)
 }
 
-/// Whether a word names a variable, for words that may not.
+/// Reports whether a word contains a variable, for words that may not.
 pub fn has_variable(word: &str, escape: char) -> bool {
     let mut characters = word.chars().peekable();
     while let Some(c) = characters.next() {
@@ -115,7 +116,7 @@ pub fn has_variable(word: &str, escape: char) -> bool {
     false
 }
 
-/// Collects the words of an expansion.
+/// The words of an expansion.
 #[derive(Default)]
 struct Words {
     done: Vec<String>,
@@ -123,7 +124,7 @@ struct Words {
 }
 
 impl Words {
-    /// A character that splits if it is white space.
+    /// Adds a character; white space ends the word.
     fn push(&mut self, c: char) {
         if c.is_whitespace() {
             self.end();
@@ -146,30 +147,30 @@ impl Words {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Quotes {
-    /// They group, and vanish.
+    /// They group, and are removed.
     Remove,
     /// They are text.
     Keep,
 }
 
-/// Where a run of text ends.
+/// The treatment of escape characters in a run of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Escapes {
-    /// The escape character vanishes.
+    /// The escape character is removed.
     Remove,
-    /// It stays, for a pattern to read it.
+    /// It is kept, for a pattern.
     Keep,
 }
 
-/// A message and where it belongs.
-struct Fault {
+/// A message and its offset.
+struct Failure {
     offset: usize,
     message: String,
     about_value: bool,
 }
 
-fn fault<T>(offset: usize, message: impl Into<String>) -> Result<T, Fault> {
-    Err(Fault { offset, message: message.into(), about_value: false })
+fn fail<T>(offset: usize, message: impl Into<String>) -> Result<T, Failure> {
+    Err(Failure { offset, message: message.into(), about_value: false })
 }
 
 struct Lexer<'a> {
@@ -188,11 +189,11 @@ impl<'a> Lexer<'a> {
     }
 
     fn expanded(mut self) -> Result<Expanded, ExpandError> {
-        let text = self.whole(None)?;
+        let text = self.expand_all(None)?;
         Ok(Expanded { text, unset: self.unset })
     }
 
-    /// The value of a variable that is expected to have one.
+    /// Returns the value of a variable that should be set.
     fn value(&mut self, name: &str) -> String {
         (self.lookup)(name).unwrap_or_else(|| {
             if !self.unset.iter().any(|known| known == name) {
@@ -202,8 +203,8 @@ impl<'a> Lexer<'a> {
         })
     }
 
-    fn whole(&mut self, words: Option<&mut Words>) -> Result<String, ExpandError> {
-        self.until(None, Escapes::Remove, words).map_err(|Fault { offset, message, about_value }| ExpandError {
+    fn expand_all(&mut self, words: Option<&mut Words>) -> Result<String, ExpandError> {
+        self.until(None, Escapes::Remove, words).map_err(|Failure { offset, message, about_value }| ExpandError {
             word: self.text.to_owned(),
             offset,
             message,
@@ -226,7 +227,12 @@ impl<'a> Lexer<'a> {
     }
 
     /// Expands up to `stop`, which is consumed, or to the end of the text if there is none.
-    fn until(&mut self, stop: Option<char>, escapes: Escapes, mut words: Option<&mut Words>) -> Result<String, Fault> {
+    fn until(
+        &mut self,
+        stop: Option<char>,
+        escapes: Escapes,
+        mut words: Option<&mut Words>,
+    ) -> Result<String, Failure> {
         let start = self.position;
         let mut result = String::new();
         while let Some(c) = self.peek() {
@@ -256,7 +262,7 @@ impl<'a> Lexer<'a> {
                     if escapes == Escapes::Keep {
                         result.push(c);
                     }
-                    // At the very end there is nothing to escape.
+                    // At the end of the text an escape character has nothing to escape.
                     if let Some(escaped) = self.next() {
                         result.push(escaped);
                         if let Some(words) = words.as_deref_mut() {
@@ -275,30 +281,31 @@ impl<'a> Lexer<'a> {
         }
         match stop {
             None => Ok(result),
-            Some(stop) => fault(start, format!("unexpected end of statement while looking for matching {stop}")),
+            Some(stop) => fail(start, format!("unexpected end of statement while looking for matching {stop}")),
         }
     }
 
-    fn single_quoted(&mut self) -> Result<String, Fault> {
+    fn single_quoted(&mut self) -> Result<String, Failure> {
         let start = self.position;
         self.next();
         let rest = &self.text[self.position..];
         let Some(end) = rest.find('\'') else {
             self.position = self.text.len();
-            return fault(start, "unexpected end of statement while looking for matching single-quote");
+            return fail(start, "unexpected end of statement while looking for matching single-quote");
         };
         self.position += end + 1;
         Ok(rest[..end].to_owned())
     }
 
-    /// Between double quotes only a quote, a dollar and the escape character itself can be escaped.
-    fn double_quoted(&mut self, escapes: Escapes) -> Result<String, Fault> {
+    /// Reads up to the closing double quote. Only a quote, a dollar and the escape character itself can be escaped
+    /// there.
+    fn double_quoted(&mut self, escapes: Escapes) -> Result<String, Failure> {
         let start = self.position;
         self.next();
         let mut result = String::new();
         loop {
             match self.peek() {
-                None => return fault(start, "unexpected end of statement while looking for matching double-quote"),
+                None => return fail(start, "unexpected end of statement while looking for matching double-quote"),
                 Some('"') => {
                     self.next();
                     return Ok(result);
@@ -330,7 +337,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn dollar(&mut self) -> Result<String, Fault> {
+    fn dollar(&mut self) -> Result<String, Failure> {
         let start = self.position;
         self.next();
         if self.peek() != Some('{') {
@@ -338,7 +345,7 @@ impl<'a> Lexer<'a> {
             return Ok(if name.is_empty() { "$".to_owned() } else { self.value(&name) });
         }
         if self.depth == NESTING_LIMIT {
-            return fault(start, "syntax error: substitutions are nested too deeply");
+            return fail(start, "syntax error: substitutions are nested too deeply");
         }
         self.depth += 1;
         let value = self.braces(start);
@@ -346,21 +353,21 @@ impl<'a> Lexer<'a> {
         value
     }
 
-    /// `{name…}`; `start` is the offset of the dollar.
-    fn braces(&mut self, start: usize) -> Result<String, Fault> {
+    /// Reads `{name…}`; `start` is the offset of the dollar.
+    fn braces(&mut self, start: usize) -> Result<String, Failure> {
         self.next();
         match self.peek() {
-            None => return fault(start, MISSING_BRACE),
-            Some('{' | '}' | ':') => return fault(start, "syntax error: bad substitution"),
+            None => return fail(start, MISSING_BRACE),
+            Some('{' | '}' | ':') => return fail(start, "syntax error: bad substitution"),
             Some(_) => {}
         }
         let name = self.name();
         let modifier_start = self.position;
         match self.next() {
-            None => fault(start, MISSING_BRACE),
+            None => fail(start, MISSING_BRACE),
             Some('}') => Ok(self.value(&name)),
             Some(':') => match self.next() {
-                None => fault(start, MISSING_BRACE),
+                None => fail(start, MISSING_BRACE),
                 Some(modifier @ ('-' | '+' | '?')) => self.alternative(&name, modifier, true, start),
                 Some(other) => unsupported(modifier_start, &format!(":{other}")),
             },
@@ -371,8 +378,14 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// `${name-word}`, `${name+word}`, `${name?message}`; with a colon an empty value counts as unset.
-    fn alternative(&mut self, name: &str, modifier: char, empty_is_unset: bool, start: usize) -> Result<String, Fault> {
+    /// Expands `${name-word}`, `${name+word}`, `${name?message}`; with a colon an empty value counts as unset.
+    fn alternative(
+        &mut self,
+        name: &str,
+        modifier: char,
+        empty_is_unset: bool,
+        start: usize,
+    ) -> Result<String, Failure> {
         let word = self.part('}', Escapes::Remove, start, MISSING_BRACE)?;
         let value = (self.lookup)(name);
         let unset = value.is_none();
@@ -383,15 +396,15 @@ impl<'a> Lexer<'a> {
             ('?', None) => {
                 let state = if unset { "unset" } else { "empty" };
                 let message = if word.is_empty() { format!("is not allowed to be {state}") } else { word };
-                Err(Fault { offset: start, message: format!("{name}: {message}"), about_value: true })
+                Err(Failure { offset: start, message: format!("{name}: {message}"), about_value: true })
             }
             (_, Some(value)) => Ok(value),
             (other, None) => unsupported(start, &other.to_string()),
         }
     }
 
-    /// `${name#pattern}`, `##`, `%` and `%%`.
-    fn trimmed(&mut self, name: &str, end: char, start: usize) -> Result<String, Fault> {
+    /// Expands `${name#pattern}`, `##`, `%` and `%%`.
+    fn trimmed(&mut self, name: &str, end: char, start: usize) -> Result<String, Failure> {
         let text = self.part('}', Escapes::Keep, start, MISSING_BRACE)?;
         let (pattern, extent) = match text.strip_prefix(end) {
             Some(pattern) => (pattern, Extent::Longest),
@@ -402,8 +415,8 @@ impl<'a> Lexer<'a> {
         Ok(if end == '#' { pattern.trim_prefix(&value, extent) } else { pattern.trim_suffix(&value, extent) })
     }
 
-    /// `${name/pattern/text}` and `${name//pattern/text}`.
-    fn replaced(&mut self, name: &str, start: usize) -> Result<String, Fault> {
+    /// Expands `${name/pattern/text}` and `${name//pattern/text}`.
+    fn replaced(&mut self, name: &str, start: usize) -> Result<String, Failure> {
         let all = self.peek() == Some('/');
         if all {
             self.next();
@@ -415,13 +428,13 @@ impl<'a> Lexer<'a> {
         pattern.replace(&value, &replacement, all, LENGTH_LIMIT).map_or_else(|| too_long(start), Ok)
     }
 
-    /// A part of a substitution; running into the end of the text is `missing`.
-    fn part(&mut self, stop: char, escapes: Escapes, start: usize, missing: &str) -> Result<String, Fault> {
+    /// Reads a part of a substitution. `missing` is the message if the text ends first.
+    fn part(&mut self, stop: char, escapes: Escapes, start: usize, missing: &str) -> Result<String, Failure> {
         self.until(Some(stop), escapes, None)
-            .or_else(|inner| if self.at_end() { fault(start, missing) } else { Err(inner) })
+            .or_else(|inner| if self.at_end() { fail(start, missing) } else { Err(inner) })
     }
 
-    /// A name, digits, or one of the shell's special parameters; empty if there is none.
+    /// Reads a name, digits, or one of the shell's special parameters; empty if there is none.
     fn name(&mut self) -> String {
         let rest = &self.text[self.position..];
         let length = match rest.chars().next() {
@@ -436,25 +449,25 @@ impl<'a> Lexer<'a> {
 
 const MISSING_BRACE: &str = "syntax error: missing '}'";
 
-/// A pattern may itself be the result of substitutions; what it costs to match grows with its length.
-fn pattern_of(text: &str, escape: char, start: usize) -> Result<Pattern, Fault> {
+/// Compiles a pattern, which may itself be the result of substitutions; its matching cost grows with its length.
+fn pattern_of(text: &str, escape: char, start: usize) -> Result<Pattern, Failure> {
     match text.len() <= PATTERN_LIMIT {
         true => Ok(Pattern::new(text, escape)),
-        false => fault(start, format!("the pattern would be longer than {PATTERN_LIMIT} bytes")),
+        false => fail(start, format!("the pattern would be longer than {PATTERN_LIMIT} bytes")),
     }
 }
 
-fn too_long<T>(offset: usize) -> Result<T, Fault> {
-    fault(offset, format!("the value would be longer than {LENGTH_LIMIT} bytes"))
+fn too_long<T>(offset: usize) -> Result<T, Failure> {
+    fail(offset, format!("the value would be longer than {LENGTH_LIMIT} bytes"))
 }
 
-/// Complains of a text that a substitution has made too long.
-fn check_length(offset: usize, text: &str) -> Result<(), Fault> {
+/// Checks the length of a text that a substitution produced.
+fn check_length(offset: usize, text: &str) -> Result<(), Failure> {
     if text.len() > LENGTH_LIMIT { too_long(offset) } else { Ok(()) }
 }
 
-fn unsupported<T>(offset: usize, modifier: &str) -> Result<T, Fault> {
-    fault(offset, format!("unsupported modifier ({modifier}) in substitution"))
+fn unsupported<T>(offset: usize, modifier: &str) -> Result<T, Failure> {
+    fail(offset, format!("unsupported modifier ({modifier}) in substitution"))
 }
 
 fn prefix_length(text: &str, belongs: impl Fn(char) -> bool) -> usize {

@@ -1,7 +1,7 @@
-//! Ports of `EXPOSE`, after expansion.
+//! Parses the ports of `EXPOSE`, after expansion.
 
-/// The ports that one word names, as `port/protocol`: a port or a range, a protocol in any case (tcp when there is
-/// none), and a host part that is checked and dropped (`8080:80`, `127.0.0.1:8080:80/udp`).
+/// Returns the ports that one word names, as `port/protocol`: a port or a range, a protocol in any case (default tcp),
+/// and a host part that is checked and dropped (`8080:80`, `127.0.0.1:8080:80/udp`).
 ///
 /// # Errors
 /// BuildKit's message.
@@ -25,10 +25,11 @@ pub fn parse_port(word: &str) -> Result<Vec<String>, String> {
     Ok((first..=last).map(|port| format!("{port}/{protocol}")).collect())
 }
 
-/// The ports of all words of an instruction, sorted as strings as BuildKit writes them to the history, each once.
+/// Returns the ports of all words of an instruction without duplicates, sorted as strings as BuildKit writes them to
+/// the history.
 ///
 /// # Errors
-/// BuildKit's message for the first word that is wrong.
+/// BuildKit's message for the first invalid word.
 pub fn parse_ports<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Vec<String>, String> {
     let mut ports = Vec::new();
     for word in words {
@@ -51,7 +52,7 @@ fn parse_range(text: &str) -> Option<(u16, u16)> {
     (first <= last).then_some((first, last))
 }
 
-/// `[ip:]ports` in front of the container's part; it says nothing to an image, but must be well-formed.
+/// Checks `[ip:]ports` before the container's part; an image does not record it.
 fn check_host(host: &str, first: u16, last: u16, container: &str) -> Result<(), String> {
     let (address, ports) = host.rsplit_once(':').map_or((None, host), |(address, ports)| (Some(address), ports));
     if let Some(address) = address {
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_as_buildkit_says_it() {
+    fn errors_have_buildkits_messages() {
         for (word, message) in [
             ("http", "invalid containerPort: http"),
             ("90-80", "invalid containerPort: 90-80"),

@@ -1,4 +1,4 @@
-//! `--name=value` words between the keyword and the arguments.
+//! Reads the `--name=value` words between the keyword and the arguments.
 
 use std::ops::Range;
 
@@ -11,17 +11,17 @@ use super::lines::LogicalLine;
 /// A flag as written, quotes and escapes processed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RawFlag {
-    /// The text, from the dashes on.
+    /// The text, with the dashes.
     text: String,
-    /// The whole word in the logical line.
+    /// The word in the logical line.
     range: Range<usize>,
-    /// Where the value starts in the logical line, if there is a `=`.
+    /// The start of the value in the logical line, if there is a `=`.
     value_start: Option<usize>,
 }
 
-/// Takes the flags off the front of the arguments; also gives the range that is left.
+/// Splits the flags off the front of the arguments; returns also the remaining range.
 ///
-/// A backslash escapes whatever the `escape` directive says, and `--` alone ends the flags.
+/// A backslash escapes, independent of the `escape` directive, and `--` ends the flags.
 pub(super) fn extract(line: &str, range: Range<usize>) -> (Vec<RawFlag>, Range<usize>) {
     let mut flags = Vec::new();
     let mut position = range.start;
@@ -64,18 +64,18 @@ fn raw_flag(line: &str, range: Range<usize>) -> RawFlag {
     flag
 }
 
-/// What a flag takes.
+/// The type of a flag's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Takes {
+pub(super) enum FlagKind {
     /// Nothing, `=true` or `=false`.
     Bool,
     /// One value.
     Value,
-    /// One value each time it is given.
+    /// One value for each occurrence.
     Values,
 }
 
-/// The flags of one instruction, checked against those it has.
+/// The flags of an instruction, checked against those that it supports.
 #[derive(Debug, Default)]
 pub(super) struct Flags {
     bools: Vec<(&'static str, Flag)>,
@@ -83,11 +83,11 @@ pub(super) struct Flags {
 }
 
 impl Flags {
-    /// Checks every flag; adds what is wrong to `problems`.
+    /// Checks every flag, and adds the errors to `problems`.
     pub(super) fn check(
         line: &LogicalLine,
         raw: &[RawFlag],
-        known: &[(&'static str, Takes)],
+        known: &[(&'static str, FlagKind)],
         problems: &mut Vec<Problem>,
     ) -> Self {
         let mut flags = Self::default();
@@ -108,15 +108,15 @@ impl Flags {
                 problems.push(problem);
                 continue;
             };
-            if takes != Takes::Values && seen.contains(&name) {
+            if takes != FlagKind::Values && seen.contains(&name) {
                 problems.push(problem(format!("duplicate flag specified: --{name}")));
                 continue;
             }
             seen.push(name);
             let span = line.span(flag.range.clone());
             match (takes, value) {
-                (Takes::Bool, None) => flags.bools.push((name, Flag { value: true, span })),
-                (Takes::Bool, Some(value)) => match value.to_lowercase().as_str() {
+                (FlagKind::Bool, None) => flags.bools.push((name, Flag { value: true, span })),
+                (FlagKind::Bool, Some(value)) => match value.to_lowercase().as_str() {
                     "" => problems.push(
                         problem(format!("missing a value on flag: --{name}"))
                             .with_hint(format!("write --{name}, --{name}=true or --{name}=false")),
@@ -138,35 +138,35 @@ impl Flags {
         flags
     }
 
-    /// A boolean flag, if given.
+    /// Returns a boolean flag, if present.
     pub(super) fn bool(&self, name: &str) -> Option<Flag> {
         self.bools.iter().find(|(given, _)| *given == name).map(|(_, flag)| flag.clone())
     }
 
-    /// The value of a flag, if given.
+    /// Returns the value of a flag, if present.
     pub(super) fn value(&self, name: &str) -> Option<Word> {
         self.value_and_range(name).map(|(word, _)| word.clone())
     }
 
-    /// The value of a flag, if given, and where it stands in the logical line.
+    /// Returns the value of a flag, if present, and its range in the logical line.
     pub(super) fn value_and_range(&self, name: &str) -> Option<(&Word, Range<usize>)> {
         self.values.iter().find(|(given, ..)| *given == name).map(|(_, word, range)| (word, range.clone()))
     }
 
-    /// The values of a flag that may be repeated, and where they stand in the logical line.
+    /// Returns the values of a flag that may be repeated, and their ranges in the logical line.
     pub(super) fn values_and_ranges<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a Word, Range<usize>)> {
         self.values.iter().filter(move |(given, ..)| *given == name).map(|(_, word, range)| (word, range.clone()))
     }
 
-    /// The values of a flag that may be repeated.
+    /// Returns the values of a flag that may be repeated.
     pub(super) fn values(&self, name: &str) -> Vec<Word> {
         self.values.iter().filter(|(given, ..)| *given == name).map(|(_, word, _)| word.clone()).collect()
     }
 }
 
-fn known_flags(known: &[(&'static str, Takes)]) -> String {
+fn known_flags(known: &[(&'static str, FlagKind)]) -> String {
     if known.is_empty() {
-        return "this instruction has no flags; write -- in front of arguments that start with dashes".to_owned();
+        return "this instruction has no flags; write -- before arguments that start with dashes".to_owned();
     }
     let names = known.iter().map(|(name, _)| format!("--{name}")).collect::<Vec<_>>();
     format!("this instruction has {}", names.join(", "))
@@ -174,7 +174,7 @@ fn known_flags(known: &[(&'static str, Takes)]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Flags, Takes, extract};
+    use super::{FlagKind, Flags, extract};
     use crate::dockerfile::lines::LineReader;
 
     fn extracted(line: &str) -> (Vec<String>, &str) {
@@ -206,13 +206,13 @@ mod tests {
         let line = LineReader::new(text, 0, '\\').logical().expect("a line");
         let (raw, _) = extract(&line.text, 0..line.text.len());
         let mut problems = Vec::new();
-        let known = [("link", Takes::Bool), ("chown", Takes::Value), ("exclude", Takes::Values)];
+        let known = [("link", FlagKind::Bool), ("chown", FlagKind::Value), ("exclude", FlagKind::Values)];
         let flags = Flags::check(&line, &raw, &known, &mut problems);
         (flags, problems.into_iter().map(|problem| (problem.message, problem.hint)).collect())
     }
 
     #[test]
-    fn values_and_their_places() {
+    fn values_and_their_ranges() {
         let text = "--chown=a:b --exclude=x --link --exclude=\"y z\" rest";
         let (flags, problems) = check(text);
         assert_eq!(problems, []);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_them() {
+    fn invalid_flags_are_reported() {
         for (text, message, hint) in [
             ("--chwon=1 x", "unknown flag: --chwon", "did you mean --chown?"),
             ("--zzz x", "unknown flag: --zzz", "this instruction has --link, --chown, --exclude"),

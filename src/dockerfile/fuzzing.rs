@@ -8,7 +8,7 @@ fn source(name: &str, text: &str) -> Source {
     Source { name: name.to_owned(), text: text.to_owned() }
 }
 
-/// Any text parses, or is refused with places that lie in it; a stored trigger is read the same way.
+/// Parses any text, or refuses it with locations inside it; a stored trigger is parsed in the same way.
 pub(crate) fn dockerfile(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     match parse(source("Dockerfile", text)) {
@@ -35,11 +35,11 @@ fn check(file: &Dockerfile, text: &str) {
     }
 }
 
-/// Any word expands, or is refused at a place in it; the first line is the value every variable has.
+/// Expands any word, or refuses it with an offset in it; the first line is the value of every variable.
 pub(crate) fn expansion(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let (value, word) = text.split_once('\n').unwrap_or(("", text));
-    // Short ones: a replacement may be as long as the square of them.
+    // Short, because a replacement may be as long as the value's square.
     let value = value.chars().take(64).collect::<String>();
     let word = word.get(..word.floor_char_boundary(4096)).unwrap_or_default();
     let mut lookup = |name: &str| (!name.len().is_multiple_of(3)).then(|| value.clone());
@@ -52,7 +52,7 @@ pub(crate) fn expansion(input: &[u8]) {
     drop(expand_heredoc(word, &mut lookup));
 }
 
-/// Any `--mount` value is read, or refused at a place in it.
+/// Parses any `--mount` value, or refuses it with a location in it.
 pub(crate) fn mount(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     match MountFlag::parse(text, '\\') {

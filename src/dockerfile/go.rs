@@ -1,8 +1,9 @@
-//! Notations of Go that Dockerfiles, image histories and command lines inherit: durations, quoted strings, true and false.
+//! Reads and writes Go notations that Dockerfiles, image histories and command lines inherit: durations, quoted
+//! strings, booleans.
 
 use std::fmt::Write as _;
 
-/// True or false in the spellings of Go's `strconv.ParseBool`.
+/// Parses a boolean in the spellings of Go's `strconv.ParseBool`.
 pub fn parse_go_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
@@ -11,7 +12,7 @@ pub fn parse_go_bool(text: &str) -> Option<bool> {
     }
 }
 
-/// A string as Go's `%q` prints it, as image histories hold it: `CMD ["/bin/sh" "-c" "x"]`.
+/// Quotes a string like Go's `%q`, as in image histories: `CMD ["/bin/sh" "-c" "x"]`.
 pub fn go_quote(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
@@ -44,8 +45,8 @@ fn push_escape(quoted: &mut String, kind: &str, c: char, width: usize) {
     }
 }
 
-/// Letters, marks, numbers, punctuation and symbols. Rust's debug escapes follow the same categories, but also escape a
-/// mark that has nothing before it.
+/// Reports whether a character is a letter, mark, number, punctuation or symbol. Rust's debug escapes use the same
+/// categories, but also escape a mark with nothing before it.
 fn is_printable(c: char) -> bool {
     let carried: String = ['a', c].into_iter().collect();
     carried.escape_debug().nth(1) == Some(c)
@@ -58,7 +59,7 @@ const SECOND: i64 = 1_000_000_000;
 const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 
-/// Nanoseconds of a duration in Go's notation, such as `1m30s`, `-1.5h` or `500ms`.
+/// Parses a duration in Go's notation, such as `1m30s`, `-1.5h` or `500ms`, to nanoseconds.
 ///
 /// # Errors
 /// The message of Go's `time.ParseDuration`.
@@ -114,7 +115,7 @@ fn digits(text: &str) -> (&str, &str) {
     text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
 
-/// `0.digits` of a unit, rounded down; digits beyond the unit's resolution do not count.
+/// Returns `0.digits` of a unit, rounded down; digits beyond the unit's resolution do not count.
 fn fraction_of(digits: &str, scale: i64) -> i128 {
     let (mut value, mut divisor) = (0_i128, 1_i128);
     for digit in digits.bytes().take(18) {
@@ -124,7 +125,8 @@ fn fraction_of(digits: &str, scale: i64) -> i128 {
     value * i128::from(scale) / divisor
 }
 
-/// A duration in nanoseconds as Go prints it: `0s`, `1.5ms`, `5m0s`, `1h0m0.25s`. Image histories hold it for `HEALTHCHECK`.
+/// Formats a duration in nanoseconds like Go: `0s`, `1.5ms`, `5m0s`, `1h0m0.25s`, as in image histories for
+/// `HEALTHCHECK`.
 pub fn format_go_duration(nanoseconds: i64) -> String {
     let sign = if nanoseconds < 0 { "-" } else { "" };
     let magnitude = nanoseconds.unsigned_abs();
@@ -149,13 +151,13 @@ pub fn format_go_duration(nanoseconds: i64) -> String {
     }
 }
 
-/// `value / scale` without trailing zeros; the scale is a power of ten.
+/// Formats `value / scale` without trailing zeros; the scale is a power of ten.
 fn decimal(value: u64, scale: u64) -> String {
     let (whole, fraction) = (value / scale, value % scale);
     if fraction == 0 {
         return whole.to_string();
     }
-    // The scale's own digits, its leading 1 aside, are as many as the fraction may have.
+    // The fraction may have as many digits as the scale has zeros.
     let digits = (scale + fraction).to_string();
     format!("{whole}.{}", digits[1..].trim_end_matches('0'))
 }

@@ -1,25 +1,25 @@
-//! `HEALTHCHECK`.
+//! Parses `HEALTHCHECK`.
 
 use super::ast::{Command, Healthcheck};
 use super::error::Problem;
-use super::flags::{Flags, Takes};
+use super::flags::{FlagKind, Flags};
 use super::go::{go_quote, parse_go_duration};
 use super::json;
 use super::statement::Statement;
 use super::words::{split_first, trim};
 
-/// The shortest duration that is not 0, in nanoseconds (Docker's `container.MinimumDuration`).
+/// The shortest duration other than 0, in nanoseconds (Docker's `container.MinimumDuration`).
 const MINIMUM_DURATION: i64 = 1_000_000;
 
-const FLAGS: [(&str, Takes); 5] = [
-    ("interval", Takes::Value),
-    ("timeout", Takes::Value),
-    ("start-period", Takes::Value),
-    ("start-interval", Takes::Value),
-    ("retries", Takes::Value),
+const FLAGS: [(&str, FlagKind); 5] = [
+    ("interval", FlagKind::Value),
+    ("timeout", FlagKind::Value),
+    ("start-period", FlagKind::Value),
+    ("start-interval", FlagKind::Value),
+    ("retries", FlagKind::Value),
 ];
 
-/// Understands the arguments of `HEALTHCHECK`.
+/// Parses the arguments of `HEALTHCHECK`.
 pub(super) fn convert(statement: &Statement<'_>) -> Result<Healthcheck, Vec<Problem>> {
     let line = &statement.line.text;
     if statement.arguments.is_empty() {
@@ -29,7 +29,7 @@ pub(super) fn convert(statement: &Statement<'_>) -> Result<Healthcheck, Vec<Prob
     let (kind_range, rest) = split_first(line, statement.arguments.clone());
     let kind = &line[kind_range.clone()];
     if kind.eq_ignore_ascii_case("NONE") {
-        // Options are not looked at, as there is nothing they could apply to.
+        // Options are ignored, because there is no check that they could apply to.
         return match rest {
             None => Ok(Healthcheck::None),
             Some(rest) => Err(vec![Problem::new(rest, "HEALTHCHECK NONE takes no arguments")]),
@@ -88,7 +88,7 @@ fn parse_duration(flags: &Flags, name: &str) -> Result<i64, Problem> {
     })?;
     if nanoseconds != 0 && nanoseconds < MINIMUM_DURATION {
         let message = format!("Interval {} cannot be less than 1ms", go_quote(name));
-        return Err(Problem::new(range, message).with_hint("0 leaves it to the default"));
+        return Err(Problem::new(range, message).with_hint("0 means the default"));
     }
     Ok(nanoseconds)
 }
@@ -100,7 +100,7 @@ fn parse_retries(flags: &Flags) -> Result<i64, Problem> {
     let retries: i32 = value.text.parse().map_err(|_| {
         Problem::new(
             range.clone(),
-            format!("invalid value {} for --retries: a whole number is wanted", go_quote(&value.text)),
+            format!("invalid value {} for --retries: expected a whole number", go_quote(&value.text)),
         )
     })?;
     if retries < 0 {

@@ -1,4 +1,4 @@
-//! Here-documents: finding the `<<NAME` words of a line and reading the bodies below it.
+//! Finds the `<<NAME` words of a line, and reads the bodies of here-documents below it.
 
 use std::ops::Range;
 
@@ -9,19 +9,19 @@ use super::lines::{LineReader, LogicalLine};
 /// A `<<NAME` word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Opening {
-    /// Byte range of the word in the logical line, a file descriptor in front included.
+    /// Byte range of the word in the logical line, with a file descriptor before it.
     pub(super) range: Range<usize>,
     name: String,
     expand: bool,
     strip_tabs: bool,
-    /// Blanks stand between `<<` and the name.
+    /// True if there are blanks between `<<` and the name.
     spaced: bool,
 }
 
 /// Finds the here-documents that a line opens, in order.
 ///
-/// Words are what a shell takes for words, so quoted text opens nothing. A line a shell could not split (an open quote or
-/// brace) opens nothing either.
+/// Words are split as by a shell, so quoted text opens nothing. A line that a shell could not split (an unclosed quote
+/// or brace) opens nothing either.
 pub(super) fn openings(line: &str) -> Vec<Opening> {
     let mut scanner = Scanner { text: line, position: 0 };
     let mut found = Vec::new();
@@ -34,7 +34,7 @@ pub(super) fn openings(line: &str) -> Vec<Opening> {
     }
 }
 
-/// Reads the body that an opening announces; the reader stands behind the line that terminates it.
+/// Reads the body of an opening; afterwards the reader is after the terminating line.
 pub(super) fn read_body(
     reader: &mut LineReader<'_>,
     line: &LogicalLine,
@@ -56,13 +56,17 @@ pub(super) fn read_body(
             });
         }
         near_miss |= physical.text.trim() == opening.name;
-        body.push_str(if opening.strip_tabs { physical.whole.trim_start_matches('\t') } else { physical.whole });
+        body.push_str(if opening.strip_tabs {
+            physical.full_text.trim_start_matches('\t')
+        } else {
+            physical.full_text
+        });
     }
     let hint = if near_miss {
-        format!("the line that ends it must hold `{}` alone, without blanks; `<<-` allows tabs in front", opening.name)
+        format!("the line that ends it must hold `{}` alone, without blanks; `<<-` allows tabs before it", opening.name)
     } else if opening.spaced {
         format!(
-            "no line below consists of `{}` alone; if `<<` is no here-document here, write it without blanks or quote it",
+            "no line below consists of `{}` alone; if `<<` does not start a here-document here, write it without blanks or quote it",
             opening.name
         )
     } else {
@@ -72,27 +76,27 @@ pub(super) fn read_body(
 }
 
 impl Run {
-    /// The here-document that is the whole command (`RUN <<EOF`), so a script rather than a command's input.
+    /// Returns the here-document that is the whole command (`RUN <<EOF`): a script rather than a command's input.
     pub fn script(&self) -> Option<&Heredoc> {
         let Command::Shell(text) = &self.command else { return None };
         let [heredoc] = self.heredocs.as_slice() else { return None };
-        let whole = openings(text).first().is_some_and(|opening| opening.range == (0..text.len()));
-        whole.then_some(heredoc)
+        let is_script = openings(text).first().is_some_and(|opening| opening.range == (0..text.len()));
+        is_script.then_some(heredoc)
     }
 }
 
-/// A quote or a brace that is never closed.
+/// An unclosed quote or brace.
 #[derive(Debug)]
 struct Unbalanced;
 
 /// A word as a shell splits it.
 struct ShellWord {
     range: Range<usize>,
-    /// Where the name starts, behind `<<` and blanks; the word's start when it has no such operator.
+    /// Start of the name, after `<<` and blanks; the word's start if there is no such operator.
     name_start: usize,
     /// The text from `name_start` on, without quotes and escapes.
     unquoted: String,
-    /// Blanks stand between the operator and the name.
+    /// True if there are blanks between the operator and the name.
     spaced: bool,
 }
 
@@ -142,7 +146,7 @@ impl Scanner<'_> {
         self.peek()?;
         let start = self.position;
         let mut word = ShellWord { range: start..start, unquoted: String::new(), name_start: start, spaced: false };
-        // `[fd]<<[-]`, and blanks up to the name: they do not end the word.
+        // `[fd]<<[-]`, and blanks up to the name, which do not end the word.
         let text = &self.text[start..];
         let behind_digits = text.trim_start_matches(|c: char| c.is_ascii_digit());
         if let Some(behind) = behind_digits.strip_prefix("<<") {
@@ -163,7 +167,7 @@ impl Scanner<'_> {
         Some(Ok(word))
     }
 
-    /// Takes a character, a quoted text or a `${…}`.
+    /// Reads a character, a quoted text or a `${…}`.
     fn part(&mut self, unquoted: &mut String) -> Result<(), Unbalanced> {
         match self.next() {
             Some('\'') => loop {
@@ -200,7 +204,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// Skips `{…}` with what is nested and quoted in it.
+    /// Skips `{…}` with nested and quoted text.
     fn braces(&mut self) -> Result<(), Unbalanced> {
         let mut depth = 0_usize;
         let mut quote = None;
@@ -262,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_like_one() {
+    fn similar_words_open_nothing() {
         for line in [
             "RUN x=$((1<<3))",
             "RUN echo '<<EOF'",

@@ -1,11 +1,11 @@
-//! From split arguments to the typed instruction, with BuildKit's checks of each.
+//! Converts split arguments to typed instructions, with BuildKit's checks of each.
 
 use std::ops::Range;
 
 use super::ast::{ArgDefinition, Command, Copy, From, Heredoc, Instruction, KeyValue, Kind, Onbuild, Run, Word};
 use super::error::Problem;
 use super::expand::has_variable;
-use super::flags::{Flags, Takes};
+use super::flags::{FlagKind, Flags};
 use super::go::go_quote;
 use super::healthcheck;
 use super::keyword::Keyword;
@@ -13,43 +13,47 @@ use super::mount::{MountFlag, MountProblem};
 use super::statement::{Statement, split_assignment};
 use super::words::Token;
 
-const COPY_FLAGS: [(&str, Takes); 6] = [
-    ("from", Takes::Value),
-    ("chown", Takes::Value),
-    ("chmod", Takes::Value),
-    ("link", Takes::Bool),
-    ("parents", Takes::Bool),
-    ("exclude", Takes::Values),
+const COPY_FLAGS: [(&str, FlagKind); 6] = [
+    ("from", FlagKind::Value),
+    ("chown", FlagKind::Value),
+    ("chmod", FlagKind::Value),
+    ("link", FlagKind::Bool),
+    ("parents", FlagKind::Bool),
+    ("exclude", FlagKind::Values),
 ];
 
-const ADD_FLAGS: [(&str, Takes); 7] = [
-    ("chown", Takes::Value),
-    ("chmod", Takes::Value),
-    ("link", Takes::Bool),
-    ("keep-git-dir", Takes::Bool),
-    ("checksum", Takes::Value),
-    ("unpack", Takes::Bool),
-    ("exclude", Takes::Values),
+const ADD_FLAGS: [(&str, FlagKind); 7] = [
+    ("chown", FlagKind::Value),
+    ("chmod", FlagKind::Value),
+    ("link", FlagKind::Bool),
+    ("keep-git-dir", FlagKind::Bool),
+    ("checksum", FlagKind::Value),
+    ("unpack", FlagKind::Bool),
+    ("exclude", FlagKind::Values),
 ];
 
-const RUN_FLAGS: [(&str, Takes); 4] =
-    [("mount", Takes::Values), ("network", Takes::Value), ("security", Takes::Value), ("device", Takes::Values)];
+const RUN_FLAGS: [(&str, FlagKind); 4] = [
+    ("mount", FlagKind::Values),
+    ("network", FlagKind::Value),
+    ("security", FlagKind::Value),
+    ("device", FlagKind::Values),
+];
 
-/// What a line of the file is.
+/// A converted line of the file.
 #[derive(Debug)]
 pub(super) enum Converted {
     /// The start of a stage.
     From(Box<From>),
-    /// Anything else.
+    /// Any other instruction.
     Kind(Box<Kind>),
 }
 
-/// A here-document and its `<<NAME` word's place in the logical line.
+/// A here-document, with the range of its `<<NAME` word in the logical line.
 pub(super) type PlacedHeredoc = (Range<usize>, Heredoc);
 
-/// Understands the arguments of a statement; all that is wrong with it is reported.
+/// Parses the arguments of a statement, and reports all errors in them.
 ///
-/// `text` is the source, of which `ONBUILD` stores here-document bodies verbatim.
+/// `text` is the source, from which `ONBUILD` stores here-document bodies verbatim.
 pub(super) fn convert(
     statement: &Statement<'_>,
     heredocs: Vec<PlacedHeredoc>,
@@ -89,18 +93,18 @@ impl Converter<'_> {
         self.statement.keyword.name()
     }
 
-    /// A problem of the instruction as a whole, shown at its keyword.
+    /// Adds a problem of the whole instruction, shown at its keyword.
     fn at_keyword(&mut self, message: impl Into<String>) -> &mut Problem {
         self.problems.push(Problem::new(self.statement.keyword_range.clone(), message));
         let last = self.problems.len() - 1;
         &mut self.problems[last]
     }
 
-    fn flags(&mut self, known: &[(&'static str, Takes)]) -> Flags {
+    fn flags(&mut self, known: &[(&'static str, FlagKind)]) -> Flags {
         Flags::check(self.statement.line, &self.statement.flags, known, &mut self.problems)
     }
 
-    /// The result, unless something was wrong with it.
+    /// Returns the result, unless there were problems.
     fn finish<T>(self, result: T) -> Result<T, Vec<Problem>> {
         if self.problems.is_empty() { Ok(result) } else { Err(self.problems) }
     }
@@ -118,12 +122,12 @@ impl Converter<'_> {
         tokens.iter().map(|token| self.word(token)).collect()
     }
 
-    /// The arguments' text as one word.
+    /// Returns the arguments' text as one word.
     fn text(&self) -> Word {
         self.statement.line.word(self.statement.arguments.clone())
     }
 
-    /// The arguments: a JSON array, or words between blanks.
+    /// Splits the arguments: a JSON array, or words between blanks.
     fn json_or_blanks(&mut self) -> Vec<Token> {
         match self.statement.json() {
             Ok(Some(tokens)) => tokens,
@@ -146,7 +150,7 @@ impl Converter<'_> {
         }
     }
 
-    /// Instructions whose whole rest of the line is one argument.
+    /// Parses instructions whose rest of the line is one argument.
     fn one(mut self) -> Result<Word, Vec<Problem>> {
         self.flags(&[]);
         if self.statement.arguments.is_empty() {
@@ -289,7 +293,7 @@ impl Converter<'_> {
         let (line, escape) = (self.statement.line, self.statement.escape);
         let mut mounts = Vec::new();
         for (value, range) in flags.values_and_ranges("mount") {
-            // Where a quote or an escape was taken out, only the whole value has a place.
+            // If a quote or an escape was removed, only the complete value has a range.
             let verbatim = line.text[range.clone()] == value.text;
             let place = |field: Range<usize>| match verbatim {
                 true => range.start + field.start..range.start + field.end,
@@ -353,7 +357,7 @@ impl Converter<'_> {
         self.finish(copy)
     }
 
-    /// Sources and destination: the last word, which a here-document cannot be.
+    /// Splits sources and destination: the last word, which cannot be a here-document.
     fn split_destination<'t>(
         &self,
         tokens: &'t [Token],
@@ -388,7 +392,7 @@ impl Converter<'_> {
             self.requires_at_least_one("write ONBUILD and the instruction to run later");
             return Err(self.problems);
         }
-        // A keyword that does not exist is stored like any other; it fails where the trigger fires.
+        // An unknown keyword is stored like any other, and fails when the trigger is executed.
         if let Ok(trigger) = Statement::split(line, arguments.clone(), *escape)
             && let Err(problem) = check_trigger(&trigger).and_then(|()| trigger.check_form())
         {
@@ -404,7 +408,7 @@ impl Converter<'_> {
     }
 
     fn from(mut self) -> Result<From, Vec<Problem>> {
-        let flags = self.flags(&[("platform", Takes::Value)]);
+        let flags = self.flags(&[("platform", FlagKind::Value)]);
         let tokens = self.statement.blanks();
         let (image, name, as_written) = match tokens.as_slice() {
             [image] => (image, None, None),
@@ -414,8 +418,8 @@ impl Converter<'_> {
             _ => {
                 let hint = match tokens.as_slice() {
                     [] => "write FROM IMAGE or FROM IMAGE AS NAME",
-                    [_, keyword] if keyword.text.eq_ignore_ascii_case("as") => "the stage's name is missing behind AS",
-                    _ => "a stage's name stands behind AS: FROM IMAGE AS NAME",
+                    [_, keyword] if keyword.text.eq_ignore_ascii_case("as") => "the stage's name is missing after AS",
+                    _ => "a stage's name follows AS: FROM IMAGE AS NAME",
                 };
                 let range = match (tokens.get(1), tokens.last()) {
                     (Some(first), Some(last)) => first.range.start..last.range.end,
@@ -454,7 +458,7 @@ impl Converter<'_> {
     }
 }
 
-/// `SHELL` has one form only.
+/// The hint for `SHELL`, which has one form only.
 const SHELL_HINT: &str = "write SHELL [\"/bin/sh\", \"-c\"]";
 
 /// `^[a-z][a-z0-9-_.]*$`
@@ -463,7 +467,7 @@ fn is_stage_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte))
 }
 
-/// What may not be run later.
+/// Checks that an instruction is allowed as a trigger.
 pub(super) fn check_trigger(trigger: &Statement<'_>) -> Result<(), Problem> {
     let message = match trigger.keyword {
         Keyword::Onbuild => "chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed".to_owned(),
@@ -475,7 +479,7 @@ pub(super) fn check_trigger(trigger: &Statement<'_>) -> Result<(), Problem> {
     Err(Problem::new(trigger.keyword_range.clone(), message))
 }
 
-/// The words that are no part of a `<<NAME` word.
+/// Returns the words outside of `<<NAME` words.
 fn outside_heredocs(tokens: Vec<Token>, heredocs: &[PlacedHeredoc]) -> Vec<Token> {
     tokens
         .into_iter()
@@ -486,7 +490,7 @@ fn outside_heredocs(tokens: Vec<Token>, heredocs: &[PlacedHeredoc]) -> Vec<Token
 }
 
 impl Instruction {
-    /// The keyword in capitals.
+    /// Returns the keyword in capitals.
     pub fn keyword(&self) -> &'static str {
         match &self.kind {
             Kind::Copy(copy) if copy.add => "ADD",

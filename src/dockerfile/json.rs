@@ -1,4 +1,4 @@
-//! The JSON form of arguments: `["a", "b"]`.
+//! Parses the JSON form of arguments: `["a", "b"]`.
 
 use std::ops::Range;
 
@@ -7,9 +7,9 @@ use serde_json::value::RawValue;
 use super::error::Problem;
 use super::words::Token;
 
-/// The strings of a JSON array; `None` when the text is not a JSON array, and so means something else.
+/// Returns the strings of a JSON array; `None` if the text is not a JSON array, and so has a different meaning.
 ///
-/// A valid array that holds anything but strings is an error, never a shell command.
+/// A valid array with other elements than strings is an error, never a shell command.
 pub(super) fn parse(line: &str, range: Range<usize>) -> Result<Option<Vec<Token>>, Problem> {
     let text = &line[range.clone()];
     if !text.starts_with('[') {
@@ -22,7 +22,7 @@ pub(super) fn parse(line: &str, range: Range<usize>) -> Result<Option<Vec<Token>
     let Some(other) = elements.into_iter().map(RawValue::get).find(|element| !element.starts_with('"')) else {
         return Ok(None);
     };
-    // The element borrows from the text, so the distance of the two is its offset.
+    // The element borrows from the text, so its distance from the start is its offset.
     let start = range.start + (other.as_ptr().addr() - text.as_ptr().addr());
     Err(Problem::new(
         start..start + other.len(),
@@ -31,7 +31,7 @@ pub(super) fn parse(line: &str, range: Range<usize>) -> Result<Option<Vec<Token>
     .with_hint("put it in double quotes"))
 }
 
-/// A reader of arrays of strings that keeps the place of every element, and takes lone surrogates as Go does.
+/// A reader of string arrays that records the range of every element, and treats lone surrogates like Go.
 struct Strings<'a> {
     text: &'a str,
     position: usize,
@@ -105,7 +105,7 @@ impl<'a> Strings<'a> {
         Some(c)
     }
 
-    /// What stands behind `\u`: one unit, or two that make a character together.
+    /// Reads the digits after `\u`: one unit, or two that form a character together.
     fn unicode(&mut self) -> Option<char> {
         let unit = self.hexadecimal()?;
         if let Some(c) = char::from_u32(unit) {
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn other_elements_are_an_error_at_the_element() {
+    fn other_elements_are_errors_at_the_element() {
         for (text, element) in [
             (r#"CMD ["sleep", 5]"#, "5"),
             (r#"CMD [null]"#, "null"),
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn elements_know_their_place() {
+    fn elements_have_their_range() {
         let text = r#"COPY ["a b", "é"]"#;
         let tokens = parse(text, 5..text.len()).expect("no error").expect("array");
         assert_eq!(tokens.iter().map(|token| &text[token.range.clone()]).collect::<Vec<_>>(), [r#""a b""#, r#""é""#]);

@@ -47,22 +47,22 @@ const KEYWORDS: [(&str, Keyword); 18] = [
 ];
 
 impl Keyword {
-    /// Case does not matter.
+    /// Finds a keyword in any case.
     pub(super) fn find(word: &str) -> Option<Self> {
         KEYWORDS.iter().find(|(name, _)| name.eq_ignore_ascii_case(word)).map(|(_, keyword)| *keyword)
     }
 
-    /// The keyword that `word` was probably meant to be.
+    /// Returns the keyword that `word` probably means.
     pub(super) fn suggest(word: &str) -> Option<String> {
         suggest(word, KEYWORDS.iter().map(|(name, _)| *name))
     }
 
-    /// The name in capitals.
+    /// Returns the name in capitals.
     pub(super) fn name(self) -> &'static str {
         KEYWORDS.iter().find(|(_, keyword)| *keyword == self).map_or("", |(name, _)| name)
     }
 
-    /// Whether `<<NAME` words open here-documents.
+    /// Reports whether `<<NAME` words open here-documents.
     pub(super) fn takes_heredocs(self) -> bool {
         matches!(self, Self::Add | Self::Copy | Self::Run)
     }

@@ -1,10 +1,10 @@
-//! Physical lines joined to logical ones: continuations, comments and blank lines inside them, the length limit.
+//! Joins physical lines to logical ones: continuations, comments and blank lines inside them, the length limit.
 
 use std::ops::Range;
 
 use super::ast::{Span, Word};
 
-/// Longest physical line in bytes, line end excluded; what BuildKit's scanner takes.
+/// The longest physical line in bytes, without its line end, as in BuildKit's scanner.
 pub(super) const LINE_LIMIT: usize = 65_535;
 
 /// A line of the file.
@@ -15,22 +15,22 @@ pub(super) struct PhysicalLine<'a> {
     /// Its text without the line end.
     pub(super) text: &'a str,
     /// Its text with the line end.
-    pub(super) whole: &'a str,
+    pub(super) full_text: &'a str,
 }
 
 impl PhysicalLine<'_> {
-    /// Where its text stands.
+    /// Returns the span of its text.
     pub(super) fn span(&self) -> Span {
         self.start..self.start + self.text.len()
     }
 }
 
-/// An instruction's text with its continuation lines joined, still knowing where each byte came from.
+/// An instruction's text with its continuation lines joined, and a map from its bytes to the source.
 #[derive(Debug, Default)]
 pub(super) struct LogicalLine {
     /// The joined text.
     pub(super) text: String,
-    /// (offset in `text`, offset in the source) where each run of unbroken text starts.
+    /// (offset in `text`, offset in the source) of the start of each contiguous piece.
     pieces: Vec<(usize, usize)>,
     /// The comment lines directly above, without `#` and blanks.
     pub(super) comments: Vec<String>,
@@ -54,18 +54,18 @@ impl LogicalLine {
         }
     }
 
-    /// Where a byte range of the joined text stands in the source.
+    /// Returns the span in the source of a byte range of the joined text.
     pub(super) fn span(&self, range: Range<usize>) -> Span {
         if range.is_empty() {
-            // The place just behind the text before it: an argument that is missing is missing there.
-            let place =
+            // The position right after the preceding text: a missing argument is missing there.
+            let position =
                 range.start.checked_sub(1).map_or_else(|| self.source_offset(0), |last| self.source_offset(last) + 1);
-            return place..place;
+            return position..position;
         }
         self.source_offset(range.start)..self.source_offset(range.end - 1) + 1
     }
 
-    /// A part of the line as a word.
+    /// Returns a part of the line as a word.
     pub(super) fn word(&self, range: Range<usize>) -> Word {
         Word { text: self.text[range.clone()].to_owned(), span: self.span(range) }
     }
@@ -76,9 +76,9 @@ pub(super) struct LineReader<'a> {
     text: &'a str,
     position: usize,
     escape: char,
-    /// Lines over [`LINE_LIMIT`] met so far.
+    /// Lines longer than [`LINE_LIMIT`] so far.
     pub(super) too_long: Vec<Span>,
-    /// Lines before this offset are no comments, though they look like them: they are parser directives.
+    /// Lines before this offset are parser directives, not comments.
     pub(super) comments_from: usize,
 }
 
@@ -87,12 +87,12 @@ impl<'a> LineReader<'a> {
         Self { text, position, escape, too_long: Vec::new(), comments_from: 0 }
     }
 
-    /// Offset of the next line to read.
+    /// Returns the offset of the next line.
     pub(super) fn position(&self) -> usize {
         self.position
     }
 
-    /// The next line as it stands.
+    /// Reads the next physical line.
     pub(super) fn physical(&mut self) -> Option<PhysicalLine<'a>> {
         let rest = &self.text[self.position..];
         if rest.is_empty() {
@@ -104,14 +104,14 @@ impl<'a> LineReader<'a> {
         };
         let start = self.position;
         self.position += length;
-        let physical = PhysicalLine { start, text: line.trim_end_matches('\r'), whole: &rest[..length] };
+        let physical = PhysicalLine { start, text: line.trim_end_matches('\r'), full_text: &rest[..length] };
         if line.len() > LINE_LIMIT {
             self.too_long.push(physical.span());
         }
         Some(physical)
     }
 
-    /// The next instruction's text, without leading blanks; comments and blank lines are skipped.
+    /// Reads the next instruction's text, without leading blanks; skips comments and blank lines.
     pub(super) fn logical(&mut self) -> Option<LogicalLine> {
         let mut comments = Vec::new();
         loop {
@@ -142,7 +142,7 @@ impl<'a> LineReader<'a> {
                 line.push(text, next.start);
                 continues = more;
             }
-            // Nothing but escape characters and comments.
+            // The text consists of escape characters and comments only.
             if !line.text.trim().is_empty() {
                 return Some(line);
             }
@@ -150,7 +150,8 @@ impl<'a> LineReader<'a> {
     }
 }
 
-/// The line without a final escape character (blanks may follow it), and whether there was one. Two in a row are text.
+/// Returns the line without a final escape character (blanks may follow it), and whether there was one. Two in a row
+/// are text.
 fn trim_continuation(line: &str, escape: char) -> (&str, bool) {
     match line.trim_end_matches([' ', '\t']).strip_suffix(escape) {
         Some(before) if !before.ends_with(escape) => (before, true),
@@ -158,7 +159,7 @@ fn trim_continuation(line: &str, escape: char) -> (&str, bool) {
     }
 }
 
-/// Leading blanks do not keep a line inside a continuation from being a comment.
+/// Reports whether a line is a comment, which inside a continuation may be indented.
 fn is_comment(line: &str) -> bool {
     line.trim_start_matches([' ', '\t', '\r', '\x0c']).starts_with('#')
 }

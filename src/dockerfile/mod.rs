@@ -1,11 +1,12 @@
-//! Dockerfile text to syntax tree, and the pure rules of the language that later stages apply to its words.
+//! Parses Dockerfiles to a syntax tree, and implements the pure rules of the language that the plan applies to its
+//! words.
 //!
-//! [`parse`] reads a whole file and reports every independent error in one run, each with a byte span that a caret can
-//! be drawn under. Nothing is expanded here: which variables a word sees depends on the base image and on the stage, so
-//! the plan calls [`expand`] on the words it is about to use, [`expose`] on ports and [`signal`] on stop signals.
+//! [`parse`] reads a complete file and reports every independent error in one run, each with a byte span for a caret.
+//! Nothing is expanded here: the variables of a word depend on the base image and on the stage. So the plan calls
+//! [`expand`] on the words that it is about to use, [`expose`] on ports and [`signal`] on stop signals.
 //!
-//! The rules follow the [Dockerfile reference](https://docs.docker.com/reference/dockerfile/) and, where it is silent,
-//! what BuildKit's built-in frontend does; error messages use BuildKit's words so that they can be searched for.
+//! The rules follow the [Dockerfile reference](https://docs.docker.com/reference/dockerfile/) and, where it says
+//! nothing, BuildKit's built-in frontend. Error messages use BuildKit's words so that they can be searched for.
 
 pub mod ast;
 mod directive;

@@ -1,9 +1,9 @@
-//! The value of `RUN --mount`: comma-separated fields (RFC 4180) to a typed mount.
+//! Parses the value of `RUN --mount`: comma-separated fields (RFC 4180) to a typed mount.
 //!
-//! Values may hold variables, which only the plan knows. A flag is therefore read in two steps: [`MountFlag::parse`]
-//! finds the fields and checks the keys, [`MountFlag::resolve`] takes the values, expanded, and checks what they mean
-//! together (`meaning`). The parser does the second step, too, where no value has a variable, so that such a mistake is told with
-//! the other errors of the file.
+//! Values may contain variables, which only the plan knows. So a flag is read in two steps: [`MountFlag::parse`] finds
+//! the fields and checks the keys, and [`MountFlag::resolve`] checks the meaning of the expanded values (`meaning`). If
+//! no value has a variable, the parser does the second step too, so that such errors are reported with the others of
+//! the file.
 
 mod meaning;
 #[cfg(test)]
@@ -19,23 +19,23 @@ use super::source::{Span, Word};
 
 pub use meaning::{CACHE_MODE, MountKind, MountOwner, MountSpec, Sharing};
 
-/// One `--mount`, its keys checked, its values as written.
+/// A `--mount` flag with checked keys and values as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountFlag {
-    /// The whole value.
+    /// The complete value.
     pub span: Span,
-    /// In the order given; of fields with one key the last counts.
+    /// In order; of several fields with the same key the last counts.
     pub fields: Vec<MountField>,
 }
 
-/// One `key=value` of a mount, or a key alone.
+/// A `key=value` of a mount, or a key alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountField {
-    /// What it sets.
+    /// The key.
     pub key: MountKey,
-    /// To what; expanded by the plan, unless the key is [`MountKey::From`].
+    /// The value; expanded by the plan, unless the key is [`MountKey::From`].
     pub value: Option<Word>,
-    /// The whole field.
+    /// The complete field.
     pub span: Span,
 }
 
@@ -95,26 +95,26 @@ const KEYS: [(&str, MountKey); 19] = [
 ];
 
 impl MountKey {
-    /// The name that the reference uses first.
+    /// Returns the first name in the reference.
     #[must_use]
     pub fn name(self) -> &'static str {
         KEYS.iter().find(|(_, key)| *key == self).map_or("", |(name, _)| name)
     }
 
-    /// A flag that may stand without a value.
+    /// Reports whether the key may have no value.
     fn is_boolean(self) -> bool {
         matches!(self, Self::ReadOnly | Self::ReadWrite | Self::Required)
     }
 }
 
-/// What is wrong with a mount, and where.
+/// An error in a mount, with its location.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountProblem {
-    /// The field, or the whole value; what [`MountField::span`] points into.
+    /// The field or the complete value; points into the same text as [`MountField::span`].
     pub span: Span,
-    /// What, in BuildKit's words.
+    /// The message, in BuildKit's words.
     pub message: String,
-    /// What to do about it.
+    /// Advice for the user.
     pub hint: Option<String>,
 }
 
@@ -135,10 +135,10 @@ impl MountProblem {
 }
 
 impl MountFlag {
-    /// Reads the fields of a `--mount` value; spans are bytes of `text`. All that is wrong with it is reported.
+    /// Parses the fields of a `--mount` value; spans are bytes of `text`. Reports all errors in it.
     ///
     /// # Errors
-    /// It is no record, has an unknown key, a key without its value, or a variable in `from`.
+    /// It is not a CSV record, has an unknown key, a key without its value, or a variable in `from`.
     pub fn parse(text: &str, escape: char) -> Result<Self, Vec<MountProblem>> {
         let span = 0..text.len();
         let record = csv::record(text).map_err(|error| {
@@ -159,7 +159,7 @@ impl MountFlag {
         if problems.is_empty() { Ok(Self { span, fields }) } else { Err(problems) }
     }
 
-    /// The same flag with its spans translated, from bytes of the value to bytes of the file.
+    /// Returns the flag with its spans translated from bytes of the value to bytes of the file.
     #[must_use]
     pub fn placed(mut self, place: &dyn Fn(Range<usize>) -> Span) -> Self {
         for field in &mut self.fields {
@@ -172,19 +172,19 @@ impl MountFlag {
         self
     }
 
-    /// Whether its meaning depends on a variable.
+    /// Reports whether its meaning depends on a variable.
     #[must_use]
     pub fn has_variable(&self, escape: char) -> bool {
         self.fields.iter().filter_map(|field| field.value.as_ref()).any(|value| has_variable(&value.text, escape))
     }
 
-    /// `from`, which is known before anything is expanded.
+    /// Returns `from`, which is known before expansion.
     #[must_use]
     pub fn from(&self) -> Option<&Word> {
         self.last(MountKey::From).and_then(|field| field.value.as_ref()).filter(|word| !word.text.is_empty())
     }
 
-    /// The words that variables are expanded in.
+    /// Returns the words that variables are expanded in.
     pub fn expanded_words(&self) -> impl Iterator<Item = &Word> {
         self.fields.iter().filter(|field| field.key != MountKey::From).filter_map(|field| field.value.as_ref())
     }

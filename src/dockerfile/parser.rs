@@ -1,4 +1,4 @@
-//! The whole file: directives, then instruction by instruction, sorted into stages.
+//! Parses a complete file: directives, then each instruction, grouped into stages.
 
 use std::sync::Arc;
 
@@ -11,19 +11,19 @@ use super::keyword::Keyword;
 use super::lines::{LINE_LIMIT, LineReader, LogicalLine};
 use super::statement::Statement;
 
-/// A file that has errors, and what could be read of it all the same.
+/// The errors of a file, and the valid part of it.
 #[derive(Debug, Clone)]
 pub struct Invalid {
     /// In the order of the file; never empty.
     pub errors: Vec<ParseError>,
-    /// The instructions that are right, if they can be sorted into stages: for finding what else is wrong.
+    /// The valid instructions, if they can be grouped into stages: to find further errors.
     pub rest: Option<Dockerfile>,
 }
 
 /// Parses a Dockerfile.
 ///
 /// # Errors
-/// Every error that does not follow from another one, in the order of the file.
+/// Every error that does not follow from a different one, in the order of the file.
 pub fn parse(source: Source) -> Result<Dockerfile, Invalid> {
     let source = Arc::new(source);
     let mut file = File::new(&source);
@@ -79,7 +79,7 @@ pub fn parse(source: Source) -> Result<Dockerfile, Invalid> {
 /// Parses the text of one `ONBUILD` trigger, as [`super::ast::Onbuild`] stores it.
 ///
 /// # Errors
-/// As [`parse`]; also when the text is more than one instruction, or one that may not be a trigger.
+/// As for [`parse`]; also if the text is more than one instruction, or one that is not allowed as a trigger.
 pub fn parse_trigger(source: Source, escape: char) -> Result<Vec<Instruction>, Vec<ParseError>> {
     let source = Arc::new(source);
     let mut file = File::new(&source);
@@ -98,11 +98,11 @@ pub fn parse_trigger(source: Source, escape: char) -> Result<Vec<Instruction>, V
     if file.errors.is_empty() { Ok(instructions) } else { Err(file.errors) }
 }
 
-/// One line of the file, understood.
+/// A parsed line of the file.
 enum Parsed {
     From(Box<super::ast::From>),
     Instruction(Box<Instruction>),
-    /// An instruction that is wrong; `from` tells whether it was meant to start a stage.
+    /// An invalid instruction; `from` is true if it was meant to start a stage.
     Wrong {
         from: bool,
     },
@@ -113,9 +113,9 @@ enum Parsed {
 struct Stages {
     global_args: Vec<Instruction>,
     stages: Vec<Stage>,
-    /// A `FROM` is wrong: what follows it belongs to no stage.
+    /// True if a `FROM` is invalid, so that the following instructions belong to no stage.
     lost_from: bool,
-    /// An instruction stood before the first `FROM`; more of them are the same mistake.
+    /// True after an instruction before the first `FROM`; further ones are the same error.
     orphan: bool,
 }
 
@@ -132,7 +132,7 @@ impl Stages {
                 None if self.lost_from || self.orphan => {}
                 None => {
                     self.orphan = true;
-                    let hint = format!("only ARG may stand before the first FROM, not {}", instruction.keyword());
+                    let hint = format!("only ARG may precede the first FROM, not {}", instruction.keyword());
                     file.error(instruction.span, "no build stage in current context", Some(hint));
                 }
             },
@@ -141,7 +141,7 @@ impl Stages {
     }
 }
 
-/// A source and what is wrong with it.
+/// A source and its errors.
 struct File<'a> {
     source: &'a Arc<Source>,
     errors: Vec<ParseError>,
@@ -160,7 +160,7 @@ impl<'a> File<'a> {
         self.error(line.span(problem.range), problem.message, problem.hint);
     }
 
-    /// Reads what belongs to a line (its here-documents) even when the line is wrong, so that the next one is a line.
+    /// Reads the here-documents of a line even if the line is invalid, so that the next line read is an instruction.
     fn read_instruction(
         &mut self,
         reader: &mut LineReader<'_>,
@@ -174,7 +174,7 @@ impl<'a> File<'a> {
                 let meant = problem_keyword(line, &problem);
                 self.problem(line, problem);
                 if meant.is_some_and(Keyword::takes_heredocs) {
-                    // A misspelt RUN still has its here-documents; whether they end is not worth a second error.
+                    // A misspelt RUN still has its here-documents; a missing end is not worth a second error.
                     self.read_heredocs(reader, line).ok()?;
                 }
                 return Some(Parsed::Wrong { from: meant == Some(Keyword::From) });
@@ -230,7 +230,7 @@ impl<'a> File<'a> {
     }
 }
 
-/// The keyword that a misspelt one was probably meant to be.
+/// Returns the keyword that a misspelt one probably means.
 fn problem_keyword(line: &LogicalLine, problem: &Problem) -> Option<Keyword> {
     Keyword::find(&Keyword::suggest(&line.text[problem.range.clone()])?)
 }

@@ -1,6 +1,7 @@
-//! The patterns of `${name#pattern}`, `${name%pattern}` and `${name/pattern/text}`: `*`, `?` and escaped characters.
+//! Matches the patterns of `${name#pattern}`, `${name%pattern}` and `${name/pattern/text}`: `*`, `?` and escaped
+//! characters.
 
-/// A pattern, ready to match.
+/// A compiled pattern.
 #[derive(Debug)]
 pub(super) struct Pattern(Vec<Part>);
 
@@ -10,11 +11,11 @@ enum Part {
     Any,
     /// `?`
     One,
-    /// A character that stands for itself.
+    /// A literal character.
     Exactly(char),
 }
 
-/// Which of several matches is meant.
+/// Which of several matches to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Extent {
     Shortest,
@@ -22,7 +23,7 @@ pub(super) enum Extent {
 }
 
 impl Pattern {
-    /// `escape` in front of a character makes it stand for itself; there are no character classes.
+    /// Compiles a pattern. `escape` before a character makes it literal; there are no character classes.
     pub(super) fn new(text: &str, escape: char) -> Self {
         let mut parts = Vec::new();
         let mut characters = text.chars();
@@ -34,12 +35,12 @@ impl Pattern {
                 c => Part::Exactly(c),
             });
         }
-        // Neighbouring stars match what one does, and cost more.
+        // Adjacent stars match the same as one, and cost more.
         parts.dedup_by(|next, previous| *next == Part::Any && *previous == Part::Any);
         Self(parts)
     }
 
-    /// The value without the prefix that matches.
+    /// Returns the value without the matching prefix.
     pub(super) fn trim_prefix(&self, value: &str, extent: Extent) -> String {
         let characters = value.chars().collect::<Vec<_>>();
         match match_length(&self.0, &characters, extent) {
@@ -48,7 +49,7 @@ impl Pattern {
         }
     }
 
-    /// The value without the suffix that matches.
+    /// Returns the value without the matching suffix.
     pub(super) fn trim_suffix(&self, value: &str, extent: Extent) -> String {
         let mut characters = value.chars().collect::<Vec<_>>();
         let reversed = characters.iter().rev().copied().collect::<Vec<_>>();
@@ -59,9 +60,10 @@ impl Pattern {
         characters.into_iter().collect()
     }
 
-    /// The value with the first match, or every match, replaced; matches are as long as they can be.
+    /// Returns the value with the first or every match replaced; matches are as long as possible.
     ///
-    /// An empty match counts as one, except right behind another match. `None`: it would be longer than `limit` bytes.
+    /// An empty match counts, except right after another match. `None` if the result would be longer than `limit`
+    /// bytes.
     pub(super) fn replace(&self, value: &str, replacement: &str, all: bool, limit: usize) -> Option<String> {
         let characters = value.chars().collect::<Vec<_>>();
         let mut result = String::new();
@@ -91,7 +93,8 @@ impl Pattern {
     }
 }
 
-/// How many characters from the start match, following every possibility at once so that stars cannot explode.
+/// Returns how many characters match from the start. It follows all possibilities at once, so that stars cannot take
+/// exponential time.
 fn match_length(parts: &[Part], characters: &[char], extent: Extent) -> Option<usize> {
     let mut states = vec![false; parts.len() + 1];
     states[0] = true;
@@ -159,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn escaped_characters_stand_for_themselves_and_brackets_always_do() {
+    fn escaped_characters_and_brackets_are_literal() {
         assert_eq!(Pattern::new("*\\*", '\\').trim_prefix("a*b*c", Extent::Shortest), "b*c");
         assert_eq!(Pattern::new("[ab]", '\\').trim_prefix("a", Extent::Shortest), "a");
         assert_eq!(Pattern::new("[ab]", '\\').trim_prefix("[ab]x", Extent::Shortest), "x");

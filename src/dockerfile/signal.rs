@@ -1,6 +1,6 @@
-//! Names of signals, for `STOPSIGNAL`.
+//! Validates the names of signals, for `STOPSIGNAL`.
 
-/// The names Docker knows on Linux, without `SIG`, and without the real-time ones.
+/// The names that Docker supports on Linux, without `SIG`, and without the real-time ones.
 const NAMES: [&str; 35] = [
     "ABRT", "ALRM", "BUS", "CHLD", "CLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "IOT", "KILL", "PIPE", "POLL",
     "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN", "TTOU", "URG", "USR1",
@@ -23,7 +23,7 @@ pub fn validate(name: &str) -> Result<(), String> {
     if valid { Ok(()) } else { Err(format!("invalid signal: {name}")) }
 }
 
-/// `RTMIN+1` to `RTMIN+15`, `RTMAX-14` to `RTMAX-1`, `RTMAX`.
+/// Reports whether it is `RTMIN+1` to `RTMIN+15`, `RTMAX-14` to `RTMAX-1` or `RTMAX`.
 fn is_real_time(name: &str) -> bool {
     let distance = |text: &str, last: u32| {
         !text.starts_with('0')

@@ -1,33 +1,33 @@
-//! The text of a Dockerfile, its words, and where they are: from byte offsets to lines and columns.
+//! The text of a Dockerfile and its words, and the translation of byte offsets to lines and columns.
 
 use std::ops::Range;
 
 /// Byte offsets into [`Source::text`].
 pub type Span = Range<usize>;
 
-/// A text to parse, with the name diagnostics show for it.
+/// A text to parse, with its name for diagnostics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// The path as the user gave it, or a description such as `ONBUILD of docker.io/library/x:1`.
     pub name: String,
-    /// The whole text, byte order mark included.
+    /// The complete text, byte order mark included.
     pub text: String,
 }
 
-/// A word as it is written, and where.
+/// A word as written, and its location.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Word {
-    /// The text as expansion wants it: quotes and escapes included, except that elements of a JSON array are decoded and
-    /// a flag's value has had one level of quoting removed.
+    /// The text for expansion: with quotes and escapes, except that elements of a JSON array are decoded and a flag's
+    /// value has had one level of quoting removed.
     pub text: String,
-    /// Where it stands.
+    /// Its location in the source.
     pub span: Span,
 }
 
 impl Source {
-    /// The line and the column of a byte offset, both counted from 1; the column counts characters, not bytes.
+    /// Returns the line and the column of a byte offset, both counted from 1; the column counts characters, not bytes.
     ///
-    /// An offset beyond the end stands for the end, one inside a character for its start.
+    /// An offset beyond the end means the end, one inside a character its start.
     pub fn location(&self, offset: usize) -> (usize, usize) {
         let offset = self.text.floor_char_boundary(offset);
         let before = &self.text[..offset];
@@ -36,7 +36,7 @@ impl Source {
         (line, before[line_start..].chars().count() + 1)
     }
 
-    /// The text of a line counted from 1, without its line end; empty for a line that does not exist.
+    /// Returns the text of a line counted from 1, without its line end; empty for a line that does not exist.
     pub fn line_text(&self, line: usize) -> &str {
         let text = line.checked_sub(1).and_then(|index| self.text.split('\n').nth(index)).unwrap_or_default();
         text.strip_suffix('\r').unwrap_or(text)
@@ -44,9 +44,10 @@ impl Source {
 }
 
 impl Word {
-    /// Where the byte `offset` of the word's text stands, up to the word's end.
+    /// Returns the span from the byte `offset` of the word's text to the word's end.
     ///
-    /// The whole word when its text is not the source's (continued over lines, unquoted flag values, JSON strings).
+    /// It is the complete word if its text is not the source's (continued over lines, unquoted flag values, JSON
+    /// strings).
     pub fn span_from(&self, offset: usize) -> Span {
         if self.text.len() == self.span.len() && self.text.is_char_boundary(offset) {
             self.span.start + offset..self.span.end
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn a_joined_word_points_as_a_whole() {
+    fn a_joined_word_has_one_span() {
         let plain = Word { text: "${A:=x}".to_owned(), span: 10..17 };
         assert_eq!(plain.span_from(3), 13..17);
         let joined = Word { text: "ab".to_owned(), span: 10..14 };

@@ -1,8 +1,8 @@
-//! A logical line taken apart into keyword, flags and arguments.
+//! Splits a logical line into keyword, flags and arguments.
 
 use std::ops::Range;
 
-use super::ast::Written;
+use super::ast::SourceForm;
 use super::error::Problem;
 use super::flags::{self, RawFlag};
 use super::json;
@@ -10,7 +10,7 @@ use super::keyword::Keyword;
 use super::lines::LogicalLine;
 use super::words::{self, Token, split_first, split_quoted, trim};
 
-/// An instruction before its arguments are understood.
+/// An instruction whose arguments are not parsed yet.
 #[derive(Debug)]
 pub(super) struct Statement<'a> {
     pub(super) line: &'a LogicalLine,
@@ -18,7 +18,7 @@ pub(super) struct Statement<'a> {
     pub(super) keyword: Keyword,
     pub(super) keyword_range: Range<usize>,
     pub(super) flags: Vec<RawFlag>,
-    /// The arguments, without white space at their ends.
+    /// The arguments, without surrounding white space.
     pub(super) arguments: Range<usize>,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct Pairs {
 }
 
 impl<'a> Statement<'a> {
-    /// Takes a line, or the trigger part of an `ONBUILD` line, apart.
+    /// Splits a line, or the trigger part of an `ONBUILD` line.
     pub(super) fn split(line: &'a LogicalLine, range: Range<usize>, escape: char) -> Result<Self, Problem> {
         let (keyword_range, rest) = split_first(&line.text, trim(&line.text, range));
         let word = &line.text[keyword_range.clone()];
@@ -45,36 +45,36 @@ impl<'a> Statement<'a> {
         Ok(Self { line, escape, keyword, keyword_range, flags, arguments })
     }
 
-    /// How it is written.
-    pub(super) fn written(&self) -> Written {
-        Written {
+    /// Returns the form in which it is written.
+    pub(super) fn written(&self) -> SourceForm {
+        SourceForm {
             keyword: self.line.text[self.keyword_range.clone()].to_owned(),
             comments: self.line.comments.clone(),
             blank_line: self.line.blank_line.clone(),
         }
     }
 
-    /// The arguments' text.
+    /// Returns the arguments' text.
     pub(super) fn text(&self) -> &'a str {
         &self.line.text[self.arguments.clone()]
     }
 
-    /// The arguments if they are a JSON array.
+    /// Returns the arguments if they are a JSON array.
     pub(super) fn json(&self) -> Result<Option<Vec<Token>>, Problem> {
         json::parse(&self.line.text, self.arguments.clone())
     }
 
-    /// The words between blanks.
+    /// Returns the words between blanks.
     pub(super) fn blanks(&self) -> Vec<Token> {
         words::split_blanks(&self.line.text, self.arguments.clone())
     }
 
-    /// The words between blanks that are not quoted or escaped.
+    /// Returns the words between blanks that are not quoted or escaped.
     pub(super) fn quoted(&self) -> Vec<Token> {
         split_quoted(&self.line.text, self.arguments.clone(), self.escape)
     }
 
-    /// The pairs of `ENV` and `LABEL`. The first word decides which of the two forms is meant.
+    /// Returns the pairs of `ENV` and `LABEL`. The first word decides between the two forms.
     pub(super) fn pairs(&self) -> Result<Pairs, Problem> {
         let line = &self.line.text;
         let tokens = self.quoted();
@@ -104,7 +104,8 @@ impl<'a> Statement<'a> {
         Ok(Pairs { pairs, legacy })
     }
 
-    /// Whether `<<NAME` words on the line open here-documents, of the instruction itself or of an `ONBUILD` trigger.
+    /// Reports whether `<<NAME` words on the line open here-documents, of the instruction itself or of an `ONBUILD`
+    /// trigger.
     pub(super) fn takes_heredocs(&self) -> bool {
         let not_json = || matches!(self.json(), Ok(None));
         match self.keyword {
@@ -114,7 +115,7 @@ impl<'a> Statement<'a> {
         }
     }
 
-    /// Checks what can be wrong before an instruction is run: an `ONBUILD` trigger is stored when it passes.
+    /// Checks the form of an `ONBUILD` trigger before it is stored.
     pub(super) fn check_form(&self) -> Result<(), Problem> {
         match self.keyword {
             Keyword::Env | Keyword::Label => self.pairs().map(|_| ()),

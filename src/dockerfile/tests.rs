@@ -1,4 +1,4 @@
-//! The language as a whole: tables over what the reference says, and properties that hold for any text.
+//! Tests of the whole language: tables for the rules of the reference, and properties that hold for any text.
 
 use proptest::prelude::*;
 
@@ -17,14 +17,14 @@ fn errors(text: &str) -> Vec<ParseError> {
     parse(source(text)).err().map(|invalid| invalid.errors).unwrap_or_default()
 }
 
-/// The only instruction behind `FROM a`.
+/// Returns the only instruction after `FROM a`.
 fn instruction(text: &str) -> Instruction {
     let file = parsed(&format!("FROM a\n{text}"));
     assert_eq!(file.stages[0].instructions.len(), 1, "{text}");
     file.stages[0].instructions[0].clone()
 }
 
-/// What is wrong with one instruction: message and the text under the caret.
+/// Returns the error of one instruction: message and the text under the caret.
 fn complaint(text: &str) -> (String, String) {
     let text = format!("FROM a\n{text}");
     let errors = errors(&text);
@@ -291,7 +291,7 @@ fn complaints_and_carets() {
         ("HEALTHCHECK run x", "unknown type \"RUN\" in HEALTHCHECK (try CMD)", "run"),
         ("HEALTHCHECK CMD []", "missing command after HEALTHCHECK CMD", "CMD"),
         ("HEALTHCHECK --retries=-1 CMD x", "--retries cannot be negative (-1)", "-1"),
-        ("HEALTHCHECK --retries=x CMD x", "invalid value \"x\" for --retries: a whole number is wanted", "x"),
+        ("HEALTHCHECK --retries=x CMD x", "invalid value \"x\" for --retries: expected a whole number", "x"),
         ("HEALTHCHECK --timeout=10us CMD x", "Interval \"timeout\" cannot be less than 1ms", "10us"),
         ("HEALTHCHECK NONE x y", "HEALTHCHECK NONE takes no arguments", "x y"),
         ("RUN --network=mars x", "invalid network mode \"mars\"", "mars"),
@@ -361,12 +361,12 @@ fn the_escape_directive_moves_continuations_and_quoting() {
     assert_eq!(values, ["c:\\", "onetwo", "x` y"]);
 }
 
-/// Every instruction but FROM.
+/// Returns every instruction but FROM.
 fn instructions(file: &Dockerfile) -> impl Iterator<Item = &Instruction> {
     file.global_args.iter().chain(file.stages.iter().flat_map(|stage| &stage.instructions))
 }
 
-/// Every word of a file that parses; the fields of `--mount` have quotes within quotes and are left to that module.
+/// Returns every word of a file that parses. The fields of `--mount` have nested quotes and are tested in that module.
 fn words(file: &Dockerfile) -> Vec<&Word> {
     let mut words: Vec<&Word> = Vec::new();
     words.extend([&file.syntax, &file.check].into_iter().flatten());
@@ -401,7 +401,7 @@ fn words(file: &Dockerfile) -> Vec<&Word> {
     words
 }
 
-/// Every span of a file that parses.
+/// Returns every span of a file that parses.
 fn spans(file: &Dockerfile) -> Vec<Span> {
     let mut spans: Vec<Span> = words(file).into_iter().map(|word| word.span.clone()).collect();
     spans.extend(file.stages.iter().map(|stage| stage.from.span.clone()));
@@ -422,12 +422,12 @@ fn spans(file: &Dockerfile) -> Vec<Span> {
     spans
 }
 
-/// A piece of a file with its continuation lines joined, and without the comments and blank lines between them.
+/// Returns a piece of a file with its continuation lines joined, and without the comments and blank lines between them.
 fn joined(written: &str, escape: char) -> String {
     let mut text = String::new();
     for (number, line) in written.split('\n').enumerate() {
         let line = line.trim_end_matches('\r');
-        // What may stand before a comment is less than what a blank line may consist of.
+        // Fewer characters may precede a comment than a blank line may consist of.
         let is_comment = line.trim_start_matches([' ', '\t', '\r', '\x0c']).starts_with('#');
         if number > 0 && (line.trim_start().is_empty() || is_comment) {
             continue;
@@ -439,7 +439,7 @@ fn joined(written: &str, escape: char) -> String {
     text
 }
 
-/// A flag's value without its quotes and escapes.
+/// Returns a flag's value without its quotes and escapes.
 fn unquoted(written: &str) -> String {
     let mut text = String::new();
     let mut quote = None;
@@ -455,13 +455,14 @@ fn unquoted(written: &str) -> String {
     text
 }
 
-/// Whether a word is what stands at its span: as it is, as a flag's value, or as an element of a JSON array.
-fn stands_there(word: &Word, written: &str, escape: char) -> bool {
+/// Reports whether a word matches the text at its span: as written, as a flag's value, or as an element of a JSON
+/// array.
+fn is_at_its_span(word: &Word, written: &str, escape: char) -> bool {
     let joined = joined(written, escape);
     let json =
         || serde_json::from_str::<String>(&joined).is_ok_and(|text| word.text == text || word.text == text.trim());
-    // VOLUME takes away more kinds of blanks, an escape character at the end of the line has nothing to escape, and stage
-    // names are told in lower case.
+    // VOLUME trims more kinds of blanks, an escape character at the end of the line has nothing to escape, and stage
+    // names are converted to lower case.
     word.text == joined.trim()
         || word.text == joined
         || joined.strip_suffix(escape) == Some(&word.text)
@@ -470,7 +471,7 @@ fn stands_there(word: &Word, written: &str, escape: char) -> bool {
         || json()
 }
 
-/// Text that is mostly made of what means something in a Dockerfile.
+/// Generates text that mostly consists of Dockerfile syntax.
 fn dockerfile_like() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         4 => prop::sample::select(vec![
@@ -488,7 +489,7 @@ fn dockerfile_like() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn any_text_parses_or_is_refused_with_places_in_it(text in prop_oneof![dockerfile_like(), any::<String>()], stage in any::<bool>()) {
+    fn any_text_parses_or_is_refused_with_locations_in_it(text in prop_oneof![dockerfile_like(), any::<String>()], stage in any::<bool>()) {
         let text = if stage { format!("FROM a\n{text}") } else { text };
         let spans = match parse(source(&text)) {
             Ok(file) => spans(&file),
@@ -504,12 +505,12 @@ proptest! {
     }
 
     #[test]
-    fn every_word_stands_at_its_span(text in dockerfile_like()) {
+    fn every_word_is_at_its_span(text in dockerfile_like()) {
         let text = format!("FROM a\n{text}");
         if let Ok(file) = parse(source(&text)) {
             for word in words(&file) {
                 let written = &text[word.span.clone()];
-                prop_assert!(stands_there(word, written, file.escape), "{:?} at {:?} of {:?}", word.text, written, text);
+                prop_assert!(is_at_its_span(word, written, file.escape), "{:?} at {:?} of {:?}", word.text, written, text);
             }
         }
     }
@@ -522,21 +523,21 @@ proptest! {
             let instructions = file.stages.iter().flat_map(|stage| &stage.instructions);
             spans.extend(file.global_args.iter().chain(instructions).map(|instruction| instruction.span.clone()));
             spans.sort_by_key(|span| span.start);
-            let mut behind = 0;
+            let mut end = 0;
             spans.push(text.len()..text.len());
             for span in spans {
-                prop_assert!(behind <= span.start, "{span:?} overlaps what ends at {behind} in {text:?}");
-                for line in text[behind..span.start].lines().map(|line| line.trim_start_matches('\u{feff}').trim()) {
+                prop_assert!(end <= span.start, "{span:?} overlaps what ends at {end} in {text:?}");
+                for line in text[end..span.start].lines().map(|line| line.trim_start_matches('\u{feff}').trim()) {
                     let continues = line.strip_prefix(file.escape).is_some_and(str::is_empty);
                     prop_assert!(line.is_empty() || line.starts_with('#') || continues, "{line:?} is in no instruction of {text:?}");
                 }
-                behind = span.end;
+                end = span.end;
             }
         }
     }
 
     #[test]
-    fn a_stored_trigger_can_be_read_again(text in dockerfile_like()) {
+    fn a_stored_trigger_can_be_parsed(text in dockerfile_like()) {
         if let Ok(file) = parse(source(&format!("FROM a\nONBUILD {text}"))) {
             for instruction in &file.stages[0].instructions {
                 if let Kind::Onbuild(onbuild) = &instruction.kind {
@@ -550,7 +551,7 @@ proptest! {
     }
 
     #[test]
-    fn any_word_expands_or_is_refused_at_a_place_in_it(
+    fn any_word_expands_or_is_refused_at_an_offset_in_it(
         word in prop_oneof![dockerfile_like(), "[${}:?+#%/*'\"\\\\ab-]{0,40}", any::<String>()],
         value in prop::option::of("[a*?/]{0,6}"),
     ) {

@@ -1,27 +1,27 @@
-//! The ways an instruction's arguments are split into words.
+//! Splits the arguments of an instruction into words, in the three ways of the language.
 
 use std::ops::Range;
 
-/// A word and the byte range of the logical line it was made from.
+/// A word, and the byte range of the logical line that it was read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Token {
     pub(super) text: String,
     pub(super) range: Range<usize>,
 }
 
-/// What separates words; a narrower set than Unicode's white space.
+/// Reports whether a character separates words; a narrower set than Unicode's white space.
 pub(super) fn is_blank(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\x0b' | '\x0c' | '\r')
 }
 
-/// The range of `range` without white space at its ends.
+/// Returns `range` without surrounding white space.
 pub(super) fn trim(line: &str, range: Range<usize>) -> Range<usize> {
     let text = &line[range.clone()];
     let start = range.start + (text.len() - text.trim_start().len());
     start..start + text.trim().len()
 }
 
-/// Words between blanks; quotes mean nothing.
+/// Splits at blanks; quotes have no meaning.
 pub(super) fn split_blanks(line: &str, range: Range<usize>) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut start = None;
@@ -42,7 +42,7 @@ pub(super) fn split_blanks(line: &str, range: Range<usize>) -> Vec<Token> {
     tokens
 }
 
-/// The first word and the rest behind the blanks, if there is a rest.
+/// Splits off the first word; the rest starts after the blanks, if there is a rest.
 pub(super) fn split_first(line: &str, range: Range<usize>) -> (Range<usize>, Option<Range<usize>>) {
     let text = &line[range.clone()];
     let Some(end) = text.find(is_blank) else { return (range, None) };
@@ -51,8 +51,8 @@ pub(super) fn split_first(line: &str, range: Range<usize>) -> (Range<usize>, Opt
     (range.start..range.start + end, Some(rest..range.end))
 }
 
-/// Words between white space, where quotes and the escape character keep white space in a word. Both stay in the text,
-/// to be taken away by expansion.
+/// Splits at white space that is not quoted or escaped. Quotes and escapes stay in the text, and are removed by
+/// expansion.
 pub(super) fn split_quoted(line: &str, range: Range<usize>, escape: char) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut word: Option<(usize, String)> = None;
@@ -68,7 +68,7 @@ pub(super) fn split_quoted(line: &str, range: Range<usize>, escape: char) -> Vec
         }
         let (_, text) = word.get_or_insert_with(|| (offset, String::new()));
         if c == escape && quote != Some('\'') {
-            // At the very end there is nothing to escape, and the escape character is dropped.
+            // At the end of the text there is nothing to escape, and the escape character is dropped.
             if let Some((_, escaped)) = characters.next() {
                 text.push(c);
                 text.push(escaped);

@@ -1,11 +1,11 @@
-//! Capitals and small letters: of stage names and of keywords.
+//! Checks the case of stage names and of keywords.
 
-use crate::dockerfile::ast::{From, Span, Written};
+use crate::dockerfile::ast::{From, SourceForm, Span};
 
 use super::findings::Findings;
 use super::rule::Rule;
 
-/// How a keyword is written.
+/// The case of a keyword.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Case {
     Lower,
@@ -21,7 +21,7 @@ fn case(word: &str) -> Case {
     }
 }
 
-/// `StageNameCasing` and `FromAsCasing`.
+/// Checks `StageNameCasing` and `FromAsCasing`.
 pub(super) fn stage(from: &From, findings: &mut Findings<'_>) {
     let Some((keyword, name)) = &from.as_written else { return };
     if name.chars().any(char::is_uppercase) {
@@ -34,8 +34,8 @@ pub(super) fn stage(from: &From, findings: &mut Findings<'_>) {
     }
 }
 
-/// `ConsistentInstructionCasing`: most keywords of the file decide, capitals where there are as many of each.
-pub(super) fn keywords(instructions: &[(&Written, &Span)], findings: &mut Findings<'_>) {
+/// Checks `ConsistentInstructionCasing`: the majority of the file's keywords decides, capitals in a tie.
+pub(super) fn keywords(instructions: &[(&SourceForm, &Span)], findings: &mut Findings<'_>) {
     let count = |wanted| instructions.iter().filter(|(written, _)| case(&written.keyword) == wanted).count();
     let (majority, name) = match count(Case::Lower) > count(Case::Upper) {
         true => (Case::Lower, "lowercase"),

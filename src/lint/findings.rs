@@ -1,50 +1,50 @@
-//! What a check finds: warnings, and what could not be looked at.
+//! The results of a check: warnings, and base images that could not be checked.
 
 use crate::diag::Hint;
-use crate::dockerfile::ast::{Span, Written};
+use crate::dockerfile::ast::{SourceForm, Span};
 use crate::plan::{ImageError, ImageRequest};
 
 use super::rule::Rule;
 use super::settings::Settings;
 
-/// One warning.
+/// A warning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
-    /// What it is about.
+    /// The rule.
     pub rule: Rule,
-    /// What is wrong, in one line.
+    /// The message, in one line.
     pub detail: String,
-    /// Where, in the Dockerfile.
+    /// The location in the Dockerfile.
     pub span: Span,
 }
 
-/// A base image that could not be looked at.
+/// A base image that could not be checked.
 #[derive(Debug)]
 pub struct Unchecked {
-    /// Which, and for which platform.
+    /// The image and its platform.
     pub request: ImageRequest,
-    /// Why; `None` if nobody was asked.
+    /// The error; `None` if the image was not requested.
     pub cause: Option<ImageError>,
 }
 
-/// What there is to say about a file.
+/// The results for a file.
 #[derive(Debug, Default)]
 pub struct Report {
     /// In the order of the file.
     pub warnings: Vec<Warning>,
-    /// Images without which undefined variables and platforms were not checked.
+    /// Images whose absence prevented the checks of undefined variables and platforms.
     pub unchecked: Vec<Unchecked>,
     /// Settings that have no effect, ready to print.
     pub remarks: Vec<String>,
-    /// `error=true`: a build with warnings fails.
+    /// `error=true`: true if a build with warnings fails.
     pub warnings_are_errors: bool,
 }
 
 impl Report {
-    /// Whether the settings make an error of the warnings.
+    /// Applies the setting that makes errors of warnings.
     ///
     /// # Errors
-    /// They do, and there are some.
+    /// It is set, and there are warnings.
     pub fn verdict(&self) -> Result<(), Violation> {
         if !self.warnings_are_errors || self.warnings.is_empty() {
             return Ok(());
@@ -59,7 +59,7 @@ impl Report {
     }
 }
 
-/// Warnings where the settings want none.
+/// The error for warnings with `error=true`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("lint violation found for rules: {}", .rules.iter().map(|rule| rule.name()).collect::<Vec<_>>().join(", "))]
 pub struct Violation {
@@ -73,7 +73,7 @@ impl Hint for Violation {
     }
 }
 
-/// Where warnings are collected.
+/// The collection of warnings.
 pub(super) struct Findings<'a> {
     pub(super) settings: &'a Settings,
     pub(super) warnings: Vec<Warning>,
@@ -81,7 +81,7 @@ pub(super) struct Findings<'a> {
 
 impl Findings<'_> {
     /// Adds a warning about an instruction, unless its rule is skipped there.
-    pub(super) fn add(&mut self, rule: Rule, written: &Written, span: &Span, detail: String) {
+    pub(super) fn add(&mut self, rule: Rule, written: &SourceForm, span: &Span, detail: String) {
         if self.settings.checks(rule, &written.comments) {
             self.warnings.push(Warning { rule, detail, span: span.clone() });
         }

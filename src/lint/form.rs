@@ -1,25 +1,25 @@
-//! Old forms, repeated instructions, and secrets in plain sight.
+//! Checks for old forms, repeated instructions, and secrets in plain text.
 
-use crate::dockerfile::ast::{Instruction, KeyValue, Kind, Span, Written};
+use crate::dockerfile::ast::{Instruction, KeyValue, Kind, SourceForm, Span};
 
 use super::findings::Findings;
 use super::rule::Rule;
 
-/// Words that make a name one of a secret, between underscores.
+/// Words, between underscores, that mark a name as a secret's.
 const SECRET_WORDS: [&str; 10] =
     ["apikey", "auth", "credential", "credentials", "key", "password", "pword", "passwd", "secret", "token"];
 
-/// Words that tell that a name is not one of a secret after all.
+/// Words that mark a name as harmless in spite of that.
 const HARMLESS_WORDS: [&str; 3] = ["public", "file", "version"];
 
-/// `NoEmptyContinuation`, at the blank line.
-pub(super) fn continuation(written: &Written, findings: &mut Findings<'_>) {
+/// Checks `NoEmptyContinuation`, reported at the blank line.
+pub(super) fn continuation(written: &SourceForm, findings: &mut Findings<'_>) {
     if let Some(span) = &written.blank_line {
         findings.add(Rule::NoEmptyContinuation, written, span, "Empty continuation line".to_owned());
     }
 }
 
-/// `MaintainerDeprecated` and `LegacyKeyValueFormat`.
+/// Checks `MaintainerDeprecated` and `LegacyKeyValueFormat`.
 pub(super) fn old_forms(instruction: &Instruction, findings: &mut Findings<'_>) {
     let (rule, detail) = match &instruction.kind {
         Kind::Maintainer(_) => {
@@ -36,7 +36,7 @@ pub(super) fn old_forms(instruction: &Instruction, findings: &mut Findings<'_>) 
     findings.add(rule, &instruction.written, &instruction.span, detail);
 }
 
-/// `SecretsUsedInArgOrEnv`.
+/// Checks `SecretsUsedInArgOrEnv`.
 pub(super) fn secrets(instruction: &Instruction, findings: &mut Findings<'_>) {
     let names: Vec<&str> = match &instruction.kind {
         Kind::Arg(definitions) => definitions.iter().map(|definition| definition.name.text.as_str()).collect(),
@@ -56,9 +56,9 @@ fn names_secret(name: &str) -> bool {
     has(&SECRET_WORDS) && !has(&HARMLESS_WORDS)
 }
 
-/// `MultipleInstructionsDisallowed`, at those that have no effect.
+/// Checks `MultipleInstructionsDisallowed`, reported at the instructions without effect.
 pub(super) fn repeated(instructions: &[Instruction], findings: &mut Findings<'_>) {
-    let mut earlier: Vec<(&'static str, &Written, &Span)> = Vec::new();
+    let mut earlier: Vec<(&'static str, &SourceForm, &Span)> = Vec::new();
     for instruction in instructions {
         let keyword = instruction.keyword();
         if !matches!(instruction.kind, Kind::Cmd(_) | Kind::Entrypoint(_) | Kind::Healthcheck(_)) {

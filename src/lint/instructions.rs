@@ -1,4 +1,4 @@
-//! Single instructions whose meaning depends on what stands above them: paths, ports, commands.
+//! Checks single instructions whose meaning depends on earlier ones: paths, ports, commands.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use super::findings::Findings;
 use super::rule::Rule;
 use super::scope::Scope;
 
-/// The rules about one instruction of a stage, before it has had its effect on `scope`.
+/// Checks an instruction of a stage, before it is applied to `scope`.
 pub(super) fn instruction(
     instruction: &Instruction,
     scope: &Scope,
@@ -42,7 +42,7 @@ pub(super) fn instruction(
     }
 }
 
-/// `WorkdirRelativePath`: only the first one depends on the base image.
+/// Checks `WorkdirRelativePath`: only the first one depends on the base image.
 fn working_directory(word: &Word, instruction: &Instruction, scope: &Scope, findings: &mut Findings<'_>) {
     let Some(path) = scope.expand(word, instruction.escape) else { return };
     if !path.starts_with('/') {
@@ -52,7 +52,7 @@ fn working_directory(word: &Word, instruction: &Instruction, scope: &Scope, find
     }
 }
 
-/// `CopyIgnoredFile`, for sources in the build context. Where exceptions bring files back (`!`), a match says little.
+/// Checks `CopyIgnoredFile`, for sources in the build context. With exceptions (`!`) a match is not conclusive.
 fn ignored_sources(
     copy: &Copy,
     instruction: &Instruction,
@@ -81,7 +81,7 @@ fn is_remote(source: &str) -> bool {
     source.contains("://") || source.split_once(':').is_some_and(|(host, _)| host.contains('@') && !host.contains('/'))
 }
 
-/// A source's path below the context, clean; nothing is above the context.
+/// Returns a source's path in the context, clean; it cannot leave the context.
 fn within_context(source: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in source.split('/') {
@@ -94,7 +94,7 @@ fn within_context(source: &str) -> String {
     parts.join("/")
 }
 
-/// `ExposeProtoCasing` and `ExposeInvalidFormat`.
+/// Checks `ExposeProtoCasing` and `ExposeInvalidFormat`.
 fn ports(port: &str, instruction: &Instruction, findings: &mut Findings<'_>) {
     if port.split_once('/').is_some_and(|(_, protocol)| protocol.chars().any(char::is_uppercase)) {
         let detail = format!("Defined protocol '{port}' in EXPOSE instruction should be lowercase");

@@ -1,11 +1,11 @@
-//! Docker's build checks: what is allowed in a Dockerfile, and better written otherwise.
+//! Implements Docker's build checks: code that is allowed in a Dockerfile but could be better.
 //!
-//! [`check`] looks at a syntax tree once and gives every warning in the order of the file; [`Findings`] asks the settings
-//! (`# check=…`) whether a rule counts. Rules about the text look at the whole file, rules about what instructions do at
-//! the stages that are built. The names, texts and pages of the rules are Docker's, so that they can be looked up.
+//! [`check`] visits a syntax tree once and returns every warning in the order of the file. [`Findings`] applies the
+//! settings (`# check=…`). Rules about the text check the whole file, rules about the effect of instructions the stages
+//! that are built. The names, texts and pages of the rules are Docker's, so that they can be looked up.
 //!
-//! Some rules need to know a base image's environment. Images are asked for through [`Images`], as for a plan; where one
-//! cannot be had, [`Report::unchecked`] says so.
+//! Some rules need a base image's environment. Images come through [`Images`], as for a plan; those that are not
+//! available are listed in [`Report::unchecked`].
 
 mod casing;
 mod findings;
@@ -25,7 +25,7 @@ mod variables;
 use std::collections::HashMap;
 
 use crate::context::IgnoreMatcher;
-use crate::dockerfile::ast::{Dockerfile, Span, Written};
+use crate::dockerfile::ast::{Dockerfile, SourceForm, Span};
 use crate::image::ImageConfig;
 use crate::plan::{ImageRequest, Images, Options};
 
@@ -38,19 +38,19 @@ pub use rule::Rule;
 pub use scope::Scope;
 pub use settings::{BUILD_ARGUMENT, SettingsError};
 
-/// Which stages are looked at where no target is named.
+/// The stages to check if no target is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
-    /// Those that a build needs.
+    /// The stages that a build needs.
     Build,
-    /// All.
+    /// All stages.
     File,
 }
 
-/// Checks a file. `ignore` is the `.dockerignore` of its context, if it has one; without `images` no image is asked for.
+/// Checks a file. `ignore` is the `.dockerignore` of its context, if it has one; without `images` no image is fetched.
 ///
 /// # Errors
-/// The settings cannot be understood.
+/// The settings are invalid.
 pub fn check(
     dockerfile: &Dockerfile,
     options: &Options,
@@ -65,7 +65,7 @@ pub fn check(
     let checked = match (extent, &options.target, stages.target()) {
         (Extent::File, None, _) => (0..stages.heads.len()).collect(),
         (_, _, Some(target)) => stages.needed(target),
-        // A target that does not exist is an error of the plan.
+        // The plan reports a target that does not exist.
         (_, _, None) => Vec::new(),
     };
     let mut bases = Bases::fetch(&stages, &checked, images);
@@ -80,14 +80,14 @@ pub fn check(
     })
 }
 
-/// The rules about the text.
+/// Checks the rules about the text.
 fn file(stages: &Stages<'_>, findings: &mut Findings<'_>) {
     let dockerfile = stages.dockerfile;
     let in_stages = dockerfile.stages.iter().flat_map(|stage| &stage.instructions);
     let instructions = || dockerfile.global_args.iter().chain(in_stages.clone());
     let written = instructions().map(|instruction| (&instruction.written, &instruction.span));
     let froms = dockerfile.stages.iter().map(|stage| (&stage.from.written, &stage.from.span));
-    let all: Vec<(&Written, &Span)> = written.chain(froms).collect();
+    let all: Vec<(&SourceForm, &Span)> = written.chain(froms).collect();
     casing::keywords(&all, findings);
     for (written, _) in &all {
         form::continuation(written, findings);
@@ -108,7 +108,7 @@ fn file(stages: &Stages<'_>, findings: &mut Findings<'_>) {
     variables::defaults(stages, findings);
 }
 
-/// The rules about what the instructions of some stages do.
+/// Checks the rules about the effect of instructions.
 fn meaning(
     stages: &Stages<'_>,
     checked: &[usize],
@@ -121,7 +121,7 @@ fn meaning(
         let (stage, head) = (&stages.dockerfile.stages[*index], &stages.heads[*index]);
         let mut scope = match &head.base {
             Base::Scratch => Scope::scratch(),
-            // A stage comes after the one it starts from.
+            // A stage follows the one that it starts from.
             Base::Stage(parent) => ends.get(parent).cloned().unwrap_or_else(Scope::unknown),
             Base::Image(request) => match bases.config(request) {
                 Some(config) => {
@@ -152,7 +152,7 @@ struct Bases {
 }
 
 impl Bases {
-    /// Asks for the images that the stages start from, all at once.
+    /// Fetches the base images of the stages, all at once.
     fn fetch(stages: &Stages<'_>, checked: &[usize], images: Option<&mut dyn Images>) -> Self {
         let mut requests: Vec<ImageRequest> = Vec::new();
         for index in checked {

@@ -1,15 +1,15 @@
-//! Names of stages and arguments, and the comments that describe them.
+//! Checks the names of stages and arguments, and the comments that describe them.
 
-use crate::dockerfile::ast::{Dockerfile, Instruction, Kind, Span, Written};
+use crate::dockerfile::ast::{Dockerfile, Instruction, Kind, SourceForm, Span};
 
 use super::findings::Findings;
 use super::rule::Rule;
 use super::settings::check_comment;
 
-/// Names that mean something else where a stage is named.
+/// Names with a different meaning where a stage is named.
 const RESERVED: [&str; 2] = ["context", "scratch"];
 
-/// `DuplicateStageName`, `ReservedStageName` and the descriptions of stages.
+/// Checks `DuplicateStageName`, `ReservedStageName` and the descriptions of stages.
 pub(super) fn stages(dockerfile: &Dockerfile, findings: &mut Findings<'_>) {
     for (index, stage) in dockerfile.stages.iter().enumerate() {
         let from = &stage.from;
@@ -30,16 +30,16 @@ pub(super) fn stages(dockerfile: &Dockerfile, findings: &mut Findings<'_>) {
     }
 }
 
-/// The descriptions of arguments.
+/// Checks the descriptions of arguments.
 pub(super) fn argument(instruction: &Instruction, findings: &mut Findings<'_>) {
     let Kind::Arg(definitions) = &instruction.kind else { return };
     let names: Vec<&str> = definitions.iter().map(|definition| definition.name.text.as_str()).collect();
     description("ARG", &names, (&instruction.written, &instruction.span), findings);
 }
 
-/// `InvalidDefinitionDescription`: the comment directly above starts with one of the names. An empty comment line
-/// keeps other comments away from the instruction, and settings are no description.
-fn description(keyword: &str, names: &[&str], (written, span): (&Written, &Span), findings: &mut Findings<'_>) {
+/// Checks `InvalidDefinitionDescription`: the comment directly above must start with one of the names. An empty comment
+/// line separates other comments from the instruction, and settings are not a description.
+fn description(keyword: &str, names: &[&str], (written, span): (&SourceForm, &Span), findings: &mut Findings<'_>) {
     let Some(comment) = written.comments.iter().rev().find(|comment| check_comment(comment).is_none()) else { return };
     let first = comment.split_whitespace().next().unwrap_or_default();
     if first.is_empty() || names.contains(&first) {

@@ -1,4 +1,4 @@
-//! Platforms: of `FROM` lines, and of the images behind them.
+//! Checks platforms: of `FROM` lines, and of their images.
 
 use crate::dockerfile::ast::From;
 use crate::dockerfile::expand::has_variable;
@@ -8,7 +8,7 @@ use super::findings::Findings;
 use super::rule::Rule;
 use super::stages::Head;
 
-/// `RedundantTargetPlatform` and `FromPlatformFlagConstDisallowed`.
+/// Checks `RedundantTargetPlatform` and `FromPlatformFlagConstDisallowed`.
 pub(super) fn flag(from: &From, head: &Head, escape: char, findings: &mut Findings<'_>) {
     let Some(written) = &from.platform else { return };
     let text = written.text.as_str();
@@ -23,14 +23,14 @@ pub(super) fn flag(from: &From, head: &Head, escape: char, findings: &mut Findin
     }
 }
 
-/// A stage whose name says that it is for one platform is meant to be.
+/// Reports whether a stage's name shows that its fixed platform is intended.
 fn is_named_after_platform(name: &str, platform: &str) -> bool {
     platform.parse::<Platform>().is_ok_and(|platform| {
         [&platform.os, &platform.architecture].iter().any(|part| !part.is_empty() && name.contains(part.as_str()))
     })
 }
 
-/// `InvalidBaseImagePlatform`.
+/// Checks `InvalidBaseImagePlatform`.
 pub(super) fn base_image(from: &From, head: &Head, wanted: &Platform, actual: &Platform, findings: &mut Findings<'_>) {
     if (&wanted.os, &wanted.architecture) == (&actual.os, &actual.architecture) {
         return;

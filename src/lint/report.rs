@@ -1,4 +1,4 @@
-//! Warnings and errors as text and as JSON, in the shapes of `docker build --check`.
+//! Formats warnings and errors as text and as JSON, like `docker build --check`.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -14,44 +14,44 @@ use crate::plan::PlanError;
 use super::findings::{Report, Warning};
 use super::rule::Rule;
 
-/// Lines shown before and after those that are marked.
+/// The number of lines shown before and after the marked ones.
 const CONTEXT_LINES: usize = 2;
 
-/// More marked lines than this say no more about the place.
+/// The most marked lines of a location.
 const MARKED_LINES: usize = 8;
 
 const RULER: &str = "--------------------";
 
-/// A place in a file, for programs.
+/// A location in a file, in JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Location {
-    /// Which of the sources.
+    /// The index of the source.
     #[serde(rename = "sourceIndex")]
     pub source_index: usize,
-    /// The places, the most important first.
+    /// The ranges, the most important first.
     pub ranges: Vec<Range>,
 }
 
-/// From a character up to another one.
+/// A range of characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Range {
     /// The first character.
     pub start: Position,
-    /// The one behind the last.
+    /// The character after the last.
     pub end: Position,
 }
 
-/// A character.
+/// The position of a character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Position {
-    /// Lines count from 1.
+    /// The line, counted from 1.
     pub line: usize,
-    /// Characters of a line count from 0.
+    /// The character in the line, counted from 0.
     pub character: usize,
 }
 
 impl Range {
-    /// Where a span of a source stands.
+    /// Returns the range of a span.
     pub fn of(source: &Source, span: &Span) -> Self {
         let position = |offset| {
             let (line, column) = source.location(offset);
@@ -62,23 +62,23 @@ impl Range {
 }
 
 impl Location {
-    /// A place in the only source.
+    /// Returns the location of a span in the only source.
     pub fn of(source: &Source, span: &Span) -> Self {
         Self { source_index: 0, ranges: vec![Range::of(source, span)] }
     }
 }
 
-/// A source as programs are given it.
+/// A source file, in JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SourceFile {
     filename: String,
     language: &'static str,
-    /// In base64.
+    /// The content in base64.
     data: String,
 }
 
 impl SourceFile {
-    /// The whole of a Dockerfile.
+    /// Returns a complete Dockerfile.
     pub fn of(source: &Source) -> Self {
         Self { filename: source.name.clone(), language: "Dockerfile", data: STANDARD.encode(&source.text) }
     }
@@ -110,10 +110,10 @@ struct JsonError {
     location: Option<Location>,
 }
 
-/// Everything as one JSON object. `errors` are what keeps the file from being built.
+/// Formats everything as one JSON object. `errors` prevent the file from being built.
 ///
 /// # Errors
-/// Only if a value cannot be written as JSON, which none of these types can bring about.
+/// A value cannot be written as JSON, which does not happen with these types.
 pub fn json(report: &Report, errors: &[PlanError], source: &Arc<Source>) -> serde_json::Result<String> {
     let warnings = report.warnings.iter().map(|warning| JsonWarning {
         rule_name: warning.rule.name(),
@@ -133,7 +133,7 @@ pub fn json(report: &Report, errors: &[PlanError], source: &Arc<Source>) -> serd
     serde_json::to_string_pretty(&report).map(|text| text + "\n")
 }
 
-/// Everything for a person: how many warnings, each with its place, and what keeps the file from being built.
+/// Formats everything as text: the number of warnings, each with its location, and the errors that prevent a build.
 pub fn text(report: &Report, errors: &[PlanError], source: &Source) -> String {
     let mut text = match report.warnings.len() {
         0 => "Check complete, no warnings found.\n".to_owned(),
@@ -155,7 +155,7 @@ pub fn text(report: &Report, errors: &[PlanError], source: &Source) -> String {
     text
 }
 
-/// One warning with its place, without a line feed at the end.
+/// Formats a warning with its location, without a line feed at the end.
 pub fn warning_text(warning: &Warning, source: &Source) -> String {
     let heading = heading(warning.rule);
     format!("WARNING: {heading}\n{}\n{}", printable(&warning.detail), excerpt(source, &warning.span))
@@ -168,10 +168,10 @@ fn heading(rule: Rule) -> String {
     }
 }
 
-/// The lines of a place, marked, between those around them.
+/// Returns the lines of a location, marked, with the surrounding lines.
 fn excerpt(source: &Source, span: &Span) -> String {
     let Range { start, end } = Range::of(source, span);
-    // A span that ends with a line feed does not reach the line below.
+    // A span that ends with a line feed does not include the next line.
     let last = if end.character == 0 { end.line.saturating_sub(1).max(start.line) } else { end.line };
     let lines: Vec<&str> = source.text.lines().collect();
     let shown_last = last.min(start.line + MARKED_LINES - 1);
@@ -187,7 +187,7 @@ fn excerpt(source: &Source, span: &Span) -> String {
     text
 }
 
-/// A line with nothing in it that a terminal would act on: a Dockerfile may come from anywhere.
+/// Returns a line without control characters, which a terminal would interpret: a Dockerfile is not trusted.
 pub fn printable(line: &str) -> String {
     line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }

@@ -1,6 +1,6 @@
-//! The rules by name, with what Docker's documentation says about each ("Build checks").
+//! The rules by name, with the descriptions of Docker's documentation ("Build checks").
 
-/// One rule. The order is that of Docker's reference.
+/// A rule, in the order of Docker's reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "`description` says what each is about")]
 pub enum Rule {
@@ -55,28 +55,29 @@ impl Rule {
         Self::ExposeInvalidFormat,
     ];
 
-    /// The name that `check=skip=` takes, in this very case.
+    /// Returns the name for `check=skip=`, which is case-sensitive.
     pub fn name(self) -> &'static str {
         self.entry().0
     }
 
-    /// What the rule asks for, in Docker's words.
+    /// Returns the rule's description, in Docker's words.
     pub fn description(self) -> &'static str {
         self.entry().2
     }
 
-    /// The page about the rule; `InvalidBaseImagePlatform`, which is about the image and not the file, has none.
+    /// Returns the page about the rule; `InvalidBaseImagePlatform`, which concerns the image and not the file, has
+    /// none.
     pub fn url(self) -> Option<String> {
         let page = self.entry().1;
         (!page.is_empty()).then(|| format!("https://docs.docker.com/go/dockerfile/rule/{page}/"))
     }
 
-    /// Whether the rule is checked only when asked for with `check=experimental=`.
+    /// Reports whether the rule is checked only if `check=experimental=` names it.
     pub fn is_experimental(self) -> bool {
         self == Self::InvalidDefinitionDescription
     }
 
-    /// Name, page and description.
+    /// Returns name, page and description.
     fn entry(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::StageNameCasing => ("StageNameCasing", "stage-name-casing", "Stage names should be lowercase"),

@@ -1,4 +1,4 @@
-//! What the instructions of a stage see: the variables that are set, and what stages above have settled.
+//! Tracks the variables of a stage's instructions, and the facts that earlier instructions set.
 
 use std::collections::BTreeSet;
 
@@ -7,27 +7,27 @@ use crate::dockerfile::expand;
 use crate::image::ImageConfig;
 use crate::plan::{DEFAULT_PATH, Environment, Options};
 
-/// The state before an instruction; a stage goes on with that of the stage it starts from.
+/// The state before an instruction; a stage continues with that of the stage it starts from.
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
     variables: Environment,
     /// Arguments without a value: declared, but not set.
     declared: BTreeSet<String>,
-    /// The base is an image whose environment nobody could tell.
+    /// True if the base is an image with an unknown environment.
     unknown_base: bool,
-    /// There is a `SHELL`, here or in the base.
+    /// True after a `SHELL`, also in the base.
     pub(super) has_shell: bool,
-    /// There was a `WORKDIR` in the Dockerfile.
+    /// True after a `WORKDIR` in the Dockerfile.
     pub(super) has_working_directory: bool,
 }
 
 impl Scope {
-    /// The start of a stage from scratch.
+    /// Returns the state after `FROM scratch`.
     pub fn scratch() -> Self {
         Self::image(&ImageConfig::default())
     }
 
-    /// The start of a stage from an image.
+    /// Returns the state after `FROM` an image.
     pub fn image(config: &ImageConfig) -> Self {
         let mut variables = Environment::from_entries(&config.config.env);
         if variables.get("PATH").is_none() {
@@ -37,35 +37,35 @@ impl Scope {
         Self { variables, has_shell, ..Self::default() }
     }
 
-    /// The start of a stage from something of which nothing is known.
+    /// Returns the state after `FROM` an unknown base.
     pub fn unknown() -> Self {
         Self { unknown_base: true, ..Self::scratch() }
     }
 
-    /// Whether a variable that is not set here is set nowhere.
+    /// Reports whether all variables are known.
     pub fn is_known(&self) -> bool {
         !self.unknown_base
     }
 
-    /// The names of all variables and arguments.
+    /// Returns the names of all variables and arguments.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let set = self.variables.pairs().iter().map(|(name, _)| name.as_str());
         set.chain(self.declared.iter().map(String::as_str))
     }
 
-    /// The value of a variable: empty for an argument that has none, `None` for a name that nobody declared.
+    /// Returns the value of a variable: empty for an argument without one, `None` for an undeclared name.
     pub fn value(&self, name: &str) -> Option<String> {
         let set = self.variables.get(name).map(str::to_owned);
         set.or_else(|| self.declared.contains(name).then(String::new))
     }
 
-    /// A word as a build expands it, if it can tell.
+    /// Expands a word like a build, if all its variables are known.
     pub fn expand(&self, word: &Word, escape: char) -> Option<String> {
         let expanded = expand::expand_and_find_unset(&word.text, escape, &mut |name| self.value(name)).ok()?;
         (self.is_known() || expanded.unset.is_empty()).then_some(expanded.text)
     }
 
-    /// What is settled behind an instruction.
+    /// Updates the state for an instruction.
     pub fn apply(&mut self, instruction: &Instruction, options: &Options, globals: &Environment) {
         match &instruction.kind {
             Kind::Arg(definitions) => {
@@ -83,7 +83,7 @@ impl Scope {
                 }
             }
             Kind::Env(pairs) => {
-                // One instruction sees what was set before it.
+                // An instruction sees only what was set before it.
                 let before = self.clone();
                 for pair in pairs {
                     let expanded = |word| before.expand(word, instruction.escape);

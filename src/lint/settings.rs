@@ -1,5 +1,5 @@
-//! Which rules are checked: the `check` directive, the `BUILDKIT_DOCKERFILE_CHECK` build argument, and comments of the
-//! same form directly above an instruction.
+//! Selects the rules to check: the `check` directive, the `BUILDKIT_DOCKERFILE_CHECK` build argument, and comments of
+//! the same form directly above an instruction.
 
 use std::sync::Arc;
 
@@ -13,15 +13,15 @@ use super::rule::Rule;
 /// The build argument that replaces the directive.
 pub const BUILD_ARGUMENT: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
-/// A `check` directive that cannot be understood.
+/// The error of an invalid `check` directive.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct SettingsError {
-    /// What is wrong, in BuildKit's words.
+    /// The message, in BuildKit's words.
     pub message: String,
-    /// What may stand there.
+    /// The allowed values.
     pub hint: String,
-    /// Where, unless it is the build argument.
+    /// The location; `None` for the build argument.
     pub place: Option<(Arc<Source>, Span)>,
 }
 
@@ -34,7 +34,7 @@ impl Hint for SettingsError {
     }
 }
 
-/// Which rules are named.
+/// A set of rules.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Selection {
     all: bool,
@@ -60,17 +60,17 @@ impl Selection {
     }
 }
 
-/// What `skip=A,B;error=true;experimental=all` says.
+/// Parsed settings: `skip=A,B;error=true;experimental=all`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Settings {
     skip: Selection,
     experimental: Selection,
-    /// Warnings fail the build.
+    /// True if warnings fail the build.
     pub(super) error: bool,
 }
 
 impl Settings {
-    /// Of the build argument if it is given, else of the directive.
+    /// Reads the build argument if it is set, or else the directive.
     pub(super) fn of(dockerfile: &Dockerfile, options: &Options) -> Result<Self, SettingsError> {
         let (text, place) = match (options.build_arg(BUILD_ARGUMENT), &dockerfile.check) {
             (Some(text), _) => (text, None),
@@ -106,12 +106,12 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Whether a rule is checked at an instruction with these comments above it. An experimental rule that was asked for
-    /// is checked even if all rules are skipped.
+    /// Reports whether a rule is checked at an instruction with these comments above it. An experimental rule that is
+    /// named is checked even if all rules are skipped.
     pub(super) fn checks(&self, rule: Rule, comments: &[String]) -> bool {
         let (mut skip, mut experimental) = (self.skip.clone(), self.experimental.clone());
         for comment in comments {
-            // A comment is free text: one that only looks like settings says nothing, and the warning is still there.
+            // A comment is free text: invalid settings in it are ignored, and the warning stays.
             if let Some(settings) = check_comment(comment).and_then(|text| Self::parse(text).ok()) {
                 skip.merge(settings.skip);
                 experimental.merge(settings.experimental);
@@ -120,7 +120,7 @@ impl Settings {
         if rule.is_experimental() { experimental.has(rule) } else { !skip.has(rule) }
     }
 
-    /// Names that are no rule's, with the rule that was probably meant. They have no effect, as in BuildKit.
+    /// Returns warnings for unknown names, with the rule that was probably meant. They have no effect, as in BuildKit.
     pub(super) fn unknown_rules(&self) -> Vec<String> {
         let names = self.skip.names.iter().chain(&self.experimental.names);
         let unknown = names.filter(|name| !Rule::ALL.iter().any(|rule| rule.name() == *name));
@@ -133,7 +133,7 @@ impl Settings {
     }
 }
 
-/// The settings in a comment `check=…`.
+/// Returns the settings in a comment `check=…`.
 pub(super) fn check_comment(comment: &str) -> Option<&str> {
     let (key, value) = comment.split_once('=')?;
     key.trim().eq_ignore_ascii_case("check").then_some(value.trim())
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn experimental_rules_are_asked_for_and_then_not_skipped() {
+    fn named_experimental_rules_are_not_skipped() {
         let rule = Rule::InvalidDefinitionDescription;
         assert!(!Settings::default().checks(rule, &[]));
         for text in ["experimental=all", "experimental=InvalidDefinitionDescription", "skip=all;experimental=all"] {
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_options_are_errors_and_unknown_rules_are_told() {
+    fn invalid_options_are_errors_and_unknown_rules_are_reported() {
         for (text, message) in [
             ("skip", "invalid check option \"skip\""),
             ("ignore=all", "invalid check option \"ignore=all\""),

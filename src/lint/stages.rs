@@ -1,14 +1,14 @@
-//! Which stage starts from what, and which are needed for a target, as far as `FROM` lines and arguments tell.
+//! Resolves the bases of stages and the stages that a target needs, as far as `FROM` lines and arguments show.
 //!
-//! The plan knows this too, but only of files without errors and of stages that are built; here every stage is looked at
-//! and what is wrong is left out, because the plan has told it.
+//! The plan resolves this too, but only for files without errors and for stages that are built. Here every stage is
+//! resolved, and errors are ignored because the plan reports them.
 
 use crate::dockerfile::ast::{Dockerfile, Kind, Word};
 use crate::dockerfile::expand;
 use crate::image::{Platform, Reference};
 use crate::plan::{Environment, ImageRequest, NamedSource, Options, platform_arguments};
 
-/// What a stage starts from.
+/// The base of a stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Base {
     /// An empty root directory.
@@ -17,22 +17,22 @@ pub enum Base {
     Stage(usize),
     /// An image.
     Image(Box<ImageRequest>),
-    /// Something that is not known here: a directory, or a `FROM` line that is wrong.
+    /// An unknown base: a directory, or an invalid `FROM` line.
     Unknown,
 }
 
-/// What a `FROM` line means.
+/// A resolved `FROM` line.
 #[derive(Debug, Clone)]
 pub struct Head {
     /// The stage's name in lower case, empty if it has none.
     pub name: String,
     /// The base's name, expanded.
     pub base_name: String,
-    /// What that is.
+    /// The resolved base.
     pub base: Base,
     /// The value of `--platform`, expanded.
     pub platform: Option<String>,
-    /// A `--build-context` of the stage's name stands in for the whole stage.
+    /// True if a `--build-context` of the stage's name replaces the whole stage.
     pub replaced: bool,
 }
 
@@ -41,11 +41,11 @@ pub struct Head {
 pub struct Stages<'a> {
     /// The file.
     pub dockerfile: &'a Dockerfile,
-    /// What the command line says.
+    /// The settings of the command line.
     pub options: &'a Options,
-    /// What `FROM` lines see: the platform arguments and the values of the global ones.
+    /// The variables of `FROM` lines: the platform arguments and the global arguments.
     pub globals: Environment,
-    /// One for each stage.
+    /// The `FROM` line of each stage.
     pub heads: Vec<Head>,
 }
 
@@ -61,7 +61,7 @@ impl<'a> Stages<'a> {
         stages
     }
 
-    /// The number of the stage that is built: the target if there is one, else the last.
+    /// Returns the number of the stage to build: the target if there is one, or else the last.
     pub fn target(&self) -> Option<usize> {
         match &self.options.target {
             None => self.heads.len().checked_sub(1),
@@ -72,7 +72,7 @@ impl<'a> Stages<'a> {
         }
     }
 
-    /// The numbers of the stages that stage `index` needs, itself included, in the order of the file.
+    /// Returns the numbers of the stages that stage `index` needs, itself included, in the order of the file.
     pub fn needed(&self, index: usize) -> Vec<usize> {
         let mut seen = vec![false; self.heads.len()];
         let mut open = vec![index];
@@ -89,7 +89,7 @@ impl<'a> Stages<'a> {
         (0..seen.len()).filter(|index| seen[*index]).collect()
     }
 
-    /// The earlier stage that a `--from` of stage `index` names.
+    /// Returns the earlier stage that a `--from` of stage `index` names.
     fn earlier(&self, index: usize, name: &str) -> Option<usize> {
         if self.options.context(name).is_some() {
             return None;
@@ -140,7 +140,7 @@ impl<'a> Stages<'a> {
     }
 }
 
-/// The names of the stages or images that an instruction takes files from.
+/// Returns the names of the stages or images that an instruction takes files from.
 fn sources(instruction: &crate::dockerfile::Instruction) -> Vec<String> {
     match &instruction.kind {
         Kind::Copy(copy) => copy.from.iter().map(|from| from.text.clone()).collect(),
@@ -149,8 +149,8 @@ fn sources(instruction: &crate::dockerfile::Instruction) -> Vec<String> {
     }
 }
 
-/// The global arguments: the platform's, and those before the first `FROM` with the value that `given` has for them, or
-/// else their default.
+/// Returns the global arguments: the platform's, and those before the first `FROM`, with the value of `given` or else
+/// their default.
 pub(super) fn global_arguments<'o>(
     dockerfile: &Dockerfile,
     options: &Options,

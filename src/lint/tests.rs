@@ -1,4 +1,4 @@
-//! Snippets of Dockerfiles and the warnings each must have.
+//! Tests of snippets of Dockerfiles and their warnings.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::dockerfile::parse;
 use crate::image::{BaseImage, Descriptor, Digest, Manifest};
 use crate::plan::ImageError;
 
-/// `base` has a variable, `shelly` a shell, `foreign` another architecture; everything else does not exist.
+/// `base` has a variable, `shelly` a shell, `foreign` a different architecture; other images do not exist.
 struct Known;
 
 impl Images for Known {
@@ -57,8 +57,8 @@ fn report(text: &str) -> Report {
     report_with(text, &options(), Extent::File, "")
 }
 
-/// `line rule: detail` for each warning.
-fn told(text: &str, report: &Report) -> Vec<String> {
+/// Returns `line rule: detail` for each warning.
+fn warnings_of(text: &str, report: &Report) -> Vec<String> {
     let source = parsed(text).source;
     let line = |warning: &Warning| source.location(warning.span.start).0;
     report
@@ -68,7 +68,7 @@ fn told(text: &str, report: &Report) -> Vec<String> {
         .collect()
 }
 
-/// A file, and its only warning; an empty string for none.
+/// A file and its only warning; an empty string for none.
 const CASES: &[(&str, &str)] = &[
     ("FROM base AS Build", "1 StageNameCasing: Stage name 'Build' should be lowercase"),
     ("FROM base AS build", ""),
@@ -228,7 +228,7 @@ const CASES: &[(&str, &str)] = &[
 fn each_rule_fires_where_it_should_and_nowhere_else() {
     for (text, expected) in CASES {
         let expected: Vec<&str> = if expected.is_empty() { Vec::new() } else { vec![expected] };
-        assert_eq!(told(text, &report(text)), expected, "{text}");
+        assert_eq!(warnings_of(text, &report(text)), expected, "{text}");
     }
 }
 
@@ -255,7 +255,7 @@ fn pages_are_named_after_rules() {
 }
 
 #[test]
-fn sources_that_are_ignored_are_told() {
+fn ignored_sources_are_reported() {
     let detail = |line: usize, source: &str| {
         format!("{line} CopyIgnoredFile: Attempting to Copy file \"{source}\" that is excluded by .dockerignore")
     };
@@ -272,12 +272,16 @@ fn sources_that_are_ignored_are_told() {
         ("**/*", "FROM base\nCOPY / /x", vec![detail(2, "/")]),
         ("*.md", "FROM base\nCOPY . /x", vec![]),
     ] {
-        assert_eq!(told(text, &report_with(text, &options(), Extent::File, ignore)), expected, "{ignore}: {text}");
+        assert_eq!(
+            warnings_of(text, &report_with(text, &options(), Extent::File, ignore)),
+            expected,
+            "{ignore}: {text}"
+        );
     }
 }
 
 #[test]
-fn descriptions_start_with_the_name_where_that_is_asked_for() {
+fn descriptions_start_with_the_name_if_required() {
     let detail = |place: &str, name: &str| {
         format!(
             "{place} InvalidDefinitionDescription: Comment for {} should follow the format: `# {name} <description>`. If \
@@ -300,7 +304,7 @@ fn descriptions_start_with_the_name_where_that_is_asked_for() {
         ("FROM base\n# A and\n# B too\nARG A B", vec![]),
     ] {
         let text = format!("# check=experimental=all\n{text}");
-        assert_eq!(told(&text, &report(&text)), expected, "{text}");
+        assert_eq!(warnings_of(&text, &report(&text)), expected, "{text}");
     }
 }
 
@@ -334,7 +338,7 @@ fn a_violation_names_each_rule_once() {
 }
 
 #[test]
-fn a_build_looks_at_the_stages_it_needs() {
+fn a_build_checks_the_stages_it_needs() {
     let text = "FROM base AS unused\nCMD x\nFROM base AS one\nWORKDIR a\nFROM base AS two\nUSER $U\nFROM base\n\
                 COPY --from=one /a /\nRUN --mount=from=two,target=/x true\nEXPOSE 1:1\n";
     let lines = |options: &Options, extent| -> Vec<usize> {
@@ -351,7 +355,7 @@ fn a_build_looks_at_the_stages_it_needs() {
 }
 
 #[test]
-fn images_that_cannot_be_had_are_told() {
+fn unavailable_images_are_reported() {
     let text = "FROM missing AS a\nUSER $U\nFROM base\nFROM missing\nFROM a\nUSER $V\n";
     let found = report(text);
     assert_eq!(found.warnings, []);
@@ -366,7 +370,7 @@ fn images_that_cannot_be_had_are_told() {
 const SEVERAL: &str = "# check=skip=StageNameCasing\nFROM foreign as B\n\nRUN a \\\n\n  b\nCMD x\u{1b}[2J\n";
 
 #[test]
-fn text_shows_each_place() {
+fn text_shows_each_location() {
     let text = report::text(&report(SEVERAL), &[], &parsed(SEVERAL).source);
     insta::assert_snapshot!("text", text);
     assert_eq!(report::text(&Report::default(), &[], &parsed("FROM a").source), "Check complete, no warnings found.\n");
@@ -379,7 +383,7 @@ fn json_has_the_documented_keys() {
 }
 
 #[test]
-fn what_keeps_the_file_from_being_built_is_told_too() {
+fn errors_that_prevent_a_build_are_reported_too() {
     let text = "FROM base\nSTOPSIGNAL NOPE\nEXPOSE 99999\n";
     let dockerfile = parsed(text);
     let errors = crate::plan::plan(&dockerfile, &options(), &mut Known).expect_err("it cannot be built");
@@ -423,7 +427,7 @@ fn line() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn nothing_that_parses_is_too_much(lines in prop::collection::vec(line(), 0..14), end in "(\r?\n)?") {
+    fn any_parsed_file_can_be_checked(lines in prop::collection::vec(line(), 0..14), end in "(\r?\n)?") {
         let text = lines.join("\n") + &end;
         let Ok(dockerfile) = parse(Source { name: "Dockerfile".into(), text: text.clone() }) else { return Ok(()) };
         let Ok(found) = check(&dockerfile, &options(), Extent::File, None, Some(&mut Known)) else { return Ok(()) };

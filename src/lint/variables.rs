@@ -1,4 +1,4 @@
-//! Variables that nobody has declared: in `FROM` lines, and in the instructions of a stage.
+//! Checks for undeclared variables: in `FROM` lines, and in the instructions of a stage.
 
 use crate::diag::suggest;
 use crate::dockerfile::ast::{ArgDefinition, From, Instruction, Kind, Word};
@@ -12,7 +12,7 @@ use super::rule::Rule;
 use super::scope::Scope;
 use super::stages::{Stages, global_arguments};
 
-/// `UndefinedArgInFrom`: a global argument without a default is declared all the same.
+/// Checks `UndefinedArgInFrom`; a global argument without a default counts as declared.
 pub(super) fn from_line(from: &From, stages: &Stages<'_>, findings: &mut Findings<'_>) {
     let declared = global_names(stages);
     for word in from.platform.iter().chain([&from.image]) {
@@ -20,7 +20,7 @@ pub(super) fn from_line(from: &From, stages: &Stages<'_>, findings: &mut Finding
             Some(value) => Some(value.to_owned()),
             None => declared.contains(&name).then(String::new),
         };
-        // What cannot be expanded is an error of the plan.
+        // The plan reports words that cannot be expanded.
         let Ok(expanded) = expand::expand_and_find_unset(&word.text, stages.dockerfile.escape, &mut lookup) else {
             continue;
         };
@@ -33,7 +33,7 @@ pub(super) fn from_line(from: &From, stages: &Stages<'_>, findings: &mut Finding
     }
 }
 
-/// The names that `ARG` declares before the first `FROM`.
+/// Returns the names that `ARG` declares before the first `FROM`.
 fn global_names<'a>(stages: &Stages<'a>) -> Vec<&'a str> {
     let definitions = stages.dockerfile.global_args.iter().filter_map(|instruction| match &instruction.kind {
         Kind::Arg(definitions) => Some(definitions),
@@ -42,7 +42,7 @@ fn global_names<'a>(stages: &Stages<'a>) -> Vec<&'a str> {
     definitions.flatten().map(|definition| definition.name.text.as_str()).collect()
 }
 
-/// `InvalidDefaultArgInFrom`: the base's name as it is without any `--build-arg`.
+/// Checks `InvalidDefaultArgInFrom`: the base's name without any `--build-arg`.
 pub(super) fn defaults(stages: &Stages<'_>, findings: &mut Findings<'_>) {
     let defaults = global_arguments(stages.dockerfile, stages.options, |_| None);
     for stage in &stages.dockerfile.stages {
@@ -61,7 +61,7 @@ pub(super) fn defaults(stages: &Stages<'_>, findings: &mut Findings<'_>) {
     }
 }
 
-/// `UndefinedVar`, in the words of an instruction that are expanded.
+/// Checks `UndefinedVar`, in the words of an instruction that are expanded.
 pub(super) fn undefined(instruction: &Instruction, scope: &Scope, globals: &Environment, findings: &mut Findings<'_>) {
     if !scope.is_known() {
         return;
@@ -82,7 +82,7 @@ pub(super) fn undefined(instruction: &Instruction, scope: &Scope, globals: &Envi
     }
 }
 
-/// Every word of an instruction that a build expands, expanded. What cannot be is an error of the plan.
+/// Returns every word of an instruction that a build expands, expanded. The plan reports those that cannot be.
 fn expansions(instruction: &Instruction, scope: &Scope) -> Vec<expand::Expanded> {
     if let Kind::Arg(definitions) = &instruction.kind {
         return defaults_of(definitions, instruction.escape, scope);
@@ -101,7 +101,7 @@ fn expansions(instruction: &Instruction, scope: &Scope) -> Vec<expand::Expanded>
     expanded
 }
 
-/// The defaults of one `ARG`: each sees the names before it.
+/// Returns the defaults of an `ARG`, each expanded with the names before it.
 fn defaults_of(definitions: &[ArgDefinition], escape: char, scope: &Scope) -> Vec<expand::Expanded> {
     let mut expanded = Vec::new();
     for (index, definition) in definitions.iter().enumerate() {
@@ -113,7 +113,7 @@ fn defaults_of(definitions: &[ArgDefinition], escape: char, scope: &Scope) -> Ve
     expanded
 }
 
-/// The words that an instruction other than `ARG` expands.
+/// Returns the words that an instruction other than `ARG` expands.
 fn words(kind: &Kind) -> Vec<&Word> {
     match kind {
         Kind::Env(pairs) | Kind::Label(pairs) => pairs.iter().flat_map(|pair| [&pair.key, &pair.value]).collect(),

@@ -1,4 +1,4 @@
-//! An object in a cloud's bucket: `s3://`, `gs://`, and the blobs of Azure by their `https://` URLs.
+//! Parses the location of an object in a bucket: `s3://`, `gs://`, and the `https://` URLs of Azure's blobs.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use reqwest::Url;
 use super::LocationError;
 use crate::diag::redact::{self, Secret};
 
-/// What kaniko looks for in a bucket unless an object is named.
+/// The object that kaniko reads if none is named.
 const DEFAULT_KEY: &str = "context.tar.gz";
 
-/// Where Azure's blobs are, by cloud: what follows the account's name, and who gives tokens there.
+/// Azure's clouds: the domain after the account's name, and the authority that issues tokens.
 const AZURE_CLOUDS: [(&str, &str); 4] = [
     (".blob.core.windows.net", "https://login.microsoftonline.com"),
     (".blob.core.chinacloudapi.cn", "https://login.chinacloudapi.cn"),
@@ -18,10 +18,10 @@ const AZURE_CLOUDS: [(&str, &str); 4] = [
     (".blob.core.usgovcloudapi.net", "https://login.microsoftonline.us"),
 ];
 
-/// Whose bucket it is.
+/// The service of a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BucketService {
-    /// Amazon S3, and what speaks its protocol.
+    /// Amazon S3, or a service with its protocol.
     S3,
     /// Google Cloud Storage.
     Google,
@@ -31,26 +31,26 @@ pub enum BucketService {
         account: String,
         /// The account's URL, without a path.
         endpoint: String,
-        /// Who gives tokens in this cloud.
+        /// The authority that issues tokens in this cloud.
         authority: &'static str,
-        /// The query of the URL, where it is a shared access signature.
+        /// The query of the URL, if it is a shared access signature.
         signature: Option<Secret<String>>,
     },
 }
 
-/// An object.
+/// The location of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BucketLocation {
-    /// Whose it is.
+    /// The service.
     pub service: BucketService,
-    /// The bucket; Azure says container.
+    /// The bucket; in Azure the container.
     pub bucket: String,
-    /// The object's name: no empty one, and no slash before it.
+    /// The object's name: not empty, without a leading slash.
     pub key: String,
 }
 
 impl BucketLocation {
-    /// Reads a location; `None` for text that names no bucket.
+    /// Parses a location; `None` for text that names no bucket.
     ///
     /// # Errors
     /// The bucket has no name, or the blob no container.
@@ -64,7 +64,7 @@ impl BucketLocation {
         if !lower.starts_with("https://") {
             return Ok(None);
         }
-        // Text that is no URL is told as such by who reads files' URLs.
+        // Invalid URLs are reported by the parser of file URLs.
         let Ok(url) = Url::parse(text) else { return Ok(None) };
         Self::blob(&url)
     }
@@ -105,7 +105,7 @@ impl BucketLocation {
     }
 }
 
-/// As it was given, without a signature.
+/// Writes the location as given, without a signature.
 impl fmt::Display for BucketLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { service, bucket, key } = self;
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn buckets_and_objects_are_told_apart() {
+    fn buckets_and_objects_are_split() {
         for (text, expected) in [
             ("s3://bucket/dir/c.tgz", "s3://bucket/dir/c.tgz dir/c.tgz"),
             ("S3://bucket//c.tgz", "s3://bucket/c.tgz c.tgz"),

@@ -1,37 +1,37 @@
-//! What `--context` names, in kaniko's words: a directory, an archive, a repository, a bucket or a URL.
+//! Parses `--context` with kaniko's schemes: a directory, an archive, a repository, a bucket or a URL.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use super::{BucketLocation, GitLocation, HttpLocation, LocationError};
 
-/// Where a build's files come from.
+/// The source of a build's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ContextLocation {
-    /// A directory here: a path, `dir://` and a path, or a scheme nobody knows.
+    /// A local directory: a path, `dir://` and a path, or text with an unknown scheme.
     Directory(String),
-    /// An archive here: `tar://` and a path.
+    /// A local archive: `tar://` and a path.
     Archive(PathBuf),
     /// An archive on standard input: `tar://stdin`, or `-`.
     StandardInput,
     /// A directory of a commit.
     Git(GitLocation),
-    /// An archive behind a URL.
+    /// An archive at a URL.
     Http(HttpLocation),
     /// An archive in a bucket.
     Bucket(BucketLocation),
 }
 
-/// What `--git` and `GIT_PULL_METHOD` say about a context that is a repository.
+/// Settings of `--git` and `GIT_PULL_METHOD` for a context that is a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GitContext {
-    /// `branch=`: the branch of a URL that names none.
+    /// `branch=`: the branch for a URL that names none.
     pub branch: Option<String>,
-    /// `recurse-submodules=`: whether submodules come along.
+    /// `recurse-submodules=`: true to include submodules.
     pub submodules: bool,
-    /// `insecure-skip-tls=`: whether the server's certificate is not looked at.
+    /// `insecure-skip-tls=`: true to accept any certificate of the server.
     pub skip_tls_verify: bool,
-    /// What `git://` means for kaniko: `https`, or `http`.
+    /// The scheme that replaces `git://`, as in kaniko: `https`, or `http`.
     pub scheme: &'static str,
 }
 
@@ -42,10 +42,10 @@ impl Default for GitContext {
 }
 
 impl ContextLocation {
-    /// Reads `--context`.
+    /// Parses `--context`.
     ///
     /// # Errors
-    /// The text is meant as a URL and cannot be one, or an archive has no name.
+    /// The text has the form of a URL but is invalid, or an archive has no name.
     pub fn parse(text: &str, git: &GitContext) -> Result<Self, LocationError> {
         if text == "-" {
             return Ok(Self::StandardInput);
@@ -70,8 +70,8 @@ impl ContextLocation {
     }
 }
 
-/// A repository, by BuildKit's rules with what kaniko knows besides: `git://` is spoken over http(s), and a commit may follow the
-/// reference it is looked for in: `#REFERENCE#COMMIT`.
+/// Parses a repository by BuildKit's rules with kaniko's additions: `git://` uses http(s), and a commit may follow the
+/// reference to search it in: `#REFERENCE#COMMIT`.
 fn repository(text: &str, git: &GitContext) -> Result<Option<GitLocation>, LocationError> {
     let (url, fragment) = text.split_once('#').unwrap_or((text, ""));
     let (reference, commit) = fragment.split_once('#').unwrap_or((fragment, ""));
@@ -100,7 +100,7 @@ fn repository(text: &str, git: &GitContext) -> Result<Option<GitLocation>, Locat
     Ok(Some(location))
 }
 
-/// Without credentials.
+/// Writes the location without credentials.
 impl fmt::Display for ContextLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_is_told_by_its_start() {
+    fn every_form_is_recognized_by_its_start() {
         let kind = |text: &str| match parsed(text) {
             ContextLocation::Directory(_) => "directory",
             ContextLocation::Archive(_) => "archive",
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_url_says_goes_before_what_git_options_say() {
+    fn the_url_takes_precedence_over_git_options() {
         let options =
             GitContext { branch: Some("dev".to_owned()), submodules: true, skip_tls_verify: true, scheme: "https" };
         let found = repository_of("git://h/a", &options);

@@ -1,6 +1,6 @@
-//! Why a text is not a URL that files come from.
+//! The error of an invalid location.
 
-/// What is wrong with a URL.
+/// A reason why a location is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}")]
 pub struct LocationError {

@@ -2,7 +2,7 @@
 
 use super::{ContextLocation, GitContext, GitLocation, Location};
 
-/// Any text is a location, or is refused; a directory of a repository stays in it, and no password is shown.
+/// Parses any text as a location, or refuses it; a directory of a repository stays inside it, and no password is shown.
 pub(crate) fn location(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     drop(ContextLocation::parse(text, &GitContext::default()));

@@ -1,49 +1,50 @@
-//! A directory of a commit in a git repository, as BuildKit writes it: `URL#REF:SUBDIR`, or `URL?branch=…&subdir=…`.
+//! Parses a directory of a commit in a git repository, in BuildKit's notation: `URL#REF:SUBDIR`, or
+//! `URL?branch=…&subdir=…`.
 
 use std::fmt;
 
 use super::error::LocationError;
 use crate::diag::redact;
 
-/// Which time the files get.
+/// The modification time of the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FileTimes {
-    /// That of the checkout.
+    /// The time of the checkout.
     #[default]
     Checkout,
-    /// That of the commit.
+    /// The time of the commit.
     Commit,
 }
 
-/// A repository, a commit, and what is wanted of it.
+/// A repository, a commit in it, and options of the checkout.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GitLocation {
-    /// The repository, as git clients take it; may hold a password.
+    /// The repository's URL for git clients; may contain a password.
     pub remote: String,
     /// A branch, tag, full reference name or commit; the default branch if `None`.
     pub reference: Option<String>,
     /// A directory of the commit, without `..` and leading slash; empty for all.
     pub subdir: String,
-    /// What the commit's hash starts with (lower case).
+    /// The required start of the commit's hash (lower case).
     pub checksum: Option<String>,
-    /// Whether `.git` comes along; `None` where nothing is said.
+    /// Whether to include `.git`; `None` if not specified.
     pub keep_git_dir: Option<bool>,
-    /// Whether submodules come along.
+    /// True to include submodules.
     pub submodules: bool,
-    /// Whether the commit of `checksum` is asked for itself, whatever the reference names by now.
+    /// True to fetch the commit of `checksum` itself, wherever the reference points now.
     pub fetch_by_commit: bool,
-    /// Which time the files get.
+    /// The modification time of the files.
     pub times: FileTimes,
-    /// Whether the server's certificate is not looked at.
+    /// True to accept any certificate of the server.
     pub skip_tls_verify: bool,
 }
 
 impl GitLocation {
-    /// Reads a location; `None` for text that names no repository: `git://`, `ssh://` and `user@host:path` do, `http(s)://`
-    /// does with a path that ends in `.git`.
+    /// Parses a location; `None` for text that names no repository: `git://`, `ssh://` and `user@host:path` do, and
+    /// `http(s)://` with a path that ends in `.git`.
     ///
     /// # Errors
-    /// A repository without a host, or with a query that is unknown, malformed or contradictory.
+    /// The repository has no host, or its query is unknown, malformed or contradictory.
     pub fn parse(text: &str) -> Result<Option<Self>, LocationError> {
         let (rest, fragment) = match text.split_once('#') {
             Some((rest, fragment)) => (rest, Some(fragment)),
@@ -55,15 +56,15 @@ impl GitLocation {
         };
         let Some(remote) = repository(remote)? else { return Ok(None) };
         let mut location = Self { remote, submodules: true, ..Self::default() };
-        let mut given = Given::default();
+        let mut keys = SeenKeys::default();
         if let Some(fragment) = fragment {
             let (reference, subdir) = fragment.split_once(':').unwrap_or((fragment, ""));
-            given.set("ref", reference, &mut location)?;
-            given.set("subdir", subdir, &mut location)?;
+            keys.set("ref", reference, &mut location)?;
+            keys.set("subdir", subdir, &mut location)?;
         }
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            given.pair(key, &decode(value)?, &mut location)?;
+            keys.pair(key, &decode(value)?, &mut location)?;
         }
         if location.fetch_by_commit && location.checksum.is_none() {
             return Err(LocationError::new("fetch-by-commit needs the commit: add checksum=COMMIT"));
@@ -74,10 +75,10 @@ impl GitLocation {
         Ok(Some(location))
     }
 
-    /// Says whether `.git` comes along, as `ADD --keep-git-dir` does.
+    /// Sets whether to include `.git`, as `ADD --keep-git-dir` does.
     ///
     /// # Errors
-    /// The URL says otherwise, or wants a sub-directory, which has no `.git`.
+    /// The URL contradicts it, or names a sub-directory, which has no `.git`.
     pub fn keep_git_dir(&mut self, keep: bool) -> Result<(), LocationError> {
         if self.keep_git_dir.is_some_and(|wanted| wanted != keep) {
             return Err(LocationError::new("--keep-git-dir contradicts keep-git-dir of the URL"));
@@ -92,10 +93,10 @@ impl GitLocation {
         Ok(())
     }
 
-    /// Demands that the commit's hash starts with `checksum`, as `ADD --checksum` does.
+    /// Requires that the commit's hash starts with `checksum`, as `ADD --checksum` does.
     ///
     /// # Errors
-    /// It is no hash, or contradicts the one the location has.
+    /// It is not a hash, or contradicts the location's own.
     pub fn require(&mut self, checksum: &str) -> Result<(), LocationError> {
         let checksum = commit(checksum)?;
         match &self.checksum {
@@ -110,7 +111,7 @@ impl GitLocation {
         }
     }
 
-    /// `host[:port]` of the repository.
+    /// Returns the `host[:port]` of the repository.
     pub fn host(&self) -> &str {
         let authority = match self.remote.split_once("://") {
             Some((_, rest)) => rest.split('/').next().unwrap_or_default(),
@@ -119,13 +120,13 @@ impl GitLocation {
         authority.rsplit_once('@').map_or(authority, |(_, host)| host)
     }
 
-    /// Whether ssh leads there.
+    /// Reports whether it is reached over ssh.
     pub fn is_ssh(&self) -> bool {
         self.remote.starts_with("ssh://") || !self.remote.contains("://")
     }
 }
 
-/// Without user information and query.
+/// Writes the location without user information and query.
 impl fmt::Display for GitLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&redact::url(&self.remote))?;
@@ -137,7 +138,7 @@ impl fmt::Display for GitLocation {
     }
 }
 
-/// The URL git clients take, with the scheme in small letters; `None` for what is no repository.
+/// Returns the URL for git clients, with the scheme in lower case; `None` if it is not a repository.
 fn repository(text: &str) -> Result<Option<String>, LocationError> {
     let Some((scheme, rest)) = text.split_once("://") else {
         return Ok(is_remote_shell(text).then(|| text.to_owned()));
@@ -158,7 +159,7 @@ fn repository(text: &str) -> Result<Option<String>, LocationError> {
     Ok(Some(format!("{scheme}://{rest}")))
 }
 
-/// `user@host:path`, the address that scp and git take.
+/// Reports whether it is `user@host:path`, the address form of scp and git.
 fn is_remote_shell(text: &str) -> bool {
     let name = |part: &str| {
         !part.is_empty()
@@ -170,16 +171,16 @@ fn is_remote_shell(text: &str) -> bool {
         .is_some_and(|((user, host), path)| name(user) && name(host) && !path.is_empty())
 }
 
-/// Which keys were given, and by which of several words for the same thing.
+/// The keys that occurred, and which of their aliases.
 #[derive(Default)]
-struct Given {
+struct SeenKeys {
     reference: Option<&'static str>,
     subdir: bool,
     checksum: Option<&'static str>,
 }
 
-impl Given {
-    /// A part of the fragment; an empty one says nothing.
+impl SeenKeys {
+    /// Sets a part of the fragment; an empty one is ignored.
     fn set(&mut self, key: &str, value: &str, location: &mut GitLocation) -> Result<(), LocationError> {
         if value.is_empty() { Ok(()) } else { self.pair(key, value, location) }
     }
@@ -191,7 +192,7 @@ impl Given {
             "tag" => self.reference("tag", prefixed("refs/tags/", value), location),
             "subdir" => {
                 if std::mem::replace(&mut self.subdir, true) {
-                    return Err(LocationError::new("subdir is given twice"));
+                    return Err(LocationError::new("subdir is keys twice"));
                 }
                 location.subdir = subdir(value)?;
                 Ok(())
@@ -232,7 +233,7 @@ impl Given {
         if value.is_empty() {
             return Err(LocationError::new(format!("{key} is empty")));
         }
-        // What git itself does not take as a name of a reference, and what a refspec would take as more than a name.
+        // Characters that git does not allow in reference names, or that have a meaning in refspecs.
         let odd = |character: char| character.is_control() || " ~^:?*[\\".contains(character);
         if value.starts_with('-') || value.contains("..") || value.contains(odd) {
             return Err(LocationError::new(format!("{value:?} cannot be the name of a branch, tag or commit")));
@@ -254,7 +255,7 @@ fn prefixed(prefix: &str, value: &str) -> String {
     if value.is_empty() || value.starts_with(prefix) { value.to_owned() } else { format!("{prefix}{value}") }
 }
 
-/// A key alone means yes.
+/// Parses a boolean; a key without a value is true.
 fn switch(key: &str, value: &str) -> Result<bool, LocationError> {
     match value {
         "" | "1" | "true" => Ok(true),
@@ -263,7 +264,7 @@ fn switch(key: &str, value: &str) -> Result<bool, LocationError> {
     }
 }
 
-/// The directory's path, cleaned as text; `..` does not climb above the top.
+/// Returns the directory's path, cleaned as text; `..` must not leave the repository.
 fn subdir(value: &str) -> Result<String, LocationError> {
     let mut parts: Vec<&str> = Vec::new();
     for part in value.split('/') {
@@ -279,7 +280,7 @@ fn subdir(value: &str) -> Result<String, LocationError> {
     Ok(parts.join("/"))
 }
 
-/// A commit's hash, or the start of one: git wants four digits or more.
+/// Returns a commit's hash or the start of one: git requires at least four digits.
 fn commit(text: &str) -> Result<String, LocationError> {
     let lower = text.to_ascii_lowercase();
     if (4..=64).contains(&lower.len()) && lower.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -328,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn queries_say_what_is_wanted() {
+    fn queries_set_options() {
         let location =
             parsed("https://h/x.git?commit=ABCD12&keep-git-dir&submodules=false&mtime=commit&fetch-by-commit=1");
         assert_eq!(location.checksum.as_deref(), Some("abcd12"));
@@ -343,7 +344,7 @@ mod tests {
             ("?nonsense=1", "unexpected query \"nonsense\""),
             ("?tag=a&branch=b", "branch conflicts with tag"),
             ("?ref=a#b", "ref conflicts with ref"),
-            ("?subdir=a#:b", "subdir is given twice"),
+            ("?subdir=a#:b", "subdir is keys twice"),
             ("?checksum=abcd&commit=abcd", "commit conflicts with checksum"),
             ("?checksum=xyz", "is not the start of a commit's hash"),
             ("?checksum=", "is not the start of a commit's hash"),
@@ -363,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_told_without_user() {
+    fn hosts_are_returned_without_user() {
         for (text, host, ssh) in [
             ("https://u:p@h:8443/x.git", "h:8443", false),
             ("git@h:x", "h", true),
@@ -377,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checksum_may_say_more_but_nothing_else() {
+    fn a_checksum_may_be_longer_but_not_different() {
         let mut location = parsed("https://h/x.git?checksum=abcd12");
         location.require("ABCD").unwrap();
         assert_eq!(location.checksum.as_deref(), Some("abcd12"));

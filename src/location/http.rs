@@ -1,4 +1,4 @@
-//! A file behind `http://` or `https://`.
+//! Parses the URL of a file: `http://` or `https://`.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use reqwest::Url;
 use super::error::LocationError;
 use crate::diag::redact;
 
-/// What a file is called whose URL gives it no name, as in BuildKit.
+/// The file name for a URL without one, as in BuildKit.
 const UNNAMED: &str = "__unnamed__";
 
 /// The URL of a file.
@@ -17,10 +17,10 @@ pub struct HttpLocation {
 }
 
 impl HttpLocation {
-    /// Reads a URL; `None` for text with another scheme, or without one.
+    /// Parses a URL; `None` for text with a different scheme or without one.
     ///
     /// # Errors
-    /// It has the scheme and is not a URL all the same.
+    /// It has the scheme but is not a valid URL.
     pub fn parse(text: &str) -> Result<Option<Self>, LocationError> {
         let lower = text.to_ascii_lowercase();
         if !lower.starts_with("http://") && !lower.starts_with("https://") {
@@ -35,12 +35,12 @@ impl HttpLocation {
         }
     }
 
-    /// The URL to ask for, without fragment.
+    /// Returns the URL to request, without fragment.
     pub fn url(&self) -> &Url {
         &self.url
     }
 
-    /// The name of the file: the last element of the URL's path, one path component without a slash or NUL in it.
+    /// Returns the file name: the last element of the URL's path, one path component without a slash or NUL.
     pub fn file_name(&self) -> String {
         let path = decoded(self.url.path());
         let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
@@ -52,14 +52,14 @@ impl HttpLocation {
     }
 }
 
-/// Without user information and query.
+/// Writes the URL without user information and query.
 impl fmt::Display for HttpLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&redact::url(self.url.as_str()))
     }
 }
 
-/// Percent-encoded bytes as they are meant (RFC 3986, 2.1); what is no such encoding stays.
+/// Decodes percent-encoded bytes (RFC 3986, 2.1); other text is kept.
 pub(crate) fn decoded(text: &str) -> String {
     let digit =
         |byte: Option<&u8>| byte.and_then(|byte| char::from(*byte).to_digit(16)).and_then(|d| u8::try_from(d).ok());

@@ -1,7 +1,7 @@
-//! What the text of a URL names: a file to download, a git repository with a commit in it, an object in a bucket.
+//! Parses the text of a URL: a file to download, a commit of a git repository, or an object in a bucket.
 //!
-//! Nothing is fetched here. A Dockerfile's `ADD` and the command line's contexts are read by the same rules, before anything
-//! runs, so that a mistyped key of a git URL is told at its place in the file.
+//! Nothing is fetched here. A Dockerfile's `ADD` and the command line's contexts use the same rules before anything
+//! runs, so that a mistyped key of a git URL is reported at its location in the file.
 
 mod bucket;
 mod context;
@@ -20,7 +20,7 @@ pub(crate) use http::decoded;
 
 use std::fmt;
 
-/// Something on the network that files come from.
+/// A source of files on the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
     /// A file.
@@ -30,11 +30,11 @@ pub enum Location {
 }
 
 impl Location {
-    /// Reads a source of `ADD`, by BuildKit's rules: `git://`, `ssh://` and `user@host:path` name repositories, and so does
-    /// `http(s)://` with a path that ends in `.git`; any other `http(s)://` names a file. `None` for a path.
+    /// Parses a source of `ADD`, by BuildKit's rules: `git://`, `ssh://` and `user@host:path` name repositories, and so
+    /// does `http(s)://` with a path that ends in `.git`; any other `http(s)://` names a file. `None` for a path.
     ///
     /// # Errors
-    /// The text is meant as a URL and cannot be one, or asks a repository for something unknown or contradictory.
+    /// The text has the form of a URL but is invalid, or its query is unknown or contradictory.
     pub fn parse(text: &str) -> Result<Option<Self>, LocationError> {
         if let Some(location) = GitLocation::parse(text)? {
             return Ok(Some(Self::Git(location)));
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn repositories_and_files_are_told_apart_from_paths() {
+    fn repositories_and_files_are_distinguished_from_paths() {
         let kind = |text: &str| match Location::parse(text) {
             Ok(Some(Location::Git(_))) => "git",
             Ok(Some(Location::Http(_))) => "file",

@@ -1,4 +1,4 @@
-//! What a Dockerfile offers, without a build: the arguments, secrets and caches of a target, and the targets there are.
+//! Lists what a Dockerfile offers without building it: the arguments, secrets and caches of a target, and the targets.
 //!
 //! Descriptions come from comments directly above `ARG` and `FROM` that start with the name, as for `docker build
 //! --call=outline` and `--call=targets`, whose JSON and tables these are.
@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use crate::dockerfile::ast::{ArgDefinition, Instruction, Kind, Word, Written};
+use crate::dockerfile::ast::{ArgDefinition, Instruction, Kind, SourceForm, Word};
 use crate::dockerfile::expand;
 use crate::dockerfile::mount::{MountFlag, MountKind, MountProblem};
 use crate::lint::Scope;
@@ -22,7 +22,7 @@ use crate::lint::stages::Stages;
 pub use plan::plan_text;
 pub use table::{outline_text, targets_text};
 
-/// What a target takes.
+/// The inputs of a target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Outline {
     /// Its name, if it has one.
@@ -58,7 +58,7 @@ pub struct Argument {
     /// The value it would have in this build, if any.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub value: String,
-    /// Where it is declared.
+    /// The location of its declaration.
     pub location: Location,
 }
 
@@ -67,10 +67,10 @@ pub struct Argument {
 pub struct Secret {
     /// Its id.
     pub name: String,
-    /// A build without it fails.
+    /// True if a build without it fails.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub required: bool,
-    /// Where it is used.
+    /// The location of its first use.
     pub location: Location,
 }
 
@@ -80,7 +80,7 @@ pub struct Cache {
     /// Its id.
     #[serde(rename = "ID")]
     pub id: String,
-    /// Where it is used.
+    /// The location of its first use.
     pub location: Location,
 }
 
@@ -98,20 +98,20 @@ pub struct Targets {
 pub struct Target {
     /// Its name; `default` for a last stage without one.
     pub name: String,
-    /// It is built when no target is named.
+    /// True if it is built when no target is named.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub default: bool,
     /// Its description, if it has one.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// What it starts from.
+    /// The image or stage it starts from.
     pub base: String,
     /// The value of `--platform`, if given.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub platform: String,
 }
 
-/// The stages that can be named with `--target`.
+/// Returns the stages that can be named with `--target`.
 pub fn targets(stages: &Stages<'_>) -> Targets {
     let last = stages.heads.len().saturating_sub(1);
     let targets = stages.dockerfile.stages.iter().zip(&stages.heads).enumerate();
@@ -126,7 +126,7 @@ pub fn targets(stages: &Stages<'_>) -> Targets {
     Targets { targets: targets.collect(), sources: vec![SourceFile::of(&stages.dockerfile.source)] }
 }
 
-/// What building stage `target` takes, the stages it needs included.
+/// Returns the inputs of stage `target` and of the stages that it needs.
 pub fn outline(stages: &Stages<'_>, target: usize) -> Outline {
     let source = &stages.dockerfile.source;
     let (stage, head) = (&stages.dockerfile.stages[target], &stages.heads[target]);
@@ -142,7 +142,7 @@ pub fn outline(stages: &Stages<'_>, target: usize) -> Outline {
     let needed = stages.needed(target);
     global_arguments(stages, &needed, &mut outline);
     for index in needed.into_iter().filter(|index| !stages.heads[*index].replaced) {
-        // The environment of a base image is not asked for: a default that needs it is shown without a value.
+        // Base images are not fetched: a default that needs their environment is listed without a value.
         let mut scope = Scope::unknown();
         for instruction in &stages.dockerfile.stages[index].instructions {
             scope.apply(instruction, stages.options, &stages.globals);
@@ -161,7 +161,7 @@ pub fn outline(stages: &Stages<'_>, target: usize) -> Outline {
     outline
 }
 
-/// The global arguments that the `FROM` lines of the needed stages use, through other arguments too.
+/// Adds the global arguments that the `FROM` lines of the needed stages use, directly or through other arguments.
 fn global_arguments(stages: &Stages<'_>, needed: &[usize], outline: &mut Outline) {
     let mut used: BTreeSet<String> = BTreeSet::new();
     for index in needed {
@@ -187,7 +187,7 @@ fn global_arguments(stages: &Stages<'_>, needed: &[usize], outline: &mut Outline
     }
 }
 
-/// The variables that a word names. One that cannot be expanded is an error of the plan; the names before that count.
+/// Returns the variables that a word names. If it cannot be expanded, which the plan reports, those before the error.
 fn names(word: &Word, escape: char) -> Vec<String> {
     let mut names = Vec::new();
     let mut lookup = |name: &str| {
@@ -201,7 +201,7 @@ fn names(word: &Word, escape: char) -> Vec<String> {
 }
 
 impl Outline {
-    /// Adds an argument; one that is declared again only adds what was not known of it.
+    /// Adds an argument; a repeated declaration only adds missing facts.
     fn add_argument(&mut self, definition: &ArgDefinition, instruction: &Instruction, value: String) {
         let name = &definition.name.text;
         let description = description(&instruction.written, name);
@@ -218,7 +218,7 @@ impl Outline {
         self.args.push(Argument { name: name.clone(), description, value, location });
     }
 
-    /// A mount that cannot be understood is what a check tells.
+    /// Adds a mount. An invalid one is ignored here; a check reports it.
     fn add_mount(&mut self, mount: &MountFlag, instruction: &Instruction, scope: &Scope) {
         let location = Location::of(&instruction.source, &instruction.span);
         let as_written = |word: &Word| scope.expand(word, instruction.escape).unwrap_or_else(|| word.text.clone());
@@ -247,8 +247,8 @@ fn add_secret(secrets: &mut Vec<Secret>, secret: Secret) {
     }
 }
 
-/// The rest of the comment line that starts with the name.
-fn description(written: &Written, name: &str) -> String {
+/// Returns the rest of the comment line that starts with the name.
+fn description(written: &SourceForm, name: &str) -> String {
     let described = written.comments.iter().find_map(|comment| {
         let (first, rest) = comment.split_once(char::is_whitespace)?;
         (!name.is_empty() && first.eq_ignore_ascii_case(name)).then(|| rest.trim().to_owned())

@@ -1,4 +1,4 @@
-//! A plan as text for a person (`--dryrun`): images, stages with their steps, and what each step leaves.
+//! Formats a plan as text (`--dryrun`): images, stages with their steps, and the result of each step.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -7,7 +7,7 @@ use super::table::columns;
 use crate::dockerfile::ast::Dockerfile;
 use crate::plan::{Action, Base, CopyFrom, Plan};
 
-/// What is done, in the order of the file. Nothing in it depends on how long anything takes.
+/// Returns the text, in the order of the file. It does not depend on timing.
 pub fn plan_text(plan: &Plan, file: &Dockerfile) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
@@ -41,7 +41,7 @@ pub fn plan_text(plan: &Plan, file: &Dockerfile) -> String {
     text
 }
 
-/// What a step does to the image.
+/// Returns a step's effect on the image.
 fn effect(plan: &Plan, action: &Action) -> String {
     let sources: Vec<String> = action
         .origins()
@@ -56,7 +56,7 @@ fn effect(plan: &Plan, action: &Action) -> String {
     if sources.is_empty() { kind.to_owned() } else { format!("{kind}, with files of {}", sources.join(", ")) }
 }
 
-/// Longer instructions are cut; the Dockerfile has the rest.
+/// Shortens long instructions; the Dockerfile has the full text.
 fn shortened(text: &str) -> String {
     const WIDTH: usize = 72;
     match text.char_indices().nth(WIDTH) {

@@ -1,14 +1,14 @@
-//! Outlines and targets as tables for a person.
+//! Formats outlines and targets as tables.
 
 use std::fmt::Write as _;
 
 use super::{Outline, Target, Targets};
 use crate::lint::report::printable;
 
-/// Blanks between columns.
+/// The number of blanks between columns.
 const GAP: usize = 4;
 
-/// What a target takes, a table for each kind of thing.
+/// Returns the inputs of a target, with a table for each type.
 pub fn outline_text(outline: &Outline) -> String {
     let mut text = String::new();
     if !outline.name.is_empty() {
@@ -34,7 +34,7 @@ pub fn outline_text(outline: &Outline) -> String {
     text
 }
 
-/// The targets of a file.
+/// Returns the targets of a file as a table.
 pub fn targets_text(targets: &Targets) -> String {
     let name = |target: &Target| match target.default && target.name != "default" {
         true => format!("{} (default)", target.name),
@@ -44,7 +44,7 @@ pub fn targets_text(targets: &Targets) -> String {
     table(&["TARGET", "DESCRIPTION"], rows.collect())
 }
 
-/// A heading and rows with their columns below each other; nothing if there are no rows.
+/// Returns a heading and rows in aligned columns; empty if there are no rows.
 fn table(heading: &[&str], rows: Vec<Vec<String>>) -> String {
     if rows.is_empty() {
         return String::new();
@@ -53,7 +53,7 @@ fn table(heading: &[&str], rows: Vec<Vec<String>>) -> String {
     columns(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
 }
 
-/// Rows with their columns below each other.
+/// Returns rows in aligned columns.
 pub(super) fn columns(rows: &[Vec<String>]) -> String {
     let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();

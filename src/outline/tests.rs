@@ -48,7 +48,7 @@ fn outlined(target: Option<&str>) -> Outline {
 }
 
 #[test]
-fn an_outline_has_what_the_target_and_its_sources_take() {
+fn an_outline_has_the_inputs_of_the_target_and_its_sources() {
     insta::assert_snapshot!(outline_text(&outlined(None)), @r"
     TARGET:      last
 
@@ -115,7 +115,7 @@ fn json_has_the_documented_keys() {
 }
 
 #[test]
-fn a_plan_says_what_is_done_and_what_is_not() {
+fn a_plan_lists_executed_and_skipped_stages() {
     struct NoImages;
     impl crate::plan::Images for NoImages {
         fn resolve(
@@ -139,7 +139,7 @@ fn a_plan_says_what_is_done_and_what_is_not() {
     skip    stage unused, which nothing needs
     skip    stage stage-2, which nothing needs
     ");
-    let options = Options { target: None, also_built: vec!["nobody".into()], ..options };
+    let options = Options { target: None, also_built: vec!["missing".into()], ..options };
     let errors = crate::plan::plan(&file, &options, &mut NoImages).expect_err("there is no such stage");
-    assert_eq!(errors[0].to_string(), "target stage \"nobody\" could not be found");
+    assert_eq!(errors[0].to_string(), "target stage \"missing\" could not be found");
 }

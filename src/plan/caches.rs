@@ -1,20 +1,21 @@
-//! What tells the caches of `RUN --mount=type=cache` apart besides their ids: as with BuildKit, owner and mode of the
-//! directory, and where its first content comes from. Two commands that name one id and differ in those do not share a cache.
+//! Distinguishes the caches of `RUN --mount=type=cache` by more than their ids: as in BuildKit, by owner and mode of
+//! the directory and the source of its initial content. Two commands with the same id that differ in those do not share
+//! a cache.
 //!
-//! BuildKit knows the first content by the snapshot it comes from. Here a stage is known by what it is made of, so that its
-//! caches outlive a build without a layer cache: the image it starts from and its instructions with their variables, not the
-//! files of the build context. An image is known by its digest.
+//! BuildKit identifies the initial content by its snapshot. Here a stage is identified by its base image and its
+//! instructions with their variables, not by the files of the build context, so that its caches stay valid in a build
+//! without a layer cache. An image is identified by its digest.
 
 use crate::dockerfile::mount::CACHE_MODE;
 use crate::image::{BaseImage, Digest, Hasher};
 
 use super::{Action, Base, CopyFrom, MountSource, Stage};
 
-/// Hexadecimal digits that tell stages and images apart in a name.
+/// The hexadecimal digits of a digest in a cache's name.
 const DIGITS: usize = 16;
 
-/// Adds to the id of every cache what else tells it from others. A cache with nothing of that keeps its id as it is.
-pub(super) fn tell_apart(stages: &mut [Stage], images: &[BaseImage]) {
+/// Adds the distinguishing properties to the id of every cache. A cache without any keeps its id.
+pub(super) fn distinguish(stages: &mut [Stage], images: &[BaseImage]) {
     let names: Vec<String> = stages.iter().map(|stage| stage.name.clone()).collect();
     let digests = digests(stages, images);
     let origin = |from: &CopyFrom| match *from {
@@ -40,7 +41,7 @@ pub(super) fn tell_apart(stages: &mut [Stage], images: &[BaseImage]) {
     }
 }
 
-/// What each stage is made of.
+/// Returns a digest of each stage's inputs.
 fn digests(stages: &[Stage], images: &[BaseImage]) -> Vec<Digest> {
     let mut digests: Vec<Digest> = Vec::new();
     for stage in stages {
@@ -82,7 +83,7 @@ fn digests(stages: &[Stage], images: &[BaseImage]) -> Vec<Digest> {
     digests
 }
 
-/// Texts on their way into a digest.
+/// Texts that are hashed to a digest.
 struct Words(Hasher);
 
 impl Words {

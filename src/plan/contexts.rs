@@ -1,33 +1,33 @@
-//! Named contexts (`--build-context`): what they are, and which names of a Dockerfile mean one.
+//! Named contexts (`--build-context`), and the names of a Dockerfile that refer to them.
 
 use crate::image::Reference;
 
-/// Something a Dockerfile can name besides its own stages.
+/// A name that a Dockerfile can use in addition to its own stages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedContext {
-    /// The name, as given.
+    /// The name as written.
     pub name: String,
-    /// What it stands for.
+    /// The source of its files.
     pub source: NamedSource,
 }
 
-/// What a named context stands for.
+/// The source of a named context's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamedSource {
-    /// A directory, by its number among the directories that were given.
+    /// A directory, by its number among the directories of `--build-context`.
     Directory(usize),
     /// An image.
     Image(Reference),
 }
 
-/// The context that `text` names: it goes before a stage and before an image of that name. `alpine` also names
-/// `docker.io/library/alpine:latest`, as for images.
+/// Returns the context that `text` names, which takes precedence over a stage and an image of that name. `alpine` also
+/// names `docker.io/library/alpine:latest`, as for images.
 pub(super) fn find<'a>(contexts: &'a [NamedContext], text: &str) -> Option<&'a NamedSource> {
-    // The last one given counts.
+    // The last one counts.
     contexts.iter().rev().find(|context| same_name(&context.name, text)).map(|context| &context.source)
 }
 
-/// The names of those that are directories, by their number.
+/// Returns the names of the directories, by number.
 pub(super) fn directories(contexts: &[NamedContext]) -> Vec<String> {
     let mut numbered: Vec<(usize, String)> = contexts
         .iter()

@@ -1,12 +1,12 @@
-//! Where a `COPY` or a mount takes its files from.
+//! The source of a `COPY` or a mount.
 
-/// Where a `COPY` or a mount takes its files from.
+/// The source of a `COPY` or a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CopyFrom {
     /// The build context.
     #[default]
     Context,
-    /// A directory given as `--build-context`, by its number.
+    /// A directory of `--build-context`, by its number.
     Directory(usize),
     /// An earlier entry of [`Plan::stages`](super::Plan::stages).
     Stage(usize),

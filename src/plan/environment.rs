@@ -1,4 +1,4 @@
-//! Which names have which value where: build arguments, global arguments, and the environment of a stage.
+//! Holds the values of names: build arguments, global arguments, and the environment of a stage.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use crate::image::Platform;
 use super::error::PlanError;
 use super::options::Options;
 
-/// Build arguments every RUN sees without an `ARG` line (Dockerfile reference, "Predefined ARGs"). They stay out of the
-/// history, because they often hold credentials.
+/// Build arguments that every RUN sees without an `ARG` line (Dockerfile reference, "Predefined ARGs"). They are not in
+/// the history, because they often hold credentials.
 pub const PROXY_VARIABLES: [&str; 10] = [
     "HTTP_PROXY",
     "http_proxy",
@@ -24,7 +24,7 @@ pub const PROXY_VARIABLES: [&str; 10] = [
     "all_proxy",
 ];
 
-/// The `PATH` of an image that has none.
+/// The `PATH` of an image without one.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Names and values in the order in which they were first set, as an image configuration keeps them.
@@ -32,7 +32,7 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 pub struct Environment(Vec<(String, String)>);
 
 impl Environment {
-    /// From `NAME=value` entries; an entry without `=` has an empty value.
+    /// Parses `NAME=value` entries; an entry without `=` has an empty value.
     pub fn from_entries(entries: &[String]) -> Self {
         let mut environment = Self::default();
         for entry in entries {
@@ -42,7 +42,7 @@ impl Environment {
         environment
     }
 
-    /// Sets a value, in place when the name is there already.
+    /// Sets a value; an existing name keeps its position.
     pub fn set(&mut self, name: &str, value: &str) {
         match self.0.iter_mut().find(|(key, _)| key == name) {
             Some((_, old)) => value.clone_into(old),
@@ -50,24 +50,24 @@ impl Environment {
         }
     }
 
-    /// The value of a name that is set.
+    /// Returns the value of a name, if it is set.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// Names and values.
+    /// Returns names and values.
     pub fn pairs(&self) -> &[(String, String)] {
         &self.0
     }
 
-    /// As `NAME=value` entries.
+    /// Returns `NAME=value` entries.
     pub fn entries(&self) -> Vec<String> {
         self.0.iter().map(|(name, value)| format!("{name}={value}")).collect()
     }
 }
 
-/// The proxy variables of a command. One that was given in capitals or in small letters is there in both, as with BuildKit:
-/// some programs read only the one, some only the other.
+/// Returns the proxy variables of a command. Each that is set in upper or lower case is set in both, as in BuildKit:
+/// some programs read only one of them.
 pub(super) fn proxy_variables(options: &Options) -> impl Iterator<Item = (&'static str, &str)> {
     PROXY_VARIABLES.into_iter().filter_map(|name| {
         let spellings = PROXY_VARIABLES.into_iter().filter(|other| other.eq_ignore_ascii_case(name));
@@ -77,7 +77,7 @@ pub(super) fn proxy_variables(options: &Options) -> impl Iterator<Item = (&'stat
     })
 }
 
-/// The platform arguments (Dockerfile reference, "Automatic platform ARGs in the global scope").
+/// Returns the platform arguments (Dockerfile reference, "Automatic platform ARGs in the global scope").
 pub fn platform_arguments(options: &Options, target_stage: &str) -> Environment {
     let mut arguments = Environment::default();
     let mut describe = |prefix: &str, platform: &Platform| {
@@ -99,7 +99,7 @@ pub fn platform_arguments(options: &Options, target_stage: &str) -> Environment 
     arguments
 }
 
-/// Expands a word against `scope`; an error points into the word.
+/// Expands a word with `scope`; an error points into the word.
 pub(super) fn expand_in(
     scope: &Environment,
     word: &Word,
@@ -115,7 +115,7 @@ mod tests {
     use super::Environment;
 
     #[test]
-    fn a_name_keeps_its_place() {
+    fn a_name_keeps_its_position() {
         let mut environment = Environment::from_entries(&["A=1".to_owned(), "B=x=y".to_owned(), "C".to_owned()]);
         environment.set("A", "2");
         environment.set("D", "");

@@ -1,7 +1,7 @@
-//! The time that a Dockerfile gives its image: a global `ARG SOURCE_DATE_EPOCH=…`.
+//! Reads the image's time from a Dockerfile: a global `ARG SOURCE_DATE_EPOCH=…`.
 //!
-//! A build argument of that name decides before it, also an empty one, which means no time at all. BuildKit also knows
-//! names instead of a number: the time of the context, of a named context or of a stage.
+//! A build argument of that name takes precedence, even an empty one, which means no time. BuildKit also supports names
+//! instead of a number: the time of the context, of a named context or of a stage.
 
 use crate::dockerfile::ast::{ArgDefinition, Dockerfile, Kind};
 use crate::image::parse_epoch;
@@ -11,7 +11,7 @@ use super::{Options, PlanError};
 
 const NAME: &str = "SOURCE_DATE_EPOCH";
 
-/// The default of the argument, if that is what counts.
+/// Returns the default of the argument, unless a build argument overrides it.
 pub(super) fn source_date_epoch(
     dockerfile: &Dockerfile,
     options: &Options,
@@ -35,6 +35,6 @@ pub(super) fn source_date_epoch(
         let span = definition.default.as_ref().map_or(&definition.name.span, |default| &default.span);
         PlanError::new(format!("{NAME} cannot be {value:?}: {error}"))
             .at(&dockerfile.source, span)
-            .with_hint("the times of contexts and stages are not known here by name: give the seconds, as `git log -1 --format=%ct` does")
+            .with_hint("the times of contexts and stages cannot be used by name: write the seconds, as `git log -1 --format=%ct` prints them")
     })
 }

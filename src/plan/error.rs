@@ -1,4 +1,4 @@
-//! Why a Dockerfile cannot be planned.
+//! Errors of planning.
 
 use std::sync::Arc;
 
@@ -12,16 +12,16 @@ use super::images::ImageError;
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct PlanError {
-    /// What is wrong, in one line.
+    /// The message, in one line.
     pub message: String,
-    /// The likely remedy.
+    /// Advice for the user.
     pub hint: Option<String>,
-    /// Where, if it is a place in a file.
+    /// The location, if it is in a file.
     pub place: Option<(Arc<Source>, Span)>,
-    /// What caused it, for images that could not be fetched.
+    /// The cause, for images that could not be fetched.
     #[source]
     pub cause: Option<ImageError>,
-    /// It is wrong whatever values variables have.
+    /// True if it is an error for any values of variables.
     pub(super) whatever_values: bool,
 }
 
@@ -36,12 +36,12 @@ impl PlanError {
         Self { message: message.into(), hint: None, place: None, cause: None, whatever_values: false }
     }
 
-    /// A word that cannot be expanded.
+    /// Returns the error of a word that cannot be expanded.
     pub(super) fn expansion(error: &ExpandError, word: &Word, source: &Arc<Source>) -> Self {
         Self { whatever_values: !error.about_value, ..error.at(word, source).into() }
     }
 
-    /// Whether it is an error also where the values of variables are not known, in an instruction written as `text`.
+    /// Reports whether it is an error even if the values of variables are unknown, in an instruction written as `text`.
     pub(super) fn stands_alone(&self, text: &str) -> bool {
         self.whatever_values || !text.contains('$')
     }

@@ -1,9 +1,9 @@
-//! Which stage needs which, and which are reachable from the target.
+//! Resolves the dependencies between stages, and plans those that the target needs.
 //!
-//! Names are resolved by the Dockerfile reference's rules: `FROM` sees earlier stages by name before it sees images,
-//! `COPY --from` sees earlier stages by name or number ([`origins()`]). Every dependency therefore points backwards, and file
-//! order is a possible order of execution. `ONBUILD` triggers add dependencies only once their image's configuration is known, so
-//! stages are planned depth first from the target.
+//! Names are resolved by the Dockerfile reference's rules: `FROM` finds earlier stages by name before images, `COPY
+//! --from` finds earlier stages by name or number ([`origins()`]). So every dependency points backwards, and file order
+//! is a possible order of execution. `ONBUILD` triggers add dependencies only once their image's configuration is
+//! known, so stages are planned depth first from the target.
 
 mod from;
 mod origins;
@@ -24,15 +24,15 @@ use super::{
 };
 use from::origins;
 
-/// What a `FROM` line means.
+/// A resolved `FROM` line.
 struct Head {
-    /// Lower case; empty for a stage without a name.
+    /// The stage's name in lower case; empty without a name.
     name: String,
     platform: Platform,
     base: HeadBase,
-    /// A `--build-context` of the stage's name stands in for the whole stage.
+    /// True if a `--build-context` of the stage's name replaces the whole stage.
     replaced: bool,
-    /// The line itself was wrong: what follows from that is no further error.
+    /// True if the line itself is invalid: consequences are not reported.
     wrong: bool,
 }
 
@@ -40,16 +40,16 @@ enum HeadBase {
     Scratch,
     Stage(usize),
     Image(Reference),
-    /// A directory given as `--build-context`, by its number.
+    /// A directory of `--build-context`, by its number.
     Directory(usize),
 }
 
-/// A planned stage, with the state its children start from.
+/// A planned stage, with the state that its child stages start from.
 struct Planned {
     base: Base,
     steps: Vec<Step>,
     state: State,
-    /// Nothing that went wrong keeps values from the environment.
+    /// True unless errors left values of the environment unknown.
     known: bool,
 }
 
@@ -58,13 +58,13 @@ pub(super) struct Planner<'a> {
     options: &'a Options,
     globals: Environment,
     heads: Vec<Head>,
-    /// By the stage's number in the file.
+    /// Planned stages, by number in the file.
     planned: Vec<Option<Planned>>,
     images: Vec<BaseImage>,
-    /// By [`key`]; an error is there until it has been told.
+    /// Resolved images by [`key`]; an error is kept until it is reported.
     resolved: HashMap<String, Result<usize, Option<ImageError>>>,
     errors: Vec<PlanError>,
-    /// Instructions of the file are missing, so that only what is wrong in itself is an error.
+    /// True if instructions of the file are missing, so that only self-contained errors are reported.
     partial: bool,
     source_date_epoch: Option<i64>,
 }
@@ -123,7 +123,7 @@ impl<'a> Planner<'a> {
     /// Plans the target and everything it needs.
     ///
     /// # Errors
-    /// Every error that does not follow from another one, in the order of the file.
+    /// Every error that does not follow from a different one, in the order of the file.
     pub(super) fn plan(mut self, images: &mut dyn Images) -> Result<Plan, Vec<PlanError>> {
         let target = match self.target() {
             Ok(target) => target,
@@ -162,7 +162,7 @@ impl<'a> Planner<'a> {
         let used: Vec<&str> = stages.iter().flat_map(|(_, names)| names.iter().map(String::as_str)).collect();
         let warnings = self.unused_arguments(&used);
         let mut stages: Vec<Stage> = stages.into_iter().map(|(stage, _)| stage).collect();
-        caches::tell_apart(&mut stages, &self.images);
+        caches::distinguish(&mut stages, &self.images);
         let source_date_epoch = self.source_date_epoch;
         let directories = contexts::directories(&self.options.contexts);
         let target = positions[&target];
@@ -176,7 +176,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The stage that `--target` means.
+    /// Returns the stage that `--target` names.
     fn named(&self, wanted: &str) -> Result<usize, PlanError> {
         let lower = wanted.to_lowercase();
         self.heads.iter().rposition(|head| !head.name.is_empty() && head.name == lower).ok_or_else(|| {
@@ -236,7 +236,7 @@ impl<'a> Planner<'a> {
         contexts::find(&self.options.contexts, name)
     }
 
-    /// The instructions of a stage that count.
+    /// Returns the effective instructions of a stage.
     fn instructions(&self, index: usize) -> &'a [Instruction] {
         if self.heads[index].replaced { &[] } else { &self.dockerfile.stages[index].instructions }
     }
@@ -245,8 +245,8 @@ impl<'a> Planner<'a> {
         expand_in(&self.globals, word, self.dockerfile.escape, &self.dockerfile.source)
     }
 
-    /// Asks for every image that is needed without looking at triggers, in one go. Errors are kept for whoever needs the
-    /// image, who can say where.
+    /// Fetches all images that are needed independent of triggers at once. Errors are kept until an instruction needs
+    /// the image, which gives their location.
     fn fetch_ahead(&mut self, targets: &[usize], images: &mut dyn Images) {
         if self.partial {
             return;
@@ -312,7 +312,7 @@ impl<'a> Planner<'a> {
         self.resolved.insert(key(request), answer);
     }
 
-    /// The number in [`Plan::images`] of an image that is needed at `span`; that it cannot be had is told once.
+    /// Returns the number in [`Plan::images`] of an image that is needed at `span`; an error is reported once.
     fn image(
         &mut self,
         request: &ImageRequest,
@@ -338,8 +338,8 @@ impl<'a> Planner<'a> {
         let text = source.text.get(span.clone()).unwrap_or_default();
         let stages = || self.heads.iter().map(|head| head.name.as_str()).filter(|name| !name.is_empty());
         if stages().any(|name| name == text.to_lowercase()) {
-            error = error
-                .with_hint(format!("a stage named `{text}` stands further down; FROM sees only the stages above it"));
+            error =
+                error.with_hint(format!("a stage named `{text}` follows later; FROM sees only the stages above it"));
         } else if let Some(stage) = suggest(text, stages()) {
             error = error.with_hint(format!("did you mean the stage {stage}?"));
         }
@@ -350,7 +350,7 @@ impl<'a> Planner<'a> {
         None
     }
 
-    /// Plans a stage and what it needs; what is wrong with it is kept in `errors`.
+    /// Plans a stage and its dependencies; errors are added to `errors`.
     fn visit(&mut self, index: usize, images: &mut dyn Images) {
         if self.planned[index].is_some() {
             return;
@@ -370,7 +370,7 @@ impl<'a> Planner<'a> {
                 for from in origins(instruction) {
                     found.push(self.find_origin(index, from, instruction, &platform, images)?);
                 }
-                // Without an image the rest of the instruction is still looked at.
+                // Without an image the rest of the instruction is still checked.
                 let complete = found.iter().all(Option::is_some);
                 let found: Vec<CopyFrom> = found.into_iter().map(Option::unwrap_or_default).collect();
                 let action = state.apply(instruction, &found, self.options, &self.globals)?;
@@ -388,7 +388,7 @@ impl<'a> Planner<'a> {
                     if known || error.stands_alone(&instruction.text) {
                         self.errors.push(error);
                     }
-                    // What it would have set is not set for those below.
+                    // The value that it would have set is unknown to the following instructions.
                     known &= !matches!(instruction.kind, Kind::Arg(_) | Kind::Env(_));
                 }
             }
@@ -396,7 +396,7 @@ impl<'a> Planner<'a> {
         self.planned[index] = Some(Planned { base, steps, state, known });
     }
 
-    /// The step that makes a directory's files those of a stage that starts from it.
+    /// Returns the step that copies a directory's files into a stage that starts from it.
     fn import(&self, index: usize, state: &mut State) -> Option<Step> {
         let HeadBase::Directory(number) = self.heads[index].base else { return None };
         let from = &self.dockerfile.stages[index].from;
@@ -413,7 +413,7 @@ impl<'a> Planner<'a> {
         Some(Step { text, source, span, action: super::Action::Copy(copy) })
     }
 
-    /// What a stage starts from; without a state if that is not known.
+    /// Returns the base of a stage; without a state if it is unknown.
     fn start(&mut self, index: usize, images: &mut dyn Images) -> (Base, Option<State>) {
         let dockerfile = self.dockerfile;
         let stage = &dockerfile.stages[index];
@@ -455,7 +455,7 @@ impl<'a> Planner<'a> {
         (Stage { name: self.stage_name(index), from_text, base, steps, config }, used)
     }
 
-    /// A build argument nobody declared is usually a misspelt one.
+    /// Returns warnings for undeclared build arguments, which are usually misspelt.
     fn unused_arguments(&self, declared: &[&str]) -> Vec<String> {
         let global = |name: &str| {
             self.dockerfile.global_args.iter().any(|instruction| match &instruction.kind {
@@ -475,7 +475,7 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// An instruction as it is shown, without the credentials in its URLs.
+/// Returns an instruction for display, without the credentials in its URLs.
 fn on_one_line(text: &str) -> String {
     redact::text(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
@@ -495,7 +495,7 @@ fn parse_reference(text: &str, source: &Arc<Source>, span: &Span) -> Result<Refe
     Reference::parse(text).map_err(|error| PlanError::new(error.to_string()).at(source, span))
 }
 
-/// The global arguments, and what is wrong with them.
+/// Returns the global arguments, and the errors in them.
 fn global_arguments(dockerfile: &Dockerfile, options: &Options, target: &str) -> (Environment, Vec<PlanError>) {
     let mut globals = platform_arguments(options, target);
     let mut errors = Vec::new();
@@ -516,7 +516,7 @@ fn global_arguments(dockerfile: &Dockerfile, options: &Options, target: &str) ->
     (globals, errors)
 }
 
-/// Turns stage numbers of the file into positions of the plan.
+/// Converts stage numbers of the file to numbers of the plan.
 fn renumber(stages: &mut [(Stage, Vec<String>)], positions: &HashMap<usize, usize>) {
     for (stage, _) in stages {
         if let Base::Stage(index) = &mut stage.base {

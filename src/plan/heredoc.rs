@@ -1,4 +1,4 @@
-//! What becomes of here-documents: a RUN's command, a COPY's file.
+//! Converts here-documents: to a RUN's command, or to a COPY's file.
 
 use std::path::{Component, Path};
 
@@ -7,11 +7,11 @@ use crate::dockerfile::expand;
 
 use super::{PlanError, SCRIPT_DIRECTORY, TextFile};
 
-/// The command of a RUN, and the script it needs beside it.
+/// Returns the command of a RUN, and the script that it needs.
 ///
-/// A here-document that is the whole command is a program if it starts with `#!`, else text for the shell, whatever the
-/// shell is. Where it is only a part of the command, the shell is given the lines as they stand, and reads the
-/// here-documents itself. Variables are the shell's business in every case.
+/// A here-document that is the whole command is a program if it starts with `#!`, or else text for the shell, whichever
+/// it is. If it is only a part of the command, the shell gets the lines as written, and reads the here-documents
+/// itself. Variables are expanded by the shell in every case.
 pub(super) fn command(run: &Run, instruction: &Instruction) -> Result<(Command, Option<TextFile>), PlanError> {
     let Command::Shell(text) = &run.command else { return Ok((run.command.clone(), None)) };
     if let Some(document) = run.script() {
@@ -24,14 +24,14 @@ pub(super) fn command(run: &Run, instruction: &Instruction) -> Result<(Command, 
     let mut lines = text.clone();
     for document in &run.heredocs {
         lines.push('\n');
-        // Tabs included: the shell takes them away where `<<-` says so.
+        // With tabs: the shell removes them for `<<-`.
         lines.push_str(instruction.source.text.get(document.body_span.clone()).unwrap_or(&document.body));
         lines.push_str(&document.name);
     }
     Ok((Command::Shell(lines), None))
 }
 
-/// The file a COPY or ADD makes of a here-document.
+/// Returns the file that a COPY or ADD creates from a here-document.
 pub(super) fn file(
     document: &Heredoc,
     instruction: &Instruction,
@@ -49,7 +49,7 @@ pub(super) fn file(
     Ok(TextFile { name, content })
 }
 
-/// The line of the file in which an offset of the body lies. Offsets are the same in both unless tabs were taken away.
+/// Returns the line of the file with an offset of the body. Offsets are the same in both unless tabs were removed.
 fn place_in_body(document: &Heredoc, instruction: &Instruction, offset: usize) -> std::ops::Range<usize> {
     let number = document.body.get(..offset).map_or(0, |before| before.matches('\n').count());
     let body = instruction.source.text.get(document.body_span.clone()).unwrap_or_default();
@@ -59,13 +59,13 @@ fn place_in_body(document: &Heredoc, instruction: &Instruction, offset: usize) -
     start..start + line.trim().len()
 }
 
-/// The name of a here-document as that of a file, which is in no directory.
+/// Returns the name of a here-document as a file name, which has no directory.
 fn file_name(document: &Heredoc, instruction: &Instruction) -> Result<String, PlanError> {
     let mut components = Path::new(document.name.trim_start_matches('/')).components();
     match (components.next(), components.next()) {
         (Some(Component::Normal(_)), None) => Ok(document.name.trim_matches('/').to_owned()),
         _ => Err(PlanError::new(format!("a here-document cannot make a file called {:?}", document.name))
             .at(&instruction.source, &document.span)
-            .with_hint("the word behind << is the file's name; directories belong into the destination")),
+            .with_hint("the word after << is the file's name; directories belong in the destination")),
     }
 }

@@ -1,4 +1,4 @@
-//! The `created_by` text of each instruction, as BuildKit writes it into the image's history.
+//! Formats the `created_by` text of each instruction, as BuildKit writes it into the image's history.
 
 use crate::diag::redact;
 use crate::dockerfile::ast::{Command, Healthcheck};
@@ -8,7 +8,8 @@ use crate::image::History;
 use super::environment::Environment;
 use super::steps::Copy;
 
-/// `RUN |2 A=1 B=2 /bin/sh -c text # buildkit`: the arguments in scope come first, with the value the command sees.
+/// Formats `RUN |2 A=1 B=2 /bin/sh -c text # buildkit`: the arguments in scope come first, with the value that the
+/// command sees.
 pub(super) fn run(arguments: &[String], build_arguments: &[(String, Option<String>)], scope: &Environment) -> String {
     let mut shown: Vec<(&str, &str)> = Vec::new();
     for (name, value) in build_arguments {
@@ -28,7 +29,7 @@ pub(super) fn run(arguments: &[String], build_arguments: &[(String, Option<Strin
     words.join(" ")
 }
 
-/// `COPY --chown=1:2 a b /dir/ # buildkit`.
+/// Formats `COPY --chown=1:2 a b /dir/ # buildkit`.
 pub(super) fn copy(step: &Copy) -> String {
     let mut words = vec![if step.add { "ADD" } else { "COPY" }.to_owned()];
     words.extend(step.parents.then(|| "--parents".to_owned()));
@@ -41,19 +42,19 @@ pub(super) fn copy(step: &Copy) -> String {
     words.join(" ")
 }
 
-/// `CMD ["a" "b"]`: a list of quoted strings without commas, as Go prints one.
+/// Formats `CMD ["a" "b"]`: a list of quoted strings without commas, as Go prints one.
 pub(super) fn quoted_command(keyword: &str, arguments: &[String]) -> String {
     let quoted: Vec<String> = arguments.iter().map(|argument| go_quote(argument)).collect();
     format!("{keyword} {}", list(&quoted))
 }
 
-/// `ENV A=1 B=two words`.
+/// Formats `ENV A=1 B=two words`.
 pub(super) fn pairs(keyword: &str, pairs: &[(String, String)]) -> String {
     let words: Vec<String> = pairs.iter().map(|(key, value)| format!("{key}={value}")).collect();
     format!("{keyword} {}", words.join(" "))
 }
 
-/// `HEALTHCHECK {Test:[CMD-SHELL true] Interval:1s …}`.
+/// Formats `HEALTHCHECK {Test:[CMD-SHELL true] Interval:1s …}`.
 pub(super) fn healthcheck(check: &Healthcheck) -> String {
     let (test, numbers, retries) = match check {
         Healthcheck::None => (vec!["NONE".to_owned()], [0; 4], 0),
@@ -69,7 +70,7 @@ pub(super) fn healthcheck(check: &Healthcheck) -> String {
     )
 }
 
-/// The `Test` of a health check (Docker image specification).
+/// Returns the `Test` of a health check (Docker image specification).
 pub(super) fn healthcheck_test(command: &Command) -> Vec<String> {
     match command {
         Command::Shell(text) => vec!["CMD-SHELL".to_owned(), text.clone()],
@@ -77,15 +78,15 @@ pub(super) fn healthcheck_test(command: &Command) -> Vec<String> {
     }
 }
 
-/// A list as Go prints `[]string` with `%v`: `[a b]`.
+/// Formats a list like Go's `%v` of `[]string`: `[a b]`.
 pub(super) fn list(items: &[String]) -> String {
     format!("[{}]", items.join(" "))
 }
 
-/// A history entry as BuildKit writes it, without its time.
+/// Returns a history entry as BuildKit writes it, without its time.
 pub(super) fn entry(created_by: &str, empty_layer: bool) -> History {
     History {
-        // The image is for others than those who may read the Dockerfile.
+        // More people may read the image than the Dockerfile.
         created_by: Some(redact::text(created_by)),
         comment: Some("buildkit.dockerfile.v0".to_owned()),
         empty_layer,

@@ -1,18 +1,18 @@
-//! The host name that commands see: the build argument of BuildKit's, `BUILDKIT_SANDBOX_HOSTNAME`.
+//! Reads the host name of commands: BuildKit's build argument `BUILDKIT_SANDBOX_HOSTNAME`.
 
 use super::{Options, PlanError};
 
 pub(super) const NAME: &str = "BUILDKIT_SANDBOX_HOSTNAME";
 
-/// As many bytes as Linux has room for (`__NEW_UTS_LEN`).
+/// The most bytes that Linux accepts (`__NEW_UTS_LEN`).
 const LONGEST: usize = 64;
 
-/// The name, if one is given.
+/// Returns the name, if the build argument is set.
 pub(super) fn host_name(options: &Options) -> Option<&str> {
     options.build_arg(NAME).filter(|name| !name.is_empty())
 }
 
-/// Whether it can be one: it is also written to a line of `/etc/hosts`.
+/// Checks that it is a valid host name: it is also written to a line of `/etc/hosts`.
 pub(super) fn check(options: &Options) -> Result<(), PlanError> {
     let Some(name) = host_name(options) else { return Ok(()) };
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');

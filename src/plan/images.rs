@@ -3,20 +3,20 @@
 use crate::diag::BoxedError;
 use crate::image::{BaseImage, Platform, Reference};
 
-/// An image the plan needs the configuration of.
+/// An image whose configuration the plan needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageRequest {
-    /// Which.
+    /// The image's name.
     pub reference: Reference,
-    /// For what.
+    /// The platform to select.
     pub platform: Platform,
 }
 
-/// An error of the source of images; the plan adds the place that needs the image.
+/// An error of the image source; the plan adds the location that needs the image.
 pub type ImageError = BoxedError;
 
-/// Where image configurations come from.
+/// A source of image configurations.
 pub trait Images {
-    /// Fetches manifests and configurations, all at once where that is faster; one answer for each request, in order.
+    /// Fetches manifests and configurations, possibly in parallel; returns one result for each request, in order.
     fn resolve(&mut self, requests: &[ImageRequest]) -> Vec<Result<BaseImage, ImageError>>;
 }

@@ -1,8 +1,8 @@
-//! From syntax tree to plan: which stages are built, from what, and every step with its final words.
+//! Turns a syntax tree into a plan: the stages to build, their bases, and every step with expanded words.
 //!
-//! A plan is known whole before anything runs: variables are expanded, `ONBUILD` triggers inserted, the image's
-//! configuration and history written. It needs the base images' configurations for that, and nothing else of them; they
-//! come through [`Images`], so that the plan itself knows no registry.
+//! A plan is complete before anything runs: variables are expanded, `ONBUILD` triggers inserted, the image's
+//! configuration and history written. For that it needs the base images' configurations and nothing else of them. They
+//! come through [`Images`], so that the plan does not depend on a registry.
 
 mod caches;
 mod contexts;
@@ -41,18 +41,18 @@ pub use steps::{Action, Base, Copy, Plan, Run, SCRIPT_DIRECTORY, Stage, Step, St
 /// Plans `dockerfile`.
 ///
 /// # Errors
-/// What the Dockerfile reference forbids, an image that cannot be had, or something that is not supported yet; each with
-/// the place in the file, and every one that does not follow from another.
+/// A rule of the Dockerfile reference is violated, an image is not available, or a feature is not supported; each error
+/// has its location in the file, and all independent errors are returned.
 pub fn plan(dockerfile: &Dockerfile, options: &Options, images: &mut dyn Images) -> Result<Plan, Vec<PlanError>> {
     graph::Planner::new(dockerfile, options, false).plan(images)
 }
 
-/// What is wrong with a Dockerfile of which parts could not be parsed, besides those parts; no image is asked for.
+/// Returns the other errors of a Dockerfile that could be parsed only in part; fetches no images.
 pub fn check_rest(rest: &Dockerfile, options: &Options) -> Vec<PlanError> {
     graph::Planner::new(rest, options, true).plan(&mut NoImages).err().unwrap_or_default()
 }
 
-/// For a plan that asks for no images.
+/// An image source for plans without images.
 struct NoImages;
 
 impl Images for NoImages {

@@ -1,4 +1,4 @@
-//! Mounts of a `RUN`: from the flag as written to what the executor prepares.
+//! Resolves the mounts of a `RUN`, from the parsed flag to the mount that the executor prepares.
 
 use std::sync::Arc;
 
@@ -8,26 +8,26 @@ use crate::dockerfile::mount::{MountFlag, MountKind, MountOwner, MountProblem, M
 use super::paths::absolute;
 use super::{CopyFrom, PlanError};
 
-/// Where secrets lie that have no target.
+/// The directory of secrets without a target.
 const SECRETS: &str = "/run/secrets";
-/// Where the sockets of SSH agents lie that have no target, before a number.
+/// The path of SSH agents' sockets without a target, before a number.
 const AGENT: &str = "/run/buildkit/ssh_agent.";
 
-/// A mount with its final words.
+/// A mount with expanded values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
-    /// Where it lies, absolute and clean; `None` for a secret that is only a variable.
+    /// The mount point, absolute and clean; `None` for a secret that is only a variable.
     pub target: Option<String>,
-    /// The command may not write to it.
+    /// True if the command may not write to it.
     pub read_only: bool,
-    /// What it shows.
+    /// The content.
     pub source: MountSource,
     /// The flag's value, in the source of its step.
     pub span: Span,
 }
 
 impl Mount {
-    /// Where it takes files from.
+    /// Returns the source of its files.
     pub fn origin(&self) -> Option<CopyFrom> {
         match &self.source {
             MountSource::Bind { from, .. } | MountSource::Cache { content: Some((from, _)), .. } => Some(*from),
@@ -43,59 +43,59 @@ impl Mount {
     }
 }
 
-/// What a mount shows.
+/// The content of a mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MountSource {
-    /// Files; what the command writes to them is lost.
+    /// Files; changes of the command are lost.
     Bind {
-        /// Where they are.
+        /// Their source.
         from: CopyFrom,
-        /// The path there; empty for all of it.
+        /// The path in it; empty for all of it.
         path: String,
     },
-    /// A directory that outlives the build.
+    /// A directory that is kept between builds.
     Cache {
-        /// What builds know it by: its name with the namespace, and what else tells it from other caches.
+        /// Its identity: the name with the namespace, and its distinguishing properties.
         id: String,
-        /// Who may use it at the same time.
+        /// The sharing mode.
         sharing: Sharing,
-        /// Its first content: where that is, and the path there.
+        /// The source of its initial content, and the path in it.
         content: Option<(CopyFrom, String)>,
-        /// Of the directory when it is new.
+        /// Mode and owner of a new directory.
         owner: MountOwner,
     },
-    /// Memory.
+    /// A tmpfs.
     Memory {
-        /// Most bytes it may hold.
+        /// The most bytes that it may hold.
         size: Option<u64>,
     },
     /// A secret.
     Secret {
         /// Its name.
         id: String,
-        /// The variable that holds it.
+        /// The variable that is set to it.
         variable: Option<String>,
-        /// The build fails without it.
+        /// True if the build fails without it.
         required: bool,
-        /// Of the file.
+        /// Mode and owner of the file.
         owner: MountOwner,
     },
     /// The socket of an SSH agent.
     Agent {
         /// Its name.
         id: String,
-        /// The build fails without it.
+        /// True if the build fails without it.
         required: bool,
-        /// Of the socket.
+        /// Mode and owner of the socket.
         owner: MountOwner,
     },
 }
 
-/// What mounts are resolved with.
+/// The context in which mounts are resolved.
 pub(super) struct Scope<'a> {
-    /// What a relative target is relative to.
+    /// The directory for relative targets.
     pub(super) working_directory: &'a str,
-    /// `BUILDKIT_CACHE_MOUNT_NS`: keeps the caches of projects apart.
+    /// `BUILDKIT_CACHE_MOUNT_NS`: separates the caches of projects.
     pub(super) cache_namespace: Option<&'a str>,
     /// Expands a value.
     pub(super) expand: &'a dyn Fn(&Word) -> Result<String, PlanError>,
@@ -103,7 +103,7 @@ pub(super) struct Scope<'a> {
     pub(super) source: &'a Arc<Source>,
 }
 
-/// A value that cannot be expanded, or a mount that means nothing.
+/// The error of a value, or of the mount.
 enum Wrong {
     Value(PlanError),
     Meaning(MountProblem),
@@ -115,7 +115,7 @@ impl From<MountProblem> for Wrong {
     }
 }
 
-/// Resolves the mounts of one `RUN`; `origins` are where those with `from` take their files, in order.
+/// Resolves the mounts of one `RUN`; `origins` are the sources of those with `from`, in order.
 pub(super) fn resolve(flags: &[MountFlag], origins: &[CopyFrom], scope: &Scope<'_>) -> Result<Vec<Mount>, PlanError> {
     let mut origins = origins.iter().copied();
     let (mut mounts, mut agents) = (Vec::new(), 0);
@@ -162,7 +162,7 @@ fn mount(spec: MountSpec, from: Option<CopyFrom>, span: Span, agents: usize, sco
     Mount { target, read_only, source, span }
 }
 
-/// The target as a name: without `.`, `..` and doubled slashes, a relative one still relative.
+/// Cleans a target of `.`, `..` and doubled slashes; a relative one stays relative.
 fn clean(target: &str) -> String {
     let cleaned = absolute("/", target);
     match target.starts_with('/') {

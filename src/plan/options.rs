@@ -1,4 +1,4 @@
-//! What the command line says about the plan.
+//! The command line's settings for a plan.
 
 use crate::image::Platform;
 
@@ -9,24 +9,24 @@ use super::contexts::{self, NamedContext, NamedSource};
 pub struct Options {
     /// `--build-arg`; `None` for a name whose value the executor's environment does not have.
     pub build_args: Vec<(String, String)>,
-    /// `--target`, the first one: what becomes the image.
+    /// The first `--target`: the stage that becomes the image.
     pub target: Option<String>,
-    /// `--target`, the others: what is built besides.
+    /// The other `--target`s: stages to build as well.
     pub also_built: Vec<String>,
     /// `--build-context`.
     pub contexts: Vec<NamedContext>,
-    /// `--single-snapshot`: a stage makes one layer, with its last instruction that changes files.
+    /// `--single-snapshot`: a stage has one layer, made by its last instruction that changes files.
     pub single_snapshot: bool,
     /// `--label`, applied to the target stage last.
     pub labels: Vec<(String, String)>,
-    /// The platform of the machine that builds.
+    /// The platform of the building machine.
     pub build_platform: Platform,
     /// The platform of the image.
     pub target_platform: Platform,
 }
 
 impl Options {
-    /// Nothing said but the platform.
+    /// Returns the defaults for a platform.
     #[cfg(test)]
     pub(crate) fn of_platform(platform: &str) -> Self {
         let platform: Platform = platform.parse().expect("a platform");
@@ -42,12 +42,12 @@ impl Options {
         }
     }
 
-    /// The value given with `--build-arg`, the last one if there are several.
+    /// Returns the value of the last `--build-arg` of this name.
     pub fn build_arg(&self, name: &str) -> Option<&str> {
         self.build_args.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// What the Dockerfile's word `name` means by `--build-context`, if anything.
+    /// Returns the `--build-context` that `name` in the Dockerfile refers to, if any.
     pub fn context(&self, name: &str) -> Option<&NamedSource> {
         contexts::find(&self.contexts, name)
     }

@@ -1,6 +1,6 @@
-//! Paths of an image, as text.
+//! Computes paths of an image as text.
 
-/// `path` as seen from `current`, cleaned of `.`, `..` and doubled slashes.
+/// Returns `path` relative to `current`, cleaned of `.`, `..` and doubled slashes.
 pub(super) fn absolute(current: &str, path: &str) -> String {
     let joined = if path.starts_with('/') { path.to_owned() } else { format!("/{current}/{path}") };
     let mut parts: Vec<&str> = Vec::new();

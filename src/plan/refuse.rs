@@ -1,4 +1,4 @@
-//! What the language has and this version does not do: refused by name and place, never ignored.
+//! Refuses features of the language that are not supported, with name and location; none is ignored.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub(super) fn directives(dockerfile: &Dockerfile) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// Refuses the parts of one instruction that are left to a later version.
+/// Refuses unsupported parts of an instruction.
 pub(super) fn instruction(instruction: &Instruction) -> Result<(), PlanError> {
     match &instruction.kind {
         Kind::Run(command) => run(command, instruction),
@@ -73,17 +73,17 @@ fn run(run: &Run, instruction: &Instruction) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// Refuses `--keep-git-dir` of what is in no repository of its own.
+/// Refuses `--keep-git-dir` for sources that are not repositories.
 pub(super) fn keep_git_dir(source: &Arc<Source>, span: &Span) -> PlanError {
     PlanError::new("--keep-git-dir requires a git source").at(source, span)
 }
 
-/// Refuses `--checksum` of what is no download: its content is part of the build already.
+/// Refuses `--checksum` for sources that are not downloads: their content is part of the build already.
 pub(super) fn checksum(step: &Copy, source: &Arc<Source>, span: &Span) -> PlanError {
     match step.sources.len() {
         0 | 1 => PlanError::new("checksum requires HTTP(S) or git sources")
             .at(source, span)
-            .with_hint("a file of the build context is what the context says; remove --checksum"),
+            .with_hint("files of the build context are not checked; remove --checksum"),
         _ => PlanError::new("checksum can't be specified for multiple sources").at(source, span),
     }
 }

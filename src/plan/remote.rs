@@ -1,4 +1,4 @@
-//! Sources of `ADD` that come over the network.
+//! Resolves the sources of `ADD` that are fetched over the network.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,16 +9,16 @@ use crate::location::{GitLocation, HttpLocation, Location};
 
 use super::PlanError;
 
-/// A source to be fetched, with what the instruction's flags say of it.
+/// A source to fetch, with the instruction's flags for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RemoteSource {
     /// A file.
     File {
-        /// Where it is.
+        /// The URL.
         location: HttpLocation,
         /// `--checksum`.
         checksum: Option<Digest>,
-        /// `--unpack`: an archive is unpacked, which it is not unless the flag says so.
+        /// `--unpack`: true to unpack an archive, which is not the default.
         unpack: bool,
     },
     /// A directory of a commit; `--checksum` and `--keep-git-dir` are part of the location.
@@ -35,7 +35,8 @@ impl fmt::Display for RemoteSource {
     }
 }
 
-/// What `text`, the expanded `word`, names on the network; `None` for a path. `checksum` is the flag's expanded value.
+/// Returns the remote source that `text`, the expanded `word`, names; `None` for a path. `checksum` is the flag's
+/// expanded value.
 pub(super) fn source(
     text: &str,
     step: &ast::Copy,
@@ -44,7 +45,7 @@ pub(super) fn source(
 ) -> Result<Option<RemoteSource>, PlanError> {
     let location = match Location::parse(text) {
         Ok(Some(location)) => location,
-        // COPY takes files of any name; only what is a URL for certain is a mistake there.
+        // COPY accepts any file name; only a definite URL is an error there.
         Ok(None) => return Ok(None),
         Err(_) if !step.add && !text.contains("://") => return Ok(None),
         Err(error) => return Err(PlanError::new(error.to_string()).at(file, &word.span)),

@@ -1,8 +1,8 @@
-//! One stage's instructions: configuration, history, environment and the steps that have work to do.
+//! Applies the instructions of a stage: configuration, history, environment, and the steps to execute.
 
 use std::collections::BTreeMap;
 
-use crate::dockerfile::ast::{ArgDefinition, Command, Flag, Healthcheck, Instruction, Kind, Source, Word};
+use crate::dockerfile::ast::{self, ArgDefinition, Command, Flag, Healthcheck, Instruction, Kind, Source, Word};
 use crate::dockerfile::{expand, expose, parse_trigger, signal};
 use crate::image::{Empty, HealthConfig, ImageConfig, Platform};
 
@@ -13,23 +13,23 @@ use super::{
     Action, Copy, CopyFrom, Options, PlanError, Run, TextFile, Workdir, heredoc, history, mount, refuse, remote,
 };
 
-/// What the instructions so far have led to.
+/// The state of a stage after the instructions so far.
 #[derive(Clone)]
 pub(super) struct State {
     config: ImageConfig,
-    /// The environment of a RUN and of variable expansion: the image's, with ARG values set where their line stands. The
-    /// later of ARG and ENV wins.
+    /// The environment of a RUN and of variable expansion: the image's, with ARG values set from their line on. The
+    /// later of ARG and ENV takes precedence.
     scope: Environment,
-    /// The ARGs declared so far, in order, repeated where they are declared again.
+    /// The ARGs declared so far, in order, with repetitions.
     arguments: Vec<(String, Option<String>)>,
-    /// CMD was given in this stage itself.
+    /// True if this stage itself has a CMD.
     command_set: bool,
-    /// The entry in the history of this stage's last instruction with a layer.
+    /// The history entry of this stage's last instruction with a layer.
     last_layer: Option<usize>,
 }
 
 impl State {
-    /// The start of `FROM scratch`: BuildKit gives it a PATH and a working directory.
+    /// Returns the state after `FROM scratch`: BuildKit sets a PATH and a working directory.
     pub(super) fn scratch(platform: &Platform) -> Self {
         let mut config = ImageConfig::default();
         config.set_platform(platform);
@@ -37,10 +37,10 @@ impl State {
         Self::new(config)
     }
 
-    /// The start of `FROM image`.
+    /// Returns the state after `FROM image`.
     pub(super) fn image(base: &ImageConfig) -> Self {
         let mut config = base.clone();
-        // What only the base's own builder meant: its container, its host, fields of formats older than OCI.
+        // Fields for the base's own builder: its container, its host, and fields older than OCI.
         config.extra.clear();
         config.config.extra.clear();
         Self::new(config)
@@ -55,12 +55,13 @@ impl State {
         Self { config, scope, arguments: Vec::new(), command_set: false, last_layer: None }
     }
 
-    /// The start of `FROM stage`: arguments in scope are inherited.
+    /// Returns the state after `FROM stage`: arguments in scope are inherited.
     pub(super) fn child(&self) -> Self {
         Self { command_set: false, last_layer: None, ..self.clone() }
     }
 
-    /// The base's `ONBUILD` triggers, parsed, and what is wrong with the others; the configuration forgets them.
+    /// Removes the base's `ONBUILD` triggers from the configuration; returns them parsed, with the errors of invalid
+    /// ones.
     pub(super) fn take_triggers(&mut self, base: &str) -> (Vec<Instruction>, Vec<PlanError>) {
         let (mut instructions, mut errors) = (Vec::new(), Vec::new());
         for trigger in self.config.config.on_build.take().unwrap_or_default() {
@@ -73,17 +74,17 @@ impl State {
         (instructions, errors)
     }
 
-    /// The final configuration and the names of the arguments declared.
+    /// Returns the final configuration and the names of the declared arguments.
     pub(super) fn finish(self) -> (ImageConfig, Vec<String>) {
         (self.config, self.arguments.into_iter().map(|(name, _)| name).collect())
     }
 
-    /// A layer whose files no instruction names.
+    /// Records a layer that no instruction made.
     pub(super) fn record_import(&mut self, text: &str) {
         self.config.history.push(history::entry(text, false));
     }
 
-    /// Applies one instruction; `origins` are where its COPY or its mounts with `from` take their files, in order.
+    /// Applies an instruction; `origins` are the sources of its COPY or its mounts with `from`, in order.
     pub(super) fn apply(
         &mut self,
         instruction: &Instruction,
@@ -94,37 +95,17 @@ impl State {
         let mut action = Action::Configure;
         let created_by = match &instruction.kind {
             Kind::Arg(definitions) => self.arg(definitions, instruction, options, globals)?,
-            Kind::Env(entries) => {
-                let entries = self.expand_pairs(entries, instruction, "ENV")?;
-                for (name, value) in &entries {
-                    self.scope.set(name, value);
-                }
-                let mut environment = Environment::from_entries(&self.config.config.env);
-                entries.iter().for_each(|(name, value)| environment.set(name, value));
-                self.config.config.env = environment.entries();
-                history::pairs("ENV", &entries)
-            }
+            Kind::Env(entries) => self.env(entries, instruction)?,
             Kind::Label(entries) => {
                 let entries = self.expand_pairs(entries, instruction, "LABEL")?;
                 self.config.config.labels.extend(entries.iter().cloned());
                 history::pairs("LABEL", &entries)
             }
             Kind::Run(run) => {
-                let (command, script) = heredoc::command(run, instruction)?;
-                let arguments = self.command_line(&command);
-                let offline = run.network.as_ref().is_some_and(|network| network.text == "none");
-                let mounts = mount::resolve(
-                    &run.mounts,
-                    origins,
-                    &mount::Scope {
-                        working_directory: &absolute("/", &self.config.config.working_dir),
-                        cache_namespace: options.build_arg("BUILDKIT_CACHE_MOUNT_NS").filter(|name| !name.is_empty()),
-                        expand: &|word| self.expand(word, instruction),
-                        source: &instruction.source,
-                    },
-                )?;
-                action = Action::Run(Run { script, offline, mounts, ..self.run(arguments.clone(), options) });
-                history::run(&arguments, &self.arguments, &self.scope)
+                let step = self.run_step(run, origins, instruction, options)?;
+                let text = history::run(&step.arguments, &self.arguments, &self.scope);
+                action = Action::Run(step);
+                text
             }
             Kind::Copy(copy) => {
                 let from = origins.first().copied().unwrap_or_default();
@@ -134,13 +115,7 @@ impl State {
                 text
             }
             Kind::Workdir(word) => {
-                let expanded = self.expand(word, instruction)?;
-                // An absolute path stands in the configuration as it was written; only a relative one is joined and cleaned.
-                let path = match expanded.starts_with('/') {
-                    true => expanded,
-                    false => absolute(&self.config.config.working_dir, &expanded),
-                };
-                self.config.config.working_dir.clone_from(&path);
+                let path = self.set_working_directory(word, instruction)?;
                 if path != "/" {
                     let user = self.config.config.user.clone();
                     action = Action::Workdir(Workdir { path: absolute("/", &path), user });
@@ -169,32 +144,12 @@ impl State {
                 text
             }
             Kind::Expose(words) => self.expose(words, instruction)?,
-            Kind::Volume(words) => {
-                let volumes = words
-                    .iter()
-                    .map(|word| self.expand(word, instruction))
-                    .collect::<Result<Vec<String>, PlanError>>()?;
-                if volumes.iter().any(String::is_empty) {
-                    return Err(PlanError::new("VOLUME specified can not be an empty string")
-                        .at(&instruction.source, &instruction.span));
-                }
-                self.config.config.volumes.extend(volumes.iter().map(|volume| (volume.clone(), Empty::default())));
-                format!("VOLUME {}", history::list(&volumes))
-            }
+            Kind::Volume(words) => self.volume(words, instruction)?,
             Kind::Shell(shell) => {
                 self.config.config.shell = Some(shell.clone());
                 format!("SHELL {}", history::list(shell))
             }
-            Kind::StopSignal(word) => {
-                let name = self.expand(word, instruction)?;
-                signal::validate(&name).map_err(|error| {
-                    PlanError::new(error)
-                        .at(&instruction.source, &word.span)
-                        .with_hint("write a signal's name or number, for example SIGTERM or 15")
-                })?;
-                self.config.config.stop_signal = name;
-                format!("STOPSIGNAL {}", self.config.config.stop_signal)
-            }
+            Kind::StopSignal(word) => self.stop_signal(word, instruction)?,
             Kind::Healthcheck(check) => {
                 self.config.config.healthcheck = Some(health_config(check));
                 history::healthcheck(check)
@@ -220,13 +175,81 @@ impl State {
         Ok(action)
     }
 
+    fn env(&mut self, entries: &[ast::KeyValue], instruction: &Instruction) -> Result<String, PlanError> {
+        let entries = self.expand_pairs(entries, instruction, "ENV")?;
+        for (name, value) in &entries {
+            self.scope.set(name, value);
+        }
+        let mut environment = Environment::from_entries(&self.config.config.env);
+        entries.iter().for_each(|(name, value)| environment.set(name, value));
+        self.config.config.env = environment.entries();
+        Ok(history::pairs("ENV", &entries))
+    }
+
+    fn run_step(
+        &self,
+        run: &ast::Run,
+        origins: &[CopyFrom],
+        instruction: &Instruction,
+        options: &Options,
+    ) -> Result<Run, PlanError> {
+        let (command, script) = heredoc::command(run, instruction)?;
+        let arguments = self.command_line(&command);
+        let offline = run.network.as_ref().is_some_and(|network| network.text == "none");
+        let mounts = mount::resolve(
+            &run.mounts,
+            origins,
+            &mount::Scope {
+                working_directory: &absolute("/", &self.config.config.working_dir),
+                cache_namespace: options.build_arg("BUILDKIT_CACHE_MOUNT_NS").filter(|name| !name.is_empty()),
+                expand: &|word| self.expand(word, instruction),
+                source: &instruction.source,
+            },
+        )?;
+        Ok(Run { script, offline, mounts, ..self.run(arguments, options) })
+    }
+
+    /// Sets the working directory and returns it as the configuration has it.
+    fn set_working_directory(&mut self, word: &Word, instruction: &Instruction) -> Result<String, PlanError> {
+        let expanded = self.expand(word, instruction)?;
+        // The configuration has an absolute path as written; only a relative one is joined and cleaned.
+        let path = match expanded.starts_with('/') {
+            true => expanded,
+            false => absolute(&self.config.config.working_dir, &expanded),
+        };
+        self.config.config.working_dir.clone_from(&path);
+        Ok(path)
+    }
+
+    fn volume(&mut self, words: &[Word], instruction: &Instruction) -> Result<String, PlanError> {
+        let volumes =
+            words.iter().map(|word| self.expand(word, instruction)).collect::<Result<Vec<String>, PlanError>>()?;
+        if volumes.iter().any(String::is_empty) {
+            return Err(PlanError::new("VOLUME specified can not be an empty string")
+                .at(&instruction.source, &instruction.span));
+        }
+        self.config.config.volumes.extend(volumes.iter().map(|volume| (volume.clone(), Empty::default())));
+        Ok(format!("VOLUME {}", history::list(&volumes)))
+    }
+
+    fn stop_signal(&mut self, word: &Word, instruction: &Instruction) -> Result<String, PlanError> {
+        let name = self.expand(word, instruction)?;
+        signal::validate(&name).map_err(|error| {
+            PlanError::new(error)
+                .at(&instruction.source, &word.span)
+                .with_hint("write a signal's name or number, for example SIGTERM or 15")
+        })?;
+        self.config.config.stop_signal = name;
+        Ok(format!("STOPSIGNAL {}", self.config.config.stop_signal))
+    }
+
     fn expand(&self, word: &Word, instruction: &Instruction) -> Result<String, PlanError> {
         expand_in(&self.scope, word, instruction.escape, &instruction.source)
     }
 
     fn expand_pairs(
         &self,
-        entries: &[crate::dockerfile::ast::KeyValue],
+        entries: &[ast::KeyValue],
         instruction: &Instruction,
         keyword: &str,
     ) -> Result<Vec<(String, String)>, PlanError> {
@@ -270,7 +293,7 @@ impl State {
         Ok(words.join(" "))
     }
 
-    /// Program and arguments: shell text behind the stage's shell.
+    /// Returns program and arguments; shell text follows the stage's shell.
     fn command_line(&self, command: &Command) -> Vec<String> {
         match command {
             Command::Exec(arguments) => arguments.clone(),
@@ -291,7 +314,7 @@ impl State {
                 environment.set(name, value);
             }
         }
-        // One that the Dockerfile declares, or sets, is a variable like any other.
+        // One that the Dockerfile declares or sets is an ordinary variable.
         let proxies = PROXY_VARIABLES.into_iter().filter(|name| self.scope.get(name).is_none());
         Run {
             arguments,
@@ -306,12 +329,7 @@ impl State {
         }
     }
 
-    fn copy(
-        &self,
-        copy: &crate::dockerfile::ast::Copy,
-        from: CopyFrom,
-        instruction: &Instruction,
-    ) -> Result<Copy, PlanError> {
+    fn copy(&self, copy: &ast::Copy, from: CopyFrom, instruction: &Instruction) -> Result<Copy, PlanError> {
         let expand = |word: &Word| self.expand(word, instruction);
         let checksum = copy.checksum.as_ref().map(expand).transpose()?.filter(|checksum| !checksum.is_empty());
         if let (Some(word), Some(_)) = (&copy.checksum, &checksum)

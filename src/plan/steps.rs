@@ -1,4 +1,4 @@
-//! The plan: its stages, their steps, and what each step does.
+//! The plan: its stages, their steps, and the effect of each step.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,31 +14,31 @@ use super::remote::RemoteSource;
 /// A step of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StepId {
-    /// Its stage's number in [`Plan::stages`].
+    /// The stage's number in [`Plan::stages`].
     pub stage: usize,
-    /// Its own in [`Stage::steps`].
+    /// The step's number in [`Stage::steps`].
     pub step: usize,
 }
 
-/// What is to be built, in the order in which it can be done.
+/// The stages to build, in a possible order of execution.
 #[derive(Debug)]
 pub struct Plan {
-    /// The stages that are needed, in file order: each depends on earlier ones only.
+    /// The needed stages, in file order: each depends on earlier ones only.
     pub stages: Vec<Stage>,
     /// Base images and `COPY --from` images, each once.
     pub images: Vec<BaseImage>,
-    /// The names of the directories given as `--build-context`, by their number.
+    /// The names of the directories of `--build-context`, by their number.
     pub directories: Vec<String>,
-    /// Where in [`Plan::stages`] the stage stands that becomes the image.
+    /// The number in [`Plan::stages`] of the stage that becomes the image.
     pub target: usize,
-    /// Things accepted that the user should know of, ready to print.
+    /// Warnings for the user, ready to print.
     pub warnings: Vec<String>,
-    /// The image's time, in seconds since 1970, where the Dockerfile says it.
+    /// The image's time, in seconds since 1970, if the Dockerfile sets it.
     pub source_date_epoch: Option<i64>,
 }
 
 impl Plan {
-    /// Every step, stage by stage, in the order of the file.
+    /// Returns every step, stage by stage, in the order of the file.
     pub fn steps(&self) -> impl Iterator<Item = (StepId, &Step)> {
         self.stages.iter().enumerate().flat_map(|(stage, planned)| {
             let steps = planned.steps.iter().enumerate();
@@ -46,12 +46,12 @@ impl Plan {
         })
     }
 
-    /// One step.
+    /// Returns a step.
     pub fn step(&self, id: StepId) -> &Step {
         &self.stages[id.stage].steps[id.step]
     }
 
-    /// An error for each secret and each SSH agent that a step requires and that is not given.
+    /// Returns an error for each secret and SSH agent that a step requires and that is missing.
     pub fn missing(&self, has_secret: &dyn Fn(&str) -> bool, has_agent: &dyn Fn(&str) -> bool) -> Vec<PlanError> {
         let mut missing = Vec::new();
         for (_, step) in self.steps() {
@@ -60,11 +60,11 @@ impl Plan {
                 let (message, hint) = match &mount.source {
                     MountSource::Secret { id, required: true, .. } if !has_secret(id) => (
                         format!("secret {id}: not found"),
-                        format!("give it with --secret id={id},src=FILE or --secret id={id},env=VARIABLE"),
+                        format!("pass it with --secret id={id},src=FILE or --secret id={id},env=VARIABLE"),
                     ),
                     MountSource::Agent { id, required: true, .. } if !has_agent(id) => (
                         format!("SSH agent {id}: not found"),
-                        format!("give it with --ssh {id}, for the agent at SSH_AUTH_SOCK, or --ssh {id}=KEY"),
+                        format!("pass it with --ssh {id}, for the agent at SSH_AUTH_SOCK, or --ssh {id}=KEY"),
                     ),
                     _ => continue,
                 };
@@ -74,34 +74,34 @@ impl Plan {
         missing
     }
 
-    /// The stages whose layers the image has: the target, what it starts from, and so on.
+    /// Returns the stages whose layers the image has: the target, its base stage, and so on.
     pub fn image_stages(&self) -> impl Iterator<Item = usize> {
         std::iter::successors(Some(self.target), |stage| self.stages[*stage].parent())
     }
 }
 
-/// One stage, resolved.
+/// A resolved stage.
 #[derive(Debug)]
 pub struct Stage {
     /// Its name, or `stage-N` with its number in the file.
     pub name: String,
     /// The `FROM` line as written.
     pub from_text: String,
-    /// What it starts from.
+    /// Its base.
     pub base: Base,
-    /// What is done, in order.
+    /// The steps, in order.
     pub steps: Vec<Step>,
-    /// The configuration the stage ends with: complete but for `created`, `history` times and `rootfs`.
+    /// The final configuration, complete except for `created`, `history` times and `rootfs`.
     pub config: ImageConfig,
 }
 
 impl Stage {
-    /// The stages whose files it reads or starts from, once for each time it does.
+    /// Returns the stages that it starts from or reads files of, once for each use.
     pub fn stage_dependencies(&self) -> impl Iterator<Item = usize> {
         self.parent().into_iter().chain(self.steps.iter().flat_map(|step| step.action.stage_dependencies()))
     }
 
-    /// The stage it starts from, if it is one.
+    /// Returns the stage that it starts from, if any.
     pub fn parent(&self) -> Option<usize> {
         match self.base {
             Base::Stage(stage) => Some(stage),
@@ -110,7 +110,7 @@ impl Stage {
     }
 }
 
-/// What a stage starts from.
+/// The base of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Base {
     /// An empty root directory.
@@ -121,39 +121,39 @@ pub enum Base {
     Stage(usize),
 }
 
-/// One instruction, resolved.
+/// A resolved instruction.
 #[derive(Debug)]
 pub struct Step {
     /// The instruction as written, on one line, without the credentials in its URLs.
     pub text: String,
-    /// Where it stands, for diagnostics.
+    /// The source of the instruction, for diagnostics.
     pub source: Arc<Source>,
-    /// Where it stands in that source.
+    /// Its location in that source.
     pub span: Span,
-    /// What there is to do.
+    /// The step's effect.
     pub action: Action,
 }
 
-/// What a step does to the root file system.
+/// The effect of a step on the root file system.
 #[derive(Debug)]
 pub enum Action {
-    /// Nothing: the instruction only changed the configuration.
+    /// None: the instruction only changed the configuration.
     Configure,
     /// `RUN`.
     Run(Run),
     /// `COPY` and `ADD`.
     Copy(Copy),
-    /// `WORKDIR`: make the directory.
+    /// `WORKDIR`: creates the directory.
     Workdir(Workdir),
 }
 
 impl Action {
-    /// Whether the step makes a layer.
+    /// Reports whether the step makes a layer.
     pub fn makes_layer(&self) -> bool {
         !matches!(self, Self::Configure)
     }
 
-    /// The stages whose files it reads, once for each time it does.
+    /// Returns the stages that it reads files of, once for each use.
     pub fn stage_dependencies(&self) -> impl Iterator<Item = usize> {
         self.origins().into_iter().filter_map(|from| match from {
             CopyFrom::Stage(stage) => Some(stage),
@@ -161,7 +161,7 @@ impl Action {
         })
     }
 
-    /// Where it takes files from: once for each `COPY`, `ADD` and mount.
+    /// Returns the sources of its files: one for each `COPY`, `ADD` and mount.
     pub fn origins(&self) -> Vec<CopyFrom> {
         match self {
             Self::Copy(copy) => vec![copy.from],
@@ -179,24 +179,23 @@ impl Action {
     }
 }
 
-/// A `RUN` with its final words.
+/// A `RUN` with expanded words.
 #[derive(Debug, Clone)]
 pub struct Run {
     /// Program and arguments, the shell included.
     pub arguments: Vec<String>,
-    /// The environment, in order: the image's, the arguments in scope, and the proxies given to the build in both spellings.
+    /// The environment, in order: the image's, the arguments in scope, and the build's proxies in both spellings.
     pub environment: Vec<(String, String)>,
-    /// Those of the environment that name a proxy and are neither the image's nor set by an `ENV` or an `ARG`: they say where
-    /// the build runs, and nothing about what it makes.
+    /// The proxy variables in the environment that neither the image nor an `ENV` or `ARG` sets: they depend on where
+    /// the build runs and do not affect its result.
     pub proxies: Vec<&'static str>,
-    /// Absolute.
+    /// The absolute working directory.
     pub working_directory: String,
     /// `USER` as the configuration has it; empty for root.
     pub user: String,
-    /// The here-document that is a program of its own (`RUN <<EOF` and a `#!` line); `arguments` name it by
-    /// [`SCRIPT_DIRECTORY`].
+    /// A here-document that is a program (`RUN <<EOF` and a `#!` line); `arguments` name it below [`SCRIPT_DIRECTORY`].
     pub script: Option<TextFile>,
-    /// `--network=none`: nothing but a loopback device.
+    /// `--network=none`: true for a loopback device only.
     pub offline: bool,
     /// The host name of the build argument `BUILDKIT_SANDBOX_HOSTNAME`.
     pub host_name: Option<String>,
@@ -204,61 +203,61 @@ pub struct Run {
     pub mounts: Vec<Mount>,
 }
 
-/// Where the here-document that is a program lies while it runs, as in BuildKit.
+/// The directory of a here-document's program while it runs, as in BuildKit.
 pub const SCRIPT_DIRECTORY: &str = "/dev/pipes";
 
-/// A file whose content stands in the Dockerfile.
+/// A file whose content is in the Dockerfile.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TextFile {
     /// Its name: one path component.
     pub name: String,
-    /// Its content, variables expanded where they are.
+    /// Its content, with variables expanded if they are.
     pub content: String,
 }
 
-/// A `COPY` or `ADD` with its final words.
+/// A `COPY` or `ADD` with expanded words.
 #[derive(Debug, Clone, Default)]
 pub struct Copy {
-    /// `ADD`.
+    /// True for `ADD`.
     pub add: bool,
-    /// Where the sources are.
+    /// The source of the files.
     pub from: CopyFrom,
     /// Sources, expanded: paths, and URLs as written.
     pub sources: Vec<String>,
-    /// Those of [`Copy::sources`] that are fetched, by their position.
+    /// The remote ones among [`Copy::sources`], by their position.
     pub remotes: BTreeMap<usize, RemoteSource>,
     /// Here-documents, copied after the sources.
     pub texts: Vec<TextFile>,
-    /// Destination as written, expanded: a trailing slash has a meaning.
+    /// Destination, expanded: a trailing slash has a meaning.
     pub destination: String,
-    /// What a relative destination is relative to.
+    /// The directory for a relative destination.
     pub working_directory: String,
     /// `--chown`, expanded.
     pub chown: Option<String>,
     /// `--chmod`, expanded.
     pub chmod: Option<String>,
-    /// Archives among the sources are unpacked: `ADD` without `--unpack=false`.
+    /// True if archives among the sources are unpacked: `ADD` without `--unpack=false`.
     pub unpack: bool,
     /// `--exclude`, never expanded.
     pub excludes: Vec<String>,
-    /// `--parents`: the directories of a source come along.
+    /// `--parents`: true to create the parent directories of a source.
     pub parents: bool,
-    /// `--link`: the layer is made without looking at the files that are there, and laid over them. Never with
-    /// `--chmod`, which BuildKit does not do apart from the destination.
+    /// `--link`: true to make the layer without reading existing files. Never with `--chmod`, which BuildKit cannot
+    /// separate from the destination.
     pub link: bool,
 }
 
-/// A `WORKDIR` that has a directory to make.
+/// A `WORKDIR` that creates a directory.
 #[derive(Debug, Clone)]
 pub struct Workdir {
     /// Absolute, cleaned.
     pub path: String,
-    /// Who owns the directories that are made; empty for root.
+    /// The owner of created directories; empty for root.
     pub user: String,
 }
 
 impl PlanError {
-    /// A step that cannot be carried out where this build runs.
+    /// Returns the error of a step that cannot be executed in this environment.
     #[must_use]
     pub fn impossible(step: &Step, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self {

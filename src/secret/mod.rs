@@ -1,7 +1,7 @@
-//! Secrets that a build may use and no image may hold: what `--secret` names, and the one place that reads it.
+//! Holds the secrets of `--secret`, which a build may use and no image may contain, and reads their values.
 //!
-//! A value is handed out as a [`Secret`], which no log can print. Files are read when somebody asks, so that a secret
-//! nobody uses never enters memory; that they can be read is checked before the build starts.
+//! Values are returned as [`Secret`], which cannot be logged. Files are read on use, so that an unused secret never
+//! enters memory. A check before the build ensures that they can be read.
 
 mod source;
 
@@ -14,18 +14,18 @@ use crate::fs::gated;
 
 pub use source::{SecretSource, SecretValue, SourceError};
 
-/// Most bytes a secret may have, as with BuildKit: 500 KiB.
+/// The most bytes of a secret, as in BuildKit: 500 KiB.
 pub const MAXIMUM_SIZE: u64 = 500 * 1024;
 
-/// The secrets of a build, by their names.
+/// The secrets of a build, by name.
 #[derive(Debug, Clone, Default)]
 pub struct Secrets(Vec<SecretSource>);
 
 impl Secrets {
-    /// Collects secrets and makes sure that each can be read.
+    /// Collects secrets and checks that each can be read.
     ///
     /// # Errors
-    /// A name is given twice; a file cannot be opened, is no file or is too large.
+    /// A name is used twice; a file cannot be opened, is a directory or is too large.
     pub fn new(sources: Vec<SecretSource>) -> Result<Self, SecretError> {
         for (number, source) in sources.iter().enumerate() {
             if sources[..number].iter().any(|other| other.id == source.id) {
@@ -39,21 +39,21 @@ impl Secrets {
         Ok(Self(sources))
     }
 
-    /// Whether there is a secret of this name; its value is not read.
+    /// Reports whether there is a secret with this name, without reading its value.
     #[must_use]
     pub fn contains(&self, id: &str) -> bool {
         self.0.iter().any(|source| source.id == id)
     }
 
-    /// The names, in the order given.
+    /// Returns the names, in order.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|source| source.id.as_str())
     }
 
-    /// The value of a secret; `None` if there is none of this name.
+    /// Returns the value of a secret; `None` if no secret has this name.
     ///
     /// # Errors
-    /// Its file cannot be read, or has become too large.
+    /// Its file cannot be read, or is too large now.
     pub fn get(&self, id: &str) -> Result<Option<Secret<Vec<u8>>>, SecretError> {
         let Some(source) = self.0.iter().find(|source| source.id == id) else { return Ok(None) };
         match &source.value {
@@ -63,7 +63,7 @@ impl Secrets {
     }
 }
 
-/// Makes sure that a file can be read. A pipe is not opened, because it would lose what it holds.
+/// Checks that a file can be read. A pipe is not opened, because that would lose its content.
 fn check_file(id: &str, path: &Path) -> Result<(), SecretError> {
     let metadata = gated::metadata(path).map_err(unreadable(id, path))?;
     if metadata.is_dir() {
@@ -91,10 +91,10 @@ fn check_size(id: &str, size: u64) -> Result<(), SecretError> {
     if size > MAXIMUM_SIZE { Err(SecretError::TooLarge { id: id.to_owned() }) } else { Ok(()) }
 }
 
-/// Why a secret cannot be had. No variant holds any of its value.
+/// A reason why a secret is not available. No variant contains its value.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
-    /// Two secrets of one name.
+    /// Two secrets have the same name.
     #[error("--secret id={id} is given twice")]
     Twice {
         /// The name.
@@ -107,7 +107,7 @@ pub enum SecretError {
         id: String,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the file.
         #[source]
         source: io::Error,
     },
@@ -119,7 +119,7 @@ pub enum SecretError {
         /// The directory.
         path: PathBuf,
     },
-    /// The value is a login of a server, and no text.
+    /// The value is a server's login, but not text.
     #[error("secret {id} is not valid UTF-8")]
     NotText {
         /// The secret's name.
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_read_when_asked_for() {
+    fn files_are_read_on_use() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path().join("token");
         std::fs::write(&path, "one").expect("write");
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_told_at_once() {
+    fn unreadable_files_are_reported_at_once() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let missing = from_file("m", &directory.path().join("missing"));
         assert!(matches!(Secrets::new(vec![missing]), Err(SecretError::File { .. })));

@@ -1,4 +1,4 @@
-//! One `--secret`: `id=ID[,src|source=FILE][,env=VARIABLE][,type=file|env]`, as with `docker build`.
+//! Parses `--secret`: `id=ID[,src|source=FILE][,env=VARIABLE][,type=file|env]`, as in `docker build`.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
@@ -8,16 +8,16 @@ use crate::csv::{self, CsvError};
 use crate::diag::redact::Secret;
 use crate::diag::suggest;
 
-/// A secret's name, and what it is.
+/// A secret's name and source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretSource {
-    /// What a Dockerfile calls it.
+    /// Its name in the Dockerfile.
     pub id: String,
-    /// Where its value comes from.
+    /// The source of its value.
     pub value: SecretValue,
 }
 
-/// Where the value of a secret comes from.
+/// The source of a secret's value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretValue {
     /// A file, read when the secret is used.
@@ -26,15 +26,15 @@ pub enum SecretValue {
     Text(Secret<Vec<u8>>),
 }
 
-/// A `--secret` that means nothing, or names a variable that is not set.
+/// A `--secret` that is invalid, or names a variable that is not set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
-    /// `--secret` is no list of fields.
+    /// `--secret` is not a list of fields.
     #[error("--secret {text:?} cannot be read")]
     Csv {
         /// As given.
         text: String,
-        /// What is wrong with it.
+        /// The error of the list.
         #[source]
         source: CsvError,
     },
@@ -59,12 +59,12 @@ pub enum SourceError {
         /// The key that was probably meant.
         suggestion: Option<String>,
     },
-    /// A key is there twice.
+    /// A key occurs twice.
     #[error("--secret {text:?}: '{key}' is given twice")]
     KeyTwice {
         /// As given.
         text: String,
-        /// The key, by its first name.
+        /// The first name of the key.
         key: &'static str,
     },
     /// A type that is neither `file` nor `env`.
@@ -75,13 +75,13 @@ pub enum SourceError {
         /// The type.
         kind: String,
     },
-    /// There is no name.
+    /// The name is missing.
     #[error("--secret {text:?} has no name: it is id=NAME,src=FILE or id=NAME,env=VARIABLE")]
     NoId {
         /// As given.
         text: String,
     },
-    /// A file and a variable at once.
+    /// Both a file and a variable are given.
     #[error("--secret {text:?}: a secret comes from a file (src) or a variable (env), not from both")]
     TwoSources {
         /// As given.
@@ -92,14 +92,14 @@ pub enum SourceError {
     Variable {
         /// The secret's name.
         id: String,
-        /// The variable's.
+        /// The variable's name.
         variable: String,
     },
 }
 
 const KEYS: [&str; 5] = ["id", "src", "source", "env", "type"];
 
-/// The fields as given.
+/// The fields as written.
 #[derive(Default)]
 struct Fields {
     id: Option<String>,
@@ -109,13 +109,13 @@ struct Fields {
 }
 
 impl SecretSource {
-    /// Reads the value of a `--secret` flag. `environment` looks a variable up.
+    /// Parses the value of a `--secret` flag. `environment` looks up a variable.
     ///
-    /// Without `src`, `env` and `type` the name itself is that of a variable or else of a file; with `type=env` `src` is
-    /// the name of a variable (BuildKit's client).
+    /// Without `src`, `env` and `type` the name itself is that of a variable or else of a file; with `type=env`, `src`
+    /// is the name of a variable (as in BuildKit's client).
     ///
     /// # Errors
-    /// It has no name, an unknown key, two sources, or names a variable that is not set.
+    /// It has no name, an unknown key or two sources, or names a variable that is not set.
     pub fn parse(text: &str, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, SourceError> {
         let Fields { id, source, variable, kind } = fields(text)?;
         let id = id.filter(|id| !id.is_empty()).ok_or_else(|| SourceError::NoId { text: text.to_owned() })?;
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named() {
+    fn errors_name_the_mistake() {
         for (text, message) in [
             ("", "has no name"),
             ("src=/f", "has no name"),

@@ -1,7 +1,7 @@
-//! Another agent behind a socket, of which a command may use the two requests that reading and signing need.
+//! Forwards to an agent's socket, and lets a command use only the two requests for listing keys and signing.
 //!
-//! Messages are told apart by their number and passed on as they are, so that keys and signatures of any kind, certificates
-//! and hardware keys among them, arrive as the agent sent them (draft-miller-ssh-agent, section 3).
+//! Messages are distinguished by their number and forwarded unchanged, so that keys and signatures of any type,
+//! certificates and hardware keys included, arrive as the agent sent them (draft-miller-ssh-agent, section 3).
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -13,24 +13,24 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::fs::gated;
 
-/// Bytes a message may have, as in OpenSSH.
-const MOST: u32 = 256 * 1024;
+/// The most bytes of a message, as in OpenSSH.
+const MAX_MESSAGE_BYTES: u32 = 256 * 1024;
 const FAILURE: u8 = 5;
 const REQUEST_IDENTITIES: u8 = 11;
 const SIGN_REQUEST: u8 = 13;
 
-/// The other agent. Its socket is opened before the build: commands are what it is asked for, and while one of own-root runs the path
-/// leads into the image.
+/// The agent to forward to. Its socket is opened before the build: it is used by commands, and while a command of
+/// own-root runs, its path leads into the image.
 #[derive(Debug)]
 pub(super) struct Upstream {
-    /// For messages.
+    /// The socket's path, for messages.
     pub(super) path: PathBuf,
-    /// Opened as a path.
+    /// The socket, opened as `O_PATH`.
     pub(super) socket: OwnedFd,
 }
 
-/// Passes every connection on as it is.
-pub(super) async fn everything(listener: UnixListener, agent: Arc<Upstream>) -> io::Result<()> {
+/// Forwards every connection unchanged.
+pub(super) async fn forward_all(listener: UnixListener, agent: Arc<Upstream>) -> io::Result<()> {
     loop {
         let (mut client, _) = listener.accept().await?;
         let agent = Arc::clone(&agent);
@@ -44,8 +44,8 @@ pub(super) async fn everything(listener: UnixListener, agent: Arc<Upstream>) -> 
     }
 }
 
-/// Passes on what lists keys and signs, and refuses everything else.
-pub(super) async fn reading_and_signing(listener: UnixListener, agent: Arc<Upstream>) -> io::Result<()> {
+/// Forwards requests that list keys or sign, and refuses all others.
+pub(super) async fn forward_read_and_sign(listener: UnixListener, agent: Arc<Upstream>) -> io::Result<()> {
     loop {
         let (client, _) = listener.accept().await?;
         let agent = Arc::clone(&agent);
@@ -74,14 +74,14 @@ async fn filter(mut client: UnixStream, agent: &Upstream) -> io::Result<()> {
     Ok(())
 }
 
-/// The next message without its length, `None` where a connection ends between two.
+/// Reads the next message without its length; `None` if the connection ends before it.
 async fn read(stream: &mut UnixStream) -> io::Result<Option<Vec<u8>>> {
     let length = match stream.read_u32().await {
         Ok(length) => length,
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(error) => return Err(error),
     };
-    if length > MOST {
+    if length > MAX_MESSAGE_BYTES {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a message of {length} bytes")));
     }
     let mut message = Vec::new();

@@ -1,4 +1,4 @@
-//! Private keys in files, and signatures by them.
+//! Reads private keys from files, and signs with them.
 
 use std::io;
 use std::path::Path;
@@ -14,10 +14,10 @@ use ssh_key::{Algorithm, HashAlg, PrivateKey, Signature};
 use super::openssh;
 use crate::fs::gated;
 
-/// Bytes a key file may have; the largest keys have some ten thousand.
-const MOST: u64 = 1024 * 1024;
+/// The most bytes of a key file; the largest keys have some ten thousand.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// Why a key cannot be used.
+/// A reason why a key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The file cannot be read.
@@ -26,10 +26,10 @@ pub enum KeyError {
     /// The file is not in OpenSSH's format.
     #[error("not a private key in OpenSSH's format: `ssh-keygen -p -f FILE` rewrites a key of an older one")]
     Format(#[source] ssh_key::Error),
-    /// The key has a passphrase, and nobody is there to ask.
-    #[error("the key has a passphrase: give an agent that holds it, or a key without one")]
+    /// The key has a passphrase, and there is no user to ask for it.
+    #[error("the key has a passphrase: use an agent that holds it, or a key without one")]
     Encrypted,
-    /// A kind of key that cannot sign here.
+    /// Keys of this type cannot sign here.
     #[error("keys of the type {0} are not supported: use ed25519, ECDSA or RSA")]
     Unsupported(String),
     /// The key could not sign.
@@ -37,9 +37,9 @@ pub enum KeyError {
     Sign,
 }
 
-/// Reads a key and makes sure that it can sign.
+/// Reads a key and checks that it can sign.
 pub(super) fn read(path: &Path) -> Result<PrivateKey, KeyError> {
-    if gated::metadata(path)?.len() > MOST {
+    if gated::metadata(path)?.len() > MAX_FILE_BYTES {
         return Err(io::Error::from(io::ErrorKind::FileTooLarge).into());
     }
     let key = openssh::parse(&String::from_utf8_lossy(&gated::read(path)?)).map_err(KeyError::Format)?;
@@ -50,8 +50,8 @@ pub(super) fn read(path: &Path) -> Result<PrivateKey, KeyError> {
     Ok(key)
 }
 
-/// Signs `data`; `flags` say which hash an RSA key is asked to use (draft-miller-ssh-agent, section 4.5.1). SHA-1, which no
-/// server of today accepts, is not offered: SHA-512 is used in its place.
+/// Signs `data`; `flags` select the hash for an RSA key (draft-miller-ssh-agent, section 4.5.1). SHA-1, which no
+/// current server accepts, is replaced by SHA-512.
 pub(super) fn sign(key: &PrivateKey, data: &[u8], flags: u32) -> Result<Signature, KeyError> {
     match key.key_data() {
         KeypairData::Rsa(pair) => sign_rsa(pair, data, flags),
@@ -60,8 +60,9 @@ pub(super) fn sign(key: &PrivateKey, data: &[u8], flags: u32) -> Result<Signatur
     }
 }
 
-/// Not by the key's own method, which builds the key from one of its primes twice (ssh-key 0.6). The open advisory about
-/// the rsa crate's timing is of no consequence here: only a command of the build itself can ask, on this machine.
+/// Signs without the key's own method, which builds the key from one of its primes twice (ssh-key 0.6). The open
+/// advisory about the rsa crate's timing does not matter here: only a command of the build itself can request
+/// signatures, on this machine.
 fn sign_rsa(pair: &RsaKeypair, data: &[u8], flags: u32) -> Result<Signature, KeyError> {
     let number = |value| BigUint::try_from(value).map_err(|_| KeyError::Sign);
     let (public, private) = (&pair.public, &pair.private);

@@ -1,8 +1,8 @@
-//! SSH agents that a step may use (`--ssh`, `RUN --mount=type=ssh`): sockets that listen as long as the build runs.
+//! Provides the SSH agents of steps (`--ssh`, `RUN --mount=type=ssh`): sockets that listen during the build.
 //!
-//! Behind a socket there is either an agent of the container, or one in this process that holds the keys of files. In both
-//! cases a command can list keys and have data signed, and nothing else: it can neither add keys nor take any away, and
-//! no key itself ever leaves this process. Only `raw=true` passes everything on to an agent, byte by byte.
+//! A socket leads to an agent of the container, or to one in this process that holds the keys of files. In both cases a
+//! command can list keys and have data signed, and nothing else: it can neither add nor remove keys, and no key ever
+//! leaves this process. Only `raw=true` forwards everything to an agent, byte by byte.
 
 mod forward;
 mod keys;
@@ -32,7 +32,7 @@ use session::KeyHolder;
 pub use keys::KeyError;
 pub use source::{AGENT_VARIABLE, SshSource, SshSourceError, unnamed_socket};
 
-/// What the sockets are called in their directories.
+/// The name of the sockets in their directories.
 const SOCKET: &str = "agent";
 
 /// The agents of a build.
@@ -46,21 +46,21 @@ pub struct Agents {
 #[derive(Debug)]
 struct Agent {
     id: String,
-    origin: Origin,
-    /// Where it listens, once somebody asked.
+    origin: AgentBackend,
+    /// Its socket, after the first request for it.
     socket: Mutex<Option<PathBuf>>,
 }
 
 #[derive(Debug, Clone)]
-enum Origin {
+enum AgentBackend {
     Socket { agent: Arc<Upstream>, raw: bool },
     Keys(KeyHolder),
 }
 
-/// Why there is no agent.
+/// A reason why an agent is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum SshError {
-    /// Two agents of one name.
+    /// Two agents have the same name.
     #[error("--ssh {id} is given twice")]
     Twice {
         /// The name.
@@ -77,15 +77,15 @@ pub enum SshError {
         #[source]
         source: io::Error,
     },
-    /// A socket among other paths.
-    #[error("--ssh {id}: {} is an agent's socket, which stands alone: give one socket, or key files", path.display())]
+    /// A socket is combined with other paths.
+    #[error("--ssh {id}: {} is an agent's socket, which cannot be combined: use one socket, or key files", path.display())]
     Mixed {
         /// The agent's name.
         id: String,
         /// The socket.
         path: PathBuf,
     },
-    /// Keys cannot be passed on as they are.
+    /// Key files cannot be used with `raw`.
     #[error("--ssh {id}: raw=true is for the socket of an agent, {} is a file", path.display())]
     RawKey {
         /// The agent's name.
@@ -113,7 +113,7 @@ pub enum SshError {
         #[source]
         source: KeyError,
     },
-    /// The socket cannot be made.
+    /// The socket cannot be created.
     #[error("failed to listen at {}", path.display())]
     Listen {
         /// The socket.
@@ -136,11 +136,11 @@ impl Hint for SshError {
 }
 
 impl Agents {
-    /// Collects the agents, and reads the keys: what is wrong with them is known before the build starts. Sockets come to
-    /// lie below `directory`, which only this build uses.
+    /// Collects the agents and reads the keys, so that errors in them are reported before the build starts. Sockets are
+    /// created below `directory`, which belongs to this build.
     ///
     /// # Errors
-    /// A name is given twice, or an agent or a key cannot be used.
+    /// A name is used twice, or an agent or a key cannot be used.
     pub fn new(sources: &[SshSource], directory: PathBuf, runtime: Handle) -> Result<Self, SshError> {
         let mut agents: Vec<Agent> = Vec::new();
         for source in sources {
@@ -152,25 +152,25 @@ impl Agents {
         Ok(Self { runtime, directory, agents })
     }
 
-    /// Whether there is an agent of this name.
+    /// Reports whether there is an agent with this name.
     pub fn contains(&self, id: &str) -> bool {
         self.agents.iter().any(|agent| agent.id == id)
     }
 
-    /// The keys of an agent that holds some itself, as OpenSSH writes them: for a client in this process.
+    /// Returns the keys that an agent holds itself, in OpenSSH's format, for a client in this process.
     ///
     /// # Errors
     /// A key cannot be written.
     pub fn keys(&self, id: &str) -> Result<Vec<Secret<String>>, SshError> {
         let agent = self.agents.iter().find(|agent| agent.id == id);
-        let Some(Agent { origin: Origin::Keys(keys), .. }) = agent else { return Ok(Vec::new()) };
+        let Some(Agent { origin: AgentBackend::Keys(keys), .. }) = agent else { return Ok(Vec::new()) };
         keys.texts().map_err(|source| SshError::KeyText { id: id.to_owned(), source })
     }
 
-    /// The socket of an agent, which listens from now on; `None` if there is none of this name.
+    /// Returns the socket of an agent, which listens from now on; `None` if no agent has this name.
     ///
     /// # Errors
-    /// The socket cannot be made.
+    /// The socket cannot be created.
     pub fn socket(&self, id: &str) -> Result<Option<PathBuf>, SshError> {
         let Some((number, agent)) = self.agents.iter().enumerate().find(|(_, agent)| agent.id == id) else {
             return Ok(None);
@@ -186,18 +186,23 @@ impl Agents {
         Ok(socket.clone())
     }
 
-    fn serve(&self, listener: std::os::unix::net::UnixListener, origin: Origin, path: &Path) -> Result<(), SshError> {
+    fn serve(
+        &self,
+        listener: std::os::unix::net::UnixListener,
+        origin: AgentBackend,
+        path: &Path,
+    ) -> Result<(), SshError> {
         let _runtime = self.runtime.enter();
         let listener = listener
             .set_nonblocking(true)
             .and_then(|()| UnixListener::from_std(listener))
             .map_err(|source| SshError::Listen { path: path.to_owned(), source })?;
-        // The tasks end with the runtime, and that with the build.
+        // The tasks end with the runtime, which ends with the build.
         self.runtime.spawn(async move {
             let ended = match origin {
-                Origin::Keys(keys) => listen(listener, keys).await.map_err(io::Error::other),
-                Origin::Socket { agent, raw: false } => forward::reading_and_signing(listener, agent).await,
-                Origin::Socket { agent, raw: true } => forward::everything(listener, agent).await,
+                AgentBackend::Keys(keys) => listen(listener, keys).await.map_err(io::Error::other),
+                AgentBackend::Socket { agent, raw: false } => forward::forward_read_and_sign(listener, agent).await,
+                AgentBackend::Socket { agent, raw: true } => forward::forward_all(listener, agent).await,
             };
             if let Err(error) = ended {
                 tracing::warn!("an SSH agent ended: {error}");
@@ -207,7 +212,7 @@ impl Agents {
     }
 }
 
-fn origin(source: &SshSource) -> Result<Origin, SshError> {
+fn origin(source: &SshSource) -> Result<AgentBackend, SshError> {
     let SshSource { id, paths, raw } = source;
     let mut keys = Vec::new();
     for path in paths {
@@ -218,7 +223,7 @@ fn origin(source: &SshSource) -> Result<Origin, SshError> {
                 return Err(SshError::Mixed { id: id.clone(), path: path.clone() });
             }
             let socket = gated::open_flags(path, OFlags::PATH).map_err(unusable)?;
-            return Ok(Origin::Socket { agent: Arc::new(Upstream { path: path.clone(), socket }), raw: *raw });
+            return Ok(AgentBackend::Socket { agent: Arc::new(Upstream { path: path.clone(), socket }), raw: *raw });
         }
         if *raw {
             return Err(SshError::RawKey { id: id.clone(), path: path.clone() });
@@ -226,11 +231,11 @@ fn origin(source: &SshSource) -> Result<Origin, SshError> {
         let key = keys::read(path).map_err(|source| SshError::Key { id: id.clone(), path: path.clone(), source })?;
         keys.push(key);
     }
-    Ok(Origin::Keys(KeyHolder::new(keys)))
+    Ok(AgentBackend::Keys(KeyHolder::new(keys)))
 }
 
-/// A socket in a directory of its own. It is bound through the directory's descriptor: the name of a socket may have no
-/// more than 107 bytes, and work directories may lie deep.
+/// Binds a socket in its own directory, through the directory's descriptor: the path of a socket has at most 107 bytes,
+/// and work directories may be deep.
 #[expect(clippy::disallowed_methods, reason = "by a descriptor")]
 fn bind(directory: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     gated::create_dir_all(directory)?;

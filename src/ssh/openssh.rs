@@ -1,7 +1,8 @@
-//! Private keys as OpenSSH writes them (openssh/PROTOCOL.key).
+//! Parses private keys in OpenSSH's format (openssh/PROTOCOL.key).
 //!
-//! The private number of an ECDSA key is written without its leading zeros (RFC 4251, section 5, `mpint`), ssh-key 0.6 reads
-//! it at the full width of the curve alone. One key of 256 would be refused, with P-521 one of four: the zeros are put back.
+//! OpenSSH writes the private number of an ECDSA key without leading zeros (RFC 4251, section 5, `mpint`), but ssh-key
+//! 0.6 only reads it at the full width of the curve. It would refuse one of 256 keys, and one of four with P-521, so
+//! the zeros are added.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,13 +11,13 @@ use ssh_key::PrivateKey;
 const MAGIC: &[u8] = b"openssh-key-v1\0";
 const BEGIN: &str = "-----BEGIN OPENSSH PRIVATE KEY-----";
 const END: &str = "-----END OPENSSH PRIVATE KEY-----";
-/// What the private part of a key without a passphrase is padded to a multiple of.
+/// The block size to which the private part of a key without a passphrase is padded.
 const BLOCK: usize = 8;
 
-/// Reads a key.
+/// Parses a key.
 ///
 /// # Errors
-/// `text` is no key in this format.
+/// `text` is not a key in this format.
 pub(super) fn parse(text: &str) -> Result<PrivateKey, ssh_key::Error> {
     match widen(text) {
         Some(bytes) => PrivateKey::from_bytes(&bytes),
@@ -24,7 +25,7 @@ pub(super) fn parse(text: &str) -> Result<PrivateKey, ssh_key::Error> {
     }
 }
 
-/// The key with its private number at full width; `None` if it needs no change, or is nothing that this could be done to.
+/// Returns the key with its private number at full width; `None` if it needs no change or cannot be changed.
 fn widen(text: &str) -> Option<Vec<u8>> {
     let body = text.trim().strip_prefix(BEGIN)?.strip_suffix(END)?;
     let bytes = STANDARD.decode(body.split_ascii_whitespace().collect::<String>()).ok()?;
@@ -69,7 +70,7 @@ fn put(out: &mut Vec<u8>, field: &[u8]) -> Option<()> {
     Some(())
 }
 
-/// What is left to read.
+/// The bytes that are left to read.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
@@ -79,7 +80,7 @@ impl<'a> Fields<'a> {
         Some(taken)
     }
 
-    /// A `string` of RFC 4251: its length, and that many bytes.
+    /// Reads a `string` of RFC 4251: its length, and that many bytes.
     fn string(&mut self) -> Option<&'a [u8]> {
         let length = u32::from_be_bytes(self.take(4)?.try_into().ok()?);
         self.take(usize::try_from(length).ok()?)

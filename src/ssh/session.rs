@@ -1,5 +1,5 @@
-//! The agent in this process that holds the keys of files. It answers the two requests that reading and signing need; every
-//! other one is refused by the library's own answers.
+//! The agent in this process that holds the keys of files. It answers the two requests for listing keys and signing;
+//! the library refuses all others.
 
 use std::sync::Arc;
 

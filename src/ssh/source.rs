@@ -6,24 +6,24 @@ use std::path::PathBuf;
 
 use crate::fs::gated;
 
-/// Where an agent listens unless a path is given.
+/// The variable with the agent's socket, unless a path is given.
 pub const AGENT_VARIABLE: &str = "SSH_AUTH_SOCK";
 
-/// An agent's name, and the socket or the key files behind it.
+/// An agent's name, and its socket or key files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SshSource {
-    /// What a Dockerfile calls it.
+    /// Its name in the Dockerfile.
     pub id: String,
-    /// A socket, or keys; never empty.
+    /// A socket, or key files; never empty.
     pub paths: Vec<PathBuf>,
-    /// Whatever is said to the agent is passed on to it.
+    /// True if everything is forwarded to the agent.
     pub raw: bool,
 }
 
-/// An `--ssh` that means nothing, or names an agent that is not there.
+/// An `--ssh` that is invalid, or needs an agent that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SshSourceError {
-    /// It has no name.
+    /// The name is missing.
     #[error("--ssh {text:?} has no name: it is default, or ID=SOCKET, or ID=KEY")]
     NoName {
         /// As given.
@@ -41,7 +41,7 @@ pub enum SshSourceError {
         /// As given.
         text: String,
     },
-    /// No path is given, and no agent runs.
+    /// There is neither a path nor a running agent.
     #[error("--ssh {id} needs an agent, and SSH_AUTH_SOCK is not set: name a socket or a key with --ssh {id}=PATH")]
     NoAgent {
         /// The name.
@@ -50,7 +50,7 @@ pub enum SshSourceError {
 }
 
 impl SshSource {
-    /// Reads one flag; `environment` looks a variable up.
+    /// Parses a flag; `environment` looks up a variable.
     ///
     /// # Errors
     /// See [`SshSourceError`].
@@ -80,8 +80,8 @@ impl SshSource {
     }
 }
 
-/// The socket that the `default` agent of these flags has and the environment does not name. Flags that mean nothing count as
-/// absent: they are told of elsewhere.
+/// Returns the socket of the `default` agent of these flags, if it differs from the environment's. Invalid flags are
+/// ignored here, because they are reported elsewhere.
 pub fn unnamed_socket(flags: &[String], environment: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let source = flags
         .iter()
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_socket_that_is_not_named_is_told() {
+    fn only_a_socket_that_the_environment_does_not_name_is_returned() {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("agent");
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_nothing_is_refused() {
+    fn invalid_flags_are_refused() {
         for text in ["", "=/k", "a,b", "a=", "a=/k,", "a=/k,raw=yes"] {
             assert!(parse(text).is_err(), "{text}");
         }

@@ -330,7 +330,7 @@ fn builds_at_once_do_not_disturb_each_other() {
     let first = Pod::for_workspace(&workspace).start(&IN_A_POD);
     first.wait_for("first is running", LIMIT);
     beside(&first, "Dockerfile.copy").success();
-    beside(&first, "Dockerfile.run").refused(1, &["another build in this container", "only one at a time"]);
+    beside(&first, "Dockerfile.run").refused(1, &["another build in this container", "only one build at a time"]);
     std::fs::write(workspace.out().join("go"), "").unwrap();
     first.wait(LIMIT).success();
 }

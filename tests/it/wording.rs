@@ -21,9 +21,22 @@ const CLEAN_SOURCES: &[&str] = &[
     "cli/usage.rs",
     "cli/values.rs",
     "cli/warmer.rs",
+    "context",
+    "csv",
+    "diag",
+    "dockerfile",
+    "fuzzing.rs",
     "http",
+    "lib.rs",
+    "lint",
+    "location",
+    "main.rs",
+    "outline",
+    "plan",
     "registry",
     "sandbox",
+    "secret",
+    "ssh",
 ];
 
 /// The most columns of a line in a page, tables and code blocks excepted.

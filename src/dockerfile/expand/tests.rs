@@ -1,4 +1,4 @@
-//! Words, what they expand to, and what cannot be expanded.
+//! Tests of words and their expansion, and of words that cannot be expanded.
 
 use super::{
     ExpandError, LENGTH_LIMIT, expand, expand_and_find_unset, expand_heredoc, expand_heredoc_and_find_unset,
@@ -207,7 +207,7 @@ fn variables_are_recognized_without_expanding() {
 }
 
 #[test]
-fn variables_that_are_missed_are_found() {
+fn unset_variables_are_found() {
     for (word, text, unset) in [
         ("$V$NONE-$NONE${OTHER}", "val-", &["NONE", "OTHER"][..]),
         ("${NONE:-$V}${NONE+x}${V:-${OTHER}}", "valval", &["OTHER"]),
@@ -226,7 +226,7 @@ fn variables_that_are_missed_are_found() {
 }
 
 #[test]
-fn a_value_cannot_grow_without_end() {
+fn the_length_of_a_value_is_bounded() {
     let value = "x".repeat(LENGTH_LIMIT / 2);
     let mut lookup = |name: &str| Some(if name == "A" { value.clone() } else { "yyy".to_owned() });
     assert_eq!(expand("$A$A", '\\', &mut lookup).map(|text| text.len()), Ok(LENGTH_LIMIT));
@@ -238,14 +238,14 @@ fn a_value_cannot_grow_without_end() {
     }
     let error = expand("${A//x/$B}", '\\', &mut lookup).expect_err("three times as long");
     assert_eq!(error.offset, 0);
-    // An empty pattern matches between all characters: each level makes it as many times longer. Found by fuzzing.
+    // An empty pattern matches between all characters, so each level multiplies the length. Found by fuzzing.
     let value = "z".repeat(64);
     let word = format!("{}x{}", "${e///".repeat(8), "}".repeat(8));
     assert!(expand(&word, '\\', &mut |_| Some(value.clone())).is_err());
 }
 
 #[test]
-fn a_pattern_has_an_end() {
+fn the_length_of_a_pattern_is_bounded() {
     let lookup = &mut |_: &str| Some("v".to_owned());
     for word in ["${V//PATTERN/x}", "${V#PATTERN}", "${V%%PATTERN}"] {
         let with = |length| word.replace("PATTERN", &"a".repeat(length));

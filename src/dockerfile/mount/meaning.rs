@@ -1,4 +1,4 @@
-//! What the fields of a mount mean together.
+//! Checks the meaning of a mount's fields together.
 
 use super::{MountField, MountFlag, MountKey, MountProblem};
 use crate::dockerfile::go::go_quote;
@@ -6,14 +6,14 @@ use crate::dockerfile::source::Word;
 
 const TYPES: [&str; 5] = ["bind", "cache", "tmpfs", "secret", "ssh"];
 
-/// A mount whose values are known. Paths are as written: a relative target is relative to `WORKDIR`.
+/// A mount with known values. Paths are as written: a relative target is relative to `WORKDIR`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountSpec {
-    /// Where it lies; secrets and SSH agents have places of their own.
+    /// The mount point; `None` for the default of secrets and SSH agents.
     pub target: Option<String>,
-    /// The command may not write to it.
+    /// True if the command may not write to it.
     pub read_only: bool,
-    /// What it shows.
+    /// The type, with its own fields.
     pub kind: MountKind,
 }
 
@@ -22,55 +22,55 @@ pub struct MountSpec {
 pub enum MountKind {
     /// Files of the build context, or of a stage, an image or a named context.
     Bind {
-        /// `from`; the build context without it.
+        /// `from`; `None` for the build context.
         from: Option<Word>,
-        /// The path there; empty for all of it.
+        /// The path in it; empty for all of it.
         source: String,
     },
-    /// A directory that outlives the build.
+    /// A directory that is kept between builds.
     Cache {
-        /// `id`; the target without it.
+        /// `id`; `None` for the target.
         id: Option<String>,
-        /// Who else may use it at the same time.
+        /// Whether other builds may use it at the same time.
         sharing: Sharing,
-        /// Where its first content comes from.
+        /// The source of its initial content.
         from: Option<Word>,
-        /// The path there.
+        /// The path in that source.
         source: String,
-        /// Of the directory, when it is new.
+        /// Mode and owner of a new directory.
         owner: MountOwner,
     },
-    /// Memory.
+    /// A tmpfs.
     Tmpfs {
-        /// Most bytes it may hold.
+        /// The most bytes that it may hold.
         size: Option<u64>,
     },
     /// A secret, as a file or as a variable.
     Secret {
         /// Its name.
         id: String,
-        /// The variable that holds it.
+        /// The variable that is set to it.
         variable: Option<String>,
-        /// The build fails without it.
+        /// True if the build fails without it.
         required: bool,
-        /// Of the file.
+        /// Mode and owner of the file.
         owner: MountOwner,
     },
     /// The socket of an SSH agent.
     Ssh {
         /// Its name.
         id: String,
-        /// The build fails without it.
+        /// True if the build fails without it.
         required: bool,
-        /// Of the socket.
+        /// Mode and owner of the socket.
         owner: MountOwner,
     },
 }
 
-/// Permission bits of a new cache unless `mode` says otherwise.
+/// Permission bits of a new cache without `mode`.
 pub const CACHE_MODE: u32 = 0o755;
 
-/// Whose a mount is, and what others may do with it.
+/// The mode and owner of a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MountOwner {
     /// Permission bits.
@@ -81,23 +81,23 @@ pub struct MountOwner {
     pub gid: u32,
 }
 
-/// Who may use a cache at the same time.
+/// The sharing mode of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Sharing {
-    /// Everybody.
+    /// Several builds may use it at the same time.
     #[default]
     Shared,
-    /// One; others get a directory of their own.
+    /// One build uses it; others get their own directory.
     Private,
-    /// One; others wait.
+    /// One build uses it; others wait.
     Locked,
 }
 
 impl MountFlag {
-    /// Expands the values and checks what they mean. `expand` is not called for `from`.
+    /// Expands the values and checks their meaning. `expand` is not called for `from`.
     ///
     /// # Errors
-    /// What `expand` fails with, or a value or a combination that means nothing.
+    /// The error of `expand`, or an invalid value or combination.
     pub fn resolve<E: From<MountProblem>>(
         &self,
         expand: &mut dyn FnMut(&Word) -> Result<String, E>,
@@ -162,7 +162,7 @@ impl MountFlag {
         }
     }
 
-    /// Of `ro` and `rw` the one that stands last counts.
+    /// Returns the flag; of `ro` and `rw` the last one counts.
     fn read_only(&self, default: bool) -> Result<bool, MountProblem> {
         let mut read_only = default;
         for field in &self.fields {
@@ -241,7 +241,7 @@ impl MountFlag {
 }
 
 impl MountKey {
-    /// Whether a mount of this type has the key.
+    /// Reports whether a mount of this type has the key.
     fn belongs_to(self, kind: &str) -> bool {
         match self {
             Self::Type | Self::Target | Self::ReadOnly | Self::ReadWrite => true,
@@ -256,7 +256,7 @@ impl MountKey {
     }
 }
 
-/// A key without a value is true.
+/// Parses a boolean; a key without a value is true.
 fn truth(field: &MountField) -> Result<bool, MountProblem> {
     match field.value.as_ref().map(|value| value.text.as_str()) {
         None | Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
@@ -268,7 +268,7 @@ fn truth(field: &MountField) -> Result<bool, MountProblem> {
     }
 }
 
-/// Whether an absolute path is that of the root directory, dots resolved.
+/// Reports whether an absolute path is that of the root directory, dots resolved.
 fn is_root(path: &str) -> bool {
     let mut depth = 0_usize;
     for component in path.split('/') {
@@ -281,7 +281,7 @@ fn is_root(path: &str) -> bool {
     path.starts_with('/') && depth == 0
 }
 
-/// Bytes from `64`, `64k`, `64kb`, `64KiB`, `1.5g`: units are powers of 1024, as Docker counts memory.
+/// Parses a number of bytes: `64`, `64k`, `64kb`, `64KiB`, `1.5g`. Units are powers of 1024, as Docker counts memory.
 pub(super) fn bytes(text: &str) -> Option<u64> {
     let text = text.to_ascii_lowercase();
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len()));

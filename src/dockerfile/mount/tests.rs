@@ -1,4 +1,4 @@
-//! Mounts as they are written, and what they come to.
+//! Tests of mount values and their meaning.
 
 use proptest::prelude::*;
 
@@ -62,7 +62,7 @@ fn defaults_depend_on_the_type() {
 }
 
 #[test]
-fn mistakes_stand_at_their_field() {
+fn errors_point_to_their_field() {
     for (text, at, message) in [
         ("target=/a,sorce=x", "sorce=x", "unexpected key 'sorce' in 'sorce=x'"),
         ("target=/a,source", "source", "invalid field 'source' must be a key=value pair"),

@@ -1,9 +1,9 @@
-//! The words by which instructions name what they take files from.
+//! Finds the words with which instructions name the sources of their files.
 
 use crate::dockerfile::ast::{Instruction, Kind, Word};
 use crate::dockerfile::mount::MountFlag;
 
-/// A `from`: of a COPY, which may say a stage's number, or of a mount.
+/// A `from`: of a COPY, which may be a stage's number, or of a mount.
 #[derive(Clone, Copy)]
 pub(super) struct Origin<'a> {
     pub(super) word: &'a Word,

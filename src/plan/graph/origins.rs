@@ -1,4 +1,4 @@
-//! What `COPY --from` and the `from` of a mount name: a stage, an image, or a directory given to the build.
+//! Resolves `COPY --from` and the `from` of a mount: a stage, an image, or a directory of `--build-context`.
 
 use crate::dockerfile::ast::Instruction;
 use crate::image::Platform;
@@ -9,7 +9,7 @@ use crate::plan::contexts::NamedSource;
 use crate::plan::{CopyFrom, ImageRequest, Images, PlanError};
 
 impl Planner<'_> {
-    /// The stage `from` names when it stands in stage `index`: the nearest earlier one, else any; `None` for an image.
+    /// Returns the stage that `from` names in stage `index`: the nearest earlier one, else any; `None` for an image.
     pub(super) fn find_stage(&self, index: usize, from: Origin<'_>) -> Option<usize> {
         let text = &from.word.text;
         let lower = text.to_lowercase();
@@ -21,7 +21,7 @@ impl Planner<'_> {
             .or_else(|| text.parse().ok().filter(|_| from.numbered && text.bytes().all(|byte| byte.is_ascii_digit())))
     }
 
-    /// Where a COPY or a mount takes its files from; `None` if that is an image whose want has been told.
+    /// Returns the source of a COPY or a mount; `None` if that is an image whose error has been reported.
     pub(super) fn find_origin(
         &mut self,
         index: usize,
@@ -76,7 +76,7 @@ impl Planner<'_> {
         Ok(Some(CopyFrom::Stage(stage)))
     }
 
-    /// Whether building stage `index` needs stage `other`, as far as the file says.
+    /// Reports whether building stage `index` needs stage `other`, as far as the file shows.
     fn depends_on(&self, index: usize, other: usize) -> bool {
         let mut open = vec![index];
         let mut seen = vec![false; self.heads.len()];

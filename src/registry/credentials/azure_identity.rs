@@ -215,7 +215,7 @@ mod tests {
             ("aadClientSecret: sesame\n", "it has no aadClientId"),
             ("aadClientSecret: sesame\naadClientId: c\n", "it has no tenantId"),
             ("aadClientId: c\ntenantId: t\n", "neither an aadClientSecret nor"),
-            ("aadClientCertPath: /c\naadClientId: c\n", "give aadClientSecret"),
+            ("aadClientCertPath: /c\naadClientId: c\n", "use aadClientSecret"),
             ("cloud: moon\n", "names the cloud \"moon\", which is not known: expected AzurePublicCloud"),
         ] {
             let error = configured(text).unwrap_err();
@@ -230,6 +230,8 @@ mod tests {
         let cloud = |name: &str| Identity::of_environment(&Variables::from([("AZURE_ENVIRONMENT", name)]));
         assert_eq!(cloud("AZUREUSGOVERNMENTCLOUD").unwrap().cloud, named_cloud("AzureUSGovernment"));
         assert_eq!(cloud("").unwrap().cloud, None);
-        assert!(cloud("AzureStackCloud").unwrap_err().to_string().starts_with("AZURE_ENVIRONMENT names the cloud"));
+        assert!(
+            cloud("AzureStackCloud").unwrap_err().to_string().starts_with("AZURE_ENVIRONMENT names the unknown cloud")
+        );
     }
 }

@@ -87,7 +87,7 @@ impl DockerConfigs {
             tracing::debug!(path = %path.display(), "read registry credentials");
             found.push((path.display().to_string(), parse(path, &bytes)?));
         }
-        Ok(Self { found, candidates: candidates })
+        Ok(Self { found, candidates })
     }
 
     /// Returns the entry for a repository. In a file the longest matching path takes precedence, so that the

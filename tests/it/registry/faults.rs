@@ -178,10 +178,10 @@ async fn a_full_registry_and_a_fixed_tag_have_hints_of_their_own() {
         (
             400,
             "The image tag '1' already exists and cannot be overwritten because the tag is immutable.",
-            "must not change",
+            "is immutable",
         ),
-        (412, "Failed to process request due to 'app:1' configured as immutable.", "must not change"),
-        (403, "The repository has enabled tag immutability.", "must not change"),
+        (412, "Failed to process request due to 'app:1' configured as immutable.", "is immutable"),
+        (403, "The repository has enabled tag immutability.", "is immutable"),
     ] {
         let registry = FakeRegistry::start(Habits::default()).await;
         let body = format!(r#"{{"errors":[{{"code":"DENIED","message":"{message}"}}]}}"#);

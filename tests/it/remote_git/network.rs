@@ -154,7 +154,7 @@ fn a_git_server_elsewhere_leads_neither_to_this_machine_nor_to_its_metadata() {
                     assert!(said.contains("cannot connect to both.example:9099"), "{said}");
                 } else {
                     assert!(
-                        said.contains("no server elsewhere may lead there; a server elsewhere must not lead"),
+                        said.contains("a remote server must not refer to it; a server elsewhere must not lead"),
                         "{said}"
                     );
                 }
@@ -215,7 +215,7 @@ fn there_is_no_way_back_from_elsewhere() {
         for url in ["http://127.0.0.1:8000/far.git", "http://127.0.0.1:8000/moved.git", "http://other.example/near.git"]
         {
             let said = failure(url);
-            assert!(said.contains("no server elsewhere may lead there"), "{url}: {said}");
+            assert!(said.contains("a remote server must not refer to it"), "{url}: {said}");
             assert_eq!(asked(), before, "{url}: {said}");
         }
     });
@@ -252,7 +252,7 @@ fn a_name_that_moves_to_this_machine_is_not_followed_there() {
         let inner = Inner::start();
         let said = failure("http://moving.example/plain.git");
         inner.assert_untouched("the moved name");
-        assert!(said.contains("no server elsewhere may lead there"), "{said}");
+        assert!(said.contains("a remote server must not refer to it"), "{said}");
         assert_eq!(hub.asked().len(), 1, "the references");
     });
 }

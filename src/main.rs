@@ -92,7 +92,7 @@ fn name_agent(flags: &[String], env: Env<'_>) -> Result<(), Failure> {
 fn warm(flags: cli::WarmerFlags, env: Env<'_>, progress: &Progress) -> Result<ExitCode, Failure> {
     let request = cli::warm_request(flags, env)?;
     let summary = builder::warm(&request, progress).map_err(Failure::from)?;
-    Ok(if summary.there == 0 && summary.failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if summary.present == 0 && summary.failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Cleans up a cache.
@@ -133,7 +133,7 @@ fn answer(request: &QuestionRequest, progress: &Progress) -> Result<ExitCode, Fa
     }
     let answer = answer?;
     print(&answer.text)?;
-    Ok(if answer.found_something { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if answer.has_findings { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Pushes the image that an earlier build wrote.

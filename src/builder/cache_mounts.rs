@@ -1,9 +1,9 @@
-//! What commands keep in their caches (`RUN --mount=type=cache`), taken from other machines and left to them.
+//! Imports the content of cache mounts (`RUN --mount=type=cache`) from a repository, and exports it after the build.
 //!
-//! A pod begins with empty caches. Before a command uses one, its content is imported from a repository; after the build,
-//! what successful commands changed is exported there, one archive for each cache. Who writes last wins: a cache is
-//! something that a command can do without. For the same reason nothing here fails a build: a cache that cannot be read
-//! begins empty, one that cannot be written is not shared, and a warning says why.
+//! A pod starts with empty cache mounts. The content is imported before a command first uses a cache mount. After the
+//! build, content that successful commands changed is exported, as one archive for each cache mount. The last writer
+//! wins. Cache mounts are optional for a command, so nothing here fails a build: one that cannot be imported is empty,
+//! one that cannot be exported is not shared, and a warning says why.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::cache::{CacheMountContent, Clock, LayerCache, LayerCacheError, PATIENCE, cache_mount};
+use crate::cache::{CacheMountContent, Clock, LayerCache, LayerCacheError, MAX_ATTEMPTS, cache_mount};
 use crate::diag::progress::Bytes;
 use crate::diag::{CacheMountsSummary, Hint, Phase, interrupt, with_causes, with_hint};
 use crate::executor::cache_mounts::archive::{CacheArchiveError, pack, unpack};
 use crate::executor::cache_mounts::survey::{Survey, survey};
-use crate::executor::cache_mounts::{SharedCacheMounts, hold};
-use crate::executor::copy::Limits;
+use crate::executor::cache_mounts::{SharedCacheMounts, lock_exclusively};
+use crate::executor::copy::UnpackLimits;
 use crate::fs::ReadAt;
 use crate::image::{AssembleError, Blob, BlobSource, Digest, Platform};
 use crate::layer::{self, Layer};
@@ -29,41 +29,42 @@ use crate::rootfs::Tree;
 use super::request::CacheMountsRequest;
 use super::session::Session;
 
-/// Files, directories and links that a cache may have. The largest package caches known have some hundred thousand.
+/// The most files, directories and links of a cache mount. The largest known package caches have a few hundred
+/// thousand.
 const MAX_ENTRIES: u64 = 2_000_000;
 
-/// The shared caches of one build.
+/// The cache mounts of one build.
 pub(super) struct CacheMounts<'a> {
     session: &'a Session,
     request: &'a CacheMountsRequest,
     cache: LayerCache,
-    /// Of the caches of the plan: a cache that stages of several platforms use is known by that of the first.
+    /// The platform of each cache mount: that of the first stage that uses it.
     platforms: HashMap<&'a str, Platform>,
-    /// What there is elsewhere, by id: nobody is asked twice.
+    /// The content in the repository by id. Each id is requested once.
     found: Mutex<HashMap<String, Arc<OnceLock<Option<CacheMountContent>>>>>,
-    directories: Mutex<BTreeMap<PathBuf, Directory>>,
+    directories: Mutex<BTreeMap<PathBuf, UsedDirectory>>,
     closed: AtomicUsize,
-    told: AtomicBool,
+    warned: AtomicBool,
     summary: Mutex<CacheMountsSummary>,
 }
 
-/// A cache's directory that the build has used. A private cache may have several.
+/// A directory of a cache mount that the build used. A private cache mount may have several.
 #[derive(Default)]
-struct Directory {
+struct UsedDirectory {
     id: String,
-    /// An import was tried: one that a command emptied stays empty.
-    tried: bool,
-    /// The archive that it was made of, and what its file system cannot hold of that.
+    /// An import was tried. If a command empties the directory, it stays empty.
+    import_tried: bool,
+    /// The digest of the imported archive, and the tree with metadata that this file system cannot store.
     imported: Option<(Digest, Tree)>,
-    /// What it looked like when the first command got it.
+    /// The state before the first command.
     before: Option<Survey>,
-    /// When a command that succeeded gave it back, by a number that grows.
+    /// The order in which a successful command last finished with it.
     closed: Option<usize>,
-    /// A command that failed may have left anything in it.
+    /// A command that used it failed, so its content is unreliable.
     is_spoiled: bool,
 }
 
-/// Why a cache was not exported.
+/// Why a cache mount was not exported.
 #[derive(Debug, thiserror::Error)]
 enum ExportError {
     #[error(transparent)]
@@ -80,7 +81,7 @@ enum ExportError {
     TooLarge { size: u64, limit: u64 },
     #[error("it has {entries} files, more than {MAX_ENTRIES}")]
     TooMany { entries: u64 },
-    #[error("another build is using it")]
+    #[error("a different build is using it")]
     InUse,
 }
 
@@ -98,29 +99,29 @@ impl Hint for ExportError {
 
 impl<'a> CacheMounts<'a> {
     pub(super) fn new(request: &'a CacheMountsRequest, session: &'a Session, plan: &'a Plan) -> Self {
-        // For the entries of steps: caches do not expire.
+        // As for the entries of steps, but cache mounts do not expire.
         let clock = Clock { lifetime: std::time::Duration::MAX, now: session.now };
         Self {
-            // Whatever cannot be read or written soon is done without, the archives included.
-            cache: LayerCache::new(session.client.with_max_attempts(PATIENCE), request.location.clone(), clock)
+            // Imports and exports are optional, so failed requests are repeated only a few times.
+            cache: LayerCache::new(session.client.with_max_attempts(MAX_ATTEMPTS), request.location.clone(), clock)
                 .authenticated(request.authenticator.clone()),
             platforms: platforms(plan),
             found: Mutex::default(),
             directories: Mutex::default(),
             closed: AtomicUsize::new(0),
-            told: AtomicBool::new(false),
+            warned: AtomicBool::new(false),
             summary: Mutex::default(),
             session,
             request,
         }
     }
 
-    /// What was done.
+    /// Returns the numbers of imports and exports.
     pub(super) fn summary(&self) -> CacheMountsSummary {
         *self.counted()
     }
 
-    /// Exports what successful commands changed. After a signal nothing is written.
+    /// Exports the content that successful commands changed. After a signal, nothing is written.
     pub(super) fn finish(&self) {
         let directories = std::mem::take(&mut *self.directories());
         if !self.request.write {
@@ -133,21 +134,21 @@ impl<'a> CacheMounts<'a> {
             let id = directory.id.clone();
             let spool = self.session.directory().join("cache-mount");
             let result = self.export(&path, directory, &spool);
-            // There may be no file: then there is nothing to be removed.
+            // The file may not exist.
             drop(crate::fs::remove_file(&spool));
             self.session.progress.disk_use(&spool, 0);
             match result {
                 Ok(()) => {}
                 Err(error) if interrupt::requested().is_some() => tracing::debug!("{}", with_causes(&error)),
-                Err(error) => tracing::warn!("the cache {id} is not exported: {}", with_hint(&error)),
+                Err(error) => tracing::warn!("cache mount {id}: not exported: {}", with_hint(&error)),
             }
         }
     }
 
-    fn export(&self, path: &Path, directory: Directory, spool: &Path) -> Result<(), ExportError> {
+    fn export(&self, path: &Path, directory: UsedDirectory, spool: &Path) -> Result<(), ExportError> {
         let id = directory.id.clone();
         let Some((size, layer)) = self.packed(path, directory, spool)? else {
-            tracing::debug!("the cache {id} has not changed");
+            tracing::debug!("cache mount {id}: unchanged");
             self.counted().unchanged += 1;
             return Ok(());
         };
@@ -171,14 +172,14 @@ impl<'a> CacheMounts<'a> {
                     .progress
                     .line(format_args!("cache mount {id}: exported {size} to {location} ({sent} packed)"));
             }
-            Err(error) => self.tell("written", &with_hint(&error)),
+            Err(error) => self.warn_once("written", &with_hint(&error)),
         }
         Ok(())
     }
 
-    /// The bytes of a directory's files and their archive; nothing if it holds what it held.
-    fn packed(&self, path: &Path, directory: Directory, spool: &Path) -> Result<Option<(u64, Layer)>, ExportError> {
-        let Some(_held) = hold(path)? else { return Err(ExportError::InUse) };
+    /// Returns the size of a directory's files and their archive, or `None` if the content is unchanged.
+    fn packed(&self, path: &Path, directory: UsedDirectory, spool: &Path) -> Result<Option<(u64, Layer)>, ExportError> {
+        let Some(_held) = lock_exclusively(path)? else { return Err(ExportError::InUse) };
         let after = survey(path)?;
         if directory.before == Some(after) {
             return Ok(None);
@@ -195,37 +196,37 @@ impl<'a> CacheMounts<'a> {
         };
         let layer = pack(&tree, spool)?;
         self.session.progress.disk_use(spool, layer.descriptor.size);
-        // Touched, and the same for all that.
+        // Times changed, but the content did not.
         if imported.as_ref() == Some(&layer.diff_id) {
             return Ok(None);
         }
-        // Nobody with this limit would fetch it.
+        // No build with the same limit would import it.
         if layer.descriptor.size > self.request.limit {
             return Err(ExportError::TooLarge { size: layer.descriptor.size, limit: self.request.limit });
         }
         Ok(Some((after.bytes, layer)))
     }
 
-    /// What there is of a cache elsewhere.
-    fn look_up(&self, id: &str) -> Option<CacheMountContent> {
+    /// Returns the content of a cache mount in the repository.
+    fn content_of(&self, id: &str) -> Option<CacheMountContent> {
         let found = Arc::clone(self.found.lock().entry(id.to_owned()).or_default());
-        found.get_or_init(|| self.ask_for(id)).clone()
+        found.get_or_init(|| self.request_content(id)).clone()
     }
 
-    fn ask_for(&self, id: &str) -> Option<CacheMountContent> {
+    fn request_content(&self, id: &str) -> Option<CacheMountContent> {
         let platform = self.platform(id);
         let manifest = match self.session.runtime.block_on(self.cache.manifest(&cache_mount::tag(id, &platform))) {
             Ok(Some(manifest)) => manifest,
             Ok(None) => {
-                tracing::debug!("the cache {id} is not in {}", self.cache.location());
+                tracing::debug!("cache mount {id}: not found in {}", self.cache.location());
                 return None;
             }
             Err(LayerCacheError::Unauthentic { source, .. }) => {
-                self.begins_empty(id, &source.to_string());
+                self.report_failed_import(id, &source.to_string());
                 return None;
             }
             Err(error) => {
-                self.tell("read", &with_hint(&error));
+                self.warn_once("read", &with_hint(&error));
                 return None;
             }
         };
@@ -233,12 +234,15 @@ impl<'a> CacheMounts<'a> {
         match CacheMountContent::read(id, &platform, &manifest) {
             Ok(content) if content.size > limit || content.layer.size > limit => {
                 let size = Bytes(content.size.max(content.layer.size));
-                self.begins_empty(id, &format!("it has {size}, more than --cache-mounts-limit ({})", Bytes(limit)));
+                self.report_failed_import(
+                    id,
+                    &format!("it has {size}, more than --cache-mounts-limit ({})", Bytes(limit)),
+                );
                 None
             }
             Ok(content) => Some(content),
             Err(miss) => {
-                self.begins_empty(id, &miss.to_string());
+                self.report_failed_import(id, &miss.to_string());
                 None
             }
         }
@@ -247,28 +251,28 @@ impl<'a> CacheMounts<'a> {
     fn unpacked(&self, content: &CacheMountContent, file: &Path, new: &Path) -> Result<Tree, CacheArchiveError> {
         let opened: Arc<dyn ReadAt> = Arc::new(crate::fs::open(file)?);
         let archive = layer::read_ahead(&opened, &content.layer.media_type, Some(&content.diff_id))?;
-        unpack(new, archive, Limits { entries: MAX_ENTRIES, bytes: self.request.limit })
+        unpack(new, archive, UnpackLimits { entries: MAX_ENTRIES, bytes: self.request.limit })
     }
 
     fn platform(&self, id: &str) -> Platform {
         self.platforms.get(id).cloned().unwrap_or_else(Platform::host)
     }
 
-    /// A place that cannot be read or written is told of once.
-    fn tell(&self, what: &str, problem: &str) {
-        let place = self.cache.location();
-        if interrupt::requested().is_some() || self.told.swap(true, Ordering::Relaxed) {
-            tracing::debug!("the cache mounts in {place} cannot be {what}: {problem}");
+    /// Warns once about a location that cannot be read or written.
+    fn warn_once(&self, operation: &str, problem: &str) {
+        let location = self.cache.location();
+        if interrupt::requested().is_some() || self.warned.swap(true, Ordering::Relaxed) {
+            tracing::debug!("the cache mounts in {location} cannot be {operation}: {problem}");
         } else {
-            tracing::warn!("the cache mounts in {place} cannot be {what}: {problem}");
+            tracing::warn!("the cache mounts in {location} cannot be {operation}: {problem}");
         }
     }
 
-    fn begins_empty(&self, id: &str, problem: &str) {
-        tracing::warn!("the cache {id} is not imported from {}: {problem}", self.cache.location());
+    fn report_failed_import(&self, id: &str, problem: &str) {
+        tracing::warn!("cache mount {id}: not imported from {}: {problem}", self.cache.location());
     }
 
-    fn directories(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Directory>> {
+    fn directories(&self) -> MutexGuard<'_, BTreeMap<PathBuf, UsedDirectory>> {
         self.directories.lock()
     }
 
@@ -282,16 +286,16 @@ impl SharedCacheMounts for CacheMounts<'_> {
         {
             let mut directories = self.directories();
             let directory = directories.entry(directory.to_owned()).or_default();
-            if !self.request.read || std::mem::replace(&mut directory.tried, true) {
+            if !self.request.read || std::mem::replace(&mut directory.import_tried, true) {
                 return false;
             }
         }
         let _phase = self.session.progress.phase(Phase::Cache);
-        let Some(content) = self.look_up(id) else { return false };
+        let Some(content) = self.content_of(id) else { return false };
         let file = match self.session.runtime.block_on(self.cache.file(&content.layer, &self.session.store)) {
             Ok(file) => file,
             Err(error) => {
-                self.tell("read", &with_hint(&error));
+                self.warn_once("read", &with_hint(&error));
                 return false;
             }
         };
@@ -300,12 +304,12 @@ impl SharedCacheMounts for CacheMounts<'_> {
             Ok(tree) => tree,
             Err(error) => {
                 if interrupt::requested().is_none() {
-                    self.begins_empty(id, &with_hint(&error));
+                    self.report_failed_import(id, &with_hint(&error));
                 }
                 if crate::fs::gated::exists(new)
                     && let Err(error) = crate::fs::remove_dir_all(new)
                 {
-                    tracing::warn!("left behind: {}", with_causes(&error));
+                    tracing::warn!("could not remove a failed import: {}", with_causes(&error));
                 }
                 return false;
             }
@@ -315,8 +319,8 @@ impl SharedCacheMounts for CacheMounts<'_> {
         summary.imported_size += content.size;
         drop(summary);
         self.session.progress.disk_use(directory, content.size);
-        let (size, place) = (Bytes(content.size), self.cache.location());
-        self.session.progress.line(format_args!("cache mount {id}: imported {size} from {place}"));
+        let (size, location) = (Bytes(content.size), self.cache.location());
+        self.session.progress.line(format_args!("cache mount {id}: imported {size} from {location}"));
         self.directories().entry(directory.to_owned()).or_default().imported = Some((content.diff_id, tree));
         true
     }
@@ -324,40 +328,40 @@ impl SharedCacheMounts for CacheMounts<'_> {
     fn opened(&self, id: &str, directory: &Path) {
         {
             let mut directories = self.directories();
-            let known = directories.entry(directory.to_owned()).or_default();
-            known.id = id.to_owned();
-            if known.before.is_some() || !self.request.write {
+            let used = directories.entry(directory.to_owned()).or_default();
+            used.id = id.to_owned();
+            if used.before.is_some() || !self.request.write {
                 return;
             }
         }
-        // Others may look at theirs meanwhile. Of two who look at the same, no command has run before both have begun.
+        // Other commands may survey their directories meanwhile. If two survey the same one, neither has started yet.
         match survey(directory) {
             Ok(found) => drop(self.directories().entry(directory.to_owned()).or_default().before.get_or_insert(found)),
-            Err(error) => tracing::debug!("the cache {id} cannot be looked at: {}", with_causes(&error)),
+            Err(error) => tracing::debug!("cache mount {id}: failed to survey the directory: {}", with_causes(&error)),
         }
     }
 
     fn closed(&self, directory: &Path, succeeded: bool) {
         let number = self.closed.fetch_add(1, Ordering::Relaxed);
         let mut directories = self.directories();
-        let known = directories.entry(directory.to_owned()).or_default();
+        let used = directories.entry(directory.to_owned()).or_default();
         match succeeded {
-            true => known.closed = Some(number),
-            false => known.is_spoiled = true,
+            true => used.closed = Some(number),
+            false => used.is_spoiled = true,
         }
     }
 }
 
-/// The directories that can be exported: of each cache the one that was used last.
-fn latest(directories: BTreeMap<PathBuf, Directory>) -> Vec<(PathBuf, Directory)> {
-    let mut usable: Vec<(PathBuf, Directory)> =
-        directories.into_iter().filter(|(_, known)| known.closed.is_some() && !known.is_spoiled).collect();
+/// Returns the directories that can be exported: for each cache mount the one that was used last.
+fn latest(directories: BTreeMap<PathBuf, UsedDirectory>) -> Vec<(PathBuf, UsedDirectory)> {
+    let mut usable: Vec<(PathBuf, UsedDirectory)> =
+        directories.into_iter().filter(|(_, used)| used.closed.is_some() && !used.is_spoiled).collect();
     usable.sort_by(|(_, one), (_, other)| (&one.id, other.closed).cmp(&(&other.id, one.closed)));
     usable.dedup_by(|(_, later), (_, first)| later.id == first.id);
     usable
 }
 
-/// Whose commands use the caches of a plan.
+/// Returns the platform of each cache mount of a plan.
 fn platforms(plan: &Plan) -> HashMap<&str, Platform> {
     let mut platforms = HashMap::new();
     for (position, step) in plan.steps() {
@@ -377,9 +381,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_each_cache_the_directory_that_was_used_last_is_exported() {
-        let directory =
-            |id: &str, closed, is_spoiled| Directory { id: id.to_owned(), closed, is_spoiled, ..Directory::default() };
+    fn the_directory_that_was_used_last_is_exported() {
+        let directory = |id: &str, closed, is_spoiled| UsedDirectory {
+            id: id.to_owned(),
+            closed,
+            is_spoiled,
+            ..UsedDirectory::default()
+        };
         let directories = [
             ("a", directory("private", Some(0), false)),
             ("a-1", directory("private", Some(3), false)),

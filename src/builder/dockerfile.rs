@@ -1,4 +1,4 @@
-//! Finding and reading the Dockerfile of a request: a file, standard input, or a URL.
+//! Finds and reads the Dockerfile of a request: a file, standard input, or a URL.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -12,17 +12,17 @@ use crate::plan::{self, PlanError};
 use super::error::BuildError;
 use super::request::BuildRequest;
 
-/// Bytes a Dockerfile may have; no sensible one comes near.
+/// The most bytes of a Dockerfile; real ones are much smaller.
 const MAX_DOCKERFILE: u64 = 16 << 20;
 /// The name that means standard input.
 pub(super) const STANDARD_INPUT: &str = "-";
 
-/// What the Dockerfile is called, wherever it lies.
+/// Returns the name of the Dockerfile as the request has it.
 pub(super) fn name(request: &BuildRequest) -> &str {
     Path::new(&request.inputs.dockerfile).file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
-/// Reads the Dockerfile, and sets the ignore file that goes with it. `fetch` gives one that is behind a URL as a file here.
+/// Reads the Dockerfile, and sets the ignore file that belongs to it. `fetch` downloads one with a URL.
 pub(super) fn read(
     request: &BuildRequest,
     context: &mut Context,
@@ -51,7 +51,7 @@ pub(super) fn read(
     Ok(Source { name, text })
 }
 
-/// Fails without a word of the text where a file that may hold anything is no Dockerfile.
+/// Fails, without quoting the text, if a file that may hold anything is not a Dockerfile.
 fn check_unquoted(name: &str, content: &[u8]) -> Result<(), BuildError> {
     let Ok(text) = std::str::from_utf8(content) else { return Ok(()) };
     let source = Source { name: name.to_owned(), text: text.to_owned() };
@@ -71,8 +71,9 @@ fn bounded(input: impl std::io::Read, name: &str) -> Result<Vec<u8>, BuildError>
     Ok(bytes)
 }
 
-/// The file: as the command line names it, else below the context (kaniko's order); a name in capitals may be in small letters.
-/// A file outside the context is one that the command line names, never one that a link in the context leads to.
+/// Finds the file: first at the path of the command line, then below the context (kaniko's order). A capitalized name
+/// also matches a lower-case one. A file outside of the context must be named on the command line; links in the context
+/// cannot lead there.
 fn find(request: &BuildRequest, context: &Context) -> Result<InputFile, BuildError> {
     let named = Path::new(&request.inputs.dockerfile);
     let mut candidates: Vec<PathBuf> =
@@ -98,7 +99,7 @@ fn find(request: &BuildRequest, context: &Context) -> Result<InputFile, BuildErr
     Err(BuildError::NoDockerfile { tried: candidates.iter().map(|path| path.display().to_string()).collect() })
 }
 
-/// The syntax tree, or everything that is wrong with the text and what could be read of it.
+/// Returns the syntax tree, or all errors of the text and of the part that could be parsed.
 pub(super) fn parse(source: Source, options: &plan::Options) -> Result<Dockerfile, Vec<PlanError>> {
     crate::dockerfile::parse(source).map_err(|invalid| {
         let more = invalid.rest.map(|rest| plan::check_rest(&rest, options)).unwrap_or_default();
@@ -108,7 +109,7 @@ pub(super) fn parse(source: Source, options: &plan::Options) -> Result<Dockerfil
     })
 }
 
-/// What the request says about the plan.
+/// Returns the request's options for the plan.
 pub(super) fn options(request: &BuildRequest) -> plan::Options {
     plan::Options {
         build_args: request

@@ -1,4 +1,4 @@
-//! The image's layers on their way to its repositories while the build goes on, large ones while they are being written.
+//! Uploads the image's layers while the build is running, large ones while they are being written.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use super::error::BuildError;
 use super::request::OutputsRequest;
 use super::session::Session;
 
-/// Bytes of a layer that is not waited for: smaller ones take no time worth saving, and may be in the repository already.
+/// Smaller layers are uploaded when they are complete: it costs little time, and the repository may already have them.
 const LARGE_LAYER: u64 = 32 << 20;
 
-/// The uploads of a build that pushes.
+/// The early uploads of a build that pushes.
 pub(super) struct EarlyUploads<'a> {
     pub(super) uploads: Uploads<BlobStore>,
     runtime: &'a Handle,
 }
 
 impl<'a> EarlyUploads<'a> {
-    /// None for a build that does not push.
+    /// Returns `None` for a build that does not push.
     pub(super) fn new(outputs: &OutputsRequest, session: &'a Session) -> Result<Option<Self>, PushError> {
         if !outputs.push {
             return Ok(None);
@@ -37,9 +37,9 @@ impl<'a> EarlyUploads<'a> {
         Ok(Some(Self { uploads, runtime: session.runtime.handle() }))
     }
 
-    /// Begins to bring the layers of the base to repositories of the registry that it comes from: most registries take them over
-    /// without a byte being sent, and nobody has to keep their files then.
-    pub(super) fn take_over(&self, plan: &Plan, layers: &dyn BaseLayers) {
+    /// Starts mounting the base's layers in repositories of the same registry. Most registries do that without an
+    /// upload, and then the layers' files are not needed.
+    pub(super) fn mount_base_layers(&self, plan: &Plan, layers: &dyn BaseLayers) {
         let Some(image) = plan.image_stages().find_map(|stage| match plan.stages[stage].base {
             Base::Image(image) => Some(&plan.images[image]),
             _ => None,
@@ -55,13 +55,14 @@ impl<'a> EarlyUploads<'a> {
         }
     }
 
-    /// Ends what is under way because the build failed, and gives the error that says what is left in registries.
-    pub(super) fn give_up(&self, error: BuildError) -> BuildError {
-        self.runtime.block_on(self.uploads.give_up());
+    /// Cancels the uploads because the build failed. Returns the error with the uploads that remain in registries, if
+    /// there are any.
+    pub(super) fn cancel(&self, error: BuildError) -> BuildError {
+        self.runtime.block_on(self.uploads.cancel());
         match (interrupt::requested(), &error) {
             (None, _) | (_, BuildError::Push(PushError::Interrupted { .. })) => error,
             (Some(signal), _) => {
-                tracing::debug!("what the signal ended: {error}");
+                tracing::debug!("error after the signal: {error}");
                 self.uploads.interrupted(signal, &[]).into()
             }
         }
@@ -69,7 +70,7 @@ impl<'a> EarlyUploads<'a> {
 }
 
 impl LayerObserver for EarlyUploads<'_> {
-    fn coming(&self, file: &Path, growing: &Arc<GrowingFile>) {
+    fn writing(&self, file: &Path, growing: &Arc<GrowingFile>) {
         self.uploads.follow(self.runtime, file, growing, LARGE_LAYER);
     }
 

@@ -1,4 +1,4 @@
-//! The third step of a build: the plan is executed, again where a layer of the cache turns out to be unusable.
+//! Executes the plan of a build. If a cached layer turns out to be unusable, executes it again without that layer.
 
 use std::path::{Path, PathBuf};
 
@@ -26,30 +26,31 @@ use super::sandboxes;
 use super::session::Session;
 use super::step_cache::{Attempt, Environment, StepCache};
 
-/// Caches of `RUN --mount=type=cache`, below the work directory.
+/// The directory of cache mounts below the work directory.
 const CACHES: &str = "caches";
 
-/// Where the stages' root directories are made.
+/// The directory of the stages' root directories.
 pub(super) struct RootfsDirectory {
     /// The directory that outlives the build.
     pub(super) parent: PathBuf,
-    /// The build's own in it.
+    /// The build's own directory in it.
     pub(super) path: PathBuf,
 }
 
-/// The sandbox that was chosen, until it is known whether a RUN executes.
-pub(super) struct Unopened {
+/// The chosen sandbox, before it is known whether a `RUN` executes.
+pub(super) struct UnopenedSandbox {
     pub(super) sandbox: Result<Chosen, SandboxError>,
-    /// Given up when sandboxes are opened: a build with commands has the files for itself. One without keeps it to its end.
+    /// Released when sandboxes are opened, because a build with commands locks the files itself. A build without
+    /// commands holds it to its end.
     pub(super) in_place: Option<InPlace>,
 }
 
 /// An image that was built and published.
 struct Published {
     image: Image,
-    /// Where it can be found.
+    /// The places where it was published.
     images: Vec<String>,
-    /// How many steps made a layer because the cache had none.
+    /// The number of steps whose layer was made because the cache had none.
     executed: usize,
 }
 
@@ -65,7 +66,7 @@ pub(super) struct Execution<'a> {
 }
 
 impl<'a> Execution<'a> {
-    /// Looks all steps up in the cache.
+    /// Looks up all steps in the cache.
     pub(super) fn new(
         request: &'a BuildRequest,
         session: &'a Session,
@@ -96,8 +97,8 @@ impl<'a> Execution<'a> {
         Self { request, session, prepared, rootfs, uploads, cache, cache_mounts }
     }
 
-    /// Executes the plan, publishes the image, and leaves to the caches what later builds can use.
-    pub(super) fn run(self, unopened: Unopened) -> Result<Summary, BuildError> {
+    /// Executes the plan, publishes the image, and writes the caches.
+    pub(super) fn run(self, unopened: UnopenedSandbox) -> Result<Summary, BuildError> {
         let progress = &self.session.progress;
         let published = self.attempts(unopened);
         if let Some(cache) = &self.cache {
@@ -109,7 +110,7 @@ impl<'a> Execution<'a> {
             mounts.finish();
         }
         let Published { image, images, executed } = published.map_err(|error| match self.uploads {
-            Some(uploads) => uploads.give_up(error),
+            Some(uploads) => uploads.cancel(error),
             None => error,
         })?;
         let cache = self.cache.is_some().then(|| self.cache_summary(executed));
@@ -117,7 +118,7 @@ impl<'a> Execution<'a> {
         Ok(summary(self.session, &image, images, cache, mounts))
     }
 
-    fn attempts(&self, unopened: Unopened) -> Result<Published, BuildError> {
+    fn attempts(&self, unopened: UnopenedSandbox) -> Result<Published, BuildError> {
         let Self { request, session, prepared, .. } = *self;
         let options = ResolveOptions {
             single_snapshot: request.layers.single_snapshot,
@@ -139,7 +140,7 @@ impl<'a> Execution<'a> {
                 Err(ExecutorError::CachedLayer { digest, cause })
                     if may_retry() && attempt.as_ref().is_some_and(|attempt| attempt.reject(&digest)) =>
                 {
-                    tracing::warn!("the cached layer {digest} cannot be used: {}", with_causes(&cause));
+                    tracing::warn!("cached layer {digest}: cannot be used: {}", with_causes(&cause));
                     self.use_directories_of(number + 1, &mut resources)?;
                     continue;
                 }
@@ -166,25 +167,28 @@ impl<'a> Execution<'a> {
         Ok(image.into_format(target.image_format, target.annotations.clone())?)
     }
 
-    /// Starts fetching what the steps will need, and taking the base's layers over in repositories.
+    /// Starts to fetch the inputs of the steps, and to mount the base's layers in repositories.
     fn start_fetching(&self, resolution: &Resolution) {
         let Prepared { plan, base_layers, remotes, .. } = self.prepared;
         base_layers.prefetch(plan, resolution);
         if let Some(uploads) = self.uploads {
-            uploads.take_over(plan, base_layers);
+            uploads.mount_base_layers(plan, base_layers);
         }
         remotes.prefetch(plan, resolution);
     }
 
-    /// Opens the sandboxes if a RUN executes and they are not open yet. Only then does it matter that none can be opened.
+    /// Opens the sandboxes if a `RUN` executes and they are not open yet. Before that, a missing sandbox is not an
+    /// error.
     fn open_sandboxes(
         &self,
         resolution: &Resolution,
-        unopened: &mut Option<Unopened>,
+        unopened: &mut Option<UnopenedSandbox>,
         resources: &mut Resources<'_>,
     ) -> Result<(), BuildError> {
         let plan = &self.prepared.plan;
-        if let Some(Unopened { sandbox, in_place }) = unopened.take_if(|_| sandboxes::are_needed(plan, resolution)) {
+        if let Some(UnopenedSandbox { sandbox, in_place }) =
+            unopened.take_if(|_| sandboxes::are_needed(plan, resolution))
+        {
             drop(in_place);
             let Resources { parallel, directory, progress, .. } = &*resources;
             resources.sandboxes = sandboxes::open(plan, sandbox, *parallel, &self.rootfs.parent, directory, progress)?;
@@ -202,8 +206,8 @@ impl<'a> Execution<'a> {
             remote_sources: &prepared.remotes,
             secrets: &prepared.secrets,
             ssh_agents: &prepared.agents,
-            caches: session.work_dir().join(CACHES),
-            shared_caches: self.cache_mounts.as_ref().map(|mounts| -> &dyn SharedCacheMounts { mounts }),
+            cache_mounts_directory: session.work_dir().join(CACHES),
+            shared_cache_mounts: self.cache_mounts.as_ref().map(|mounts| -> &dyn SharedCacheMounts { mounts }),
             sandboxes: Vec::new(),
             parallel: request.sandbox.parallel.unwrap_or_else(default_parallel),
             directory: session.directory().to_owned(),
@@ -216,7 +220,7 @@ impl<'a> Execution<'a> {
         }
     }
 
-    /// Gives another attempt directories of its own, below those of the build.
+    /// Gives a repeated attempt its own directories, below those of the build.
     fn use_directories_of(&self, attempt: u64, resources: &mut Resources<'_>) -> Result<(), BuildError> {
         let below = |parent: &Path| -> Result<PathBuf, BuildError> {
             let path = parent.join(format!("attempt-{attempt}"));
@@ -235,7 +239,7 @@ impl<'a> Execution<'a> {
     }
 }
 
-/// How long outputs need the layers of base images after they have been unpacked.
+/// Returns how long outputs need the layers of base images after unpacking.
 fn base_layer_retention(outputs: &OutputsRequest) -> Retention {
     match (outputs.outputs.is_empty(), outputs.push) {
         (false, _) => Retention::Keep,
@@ -258,8 +262,8 @@ pub(super) fn layer_format(layers: &LayerOptions, ignored: &IgnoredPaths) -> Lay
     }
 }
 
-/// How many stages run at a time unless the user says. More than there are processors: stages also wait for disks,
-/// networks and each other.
+/// Returns the default number of stages that run at a time. It is larger than the number of processors, because stages
+/// also wait for disks, networks and each other.
 fn default_parallel() -> usize {
     std::thread::available_parallelism().map_or(4, |count| (2 * count.get()).max(4))
 }

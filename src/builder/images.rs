@@ -1,4 +1,4 @@
-//! The plan's images and the executor's base layers, out of registries and layouts.
+//! Resolves the plan's images and supplies their layers, from registries and layouts.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::registry::{Client, RegistryError};
 use super::known_bases::KnownBases;
 use super::layouts;
 
-/// How many blobs are fetched at once.
+/// The number of blobs that are fetched at a time.
 const PARALLEL_FETCHES: usize = 4;
 
-/// Registries, as the synchronous core sees them.
+/// Registries with a synchronous interface.
 #[derive(Clone)]
 pub(super) struct Registry {
     runtime: Handle,
@@ -30,14 +30,13 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    /// Images that `warm` has and that are asked for by their digests cost no request; of others no configuration is fetched
-    /// that is among `bases`.
+    /// Images by digest that `warm` has need no request. Configurations that `bases` has are not fetched.
     pub(super) fn new(runtime: Handle, client: Client, warm: Option<WarmImages>, bases: Option<KnownBases>) -> Self {
         Self { runtime, client, warm, bases }
     }
 }
 
-/// The image from a registry; its configuration is not fetched if it is among `bases`.
+/// Returns the image from a registry. Its configuration is not fetched if `bases` has it.
 async fn remote_image(
     client: &Client,
     request: &ImageRequest,
@@ -51,14 +50,14 @@ async fn remote_image(
     client.resolve_with(&request.reference, &request.platform, &known).await
 }
 
-/// The image from the directory of warm ones, if it is asked for by the digest that it has there.
+/// Returns the image from the directory of warm images, if it is requested by a digest that the directory has.
 fn warm_image(warm: &WarmImages, request: &ImageRequest) -> Option<BaseImage> {
     let layout = warm.layout(request.reference.digest.as_ref()?)?;
     let image = layouts::resolve(&request.reference, &layout, &request.platform);
-    image.inspect_err(|error| tracing::warn!("{} is not used: {}", layout.display(), with_causes(error))).ok()
+    image.inspect_err(|error| tracing::warn!("{}: not used: {}", layout.display(), with_causes(error))).ok()
 }
 
-/// The base images' layers, out of registries and into a store.
+/// The base images' layers, fetched from registries into a store.
 pub(super) struct Layers {
     registry: Registry,
     store: BlobStore,
@@ -69,8 +68,8 @@ impl Layers {
         Self { registry, store }
     }
 
-    /// Starts fetching every layer that the build is going to unpack, in the order in which it will ask for them. A fetch
-    /// that fails here is tried again, and reported, when its layer is asked for.
+    /// Starts to fetch every layer that the build unpacks, in the order of use. A failed fetch is repeated, and
+    /// reported, when the layer is used.
     pub(super) fn prefetch(&self, plan: &Plan, resolution: &Resolution) {
         let permits = Arc::new(tokio::sync::Semaphore::new(PARALLEL_FETCHES));
         self.store.set_retention(&resolution.retention);
@@ -89,7 +88,7 @@ impl Layers {
                 self.registry.runtime.spawn(async move {
                     let Ok(_permit) = permits.acquire().await else { return };
                     if let Err(error) = store.fetch_growing(&client, &reference, &descriptor, &growing).await {
-                        tracing::debug!("prefetch {} of {reference}: {error}", descriptor.digest);
+                        tracing::debug!("layer {} of {reference}: prefetch failed: {error}", descriptor.digest);
                     }
                 });
             }
@@ -151,7 +150,7 @@ impl BaseLayers for Layers {
         let growing = self.store.growing_file(&descriptor.digest);
         let (client, store) = (self.registry.client.clone(), self.store.clone());
         let (reference, descriptor, written) = (image.reference.clone(), descriptor.clone(), Arc::clone(&growing));
-        // The readers see how it ends.
+        // The readers of the growing file get the error.
         self.registry
             .runtime
             .spawn(async move { store.fetch_growing(&client, &reference, &descriptor, &written).await });
@@ -166,80 +165,80 @@ impl BaseLayers for Layers {
     }
 }
 
-/// Asks for each image once, however many ask for it.
-pub(super) struct Remembering<'a> {
+/// Resolves each image once, however often it is requested.
+pub(super) struct ImageMemo<'a> {
     images: &'a mut dyn Images,
-    answers: Answers,
+    resolved: ResolvedImages,
 }
 
-impl<'a> Remembering<'a> {
+impl<'a> ImageMemo<'a> {
     pub(super) fn new(images: &'a mut dyn Images) -> Self {
-        Self { images, answers: Answers(Vec::new()) }
+        Self { images, resolved: ResolvedImages(Vec::new()) }
     }
 
-    /// What has been asked for, and nothing else.
-    pub(super) fn answers(self) -> Answers {
-        self.answers
+    /// Returns the images that have been resolved.
+    pub(super) fn resolved(self) -> ResolvedImages {
+        self.resolved
     }
 }
 
-impl Images for Remembering<'_> {
+impl Images for ImageMemo<'_> {
     fn resolve(&mut self, requests: &[ImageRequest]) -> Vec<Result<BaseImage, ImageError>> {
         let new: Vec<ImageRequest> =
-            requests.iter().filter(|request| self.answers.of(request).is_none()).cloned().collect();
+            requests.iter().filter(|request| self.resolved.of(request).is_none()).cloned().collect();
         let fresh = if new.is_empty() { Vec::new() } else { self.images.resolve(&new) };
         let mut errors: Vec<(ImageRequest, ImageError)> = Vec::new();
         for (request, answer) in new.into_iter().zip(fresh) {
             let kept = answer.map_err(|error| {
-                let again = Again { message: with_causes(&error), hint: error.hint() };
+                let repeated = RepeatedError { message: with_causes(&error), hint: error.hint() };
                 errors.push((request.clone(), error));
-                again
+                repeated
             });
-            self.answers.0.push((request, kept));
+            self.resolved.0.push((request, kept));
         }
         requests
             .iter()
             .map(|request| match errors.iter().position(|(failed, _)| failed == request) {
                 Some(position) => Err(errors.swap_remove(position).1),
-                None => self.answers.give(request),
+                None => self.resolved.get(request),
             })
             .collect()
     }
 }
 
-/// Answers that are there already. Errors are text: the first request got the error itself.
-pub(super) struct Answers(Vec<(ImageRequest, Result<BaseImage, Again>)>);
+/// Images that have been resolved. Errors are text: the first request got the error itself.
+pub(super) struct ResolvedImages(Vec<(ImageRequest, Result<BaseImage, RepeatedError>)>);
 
 /// An error that was reported before.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
-struct Again {
+struct RepeatedError {
     message: String,
     hint: Option<String>,
 }
 
-impl Hint for Again {
+impl Hint for RepeatedError {
     fn hint(&self) -> Option<String> {
         self.hint.clone()
     }
 }
 
-impl Answers {
-    fn of(&self, request: &ImageRequest) -> Option<&Result<BaseImage, Again>> {
+impl ResolvedImages {
+    fn of(&self, request: &ImageRequest) -> Option<&Result<BaseImage, RepeatedError>> {
         self.0.iter().find(|(known, _)| known == request).map(|(_, answer)| answer)
     }
 
-    fn give(&self, request: &ImageRequest) -> Result<BaseImage, ImageError> {
+    fn get(&self, request: &ImageRequest) -> Result<BaseImage, ImageError> {
         match self.of(request) {
             Some(Ok(image)) => Ok(image.clone()),
             Some(Err(error)) => Err(error.clone().into()),
-            None => Err(format!("nobody asked for {}", request.reference).into()),
+            None => Err(format!("{} has not been resolved", request.reference).into()),
         }
     }
 }
 
-impl Images for Answers {
+impl Images for ResolvedImages {
     fn resolve(&mut self, requests: &[ImageRequest]) -> Vec<Result<BaseImage, ImageError>> {
-        requests.iter().map(|request| self.give(request)).collect()
+        requests.iter().map(|request| self.get(request)).collect()
     }
 }

@@ -1,7 +1,8 @@
-//! The contexts of a build, wherever they are.
+//! Opens the contexts of a build, local and remote.
 //!
-//! What is no directory here comes to lie in one first; from there on it is a context like any other. Archives are unpacked while
-//! they come, within the limits of the request. An ignore file in a named context from elsewhere is not looked at, as for BuildKit.
+//! A remote context is first downloaded to a directory; then it is a context like any other. Archives are unpacked
+//! while they are downloaded, within the limits of the request. An ignore file in a remote named context is not used,
+//! as in BuildKit.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Read};
@@ -14,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::context::Context;
 use crate::diag::interrupt;
 use crate::diag::redact::Secret;
-use crate::executor::copy::{CopySource, Fetched, Limits, copy, unpack_context};
+use crate::executor::copy::{CopySource, FetchedSource, UnpackLimits, copy, unpack_context};
 use crate::location::{ContextLocation, GitContext, HttpLocation, Location};
 use crate::plan;
 use crate::remote::{CheckoutLimits, Downloaded, Incoming};
@@ -24,14 +25,14 @@ use super::error::BuildError;
 use super::remotes::Remotes;
 use super::request::BuildRequest;
 
-/// How often a signal is looked for while nothing comes on standard input.
+/// The interval at which signals are checked while standard input has no data.
 const INTERRUPT_POLL: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-/// How often an archive is fetched from its beginning, where a server cannot be asked for the rest of it.
-const BEGINNINGS: u32 = 3;
-/// Where the build's own context is unpacked, below the build's directory.
+/// The number of times that an archive is fetched from its start, if the server cannot continue a download.
+const MAX_STARTS: u32 = 3;
+/// The directory of the main context, below the build's directory.
 const CONTEXT: &str = "context";
 
-/// The build's own context, if it is a directory here.
+/// Returns the main context if it is a local directory.
 pub(super) fn local_context(request: &BuildRequest) -> Result<Option<Context>, BuildError> {
     match &request.inputs.context {
         ContextLocation::Directory(path) => Ok(Some(Context::open(path, request.inputs.context_sub_path.as_deref())?)),
@@ -39,7 +40,7 @@ pub(super) fn local_context(request: &BuildRequest) -> Result<Option<Context>, B
     }
 }
 
-/// The build's own context, from wherever it is, below `directory`.
+/// Fetches the main context below `directory`.
 pub(super) fn fetched_context(
     request: &BuildRequest,
     remotes: &Remotes,
@@ -54,7 +55,7 @@ pub(super) fn fetched_context(
     Ok(Context::fetched(root, &request.inputs.context.to_string(), request.inputs.context_sub_path.as_deref())?)
 }
 
-/// Brings a context that is no directory here to `place`, or to where the repositories are.
+/// Fetches a context to `place`, or to the directory of repositories. Local directories stay where they are.
 fn directory_of(
     location: &ContextLocation,
     request: &BuildRequest,
@@ -68,7 +69,7 @@ fn directory_of(
     };
     let incoming = |mut incoming: Incoming| {
         let unpacked = archive(&mut incoming);
-        // That there was no more to unpack is the consequence.
+        // The unpacking error is a consequence of the failed download.
         incoming.failure().map_or(unpacked, |failure| Err(failure.into()))
     };
     match location {
@@ -80,12 +81,12 @@ fn directory_of(
         ContextLocation::StandardInput if io::stdin().is_terminal() => return Err(BuildError::Terminal),
         ContextLocation::StandardInput => archive(&mut StandardInput(io::stdin()))?,
         ContextLocation::Http(location) => {
-            let mut again = BEGINNINGS - 1;
+            let mut again = MAX_STARTS - 1;
             loop {
                 match incoming(remotes.archive(location)) {
                     Err(BuildError::Transfer(error)) if again > 0 && error.may_begin_again() => {
                         again -= 1;
-                        tracing::warn!("{error}; beginning again");
+                        tracing::warn!("{error}; starting again");
                         crate::fs::remove_dir_all(&place)?;
                     }
                     result => break result?,
@@ -97,13 +98,13 @@ fn directory_of(
     Ok(place)
 }
 
-/// What is true of archives that are contexts is of repositories.
+/// The limits of archives apply to repositories as well.
 fn checkout_limits(request: &BuildRequest) -> CheckoutLimits {
-    let Limits { entries, bytes } = request.inputs.context_limits;
+    let UnpackLimits { entries, bytes } = request.inputs.context_limits;
     CheckoutLimits { entries, bytes, ..CheckoutLimits::DEFAULT }
 }
 
-/// Standard input that a signal ends: whoever should write to it may never do so.
+/// Standard input whose reads end at a signal: the writer may never write.
 struct StandardInput(io::Stdin);
 
 impl Read for StandardInput {
@@ -120,8 +121,9 @@ impl Read for StandardInput {
     }
 }
 
-/// What the server of a context that is a repository is told of who asks, as kaniko's variables say: the id of a secret, and what
-/// that would hold. The server's other repositories, such as submodules, are for the same user, over the same scheme and port.
+/// Returns the login for the server of a repository that is the context, from kaniko's variables: the id of a secret
+/// and its content. It also applies to other repositories of the server, such as submodules, over the same scheme and
+/// port.
 pub(super) fn git_login(request: &BuildRequest) -> Option<(String, Secret<String>)> {
     let (ContextLocation::Git(location), Some((user, password))) = (&request.inputs.context, &request.inputs.git_login)
     else {
@@ -132,7 +134,7 @@ pub(super) fn git_login(request: &BuildRequest) -> Option<(String, Secret<String
     Some((format!("GIT_AUTH_HEADER.{scheme}://{}", location.host()), Secret::new(header)))
 }
 
-/// The contexts of `--build-context` that are files: a local directory has its own `.dockerignore`.
+/// Opens the contexts of `--build-context` that are files. A local directory has its own `.dockerignore`.
 pub(super) fn named_contexts(
     request: &BuildRequest,
     remotes: &Remotes,
@@ -158,20 +160,20 @@ pub(super) fn named_contexts(
     request.inputs.context_directories.iter().enumerate().map(open).collect()
 }
 
-/// An archive here or in a bucket: what BuildKit does not know, and kaniko does.
+/// Parses the location of a local archive or one in a bucket, which kaniko knows and BuildKit does not.
 fn archive_location(text: &str) -> Result<Option<ContextLocation>, BuildError> {
     let location = ContextLocation::parse(text, &GitContext::default())
         .map_err(|source| BuildError::Location { flag: "--build-context", source });
     match location {
         Ok(location @ (ContextLocation::Archive(_) | ContextLocation::Bucket(_))) => Ok(Some(location)),
-        // Read by BuildKit's rules, which know what is wrong with them, too.
+        // BuildKit's rules apply, including their errors.
         Ok(_) => Ok(None),
         Err(_) if !text.starts_with("tar://") && !text.starts_with("s3://") && !text.starts_with("gs://") => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// A context from the network: a repository's files, an archive's members, or a file that is no archive as the only one.
+/// Fetches a remote context: the files of a repository, the members of an archive, or a single file of any other kind.
 fn fetched(
     location: &Location,
     request: &BuildRequest,
@@ -188,7 +190,7 @@ fn fetched(
     Ok(Context::fetched(root, &location.to_string(), None)?)
 }
 
-/// Does what `ADD --unpack` of the file would do in an empty directory.
+/// Does what `ADD --unpack` of the file does in an empty directory.
 fn unpack(file: &Downloaded, location: &HttpLocation, place: &Path) -> Result<(), BuildError> {
     let failed = |source| BuildError::Unpack { location: location.to_string(), source };
     let open = |path: &Path| Tree::open(path).map_err(|error| failed(error.into()));
@@ -200,9 +202,13 @@ fn unpack(file: &Downloaded, location: &HttpLocation, place: &Path) -> Result<()
         ..plan::Copy::default()
     };
     let directory = file.path.parent().unwrap_or(Path::new("/"));
-    let archive =
-        Fetched { tree: open(directory)?, name: file.file_name.clone(), describe: location.to_string(), unpack: true };
-    // The step has no other source than the one that was fetched.
+    let archive = FetchedSource {
+        tree: open(directory)?,
+        name: file.file_name.clone(),
+        describe: location.to_string(),
+        unpack: true,
+    };
+    // The fetched file is the only source of the step.
     let nothing = open(directory)?;
     let source = CopySource { tree: &nothing, ignore: None, reset_owner: true, describe: "nothing" };
     let mut into = Tree::create(place).map_err(|error| failed(error.into()))?;

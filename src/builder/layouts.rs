@@ -1,4 +1,4 @@
-//! Base images out of OCI layouts on this machine.
+//! Resolves base images in local OCI layouts.
 
 use std::path::{Path, PathBuf};
 
@@ -8,12 +8,12 @@ use crate::image::{
     BaseImage, Descriptor, Digest, ImageConfig, Index, LayerDescriptor, Manifest, Platform, Reference, media_type,
 };
 
-/// How deep indexes may lie in indexes.
+/// The greatest depth of indexes in indexes.
 const MAX_INDEX_DEPTH: usize = 4;
-/// The image that a name without a tag means where there are several.
+/// The name of the image that is used if a reference without a tag matches several.
 const DEFAULT_NAME: &str = "latest";
 
-/// Why a layout has no such image.
+/// Why a layout does not have the requested image.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LayoutImageError {
     /// The layout cannot be read.
@@ -25,15 +25,15 @@ pub(super) enum LayoutImageError {
         #[source]
         source: LayoutError,
     },
-    /// No image of it has that name or digest, or is for that platform.
+    /// The layout has no image of that name, digest or platform.
     #[error("{reference}: {problem}")]
     Missing {
         /// The image.
         reference: Reference,
-        /// What there is not.
+        /// The missing part.
         problem: String,
     },
-    /// A document is not the JSON it should be.
+    /// A document is not the expected JSON.
     #[error("failed to read {digest} of {reference} as JSON")]
     Json {
         /// The image.
@@ -85,15 +85,15 @@ pub(super) fn resolve(
         let digest = descriptor.digest;
         return Ok(BaseImage { reference: reference.clone(), digest, manifest, config, config_bytes, layers });
     }
-    Err(missing(format!("indexes lie more than {MAX_INDEX_DEPTH} deep in each other")))
+    Err(missing(format!("indexes are nested more than {MAX_INDEX_DEPTH} deep")))
 }
 
-/// The file of a layer, verified.
+/// Returns the verified file of a layer.
 pub(super) fn layer(directory: &Path, descriptor: &Descriptor) -> Result<PathBuf, LayoutError> {
     LayoutReader::open(directory)?.verified_blob(descriptor)
 }
 
-/// Where the file of a layer is.
+/// Returns the path of a layer's file.
 pub(super) fn layer_path(directory: &Path, digest: &Digest) -> PathBuf {
     directory.join("blobs").join(digest.algorithm()).join(digest.hex())
 }
@@ -110,7 +110,7 @@ fn parse<T: serde::de::DeserializeOwned>(
     })
 }
 
-/// The image by its digest or name; without either, the only one, or the one called `latest`.
+/// Returns the image by its digest or name; without either, the only one, or the one called `latest`.
 fn named(index: &Index, reference: &Reference) -> Result<Descriptor, String> {
     let manifests = &index.manifests;
     if let Some(digest) = &reference.digest {

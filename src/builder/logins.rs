@@ -1,4 +1,4 @@
-//! What servers of files and repositories, and commands that use an SSH agent, may know of the build's secrets.
+//! Selects the secrets and SSH agents that servers and commands may use.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -16,8 +16,8 @@ impl SshAgents for Agents {
     }
 }
 
-/// The secrets for servers by their ids, and with them `own`, unless one of them is for repositories. They are read now, while an
-/// error can still be returned.
+/// Returns the secrets for servers by id, with `own` unless one of them is for repositories. They are read now, while
+/// errors can still be returned.
 pub(super) fn server_logins(secrets: &Secrets, own: Option<(String, Secret<String>)>) -> Result<Lookup, SecretError> {
     let mut logins: HashMap<String, Secret<String>> = HashMap::new();
     for id in secrets.ids().filter(|id| id.starts_with("HTTP_AUTH_") || id.starts_with("GIT_AUTH_")) {
@@ -48,10 +48,10 @@ mod tests {
         let lookup = server_logins(&secrets("GIT_AUTH_TOKEN", b"t"), own()).expect("text");
         assert_eq!(lookup("GIT_AUTH_TOKEN"), Some(Secret::new("t".to_owned())));
         assert_eq!(lookup("GIT_AUTH_HEADER.h"), None);
-        let lookup = server_logins(&secrets("other", b"t"), own()).expect("not looked at");
+        let lookup = server_logins(&secrets("other", b"t"), own()).expect("not read");
         assert_eq!(lookup("other"), None);
         assert_eq!(lookup("GIT_AUTH_HEADER.h"), Some(Secret::new("own".to_owned())));
-        let error = server_logins(&secrets("HTTP_AUTH_TOKEN_a", &[255]), None).err().expect("no text");
+        let error = server_logins(&secrets("HTTP_AUTH_TOKEN_a", &[255]), None).err().expect("not text");
         assert!(matches!(error, SecretError::NotText { .. }));
     }
 }

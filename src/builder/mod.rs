@@ -1,8 +1,8 @@
-//! The driver: a request in, an image and its outputs out.
+//! Builds an image: from a request to the image and its outputs.
 //!
-//! A build has four steps, each of which returns a value: [`prepare::open`] finds what is on this machine,
-//! [`prepare::prepare`] makes the plan, [`execute`] runs it and [`publish`] writes the outputs. The core is synchronous; this
-//! is the one place where it meets the network, through a runtime that only registry code runs on ([`session`]).
+//! A build has four steps, each of which returns a value: [`prepare::open`] opens the local inputs,
+//! [`prepare::prepare`] makes the plan, [`execute`] executes it, and [`publish`] writes the outputs. The core is
+//! synchronous. Only this module uses the network, through a runtime on which only registry code runs ([`session`]).
 
 mod cache_mounts;
 mod dockerfile;
@@ -34,7 +34,7 @@ use crate::diag::progress::Progress;
 use crate::sandbox::{Chosen, SandboxError};
 
 use early_uploads::EarlyUploads;
-use execute::{Execution, RootfsDirectory, Unopened, layer_format};
+use execute::{Execution, RootfsDirectory, UnopenedSandbox, layer_format};
 use prepare::{Opened, prepare};
 use session::{Session, interrupted};
 
@@ -43,19 +43,19 @@ pub use error::files::FilesError;
 pub use error::pushed_image::PushedImageError;
 pub use prune::{PruneRequest, prune_cache};
 pub use push_archive::push_image;
-pub use question::{Answer, answer};
+pub use question::{QuestionAnswer, answer};
 pub use request::{
     BuildRequest, CacheMountsRequest, CacheRequest, CachesRequest, Format, InputsRequest, LayersRequest,
     OutputsRequest, PushRequest, Question, QuestionRequest, SandboxRequest, TargetRequest,
 };
 pub use warmer::{WarmRequest, WarmSummary, warm};
 
-/// Builds and delivers one image.
+/// Builds and publishes one image.
 ///
-/// `sandbox` is what the probe chose, or why it could choose nothing: that matters only if the Dockerfile has a RUN.
+/// `sandbox` is the result of the probe. Its error matters only if the Dockerfile has a `RUN`.
 ///
 /// # Errors
-/// Whatever stopped the build; nothing has been tagged then.
+/// Any error that stopped the build. No tag has been written then.
 pub fn build(
     request: &BuildRequest,
     sandbox: Result<Chosen, SandboxError>,
@@ -66,8 +66,8 @@ pub fn build(
     let mut session = Session::open(&opened.work_dir, &request.registries, progress)
         .map_err(|error| interrupted(error, work_dir, None))?;
     let result = in_session(request, opened, sandbox, &mut session);
-    let kept = session.close();
-    result.map_err(|error| interrupted(error, work_dir, kept.as_deref()))
+    let remaining = session.close();
+    result.map_err(|error| interrupted(error, work_dir, remaining.as_deref()))
 }
 
 fn in_session(
@@ -89,5 +89,5 @@ fn in_session(
     let uploads = EarlyUploads::new(&request.outputs, session)?;
     let format = layer_format(&prepared.layers, &request.layers.ignored_paths);
     let execution = Execution::new(request, session, &prepared, &rootfs, uploads.as_ref(), &format);
-    execution.run(Unopened { sandbox, in_place })
+    execution.run(UnopenedSandbox { sandbox, in_place })
 }

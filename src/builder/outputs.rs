@@ -1,4 +1,4 @@
-//! Outputs on this machine: archives and layouts of the image, and the image's files.
+//! Writes local outputs: archives and layouts of the image, and its files.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -16,21 +16,21 @@ use crate::rootfs::{Attributes, Change, ChangeKind, Node, RootfsError, Tree};
 use super::error::BuildError;
 use super::error::files::FilesError;
 
-/// A finished image, and what its layers are had with.
+/// A finished image, and what is needed to fetch its layers.
 #[derive(Clone, Copy)]
 pub(super) struct Outputs<'a> {
     pub(super) image: &'a Image,
     pub(super) client: &'a Client,
     pub(super) store: &'a BlobStore,
-    /// Where files may lie until the build's end.
+    /// A directory for files that are needed until the build ends.
     pub(super) directory: &'a Path,
 }
 
 impl Outputs<'_> {
-    /// Writes one output; `names` are those of the image.
+    /// Writes one output with the given names of the image.
     ///
     /// # Errors
-    /// A layer cannot be had, or the output cannot be written.
+    /// A layer is not available, or the output cannot be written.
     pub(super) async fn write(&self, output: &Output, names: &[Reference]) -> Result<(), BuildError> {
         let Self { image, client, store, .. } = *self;
         let names = output.names.as_deref().unwrap_or(names);
@@ -48,7 +48,7 @@ impl Outputs<'_> {
             }
             (OutputKind::FilesArchive, _) => {
                 let tree = self.files(target).await?;
-                push::write_whole(target, |out| {
+                push::write_atomically(target, |out| {
                     let source = layer::write_tar(&tree, &everything(&tree), out, &LayerOptions::default());
                     source.map_err(|source| FilesError::Archive { target: target.clone(), source })
                 })?;
@@ -61,13 +61,13 @@ impl Outputs<'_> {
                     .map_err(|source| FilesError::Directory { directory: directory.clone(), source })?;
                 discard(&tree)?;
             }
-            // The command line refuses them.
+            // The command line refuses these combinations.
             (OutputKind::OciLayout | OutputKind::Files, Target::Stdout) => return Err(PushError::Terminal.into()),
         }
         Ok(())
     }
 
-    /// All layers, unpacked over each other below the work directory.
+    /// Unpacks all layers into a tree below the work directory.
     async fn files(&self, target: &Target) -> Result<Tree, FilesError> {
         let path = self.directory.join("output-files");
         let mut tree =
@@ -89,7 +89,7 @@ impl Outputs<'_> {
         let reference = match &blob.source {
             BlobSource::File(path) => return Ok(path.clone()),
             BlobSource::Registry(reference) => reference,
-            // Layers are never kept in memory.
+            // Layers are never in memory.
             BlobSource::Bytes(bytes) => {
                 let path = self.directory.join("output-layer");
                 gated::write(&path, bytes).map_err(|error| crate::fs::Error::new("write", &path, error))?;
@@ -108,14 +108,14 @@ fn discard(tree: &Tree) -> Result<(), FilesError> {
     Ok(crate::fs::remove_dir_all(tree.path())?)
 }
 
-/// Every path of the tree, as if a layer had to bring them all.
+/// Returns every path of the tree as an added file.
 fn everything(tree: &Tree) -> Vec<Change> {
     let paths = tree.index().iter().map(|(path, _)| path).filter(|path| !path.as_os_str().is_empty());
     paths.map(|path| Change { path: path.to_owned(), kind: ChangeKind::Added }).collect()
 }
 
-/// Lays the tree's files into `directory`, whose other files stay. They belong to whoever runs this, as with BuildKit, and
-/// device nodes are left out.
+/// Writes the tree's files to `directory`, whose other files are not changed. The current user owns them, as with
+/// BuildKit. Device nodes are left out.
 fn write_files(tree: &Tree, directory: &Path) -> Result<(), RootfsError> {
     let mut target = Tree::open(directory)?;
     let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
@@ -128,14 +128,14 @@ fn write_files(tree: &Tree, directory: &Path) -> Result<(), RootfsError> {
         let attributes = Attributes { uid: owner.0, gid: owner.1, xattrs: Default::default(), ..attributes };
         match attributes.kind {
             FileKind::Directory => {
-                // Writable until its files are there.
+                // Writable until its files are written.
                 target.create_directory(&path, &Attributes { mode: attributes.mode | 0o700, ..attributes.clone() })?;
                 directories.push((path, attributes));
                 continue;
             }
             FileKind::File | FileKind::Symlink => {}
             kind => {
-                tracing::warn!("left out of {}: /{} is a {kind:?}", directory.display(), path.display());
+                tracing::warn!("{}: /{} was left out: it is a {kind:?}", directory.display(), path.display());
                 continue;
             }
         }

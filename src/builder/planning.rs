@@ -1,4 +1,4 @@
-//! The plan of a Dockerfile, with the warnings about it.
+//! Makes the plan of a Dockerfile, and prints the warnings about it.
 
 use tracing::Level;
 
@@ -11,10 +11,10 @@ use crate::outline;
 use crate::plan::{self, Plan};
 
 use super::error::BuildError;
-use super::images::{Registry, Remembering};
+use super::images::{ImageMemo, Registry};
 use super::request::OutputsRequest;
 
-/// The plan, after the warnings about the Dockerfile have been printed: they may explain why there is none.
+/// Returns the plan. Warnings about the Dockerfile are printed first, because they may explain why planning fails.
 pub(super) fn plan(
     file: &Dockerfile,
     options: &plan::Options,
@@ -22,10 +22,10 @@ pub(super) fn plan(
     registry: &mut Registry,
     progress: &Progress,
 ) -> Result<Plan, BuildError> {
-    let mut images = Remembering::new(registry);
+    let mut images = ImageMemo::new(registry);
     let plan = plan::plan(file, options, &mut images);
-    // Planning has resolved every image that is needed: no registry is asked again.
-    let report = lint::check(file, options, Extent::Build, Some(&context.ignore), Some(&mut images.answers()))?;
+    // Planning has resolved all images, so no registry is asked again.
+    let report = lint::check(file, options, Extent::Build, Some(&context.ignore), Some(&mut images.resolved()))?;
     print_warnings(&report, &file.source, progress);
     let plan = plan.map_err(BuildError::Dockerfile)?;
     report.verdict()?;
@@ -35,7 +35,7 @@ pub(super) fn plan(
     Ok(plan)
 }
 
-/// The plan as text, and where its image goes.
+/// Returns the plan as text, with the outputs of the image.
 pub(super) fn plan_text(plan: &Plan, file: &Dockerfile, outputs: &OutputsRequest) -> String {
     let mut text = outline::plan_text(plan, file);
     let pushed = outputs.destinations.iter().filter(|_| outputs.push).map(|name| format!("push    {name}"));

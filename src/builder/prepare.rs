@@ -1,4 +1,4 @@
-//! The first two steps of a build: its inputs are opened, and its plan is made. Nothing has run when they are done.
+//! Prepares a build: opens its inputs and makes its plan. Nothing is executed.
 
 use std::path::PathBuf;
 
@@ -21,14 +21,14 @@ use super::sandboxes::keep_in_place;
 use super::session::Session;
 use super::{dockerfile, inputs};
 
-/// What can be opened without a network.
+/// The inputs that can be opened without a network.
 pub(super) struct Opened {
-    /// Where the session's directory is made.
+    /// The parent of the session's directory.
     pub(super) work_dir: PathBuf,
-    /// Holds the work directory and the context until a command of this build needs `/` for itself.
+    /// Keeps the work directory and the context in place until a command of this build needs `/` for itself.
     pub(super) in_place: Option<InPlace>,
     pub(super) secrets: Secrets,
-    /// The build context, if it is a directory here.
+    /// The build context, if it is a local directory.
     pub(super) local_context: Option<Context>,
 }
 
@@ -41,18 +41,18 @@ pub(super) struct Prepared {
     pub(super) agents: Agents,
     pub(super) remotes: Remotes,
     pub(super) base_layers: Layers,
-    /// Configurations of base images in the cache, if there is one.
+    /// The configurations of base images in the cache, if there is one.
     pub(super) bases: Option<KnownBases>,
-    /// The image's time, if the build says one: seconds since 1970.
+    /// The image's creation time, if the build sets one: seconds since 1970.
     pub(super) epoch: Option<i64>,
-    /// How layers are written.
+    /// The format of layers.
     pub(super) layers: LayerOptions,
 }
 
-/// Opens what a build starts from on this machine.
+/// Opens the local inputs of a build.
 pub(super) fn open(request: &BuildRequest, sandbox: Result<&Chosen, &SandboxError>) -> Result<Opened, BuildError> {
     let work_dir = &request.sandbox.work_dir;
-    // The sandbox's processes have another current directory.
+    // The sandbox's processes have a different current directory.
     let work_dir = std::path::absolute(work_dir)
         .map_err(|error| BuildError::WorkDirectory(crate::fs::Error::new("find", work_dir, error)))?;
     let in_place = keep_in_place(request, sandbox, &work_dir)?;
@@ -85,7 +85,7 @@ pub(super) fn prepare(
     let warm_images = request.cache.warm_images.clone();
     let mut registry = Registry::new(runtime.clone(), session.client.clone(), warm_images, bases.clone());
     let plan = plan(&file, &options, &context, &mut registry, progress)?;
-    lend_warm_layers(request, &plan, session);
+    add_warm_layouts(request, &plan, session);
     if request.outputs.print_plan {
         progress.text(plan_text(&plan, &file, &request.outputs).trim_end());
     }
@@ -103,13 +103,13 @@ pub(super) fn prepare(
     Ok(Prepared { plan, context, named_contexts, secrets, agents, remotes, base_layers, bases, epoch, layers })
 }
 
-/// Layers that are in the directory of warm images are read there.
-fn lend_warm_layers(request: &BuildRequest, plan: &Plan, session: &Session) {
+/// Reads layers from the directory of warm images if it has them.
+fn add_warm_layouts(request: &BuildRequest, plan: &Plan, session: &Session) {
     let Some(warm) = &request.cache.warm_images else { return };
     for image in &plan.images {
         if let Some(layout) = warm.layout(&image.digest) {
-            tracing::info!("{} is read from {}", image.reference, layout.display());
-            session.store.lend(&layout, image.layers.iter().map(|layer| &layer.descriptor));
+            tracing::info!("{}: read from {}", image.reference, layout.display());
+            session.store.add_layout(&layout, image.layers.iter().map(|layer| &layer.descriptor));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The last step of a build: the image, and everything that is written of it.
+//! Publishes an image: assembles it and writes all outputs.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use super::outputs::Outputs;
 use super::request::OutputsRequest;
 use super::session::Session;
 
-/// Configuration and manifest of the target, as BuildKit writes them. `created` is in seconds since 1970.
+/// Returns configuration and manifest of the target, as BuildKit writes them. `created` is in seconds since 1970.
 pub(super) fn assemble(plan: &Plan, layers: Vec<BuiltLayer>, created: i64) -> Result<Image, AssembleError> {
     let created = rfc3339(created);
     let mut config = plan.stages[plan.target].config.clone();
@@ -27,7 +27,7 @@ pub(super) fn assemble(plan: &Plan, layers: Vec<BuiltLayer>, created: i64) -> Re
     Image::assemble(config, layers.into_iter().map(|layer| layer.blob).collect())
 }
 
-/// How many history entries come from the base image: those keep their time.
+/// Returns the number of history entries from the base image, which keep their time.
 fn base_history_length(plan: &Plan, stage: usize) -> usize {
     match plan.stages[stage].base {
         Base::Scratch => 0,
@@ -36,7 +36,7 @@ fn base_history_length(plan: &Plan, stage: usize) -> usize {
     }
 }
 
-/// Writes every output that was asked for, the push last, and gives where the image can be found. Outputs may leave files in
+/// Writes every requested output, the push last, and returns the places of the image. Outputs may leave files in
 /// `directory` until the build ends.
 pub(super) fn publish(
     image: &Image,
@@ -66,7 +66,7 @@ pub(super) fn publish(
     })
 }
 
-/// What is printed at the end.
+/// Returns the summary that is printed at the end.
 pub(super) fn summary(
     session: &Session,
     image: &Image,
@@ -88,7 +88,7 @@ pub(super) fn summary(
     }
 }
 
-/// Bytes of layers, configuration and manifest.
+/// Returns the size of layers, configuration and manifest in bytes.
 fn total_size(image: &Image) -> u64 {
     let layers: u64 = image.blobs.iter().map(|blob| blob.descriptor.size).sum();
     layers + u64::try_from(image.config_bytes.len() + image.manifest_bytes.len()).unwrap_or(u64::MAX)

@@ -1,4 +1,4 @@
-//! The push of an image that lies in an archive or a layout (`crabwright push`).
+//! Pushes an image from an archive or a layout (`crabwright push`).
 
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -22,14 +22,14 @@ use super::session::{Session, interrupted};
 /// Pushes the image of the request under its names.
 ///
 /// # Errors
-/// The image cannot be read, or a registry cannot be reached or refuses; the error says which tags were written.
+/// The image cannot be read, or a registry cannot be reached or refuses it. The error lists the tags that were written.
 pub fn push_image(request: &PushRequest, progress: &Progress) -> Result<Summary, BuildError> {
     let work_dir = &request.work_dir;
     let session =
         Session::open(work_dir, &request.registries, progress).map_err(|error| interrupted(error, work_dir, None))?;
     let result = push_in(request, &session);
-    let kept = session.close();
-    result.map_err(|error| interrupted(error, work_dir, kept.as_deref()))
+    let remaining = session.close();
+    result.map_err(|error| interrupted(error, work_dir, remaining.as_deref()))
 }
 
 fn push_in(request: &PushRequest, session: &Session) -> Result<Summary, BuildError> {
@@ -46,7 +46,7 @@ fn push_in(request: &PushRequest, session: &Session) -> Result<Summary, BuildErr
     Ok(summary(session, &image, images, None, None))
 }
 
-/// The image at a path: an archive where it is a file, a layout where it is a directory.
+/// Reads the image at a path: an archive if it is a file, a layout if it is a directory.
 fn image_at(path: &Path, directory: &Path) -> Result<Image, PushedImageError> {
     let found = gated::metadata(path).map_err(|source| PushedImageError::Missing { path: path.to_owned(), source })?;
     if found.is_dir() { from_layout(path) } else { from_archive(path, directory) }
@@ -70,8 +70,8 @@ fn from_archive(path: &Path, directory: &Path) -> Result<Image, PushedImageError
     Ok(Image::with_manifest(saved.config, saved.config_bytes, manifest, blobs)?)
 }
 
-/// The layer's blob at `spool`: as it is if it is compressed, compressed if it is not. Its content is what the configuration
-/// says.
+/// Writes the layer's blob to `spool`: unchanged if it is compressed, compressed otherwise. The content is verified
+/// against the configuration.
 fn compressed(layer: &ArchivedLayer, diff_id: &Digest, spool: &Path) -> Result<Descriptor, LayerError> {
     let mut start = Vec::new();
     let unreadable = |source| LayerError::Read { media_type: media_type::OCI_LAYER.to_owned(), source };
@@ -91,17 +91,17 @@ fn compressed(layer: &ArchivedLayer, diff_id: &Digest, spool: &Path) -> Result<D
 
 fn from_layout(path: &Path) -> Result<Image, PushedImageError> {
     let unreadable = |source| PushedImageError::Layout { path: path.to_owned(), source };
-    let not_one = |found: String| PushedImageError::ExpectedOneImage { path: path.to_owned(), found };
+    let expected_one = |found: String| PushedImageError::ExpectedOneImage { path: path.to_owned(), found };
     let reader = LayoutReader::open(path).map_err(unreadable)?;
     let mut descriptors = reader.index().map_err(unreadable)?.manifests;
-    // One image may stand there under several names.
+    // One image may have several names.
     descriptors.sort_by(|one, other| one.digest.hex().cmp(other.digest.hex()));
     descriptors.dedup_by(|one, other| one.digest == other.digest);
     let descriptor = match (descriptors.pop(), descriptors.len()) {
         (Some(descriptor), 0) if media_type::is_manifest(&descriptor.media_type) => descriptor,
-        (Some(descriptor), 0) => return Err(not_one(format!("no image but a {}", descriptor.media_type))),
-        (None, _) => return Err(not_one("no image".to_owned())),
-        (Some(_), others) => return Err(not_one(format!("{} images", others + 1))),
+        (Some(descriptor), 0) => return Err(expected_one(format!("no image but a {}", descriptor.media_type))),
+        (None, _) => return Err(expected_one("no image".to_owned())),
+        (Some(_), others) => return Err(expected_one(format!("{} images", others + 1))),
     };
     let json = |digest: &Digest| {
         let digest = digest.clone();

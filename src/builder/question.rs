@@ -1,4 +1,4 @@
-//! Answers to questions about a Dockerfile: its warnings, the outline of a target, its targets, its plan.
+//! Answers questions about a Dockerfile: its warnings, the outline of a target, its targets, its plan.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::plan::{self, ImageError, ImageRequest, Images, Options, PlanError};
 use crate::secret::Secrets;
 
 use super::error::BuildError;
-use super::images::{Registry, Remembering};
+use super::images::{ImageMemo, Registry};
 use super::logins::server_logins;
 use super::planning::{plan, plan_text};
 use super::remotes::Remotes;
@@ -26,19 +26,19 @@ use super::{dockerfile, inputs};
 
 /// The answer to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// What belongs on standard output.
+pub struct QuestionAnswer {
+    /// The text for standard output.
     pub text: String,
-    /// A check found something.
-    pub found_something: bool,
+    /// Whether a check has findings.
+    pub has_findings: bool,
 }
 
-/// Answers a question. No step is run, and of images at most the configuration is asked for.
+/// Answers a question. Nothing is executed, and of images at most the configuration is read.
 ///
 /// # Errors
-/// The Dockerfile or its context cannot be read. What is wrong with the Dockerfile is an error only where that is not the
-/// question.
-pub fn answer(request: &QuestionRequest, progress: &Progress) -> Result<Answer, BuildError> {
+/// The Dockerfile or its context cannot be read. Errors in the Dockerfile are errors here unless the question asks for
+/// them.
+pub fn answer(request: &QuestionRequest, progress: &Progress) -> Result<QuestionAnswer, BuildError> {
     let build = &request.build;
     let mut session = None;
     let read = read(build, progress, &mut session);
@@ -58,7 +58,7 @@ pub fn answer(request: &QuestionRequest, progress: &Progress) -> Result<Answer, 
                 Format::Text => lint::report::text(&report, &errors, &source),
                 Format::Json => lint::report::json(&report, &errors, &source).map_err(BuildError::Json)?,
             };
-            Ok(Answer { text, found_something: !report.warnings.is_empty() || !errors.is_empty() })
+            Ok(QuestionAnswer { text, has_findings: !report.warnings.is_empty() || !errors.is_empty() })
         }
         Question::Outline => {
             let file = parsed.map_err(BuildError::Dockerfile)?;
@@ -73,7 +73,7 @@ pub fn answer(request: &QuestionRequest, progress: &Progress) -> Result<Answer, 
             let file = parsed.map_err(BuildError::Dockerfile)?;
             let (_runtime, mut registry) = registry(build, progress)?;
             let plan = plan(&file, &options, &context, &mut registry, progress)?;
-            Ok(Answer { text: plan_text(&plan, &file, &build.outputs), found_something: false })
+            Ok(QuestionAnswer { text: plan_text(&plan, &file, &build.outputs), has_findings: false })
         }
         Question::Targets => {
             let file = parsed.map_err(BuildError::Dockerfile)?;
@@ -83,8 +83,8 @@ pub fn answer(request: &QuestionRequest, progress: &Progress) -> Result<Answer, 
     }
 }
 
-/// The context with its ignore file, and the Dockerfile. What is fetched goes into the directory of a session, which is opened
-/// for that.
+/// Returns the context with its ignore file, and the Dockerfile. If something has to be fetched, a session is opened
+/// for it.
 pub(super) fn read(
     request: &BuildRequest,
     progress: &Progress,
@@ -118,22 +118,26 @@ fn with_remotes<T>(
     fetch(&remotes, directory)
 }
 
-/// Where images are asked for, and the runtime that does it.
+/// Returns the access to images, and its runtime.
 fn registry(request: &BuildRequest, progress: &Progress) -> Result<(Runtime, Registry), BuildError> {
     let (runtime, client) = connect(&request.registries, progress)?;
     let registry = Registry::new(runtime.handle().clone(), client, request.cache.warm_images.clone(), None);
     Ok((runtime, registry))
 }
 
-fn written<T: serde::Serialize>(format: Format, value: &T, table: impl Fn(&T) -> String) -> Result<Answer, BuildError> {
+fn written<T: serde::Serialize>(
+    format: Format,
+    value: &T,
+    table: impl Fn(&T) -> String,
+) -> Result<QuestionAnswer, BuildError> {
     let text = match format {
         Format::Text => table(value),
         Format::Json => serde_json::to_string_pretty(value).map_err(BuildError::Json)? + "\n",
     };
-    Ok(Answer { text, found_something: false })
+    Ok(QuestionAnswer { text, has_findings: false })
 }
 
-/// Warnings, and what keeps the file from being built. An image that cannot be had is neither.
+/// Returns the warnings and the errors that prevent a build. An unavailable image is neither.
 fn check(
     file: &Dockerfile,
     options: &Options,
@@ -146,28 +150,28 @@ fn check(
         return Ok((report, obstacles(file, options, &mut NoRegistry)));
     }
     let (_runtime, mut registry) = registry(&request.build, progress)?;
-    let mut images = Remembering::new(&mut registry);
+    let mut images = ImageMemo::new(&mut registry);
     let errors = obstacles(file, options, &mut images);
     let report = lint::check(file, options, Extent::File, Some(ignore), Some(&mut images))?;
     Ok((report, errors))
 }
 
-/// What keeps the file from being built, except that an image cannot be had.
+/// Returns the errors that prevent a build, except unavailable images.
 fn obstacles(file: &Dockerfile, options: &Options, images: &mut dyn Images) -> Vec<PlanError> {
     let errors = plan::plan(file, options, images).err().unwrap_or_default();
     errors.into_iter().filter(|error| error.cause.is_none()).collect()
 }
 
-/// For a check that asks no registry.
+/// A registry for offline checks.
 struct NoRegistry;
 
 impl Images for NoRegistry {
     fn resolve(&mut self, requests: &[ImageRequest]) -> Vec<Result<BaseImage, ImageError>> {
-        requests.iter().map(|_| Err("no registry is asked".into())).collect()
+        requests.iter().map(|_| Err("registries are not used".into())).collect()
     }
 }
 
-/// Says once what was not checked, because an image was not looked at, and which settings have no effect.
+/// Warns once about checks that were skipped because an image is unknown, and about settings without effect.
 fn warn_of_unchecked(report: &Report, offline: bool) {
     for remark in &report.remarks {
         tracing::warn!("{remark}");
@@ -176,7 +180,7 @@ fn warn_of_unchecked(report: &Report, offline: bool) {
     if offline {
         let names: Vec<String> = report.unchecked.iter().map(|image| image.request.reference.to_string()).collect();
         if !names.is_empty() {
-            tracing::warn!("{consequence} {}: --offline asks no registry", names.join(", "));
+            tracing::warn!("{consequence} {}: registries are not used with --offline", names.join(", "));
         }
         return;
     }

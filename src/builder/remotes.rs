@@ -1,7 +1,8 @@
-//! What ADD and contexts take from the network, each fetched once.
+//! Fetches remote sources of `ADD` and of contexts, each once.
 //!
-//! Files start to come when the plan is known, while earlier steps run. Repositories are fetched when their step needs them, and
-//! no RUN of own-root exchanges the root directory meanwhile: the git library reads settings and known hosts there.
+//! Downloads of files start when the plan is known, while earlier steps run. Repositories are fetched when their step
+//! needs them, and only while no `RUN` of own-root has replaced the root directory: the Git library reads settings and
+//! known hosts there.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, Semaphore};
 
-use crate::cache::Version;
+use crate::cache::SourceVersion;
 use crate::diag::progress::Progress;
 use crate::diag::redact::Secret;
 use crate::executor::{FetchError, FetchedFiles, RemoteSources, Resolution};
@@ -26,32 +27,32 @@ use crate::remote::{
 };
 use crate::ssh::AGENT_VARIABLE;
 
-/// How many files are fetched at once.
+/// The number of files that are fetched at a time.
 const PARALLEL_FETCHES: usize = 4;
 
-/// The network's files, as the synchronous core sees them.
+/// Remote files with a synchronous interface.
 pub(super) struct Remotes {
     runtime: Handle,
     fetcher: Arc<Fetcher>,
 }
 
-/// What tasks share.
+/// The state that tasks share.
 struct Fetcher {
     downloader: Downloader,
     secrets: Lookup,
     ssh: SshAccess,
     progress: Progress,
-    /// Below it every source has a directory of its own.
+    /// The parent of the sources' directories.
     directory: PathBuf,
-    slots: Mutex<Vec<Arc<Slot>>>,
+    slots: Mutex<Vec<Arc<FileSlot>>>,
     checkouts: Mutex<Vec<(GitLocation, Checkout)>>,
-    /// How many repositories have been asked for their references.
+    /// The number of repositories whose references have been read.
     resolved: AtomicUsize,
     permits: Semaphore,
 }
 
-/// A file, fetched by the first who asks for it.
-struct Slot {
+/// A file that its first user fetches.
+struct FileSlot {
     location: HttpLocation,
     checksum: Option<Digest>,
     directory: PathBuf,
@@ -81,8 +82,8 @@ impl Remotes {
         Ok(Self { runtime, fetcher: Arc::new(fetcher) })
     }
 
-    /// Starts fetching every file that an executed step is going to add. A fetch that fails here is tried again, and reported,
-    /// when its step asks for it.
+    /// Starts to fetch every file that an executed step adds. A failed fetch is repeated, and reported, when the step
+    /// needs the file.
     pub(super) fn prefetch(&self, plan: &Plan, resolution: &Resolution) {
         for id in resolution.executed() {
             let Action::Copy(copy) = &plan.step(id).action else { continue };
@@ -98,9 +99,9 @@ impl Remotes {
         }
     }
 
-    /// Which versions of sources there are now, asked for side by side and told by as little as possible: checksums, what a server
-    /// calls them, or at last their content.
-    pub(super) fn versions(&self, sources: &[RemoteSource]) -> Vec<Result<Version, FetchError>> {
+    /// Returns the current versions of sources, requested in parallel and as cheaply as possible: from checksums, the
+    /// server's version identifiers, or else the content.
+    pub(super) fn versions(&self, sources: &[RemoteSource]) -> Vec<Result<SourceVersion, FetchError>> {
         let asked: Vec<_> = sources
             .iter()
             .map(|source| {
@@ -114,44 +115,45 @@ impl Remotes {
             .collect()
     }
 
-    /// Whether what was fetched of a source is the version that [`Self::versions`] gave, as far as the server says.
-    pub(super) fn is_still(&self, source: &RemoteSource, told: &Version) -> bool {
+    /// Reports whether the fetched content of a source has the version that [`Self::versions`] returned, as far as the
+    /// server says.
+    pub(super) fn is_unchanged(&self, source: &RemoteSource, version: &SourceVersion) -> bool {
         match source {
             RemoteSource::File { location, checksum, .. } => {
                 let slot = self.fetcher.slot(location, checksum.as_ref());
-                slot.file.get().is_none_or(|file| match told {
-                    Version::Content(digest) => *digest == file.digest,
+                slot.file.get().is_none_or(|file| match version {
+                    SourceVersion::Content(digest) => *digest == file.digest,
                     version => version_of(file.validator.clone()).as_ref() == Some(version),
                 })
             }
             RemoteSource::Repository(location) => {
                 let checkouts = self.fetcher.checkouts.lock();
                 let fetched = checkouts.iter().find(|(known, _)| known == location);
-                fetched.is_none_or(|(_, checkout)| *told == Version::Commit(checkout.commit.clone()))
+                fetched.is_none_or(|(_, checkout)| *version == SourceVersion::Commit(checkout.commit.clone()))
             }
         }
     }
 
-    /// A file, in a directory of its own.
+    /// Fetches a file to a directory of its own.
     pub(super) fn file(&self, location: &HttpLocation, checksum: Option<&Digest>) -> Result<Downloaded, DownloadError> {
         self.runtime.block_on(self.fetcher.file(location, checksum))
     }
 
-    /// An archive behind a URL, to be read while it comes.
+    /// Returns an archive with a URL, which is read while it is downloaded.
     pub(super) fn archive(&self, location: &HttpLocation) -> Incoming {
         let authorization = http_authorization(&self.fetcher.secrets, location);
         Incoming::file(&self.runtime, self.fetcher.downloader.clone(), location.clone(), authorization)
     }
 
-    /// An archive in a bucket, to be read while it comes.
+    /// Returns an archive in a bucket, which is read while it is downloaded.
     pub(super) fn object(&self, location: &BucketLocation) -> Incoming {
         let variables: Variables = Arc::new(|name| std::env::var(name).ok());
         Incoming::object(&self.runtime, location.clone(), variables, self.fetcher.progress.clone())
     }
 
-    /// A directory of a commit, within limits.
+    /// Checks out a directory of a commit, within limits.
     pub(super) fn repository(&self, location: &GitLocation, limits: CheckoutLimits) -> Result<Checkout, GitError> {
-        // Held meanwhile: of two stages that ask for one repository, the second finds it.
+        // Locked meanwhile: if two stages need the same repository, the second one finds it.
         let mut checkouts = self.fetcher.checkouts.lock();
         if let Some((_, checkout)) = checkouts.iter().find(|(known, _)| known == location) {
             return Ok(checkout.clone());
@@ -163,24 +165,24 @@ impl Remotes {
     }
 }
 
-/// What a server calls a version, if it does.
-fn version_of(validator: Validator) -> Option<Version> {
+/// Returns the server's identifier of a version, if there is one.
+fn version_of(validator: Validator) -> Option<SourceVersion> {
     match validator {
-        Validator::Tag(tag) => Some(Version::Tag(tag)),
-        Validator::Modified(time) => Some(Version::Modified(time)),
+        Validator::Tag(tag) => Some(SourceVersion::Tag(tag)),
+        Validator::Modified(time) => Some(SourceVersion::Modified(time)),
         Validator::None => None,
     }
 }
 
 impl Fetcher {
-    async fn version(&self, source: &RemoteSource) -> Result<Version, FetchError> {
+    async fn version(&self, source: &RemoteSource) -> Result<SourceVersion, FetchError> {
         let location = match source {
-            RemoteSource::File { checksum: Some(checksum), .. } => return Ok(Version::Content(checksum.clone())),
+            RemoteSource::File { checksum: Some(checksum), .. } => return Ok(SourceVersion::Content(checksum.clone())),
             RemoteSource::File { location, checksum: None, .. } => location,
             RemoteSource::Repository(location) => {
                 let number = self.resolved.fetch_add(1, Ordering::Relaxed);
                 let directory = self.directory.join(format!("references-{number}"));
-                return Ok(Version::Commit(
+                return Ok(SourceVersion::Commit(
                     resolve(&self.git_request(location, CheckoutLimits::DEFAULT), &directory).await?,
                 ));
             }
@@ -189,7 +191,7 @@ impl Fetcher {
         let validator = self.downloader.validator(location, authorization.as_ref()).await?;
         match version_of(validator) {
             Some(version) => Ok(version),
-            None => Ok(Version::Content(self.file(location, None).await?.digest)),
+            None => Ok(SourceVersion::Content(self.file(location, None).await?.digest)),
         }
     }
 
@@ -219,13 +221,13 @@ impl Fetcher {
         fetched.await.cloned()
     }
 
-    fn slot(&self, location: &HttpLocation, checksum: Option<&Digest>) -> Arc<Slot> {
+    fn slot(&self, location: &HttpLocation, checksum: Option<&Digest>) -> Arc<FileSlot> {
         let mut slots = self.slots.lock();
         let known = slots.iter().find(|slot| slot.location == *location && slot.checksum.as_ref() == checksum);
         if let Some(slot) = known {
             return Arc::clone(slot);
         }
-        let slot = Arc::new(Slot {
+        let slot = Arc::new(FileSlot {
             location: location.clone(),
             checksum: checksum.cloned(),
             directory: self.directory.join(format!("file-{}", slots.len() + 1)),

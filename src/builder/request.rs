@@ -1,4 +1,4 @@
-//! What one build is asked to do: the command line, validated, in groups by purpose.
+//! The request of one build: the validated command line, grouped by purpose.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::cache::{Authenticator, CacheLocation, WarmImages};
 use crate::diag::redact::Secret;
-use crate::executor::copy::Limits;
+use crate::executor::copy::UnpackLimits;
 use crate::image::{ImageFormat, Platform, Reference};
 use crate::layer::LayerOptions;
 use crate::location::ContextLocation;
@@ -18,41 +18,41 @@ use crate::secret::SecretSource;
 use crate::snapshot::IgnoredPaths;
 use crate::ssh::SshSource;
 
-/// One build. Every field has been checked on its own; what depends on files or registries is checked by the build.
+/// One build. Every field has been validated on its own; the build validates what depends on files or registries.
 #[derive(Debug, Clone)]
 pub struct BuildRequest {
-    /// What is built from.
+    /// The inputs of the build.
     pub inputs: InputsRequest,
-    /// What is built of it.
+    /// The stages to build, and the image's properties.
     pub target: TargetRequest,
-    /// Where the image goes.
+    /// The outputs.
     pub outputs: OutputsRequest,
-    /// What earlier builds left.
+    /// The caches.
     pub cache: CachesRequest,
-    /// Where and how steps execute.
+    /// The execution of steps.
     pub sandbox: SandboxRequest,
-    /// How registries are reached.
+    /// The access to registries.
     pub registries: ClientConfig,
-    /// What becomes of changed files.
+    /// The format of layers.
     pub layers: LayersRequest,
 }
 
-/// The build context, the Dockerfile, and what steps may read besides.
+/// The build context, the Dockerfile, and other inputs of steps.
 #[derive(Debug, Clone)]
 pub struct InputsRequest {
     /// `--context`, and `--git` with it.
     pub context: ContextLocation,
     /// `--context-sub-path`.
     pub context_sub_path: Option<String>,
-    /// `--context-max-size` and `--context-max-entries`: what an archive may unpack to.
-    pub context_limits: Limits,
+    /// `--context-max-size` and `--context-max-entries`: limits of an unpacked archive.
+    pub context_limits: UnpackLimits,
     /// `GIT_USERNAME` or `GIT_TOKEN`, and `GIT_PASSWORD`: for the server of a context that is a repository.
     pub git_login: Option<(String, Secret<String>)>,
     /// `--build-context`; directories have numbers in `context_directories`.
     pub contexts: Vec<NamedContext>,
     /// The directories of `--build-context`.
     pub context_directories: Vec<String>,
-    /// `--dockerfile`: tried as given if the command line names it, then below the context.
+    /// `--dockerfile`: first relative to the current directory if the command line names it, then below the context.
     pub dockerfile: String,
     /// Whether the command line names it.
     pub dockerfile_is_named: bool,
@@ -62,16 +62,16 @@ pub struct InputsRequest {
     pub ssh: Vec<SshSource>,
 }
 
-/// The stages to build, and what the image says of itself.
+/// The stages to build, and the image's properties.
 #[derive(Debug, Clone)]
 pub struct TargetRequest {
     /// `--target`, the first: the stage that becomes the image.
     pub stage: Option<String>,
     /// `--target`, the others: stages that are built too, and whose results are discarded.
     pub also_built: Vec<String>,
-    /// `--build-arg`, and `SOURCE_DATE_EPOCH` of the environment; `None` is a name without a value here or there.
+    /// `--build-arg`, and `SOURCE_DATE_EPOCH` of the environment. `None` is a name without a value.
     pub build_args: Vec<(String, Option<String>)>,
-    /// `--custom-platform`: the image's, if it is not that of this machine.
+    /// `--custom-platform`; `None` is the platform of this machine.
     pub platform: Option<Platform>,
     /// `--label`.
     pub labels: Vec<(String, String)>,
@@ -83,12 +83,12 @@ pub struct TargetRequest {
     pub source_date_epoch: Option<i64>,
 }
 
-/// The image's names, and everything that is written of it.
+/// The image's names and outputs.
 #[derive(Debug, Clone, Default)]
 pub struct OutputsRequest {
     /// `--destination` and `--tag`: the image's names.
     pub destinations: Vec<Reference>,
-    /// The image is pushed under its names.
+    /// Whether the image is pushed under its names.
     pub push: bool,
     /// Not `--skip-push-permission-check`.
     pub check_push: bool,
@@ -100,57 +100,57 @@ pub struct OutputsRequest {
     pub reports: Reports,
     /// `--digest-file` and its relatives.
     pub digest_files: DigestFiles,
-    /// `KANIKO_PRINT_PLAN`: the plan is printed before it is executed.
+    /// `KANIKO_PRINT_PLAN`: print the plan before executing it.
     pub print_plan: bool,
 }
 
 /// The caches of a build.
 #[derive(Debug, Clone, Default)]
 pub struct CachesRequest {
-    /// `--cache` and what belongs to it.
+    /// `--cache` and related flags.
     pub layers: Option<CacheRequest>,
-    /// `--cache-mounts-repo` and what belongs to it.
+    /// `--cache-mounts-repo` and related flags.
     pub mounts: Option<CacheMountsRequest>,
     /// `--cache-dir`, with `--cache`: base images that `warmer` has fetched.
     pub warm_images: Option<WarmImages>,
 }
 
-/// Where steps execute.
+/// The execution of steps.
 #[derive(Debug, Clone)]
 pub struct SandboxRequest {
     /// `--isolation`: how RUN is isolated.
     pub isolation: Isolation,
     /// `--force` and `--pre-cleanup`: where own-root may run.
     pub own_root: OwnRootConsent,
-    /// `--work-dir`: where blobs, stage roots and layers are kept while the build runs.
+    /// `--work-dir`: the directory of blobs, stage roots and layers during the build.
     pub work_dir: PathBuf,
-    /// `--parallel`: how many stages run at a time.
+    /// `--parallel`: the number of stages that run at a time.
     pub parallel: Option<usize>,
 }
 
-/// How layers are made.
+/// The format of layers.
 #[derive(Debug, Clone, Default)]
 pub struct LayersRequest {
     /// `--compression` and `--compression-level`.
     pub options: LayerOptions,
     /// `--single-snapshot`: one layer for each stage.
     pub single_snapshot: bool,
-    /// `--ignore-path`: what no layer gets.
+    /// `--ignore-path`: paths that no layer contains.
     pub ignored_paths: IgnoredPaths,
-    /// `--reproducible`: file times in layers are at most `SOURCE_DATE_EPOCH`, and without it everything is from 1970.
+    /// `--reproducible`: file times in layers are at most `SOURCE_DATE_EPOCH`; without that, all times are 1970.
     pub reproducible: bool,
 }
 
-/// How layers of earlier builds are used.
+/// The use of the layer cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheRequest {
-    /// `--cache-repo`, or what follows from the destination.
+    /// `--cache-repo`, or the default that follows from the destination.
     pub location: CacheLocation,
     /// `--cache-ttl`.
     pub lifetime: Duration,
     /// `--cache-run-layers`.
     pub run_layers: bool,
-    /// `--cache-copy-layers`; if not given, those that are part of the image.
+    /// `--cache-copy-layers`; by default only layers of the image.
     pub copy_layers: Option<bool>,
     /// `--cache-key-file`.
     pub authenticator: Option<Authenticator>,
@@ -160,12 +160,12 @@ pub struct CacheRequest {
     pub write: bool,
 }
 
-/// How caches of `RUN --mount=type=cache` go from machine to machine.
+/// The exchange of cache mounts between machines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheMountsRequest {
     /// `--cache-mounts-repo`.
     pub location: CacheLocation,
-    /// `--cache-mounts-limit`: bytes that a cache may have.
+    /// `--cache-mounts-limit`: the most bytes of a cache mount.
     pub limit: u64,
     /// `--cache-key-file`.
     pub authenticator: Option<Authenticator>,
@@ -178,22 +178,22 @@ pub struct CacheMountsRequest {
 /// A question about a Dockerfile instead of a build (`--call`, `--check`, `--dryrun`).
 #[derive(Debug, Clone)]
 pub struct QuestionRequest {
-    /// What is asked.
+    /// The question.
     pub question: Question,
-    /// How the answer is written.
+    /// The format of the answer.
     pub format: Format,
-    /// A check asks no registry.
+    /// Whether a check must not use registries.
     pub offline: bool,
-    /// The build that it is asked about.
+    /// The build that the question is about.
     pub build: BuildRequest,
 }
 
-/// What can be asked about a Dockerfile.
+/// A question about a Dockerfile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Question {
-    /// What is wrong with it.
+    /// Its warnings and errors.
     Check,
-    /// The arguments, secrets and caches of its target.
+    /// The arguments, secrets and cache mounts of its target.
     Outline,
     /// Its targets.
     Targets,
@@ -201,24 +201,24 @@ pub enum Question {
     Plan,
 }
 
-/// How an answer is written.
+/// The format of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
-    /// For a person.
+    /// Text for people.
     #[default]
     Text,
-    /// For a program: one object.
+    /// One JSON object.
     Json,
 }
 
-/// A push of an image that exists already (`crabwright push`).
+/// A push of an existing image (`crabwright push`).
 #[derive(Debug, Clone)]
 pub struct PushRequest {
-    /// An archive, or an OCI layout.
+    /// An archive or an OCI layout.
     pub image: PathBuf,
-    /// Where the image goes.
+    /// The outputs.
     pub outputs: OutputsRequest,
-    /// How registries are reached.
+    /// The access to registries.
     pub registries: ClientConfig,
     /// `--work-dir`.
     pub work_dir: PathBuf,

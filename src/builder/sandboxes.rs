@@ -1,4 +1,4 @@
-//! The sandboxes of a build: opened when it is known that a RUN executes.
+//! Opens the sandboxes of a build once it is known that a `RUN` executes.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use super::request::BuildRequest;
 
 pub(super) type Sandboxes = Vec<Mutex<Box<dyn Sandbox>>>;
 
-/// Keeps the work directory and the context in place: the command of another build could move them.
+/// Keeps the work directory and the context in place: a command of a different build could move them.
 pub(super) fn keep_in_place(
     request: &BuildRequest,
     sandbox: Result<&Chosen, &SandboxError>,
@@ -29,25 +29,25 @@ pub(super) fn keep_in_place(
     crate::sandbox::keep_in_place(sandbox, &paths).map_err(BuildError::InPlace)
 }
 
-/// The directory that stages' root directories must be in, if that cannot be the work directory and a command may run.
+/// Returns the directory for stages' root directories, if it cannot be the work directory and a command may run.
 pub(super) fn rootfs_parent(plan: &Plan, sandbox: Result<&Chosen, &SandboxError>, work_dir: &Path) -> Option<PathBuf> {
     let has_command = plan.steps().any(|(_, step)| matches!(step.action, Action::Run(_)));
     let chosen = sandbox.ok().filter(|_| has_command)?;
     let parent = crate::sandbox::place_for_trees(chosen, work_dir)?;
     tracing::info!(
-        "the stages' files are in {}, for {} is on another mount than /: own-root isolation renames them",
+        "the stages' files are in {}, because own-root isolation renames them and {} is not on the same mount as /",
         parent.display(),
         work_dir.display()
     );
     Some(parent)
 }
 
-/// Whether a RUN executes.
+/// Reports whether a `RUN` executes.
 pub(super) fn are_needed(plan: &Plan, resolution: &Resolution) -> bool {
     resolution.executed().any(|id| matches!(plan.step(id).action, Action::Run(_)))
 }
 
-/// A sandbox for each stage that may run at a time, or one for all.
+/// Opens a sandbox for each stage that may run at a time, or a single one for all.
 pub(super) fn open(
     plan: &Plan,
     chosen: Result<Chosen, SandboxError>,
@@ -64,13 +64,13 @@ pub(super) fn open(
         refuse_impossible_steps(plan, sandbox.as_ref())?;
         if sandboxes.is_empty() && !sandbox.features().host_name && has_host_name(plan) {
             progress.line(format_args!(
-                "WARNING: {} isolation cannot set a host name: that of BUILDKIT_SANDBOX_HOSTNAME stands in /etc/hosts only",
+                "WARNING: {} isolation cannot set a host name: the name in BUILDKIT_SANDBOX_HOSTNAME is only in /etc/hosts",
                 sandbox.name()
             ));
         }
-        let alone = !sandbox.features().concurrent_commands;
+        let is_single = !sandbox.features().concurrent_commands;
         sandboxes.push(Mutex::new(sandbox));
-        if alone || sandboxes.len() >= parallel.min(plan.stages.len()) {
+        if is_single || sandboxes.len() >= parallel.min(plan.stages.len()) {
             return Ok(sandboxes);
         }
     }
@@ -80,7 +80,7 @@ fn has_host_name(plan: &Plan) -> bool {
     plan.steps().any(|(_, step)| matches!(&step.action, Action::Run(run) if run.host_name.is_some()))
 }
 
-/// Refuses what the sandbox cannot do before anything runs.
+/// Refuses steps that the sandbox cannot execute, before anything runs.
 fn refuse_impossible_steps(plan: &Plan, sandbox: &dyn Sandbox) -> Result<(), BuildError> {
     let (isolation, mut errors) = (sandbox.name(), Vec::new());
     let features = sandbox.features();

@@ -1,4 +1,4 @@
-//! What every command works with that talks to registries: runtime, client, blob store, directories, progress and clock.
+//! The environment of every command that uses registries: runtime, client, blob store, directories, progress and clock.
 
 use std::path::{Path, PathBuf};
 
@@ -12,8 +12,8 @@ use crate::registry::{Client, ClientConfig};
 use super::error::BuildError;
 use super::work_directory::WorkDirectory;
 
-/// Bytes of stack of the network's threads: as many as the main thread has, which runs the same pushes.
-const STACK: usize = 8 << 20;
+/// The stack size of the network's threads: that of the main thread, which does the same work for pushes.
+const STACK_SIZE: usize = 8 << 20;
 
 /// One run of a command.
 pub(super) struct Session {
@@ -22,7 +22,7 @@ pub(super) struct Session {
     /// Blobs, each fetched once.
     pub(super) store: BlobStore,
     pub(super) progress: Progress,
-    /// When it began, in seconds since 1970.
+    /// The start time, in seconds since 1970.
     pub(super) now: i64,
     work: WorkDirectory,
     others: Vec<WorkDirectory>,
@@ -43,17 +43,17 @@ impl Session {
         Ok(Self { runtime, client, store, progress: progress.clone(), now: now(), work, others: Vec::new() })
     }
 
-    /// The directory of this run alone.
+    /// Returns the directory of this run.
     pub(super) fn directory(&self) -> &Path {
         self.work.path()
     }
 
-    /// The directory that it was made in, which outlives it.
+    /// Returns its parent, which outlives the run.
     pub(super) fn work_dir(&self) -> &Path {
         self.work.parent()
     }
 
-    /// Makes another directory of this run alone, below `parent`. Gives where `parent` really is, and the directory.
+    /// Makes a further directory of this run below `parent`. Returns the canonical path of `parent`, and the directory.
     pub(super) fn add_directory(&mut self, parent: &Path) -> Result<(PathBuf, PathBuf), BuildError> {
         let created = WorkDirectory::create(parent).map_err(BuildError::WorkDirectory)?;
         let paths = (created.parent().to_owned(), created.path().to_owned());
@@ -61,15 +61,16 @@ impl Session {
         Ok(paths)
     }
 
-    /// Ends the network's tasks, which may still write, and removes the directories. Gives the last that could not be removed.
+    /// Ends the network's tasks, which may still write, and removes the directories. Returns one that could not be
+    /// removed.
     pub(super) fn close(self) -> Option<PathBuf> {
         let Self { runtime, work, others, .. } = self;
         drop(runtime);
-        let mut left = None;
+        let mut remaining = None;
         for directory in std::iter::once(work).chain(others) {
-            left = remove(directory).or(left);
+            remaining = remove(directory).or(remaining);
         }
-        left
+        remaining
     }
 }
 
@@ -80,28 +81,28 @@ fn remove(directory: WorkDirectory) -> Option<PathBuf> {
     Some(path)
 }
 
-/// What ended a run, if it was a signal, with what is left of the run in registries and on disk. `kept`: a directory that could
-/// not be removed.
-pub(super) fn interrupted(error: BuildError, work_dir: &Path, kept: Option<&Path>) -> BuildError {
+/// Converts the error of a run that a signal ended: adds what remains in registries and on disk. `remaining_directory`
+/// is a directory that could not be removed.
+pub(super) fn interrupted(error: BuildError, work_dir: &Path, remaining_directory: Option<&Path>) -> BuildError {
     let Some(signal) = interrupt::requested() else { return error };
-    tracing::debug!("what the signal ended: {error}");
+    tracing::debug!("error after the signal: {error}");
     let pushed = match &error {
         BuildError::Push(error) => error.left_behind(),
         _ => None,
     };
     let pushed = pushed.unwrap_or_else(|| "no tag was written".to_owned());
-    let left = match kept {
-        Some(path) => format!("{pushed}; the build's files are left in {}", path.display()),
+    let left = match remaining_directory {
+        Some(path) => format!("{pushed}; the build's files are still in {}", path.display()),
         None => format!("{pushed}; nothing of this build is left in {}", work_dir.display()),
     };
     BuildError::Interrupted { signal, left }
 }
 
-/// A runtime for the network, and the client for every registry.
+/// Returns a runtime for the network, and the client of all registries.
 pub(super) fn connect(config: &ClientConfig, progress: &Progress) -> Result<(Runtime, Client), BuildError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .thread_stack_size(STACK)
+        .thread_stack_size(STACK_SIZE)
         .enable_all()
         .build()
         .map_err(BuildError::Runtime)?;
@@ -109,7 +110,7 @@ pub(super) fn connect(config: &ClientConfig, progress: &Progress) -> Result<(Run
     Ok((runtime, client))
 }
 
-/// Seconds since 1970.
+/// Returns the current time in seconds since 1970.
 pub(super) fn now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.ok().and_then(|elapsed| i64::try_from(elapsed.as_secs()).ok()).unwrap_or(0)

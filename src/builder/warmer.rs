@@ -1,4 +1,4 @@
-//! Fills a directory with base images for later builds: `warmer`.
+//! Fills a directory with base images for later builds (`warmer`).
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,31 +17,31 @@ use super::question::read;
 use super::request::BuildRequest;
 use super::session::{Session, connect};
 
-/// What to fill a directory with.
+/// The images for a directory of warm images.
 #[derive(Debug, Clone)]
 pub struct WarmRequest {
     /// `--image`.
     pub images: Vec<Reference>,
-    /// `--dockerfile` with its arguments: the base images of all of its stages, too.
+    /// `--dockerfile` with its arguments: the base images of all of its stages.
     pub dockerfile: Option<Box<BuildRequest>>,
     /// `--cache-dir`.
     pub directory: PathBuf,
     /// `--cache-ttl`.
     pub lifetime: Duration,
-    /// `--force`: what is there is fetched again.
+    /// `--force`: fetch existing images again.
     pub force: bool,
     /// `--customPlatform`.
     pub platform: Platform,
-    /// How registries are reached.
+    /// The access to registries.
     pub registries: ClientConfig,
 }
 
-/// How many images are there now, and how many could not be fetched.
+/// The result of warming.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct WarmSummary {
-    /// There.
-    pub there: usize,
-    /// Not there, each of which has been told.
+    /// The number of requested images that the directory has.
+    pub present: usize,
+    /// The number of images that could not be fetched. Each has been reported.
     pub failed: usize,
 }
 
@@ -63,12 +63,12 @@ impl Hint for ImageFailure {
     }
 }
 
-/// Fetches every image that is not in the directory. What fails for one image is told, and is not the end of the others.
+/// Fetches every image that the directory does not have. Failures are reported, and the other images are still fetched.
 ///
 /// # Errors
-/// The Dockerfile cannot be read, or there is no network to be had at all.
+/// The Dockerfile cannot be read, or the network cannot be used at all.
 pub fn warm(request: &WarmRequest, progress: &Progress) -> Result<WarmSummary, BuildError> {
-    let mut wanted: Vec<ImageRequest> = Vec::new();
+    let mut requests: Vec<ImageRequest> = Vec::new();
     let named = request.images.iter().cloned();
     let named = named.map(|reference| ImageRequest { reference, platform: request.platform.clone() });
     let bases = match &request.dockerfile {
@@ -76,16 +76,16 @@ pub fn warm(request: &WarmRequest, progress: &Progress) -> Result<WarmSummary, B
         None => Vec::new(),
     };
     for image in named.chain(bases) {
-        if !wanted.contains(&image) {
-            wanted.push(image);
+        if !requests.contains(&image) {
+            requests.push(image);
         }
     }
     let (runtime, client) = connect(&request.registries, progress)?;
     let directory = WarmImages::new(&request.directory, request.lifetime);
     let mut summary = WarmSummary::default();
-    for image in &wanted {
+    for image in &requests {
         match runtime.block_on(warm_image(&client, &directory, image, request.force, progress)) {
-            Ok(()) => summary.there += 1,
+            Ok(()) => summary.present += 1,
             Err(error) => {
                 progress.line(format_args!("Error while warming {}: {}", image.reference, with_hint(&error)));
                 summary.failed += 1;
@@ -98,21 +98,21 @@ pub fn warm(request: &WarmRequest, progress: &Progress) -> Result<WarmSummary, B
 async fn warm_image(
     client: &Client,
     directory: &WarmImages,
-    wanted: &ImageRequest,
+    requests: &ImageRequest,
     force: bool,
     progress: &Progress,
 ) -> Result<(), ImageFailure> {
-    let reference = &wanted.reference;
+    let reference = &requests.reference;
     progress.line(format_args!("Retrieving image {reference} from registry {}", reference.registry));
-    let image = client.resolve(reference, &wanted.platform).await?;
+    let image = client.resolve(reference, &requests.platform).await?;
     match directory.warm(client, &image, force).await? {
-        Warmed::Already => progress.line(format_args!("Image already in cache: {reference}")),
+        Warmed::UpToDate => progress.line(format_args!("Image already in cache: {reference}")),
         Warmed::Fetched => progress.line(format_args!("Image written to cache: {reference} as {}", image.digest)),
     }
     Ok(())
 }
 
-/// The images that stages start from, those of stages that no build needs included.
+/// Returns the base images of all stages, including those that a build would not need.
 fn base_images(build: &BuildRequest, progress: &Progress) -> Result<Vec<ImageRequest>, BuildError> {
     let mut session = None;
     let read = read(build, progress, &mut session);

@@ -1,8 +1,8 @@
-//! A directory of this build's own below the work directory, and the ones that dead builds left there.
+//! Makes a directory for this build below the work directory, and removes those of builds that were killed.
 //!
-//! Builds may share a work directory: two in one container, or pods with a common volume. A process number tells them
-//! apart badly (in a container every build is process 1), so a directory is taken by creating it, and held by a lock on
-//! a file in it that ends with the process that has it, however that ends.
+//! Builds may share a work directory: two in one container, or pods with a common volume. Process ids do not
+//! distinguish them (in a container every build is process 1). So a build owns a directory that it created, as long as
+//! it holds the lock of a file in it. The lock ends with its process, however that ends.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -13,73 +13,73 @@ use rustix::io::Errno;
 
 use crate::fs::{Error, gate, gated};
 
-/// What the directories are called, before a number.
+/// The prefix of the directories' names; a number follows.
 const PREFIX: &str = "build-";
 /// The file in it that is locked.
 const LOCK: &str = "lock";
-/// Names the running kernel. Locks are only evidence about processes of this one: some network file systems, and
-/// sandboxes that bring a kernel of their own, do not show the locks of others.
+/// Identifies the running kernel. A free lock is only evidence about processes of the same kernel: some network file
+/// systems, and sandboxes with their own kernel, do not show locks of other kernels.
 const KERNEL: &str = "/proc/sys/kernel/random/boot_id";
 
 /// A directory that no other build uses.
 #[derive(Debug)]
 pub(super) struct WorkDirectory {
     path: PathBuf,
-    /// Locked as long as it is open.
+    /// Locked while it is open.
     _lock: File,
 }
 
 impl WorkDirectory {
-    /// Makes one below `parent`, which is made too, and removes those whose build is dead for certain.
+    /// Makes a directory below `parent`, which is made as well, and removes those of builds that have certainly ended.
     ///
     /// # Errors
-    /// `parent` cannot be made or written to. That a dead build's directory cannot be removed is only logged.
+    /// `parent` cannot be made or written to. A failure to remove other directories is only logged.
     pub(super) fn create(parent: &Path) -> Result<Self, Error> {
-        let parent = &place(parent)?;
+        let parent = &canonical_directory(parent)?;
         let kernel = gated::read(KERNEL).unwrap_or_else(|error| {
-            tracing::debug!("what dead builds left stays where it is: cannot read {KERNEL}: {error}");
+            tracing::debug!("directories of killed builds are not removed: failed to read {KERNEL}: {error}");
             Vec::new()
         });
         remove_leftovers(parent, &kernel);
-        let path = unused(parent)?;
+        let path = create_unused(parent)?;
         let name = path.join(LOCK);
         let mut lock = gated::create_new(&name).map_err(|error| Error::new("create", &name, error))?;
         match rustix::fs::flock(&lock, FlockOperation::LockExclusive) {
-            // Written only now: whoever finds the lock free and this empty has come in between the two.
+            // Written after locking: a file that is unlocked and empty belongs to a build that is just starting.
             Ok(()) => lock.write_all(&kernel).map_err(|error| Error::new("write", &name, error))?,
-            Err(errno) if has_no_locks(errno) => tracing::debug!("cannot lock {}: {errno}", name.display()),
+            Err(errno) if has_no_locks(errno) => tracing::debug!("failed to lock {}: {errno}", name.display()),
             Err(errno) => return Err(Error::new("lock", &name, errno)),
         }
         Ok(Self { path, _lock: lock })
     }
 
-    /// Where it is.
+    /// Returns its path.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The directory it is in, which is any build's.
+    /// Returns its parent, which builds share.
     pub(super) fn parent(&self) -> &Path {
         self.path.parent().unwrap_or(&self.path)
     }
 
-    /// Removes it with all that is in it.
+    /// Removes it with everything in it.
     pub(super) fn remove(self) -> Result<(), Error> {
         crate::fs::remove_dir_all(&self.path)
     }
 }
 
-/// Makes a directory, if there is none, and gives its absolute path without symbolic links: a sandbox keeps the directory in place, and
-/// not the links that lead there.
-fn place(directory: &Path) -> Result<PathBuf, Error> {
+/// Makes a directory if it is missing, and returns its canonical path: a sandbox keeps the directory in place, but not
+/// links to it.
+fn canonical_directory(directory: &Path) -> Result<PathBuf, Error> {
     crate::fs::create_dir_all(directory)?;
     let path = gated::canonicalize(directory).map_err(|error| Error::new("find", directory, error))?;
     gate::stays(&path);
     Ok(path)
 }
 
-/// The directory with the lowest number that nobody has. Of two builds that want the same one, one gets it.
-fn unused(parent: &Path) -> Result<PathBuf, Error> {
+/// Makes the directory with the lowest free number.
+fn create_unused(parent: &Path) -> Result<PathBuf, Error> {
     let mut number = 1_u64;
     loop {
         let path = parent.join(format!("{PREFIX}{number}"));
@@ -94,7 +94,9 @@ fn unused(parent: &Path) -> Result<PathBuf, Error> {
 fn remove_leftovers(parent: &Path, kernel: &[u8]) {
     let entries = match gated::read_dir(parent) {
         Ok(entries) => entries,
-        Err(error) => return tracing::debug!("cannot look for what dead builds left in {}: {error}", parent.display()),
+        Err(error) => {
+            return tracing::debug!("failed to look for directories of killed builds in {}: {error}", parent.display());
+        }
     };
     for entry in entries.flatten() {
         let is_build = entry.file_name().to_str().and_then(|name| name.strip_prefix(PREFIX)).is_some_and(is_number);
@@ -102,11 +104,11 @@ fn remove_leftovers(parent: &Path, kernel: &[u8]) {
             continue;
         }
         let path = entry.path();
-        // Held until all is gone, so that no two builds remove the same directory.
-        let Some(_lock) = lock_of_the_dead(&path, kernel) else { continue };
+        // Locked until everything is removed, so that two builds do not remove the same directory.
+        let Some(_lock) = lock_of_ended_build(&path, kernel) else { continue };
         match crate::fs::remove_dir_all(&path) {
-            Ok(()) => tracing::info!("removed {}, which a build left that was killed", path.display()),
-            Err(error) => tracing::warn!("what a killed build left stays there: {error}"),
+            Ok(()) => tracing::info!("{}: removed, because its build was killed", path.display()),
+            Err(error) => tracing::warn!("could not remove the directory of a killed build: {error}"),
         }
     }
 }
@@ -115,8 +117,8 @@ fn is_number(text: &str) -> bool {
     text.parse::<u64>().is_ok()
 }
 
-/// The lock of a directory, if its build has ended: it ran under this kernel, and its lock is free.
-fn lock_of_the_dead(directory: &Path, kernel: &[u8]) -> Option<File> {
+/// Returns the lock of a directory whose build has certainly ended: it ran under this kernel, and its lock is free.
+fn lock_of_ended_build(directory: &Path, kernel: &[u8]) -> Option<File> {
     let mut lock = gated::open_with(directory.join(LOCK), OpenOptions::new().read(true).write(true)).ok()?;
     rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
     let mut written = Vec::new();
@@ -124,7 +126,7 @@ fn lock_of_the_dead(directory: &Path, kernel: &[u8]) -> Option<File> {
     (!kernel.is_empty() && written == kernel).then_some(lock)
 }
 
-/// Whether the file system has no locks at all.
+/// Reports whether the file system has no locks at all.
 fn has_no_locks(errno: Errno) -> bool {
     matches!(errno, Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOLCK | Errno::INVAL)
 }
@@ -142,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn builds_at_the_same_time_have_a_directory_each() {
+    fn concurrent_builds_have_different_directories() {
         let parent = tempfile::tempdir().unwrap();
         let builds: Vec<WorkDirectory> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..16).map(|_| scope.spawn(|| WorkDirectory::create(parent.path()))).collect();
@@ -157,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_dead_build_left_is_removed() {
+    fn directories_of_killed_builds_are_removed() {
         let parent = tempfile::tempdir().unwrap();
         let dead = WorkDirectory::create(parent.path()).unwrap();
         std::fs::create_dir(dead.path().join("root-1")).unwrap();
@@ -168,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_belong_to_a_living_build_stays() {
+    fn directories_of_builds_that_may_run_are_kept() {
         let parent = tempfile::tempdir().unwrap();
         let leftover = |name: &str, lock: Option<&[u8]>| {
             std::fs::create_dir(parent.path().join(name)).unwrap();

@@ -1,8 +1,8 @@
-//! The configurations of the base images of the last build, so that the next one need not ask for them.
+//! Stores the configurations of the last build's base images, so that the next build does not fetch them.
 //!
-//! They lie beside the entries under a tag that follows from what was asked for alone, so that they can be read before anything
-//! is known of the bases, and byte for byte, since they have to have the digests that the manifests name: nobody uses them
-//! unless they have. They are bounded, as registries bound manifests; what does not fit is fetched.
+//! They are stored next to the entries. The tag depends only on the request, so it is known before the bases are
+//! resolved. They are stored byte for byte, and used only if they have the digest that the manifest names. Their size
+//! is limited because registries limit manifests; configurations that do not fit are fetched.
 
 use std::collections::BTreeMap;
 
@@ -11,21 +11,21 @@ use crate::image::{AssembleError, BaseImage, Digest, Image, Platform};
 use super::key::Encoder;
 use super::layer_image;
 
-/// The field of the configuration that holds them, by their digests. They are text, as all JSON is.
+/// The configuration's field that holds them by digest. They are text, as all JSON is.
 const FIELD: &str = "dev.crabwright.cache.bases";
-/// What their tag starts with.
+/// The prefix of their tag.
 const TAG: &str = "bases-";
-/// Bytes that the configuration of one image may have.
-const MOST_OF_ONE: usize = 64 << 10;
-/// Bytes that all of them together may have.
-const MOST_OF_ALL: usize = 256 << 10;
+/// The most bytes of one image's configuration.
+const MAX_EACH: usize = 64 << 10;
+/// The most bytes of all of them together.
+const MAX_TOTAL: usize = 256 << 10;
 
-/// Configurations by their digests.
+/// Configurations by digest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BaseConfigurations(BTreeMap<Digest, String>);
 
 impl BaseConfigurations {
-    /// Those of images that come from registries.
+    /// Collects the configurations of images from registries.
     pub fn new(images: &[BaseImage]) -> Self {
         let remote = images.iter().filter(|image| image.reference.layout_directory().is_none());
         let texts = remote.filter_map(|image| {
@@ -35,51 +35,51 @@ impl BaseConfigurations {
         Self(bounded(texts.collect()))
     }
 
-    /// The tag of those of the last build of a Dockerfile, by its name and by the target and the platform that are asked for.
+    /// Returns the tag for the name of a Dockerfile, the requested target and the platform.
     pub fn tag(dockerfile: &str, target: Option<&str>, platform: &Platform) -> String {
         let words = Encoder::new().text(dockerfile).optional(target).text(&platform.to_string());
         layer_image::tag(TAG, &words)
     }
 
-    /// What is kept as the configuration with that digest. It may be something else.
+    /// Returns the stored bytes for a digest. The caller verifies them.
     pub fn get(&self, digest: &Digest) -> Option<&[u8]> {
         self.0.get(digest).map(String::as_bytes)
     }
 
-    /// Whether there is none.
+    /// Reports whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether all of them are in `kept`, as they are here.
-    pub fn are_in(&self, kept: &Self) -> bool {
-        self.0.iter().all(|(digest, text)| kept.0.get(digest) == Some(text))
+    /// Reports whether all of them are in `stored` with the same bytes.
+    pub fn are_in(&self, stored: &Self) -> bool {
+        self.0.iter().all(|(digest, text)| stored.0.get(digest) == Some(text))
     }
 
-    /// The configurations as an image without layers, made at `now` (seconds since 1970).
+    /// Returns the configurations as an image without layers, made at `now` (seconds since 1970).
     ///
     /// # Errors
-    /// It cannot be written as JSON.
+    /// The image cannot be written as JSON.
     pub fn to_image(&self, platform: &Platform, now: i64) -> Result<Image, AssembleError> {
         layer_image::of_value(FIELD, &self.0, "base configurations", platform, now)
     }
 
-    /// Reads the manifest of such an image; empty where it is something else.
+    /// Reads the manifest of such an image. Anything else has no configurations.
     pub fn read(manifest: &[u8]) -> Self {
         Self(layer_image::value(FIELD, manifest).map(bounded).unwrap_or_default())
     }
 }
 
-/// Whether a tag is that of such configurations.
+/// Reports whether a tag is one of configurations.
 pub(super) fn is_tag(tag: &str) -> bool {
     layer_image::is_tag(TAG, tag)
 }
 
-/// So many as may be kept.
+/// Drops configurations that exceed the limits.
 fn bounded(mut configurations: BTreeMap<Digest, String>) -> BTreeMap<Digest, String> {
-    let mut room = MOST_OF_ALL;
+    let mut room = MAX_TOTAL;
     configurations.retain(|_, text| {
-        let fits = text.len() <= room.min(MOST_OF_ONE);
+        let fits = text.len() <= room.min(MAX_EACH);
         if fits {
             room -= text.len();
         }
@@ -99,7 +99,7 @@ mod tests {
         "linux/amd64".parse().unwrap()
     }
 
-    /// A base image that says no more than its configuration.
+    /// A base image of which only the configuration matters.
     fn base(config_bytes: &[u8]) -> BaseImage {
         BaseImage {
             reference: Reference::parse("r.example/a:1").unwrap(),
@@ -116,19 +116,19 @@ mod tests {
     }
 
     #[test]
-    fn configurations_are_kept_byte_for_byte() {
-        // None of these would come out of a serializer like this.
+    fn configurations_are_stored_byte_for_byte() {
+        // A serializer would write none of these in this form.
         let texts = ["{ \"os\":\"linux\",\r\n\t\"os\" : \"\\u0041\u{e9}\"}\n", "{}", " {} "];
         let images = texts.map(|text| base(text.as_bytes()));
-        let kept = read_back(&BaseConfigurations::new(&images));
+        let stored = read_back(&BaseConfigurations::new(&images));
         for (image, text) in images.iter().zip(texts) {
-            assert_eq!(kept.get(&image.manifest.config.digest), Some(text.as_bytes()));
+            assert_eq!(stored.get(&image.manifest.config.digest), Some(text.as_bytes()));
         }
-        assert_eq!(kept.get(&Digest::sha256_of(b"other")), None);
+        assert_eq!(stored.get(&Digest::sha256_of(b"other")), None);
     }
 
     #[test]
-    fn anything_else_is_none() {
+    fn other_manifests_have_no_configurations() {
         for text in ["", "{}", "null", "{\"config\":{}}"] {
             assert!(BaseConfigurations::read(text.as_bytes()).is_empty(), "{text}");
         }
@@ -141,28 +141,28 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_left_out() {
+    fn configurations_that_do_not_fit_are_left_out() {
         let sized = |bytes: usize, first: u8| {
             let mut text = vec![b' '; bytes];
             text[0] = first;
             base(&text)
         };
-        let kept = |images: &[BaseImage]| BaseConfigurations::new(images).0.len();
-        assert_eq!(kept(&[sized(MOST_OF_ONE, b'0')]), 1);
-        assert_eq!(kept(&[sized(MOST_OF_ONE + 1, b'0')]), 0);
-        let many: Vec<BaseImage> = (b'0'..=b'8').map(|first| sized(MOST_OF_ONE, first)).collect();
-        assert_eq!(kept(&many), MOST_OF_ALL / MOST_OF_ONE);
-        assert_eq!(kept(&[base(b"\xff")]), 0, "no text");
+        let stored = |images: &[BaseImage]| BaseConfigurations::new(images).0.len();
+        assert_eq!(stored(&[sized(MAX_EACH, b'0')]), 1);
+        assert_eq!(stored(&[sized(MAX_EACH + 1, b'0')]), 0);
+        let many: Vec<BaseImage> = (b'0'..=b'8').map(|first| sized(MAX_EACH, first)).collect();
+        assert_eq!(stored(&many), MAX_TOTAL / MAX_EACH);
+        assert_eq!(stored(&[base(b"\xff")]), 0, "not text");
         let in_layout = BaseImage { reference: Reference::parse_layout("/images").unwrap(), ..base(b"{}") };
-        assert_eq!(kept(&[in_layout]), 0, "a file here costs nothing");
-        // Neither is it taken from somebody else.
-        let large = (Digest::sha256_of(b"large"), " ".repeat(MOST_OF_ONE + 1));
+        assert_eq!(stored(&[in_layout]), 0, "a local file need not be fetched");
+        // A larger one is not read from a cache, either.
+        let large = (Digest::sha256_of(b"large"), " ".repeat(MAX_EACH + 1));
         let small = (Digest::sha256_of(b"small"), "{}".to_owned());
         assert_eq!(read_back(&BaseConfigurations(BTreeMap::from([large, small]))).0.len(), 1);
     }
 
     #[test]
-    fn what_is_kept_counts_only_as_it_is() {
+    fn stored_configurations_must_be_identical() {
         let (one, other) = (base(b"{}"), base(b"{ }"));
         let both = BaseConfigurations::new(&[one.clone(), other]);
         let only = BaseConfigurations::new(&[one]);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_says_what_was_asked_for() {
+    fn tags_depend_on_the_request() {
         let tags = [
             BaseConfigurations::tag("Dockerfile", None, &platform()),
             BaseConfigurations::tag("Dockerfile", Some(""), &platform()),

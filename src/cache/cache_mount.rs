@@ -1,63 +1,63 @@
-//! What a command's cache (`RUN --mount=type=cache`) holds, as a small image in a repository or a layout.
+//! Stores the content of a cache mount (`RUN --mount=type=cache`) as a small image in a repository or a layout.
 //!
-//! A cache is known by its id, which may be any text, and by the platform of the commands that use it. Its tag is a digest of
-//! both: an id is no tag, and need not be told to who lists the repository. The newest content has the tag; who writes
-//! last wins. As with the layers of steps the configuration is within the manifest, so that one request says everything, and
-//! nothing is believed that cannot be checked: the manifest has to name the very id and platform that were asked for.
+//! A cache mount is identified by its id, which may be any text, and the platform of its commands. The tag is a digest
+//! of both: an id need not be a valid tag, and anyone who may list the repository's tags does not learn it. The newest
+//! content has the tag; the last writer wins. As for layers, the configuration is embedded in the manifest, so that one
+//! request is enough. Nothing unverified is trusted: the manifest must name the requested id and platform.
 
 use crate::image::{AssembleError, Blob, Descriptor, Digest, Image, Platform, rfc3339};
 
 use super::entry::Miss;
 use super::key::Encoder;
-use super::layer_image::{self, KeptLayer, annotation};
+use super::layer_image::{self, StoredLayer, annotation};
 
-/// Comes first in every digest: caches of another format never meet.
+/// The start of every digest: different formats have different tags.
 const VERSION: &str = "crabwright cache mount 1";
-/// What a tag starts with.
+/// The prefix of a tag.
 const TAG: &str = "mount-";
-/// The annotations of the manifest: the id, with its namespace.
+/// The manifest's annotation with the id and its namespace.
 const ID: &str = "dev.crabwright.mount.id";
-/// Whose commands use it.
+/// The platform of the commands.
 const PLATFORM: &str = "dev.crabwright.mount.platform";
-/// Bytes of the files in it.
+/// Bytes of the files.
 const SIZE: &str = "dev.crabwright.mount.size";
-/// When it was written (OCI image specification, annotations.md).
+/// The time of writing (OCI image specification, annotations.md).
 const CREATED: &str = "org.opencontainers.image.created";
 
-/// The tag of a cache. `id` is with its namespace (`BUILDKIT_CACHE_MOUNT_NS`).
+/// Returns the tag of a cache mount. `id` includes its namespace (`BUILDKIT_CACHE_MOUNT_NS`).
 #[must_use]
 pub fn tag(id: &str, platform: &Platform) -> String {
     let words = Encoder::new().text(VERSION).text(id).text(&platform.normalized().to_string());
     layer_image::tag(TAG, &words)
 }
 
-/// Whether a tag is that of a cache.
+/// Reports whether a tag is one of a cache mount.
 pub(super) fn is_tag(tag: &str) -> bool {
     layer_image::is_tag(TAG, tag)
 }
 
-/// The content of a cache, as the build that wrote it says.
+/// The content of a cache mount, as its manifest describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheMountContent {
-    /// Its name, the namespace included.
+    /// The id with its namespace.
     pub id: String,
-    /// Whose commands use it.
+    /// The platform of the commands.
     pub platform: Platform,
-    /// Descriptor of the compressed archive.
+    /// The descriptor of the compressed archive.
     pub layer: Descriptor,
-    /// Digest of the archive.
+    /// The digest of the archive.
     pub diff_id: Digest,
-    /// When it was written, in seconds since 1970.
+    /// The time of writing, in seconds since 1970.
     pub created: i64,
-    /// Bytes of the files in it.
+    /// Bytes of the files.
     pub size: u64,
 }
 
 impl CacheMountContent {
-    /// The cache as an image, its archive at `blob`.
+    /// Returns the content as an image whose archive is `blob`.
     ///
     /// # Errors
-    /// It cannot be written as JSON.
+    /// The image cannot be written as JSON.
     pub fn to_image(&self, blob: Blob) -> Result<Image, AssembleError> {
         let annotations = [
             (ID, self.id.clone()),
@@ -65,22 +65,22 @@ impl CacheMountContent {
             (SIZE, self.size.to_string()),
             (CREATED, rfc3339(self.created)),
         ];
-        KeptLayer::to_image(&self.diff_id, self.created, &self.platform, blob, annotations)
+        StoredLayer::to_image(&self.diff_id, self.created, &self.platform, blob, annotations)
     }
 
-    /// Reads what stands under the tag of a cache.
+    /// Reads the manifest under the tag of a cache mount.
     ///
     /// # Errors
-    /// It is not the content of that cache.
+    /// The manifest is not one of this cache mount.
     pub fn read(id: &str, platform: &Platform, manifest: &[u8]) -> Result<Self, Miss> {
         let foreign = Miss::Foreign;
         let manifest = layer_image::manifest(manifest).map_err(foreign)?;
         let annotation = |name: &str| annotation(&manifest, name);
         if annotation(ID) != id || annotation(PLATFORM) != platform.normalized().to_string() {
-            return Err(foreign("it is not the content of this cache".to_owned()));
+            return Err(foreign("it is the content of a different cache mount".to_owned()));
         }
-        let size = annotation(SIZE).parse().map_err(|error| foreign(format!("{SIZE} is no number: {error}")))?;
-        let KeptLayer { layer, diff_id, created } = KeptLayer::read(&manifest).map_err(foreign)?;
+        let size = annotation(SIZE).parse().map_err(|error| foreign(format!("{SIZE} is not a number: {error}")))?;
+        let StoredLayer { layer, diff_id, created } = StoredLayer::read(&manifest).map_err(foreign)?;
         Ok(Self { id: id.to_owned(), platform: platform.clone(), layer, diff_id, created, size })
     }
 }
@@ -112,12 +112,12 @@ mod tests {
         cache().to_image(blob).unwrap()
     }
 
-    /// Part of the format: another digest would lose every cache there is.
+    /// The format is fixed: with different tags, all existing content would be lost.
     #[test]
     fn a_tag_is_a_digest_of_id_and_platform() {
         let go = tag("go", &platform());
         assert_eq!(go, "mount-441094b51f926c45d720389c18da357b");
-        assert_eq!(go, tag("go", &"amd64".parse().unwrap()), "another spelling of the platform");
+        assert_eq!(go, tag("go", &"amd64".parse().unwrap()), "a different spelling of the platform");
         assert!(is_tag(&go));
         for other in [tag("go ", &platform()), tag("x/go", &platform()), tag("go", &"linux/arm64".parse().unwrap())] {
             assert_ne!(other, go);
@@ -140,23 +140,23 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_not_as_it_should_be_is_a_miss() {
+    fn malformed_content_is_a_miss() {
         let read = |change: &dyn Fn(&mut Manifest)| {
             let mut manifest = image().manifest;
             change(&mut manifest);
             let read = CacheMountContent::read("team/root/.cache", &platform(), &manifest.to_bytes().unwrap());
-            let Miss::Foreign(problem) = read.unwrap_err() else { panic!("another miss") };
+            let Miss::Foreign(problem) = read.unwrap_err() else { panic!("a different miss") };
             problem
         };
         let set = |name: &'static str, value: &'static str| {
             read(&move |manifest| drop(manifest.annotations.insert(name.to_owned(), value.to_owned())))
         };
-        assert_eq!(set(ID, "other"), "it is not the content of this cache");
-        assert_eq!(set(PLATFORM, "linux/arm64"), "it is not the content of this cache");
-        assert!(set(SIZE, "-1").contains("is no number"));
+        assert_eq!(set(ID, "other"), "it is the content of a different cache mount");
+        assert_eq!(set(PLATFORM, "linux/arm64"), "it is the content of a different cache mount");
+        assert!(set(SIZE, "-1").contains("is not a number"));
         assert_eq!(read(&|manifest| manifest.layers.clear()), "it has 0 layers");
         assert!(read(&|manifest| manifest.layers[0].media_type = "text/plain".to_owned()).contains("text/plain"));
-        assert_eq!(read(&|manifest| manifest.config.data = None), "its configuration is not within the manifest");
+        assert_eq!(read(&|manifest| manifest.config.data = None), "its configuration is not embedded in the manifest");
         assert!(CacheMountContent::read("team/root/.cache", &platform(), &vec![b' '; MAX_DOCUMENT + 1]).is_err());
         assert!(CacheMountContent::read("team/root/.cache", &platform(), b"null").is_err());
     }

@@ -1,18 +1,18 @@
-//! Which cache entries of a plan's steps fit together.
+//! Selects the cache entries of a plan's steps that fit together.
 
 use crate::plan::{Action, Plan};
 
-use super::entry::Entry;
+use super::entry::CacheEntry;
 use super::key_inputs::is_base_independent;
 use super::lineage::Lineage;
 
-/// Returns those of the entries found for a plan's steps that were built on each other, by stage and step.
+/// Returns the entries, by stage and step, that were built on each other.
 ///
-/// A step without an entry breaks nothing if executing it again has the same effect: COPY of files that are the same by the key, and
-/// WORKDIR. After a command that has to run again only steps that do not depend on their base remain, because its layer is
-/// not known in advance.
-pub fn consistent_subset(plan: &Plan, found: &[Vec<Option<Entry>>]) -> Vec<Vec<Option<Entry>>> {
-    // What each stage ends with, where that is certain.
+/// A step without an entry does not break the chain if executing it again has the same result: `COPY` of files that the
+/// key identifies, and `WORKDIR`. After a command that has to run again, only steps that do not depend on their base
+/// keep their entries, because its layer is not known in advance.
+pub fn consistent_subset(plan: &Plan, found: &[Vec<Option<CacheEntry>>]) -> Vec<Vec<Option<CacheEntry>>> {
+    // The lineage at the end of each stage, if it is certain.
     let mut ends: Vec<Option<Lineage>> = Vec::new();
     let start = Lineage::start();
     let mut all = Vec::new();
@@ -26,9 +26,9 @@ pub fn consistent_subset(plan: &Plan, found: &[Vec<Option<Entry>>]) -> Vec<Vec<O
             let action = &step.action;
             let sources = action.stage_dependencies().map(|stage| ends[stage].clone());
             let sources: Option<Vec<Lineage>> = sources.collect();
-            let fits = |entry: &&Entry| {
+            let fits = |entry: &&CacheEntry| {
                 let before = if is_base_independent(action) { Some(&start) } else { state.as_ref() };
-                // A stage that left nothing in the cache cannot contradict.
+                // A stage without entries cannot contradict.
                 let after = sources
                     .as_ref()
                     .is_none_or(|sources| entry.before.after_step(action, sources, &entry.diff_id) == entry.after);
@@ -75,8 +75,9 @@ mod tests {
         plan(&parse(source).unwrap(), &options, &mut NoImages).unwrap()
     }
 
-    /// The entries that a build leaves whose commands' layers differ by `run`; other steps make the same layer in every build.
-    fn entries(plan: &Plan, run: &str) -> Vec<Vec<Option<Entry>>> {
+    /// Entries of a build in which the layers of commands differ by `run`; other steps make the same layer in every
+    /// build.
+    fn entries(plan: &Plan, run: &str) -> Vec<Vec<Option<CacheEntry>>> {
         let mut ends: Vec<Lineage> = Vec::new();
         let mut all = Vec::new();
         for (number, stage) in plan.stages.iter().enumerate() {
@@ -95,7 +96,7 @@ mod tests {
                 let (before, after) = state.span_of_step(&planned.action, &sources, &diff_id);
                 state = state.advance_past(&planned.action, &after);
                 let layer = Descriptor::of(media_type::OCI_LAYER_GZIP, content.as_bytes());
-                entries.push(Some(Entry { keys: Keys::default(), layer, diff_id, created: 0, before, after }));
+                entries.push(Some(CacheEntry { keys: Keys::default(), layer, diff_id, created: 0, before, after }));
             }
             ends.push(state);
             all.push(entries);
@@ -103,7 +104,7 @@ mod tests {
         all
     }
 
-    fn kept(plan: &Plan, found: &[Vec<Option<Entry>>]) -> Vec<Vec<bool>> {
+    fn kept(plan: &Plan, found: &[Vec<Option<CacheEntry>>]) -> Vec<Vec<bool>> {
         consistent_subset(plan, found).iter().map(|stage| stage.iter().map(Option::is_some).collect()).collect()
     }
 
@@ -111,19 +112,19 @@ mod tests {
                         FROM scratch\nWORKDIR /w\nCOPY --from=one /b /b\nLABEL a=b\nRUN c\nCOPY --link a /";
 
     #[test]
-    fn what_one_build_left_fits() {
+    fn entries_of_one_build_fit_together() {
         let plan = plan_of(TEXT);
         let one = entries(&plan, "first");
         assert_eq!(kept(&plan, &one), [vec![true; 3], vec![true, true, false, true, true]]);
     }
 
     #[test]
-    fn a_step_of_another_build_does_not_fit_behind_a_command() {
+    fn entries_of_other_builds_do_not_fit_after_a_command() {
         let plan = plan_of(TEXT);
         let (one, other) = (entries(&plan, "first"), entries(&plan, "second"));
         let mut mixed = one.clone();
         mixed[0][2] = other[0][2].clone();
-        // What was copied, and what was run on that, came from the first build's files.
+        // The copy, and the command after it, depend on the first build's files.
         assert_eq!(kept(&plan, &mixed)[0], [true, true, false]);
         let mut mixed = one.clone();
         mixed[1][3] = other[1][3].clone();
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_copy_breaks_nothing_and_a_missing_command_does() {
+    fn a_missing_command_breaks_the_chain_and_a_missing_copy_does_not() {
         let plan = plan_of(TEXT);
         let all = entries(&plan, "first");
         let without = |stage: usize, step: usize| {
@@ -146,15 +147,15 @@ mod tests {
         assert_eq!(without(0, 0)[0], [false, false, false]);
         assert_eq!(without(1, 0)[1], [false, true, false, true, true]);
         assert_eq!(without(1, 1)[1], [true, false, false, true, true]);
-        assert_eq!(without(1, 3)[1], [true, true, false, false, true], "what stands alone stays");
-        // A stage that left nothing cannot contradict what was copied from it.
+        assert_eq!(without(1, 3)[1], [true, true, false, false, true], "an independent step stays");
+        // A stage without entries cannot contradict a copy from it.
         let mut found = all.clone();
         found[0] = vec![None; 3];
         assert_eq!(kept(&plan, &found)[1], [true, true, false, true, true]);
     }
 
     #[test]
-    fn copies_are_no_events_and_commands_are() {
+    fn commands_are_events_and_copies_are_not() {
         let plan = plan_of("FROM scratch\nCOPY a /\nRUN a\nCOPY --link a /");
         let layer = Digest::sha256_of(b"layer");
         let [copy, run, link] = [0, 1, 2].map(|step| &plan.stages[0].steps[step].action);
@@ -162,7 +163,8 @@ mod tests {
         assert_eq!(start.span_of_step(copy, &[], &layer), (start.clone(), start.clone()));
         let (before, after) = start.span_of_step(run, &[], &layer);
         assert_eq!((&before, after == start), (&start, false));
-        // A stage's files are as good as their lineage, and those of one where nothing ran are what they are.
+        // Files of a stage with commands are identified by its lineage; files of a stage without commands by
+        // themselves.
         assert_eq!(after.span_of_step(copy, std::slice::from_ref(&start), &layer), (after.clone(), after.clone()));
         assert_ne!(start.span_of_step(copy, std::slice::from_ref(&after), &layer).1, start);
         let (alone, led_to) = after.span_of_step(link, &[], &layer);

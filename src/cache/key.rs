@@ -1,18 +1,17 @@
-//! Keys: everything a step is made of, as one digest.
+//! Computes cache keys: digests of all inputs of a step.
 //!
-//! A [`KeyInputs`] is a list of named ingredients (the instruction's words, a variable, a file), each a digest of its own; the
-//! key is the digest of the list. The names are kept so that a miss can say which ingredient is another one. Every value
-//! carries its kind and its length, so that no two lists of inputs are written alike: a key says what a step is, not how its parts
-//! happen to join up.
+//! [`KeyInputs`] is a list of named ingredients (the instruction's words, a variable, a file), each with its digest;
+//! the key is the digest of the list. The names are stored so that a miss can name the ingredient that changed. Every
+//! value is encoded with its type and length, so that different lists have different encodings.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::image::Digest;
 
-/// Comes first in every key: keys of different versions of this program never meet.
+/// The start of every key: different versions of the format have different keys.
 const VERSION: &str = "crabwright step 1";
-/// Digits of a key.
+/// The number of digits of a key.
 const LENGTH: usize = 64;
 
 /// The name of a cache entry: 64 hexadecimal digits.
@@ -20,7 +19,7 @@ const LENGTH: usize = 64;
 pub struct Key(String);
 
 impl Key {
-    /// As it stands in a tag.
+    /// Returns the key in the form of a tag.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -32,7 +31,7 @@ impl fmt::Display for Key {
     }
 }
 
-/// A text that is no key.
+/// A text that is not a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not 64 hexadecimal digits")]
 pub struct NotAKey;
@@ -46,23 +45,23 @@ impl FromStr for Key {
     }
 }
 
-/// What a key knows its step by.
+/// The kind of inputs that a key is computed from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// What the Dockerfile and the build's inputs say, known before anything runs.
+pub enum KeyKind {
+    /// The Dockerfile and the build's inputs, known before anything runs.
     Definition,
-    /// The files it starts from and reads, known once they are there.
+    /// The files that the step starts from and reads, known when they exist.
     Content,
 }
 
-/// Values written one after the other so that each can be told from the next.
+/// Encodes values so that every list of values has its own encoding.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Encoder {
     bytes: Vec<u8>,
 }
 
 impl Encoder {
-    /// Nothing yet.
+    /// Returns an empty encoder.
     pub fn new() -> Self {
         Self::default()
     }
@@ -90,14 +89,14 @@ impl Encoder {
         self
     }
 
-    /// Adds a yes or no.
+    /// Adds a boolean.
     #[must_use]
     pub fn flag(mut self, value: bool) -> Self {
         self.bytes.push(if value { b'y' } else { b'-' });
         self
     }
 
-    /// Adds a text that may be missing, which is not the same as an empty one.
+    /// Adds an optional text; `None` differs from an empty text.
     #[must_use]
     pub fn optional(self, value: Option<&str>) -> Self {
         match value {
@@ -106,20 +105,20 @@ impl Encoder {
         }
     }
 
-    /// Adds texts, and how many they are.
+    /// Adds texts and their number.
     #[must_use]
     pub fn texts<T: AsRef<str>>(self, values: impl ExactSizeIterator<Item = T>) -> Self {
         let count = self.number(values.len() as u64);
         values.fold(count, |encoder, value| encoder.text(value.as_ref()))
     }
 
-    /// Adds several byte strings; how many they are is for the caller to add.
+    /// Adds byte strings. The caller adds their number.
     #[must_use]
     pub fn all_bytes(self, values: &[Vec<u8>]) -> Self {
         values.iter().fold(self, |encoder, value| encoder.bytes(value))
     }
 
-    /// What was added.
+    /// Returns the encoding.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -129,41 +128,41 @@ impl Encoder {
     }
 }
 
-/// What a step is made of.
+/// The inputs of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyInputs {
-    kind: Kind,
+    kind: KeyKind,
     ingredients: Vec<(String, Digest)>,
 }
 
 impl KeyInputs {
-    /// Nothing yet.
-    pub fn new(kind: Kind) -> Self {
+    /// Returns empty inputs.
+    pub fn new(kind: KeyKind) -> Self {
         Self { kind, ingredients: Vec::new() }
     }
 
-    /// Adds an ingredient under the name by which a user knows it.
+    /// Adds an ingredient. `name` is for messages.
     pub fn add(&mut self, name: impl Into<String>, value: &Encoder) {
         self.ingredients.push((name.into(), value.digest()));
     }
 
-    /// Adds an ingredient that is a digest already.
+    /// Adds an ingredient by its digest.
     pub fn add_digest(&mut self, name: impl Into<String>, digest: Digest) {
         self.ingredients.push((name.into(), digest));
     }
 
-    /// Names and digests, in the order in which they were added.
+    /// Returns names and digests in the order in which they were added.
     pub fn ingredients(&self) -> &[(String, Digest)] {
         &self.ingredients
     }
 
-    /// The key.
+    /// Returns the key.
     pub fn key(&self) -> Key {
         Key(self.encoded().digest().hex().to_owned())
     }
 
     fn encoded(&self) -> Encoder {
-        let start = Encoder::new().text(VERSION).flag(self.kind == Kind::Content);
+        let start = Encoder::new().text(VERSION).flag(self.kind == KeyKind::Content);
         let start = start.number(self.ingredients.len() as u64);
         self.ingredients.iter().fold(start, |encoder, (name, digest)| encoder.text(name).text(&digest.to_string()))
     }
@@ -227,7 +226,7 @@ mod tests {
     fn key_inputs() -> impl Strategy<Value = KeyInputs> {
         let ingredient = ("[ab ]{0,3}", "[ab]{0,2}");
         proptest::collection::vec(ingredient, 0..4).prop_map(|ingredients| {
-            let mut key_inputs = KeyInputs::new(Kind::Definition);
+            let mut key_inputs = KeyInputs::new(KeyKind::Definition);
             for (name, value) in ingredients {
                 key_inputs.add(name, &Encoder::new().text(&value));
             }
@@ -236,7 +235,7 @@ mod tests {
     }
 
     proptest! {
-        /// What can be read back cannot be two things.
+        /// An encoding that can be decoded is unambiguous.
         #[test]
         fn values_can_be_read_back(values in proptest::collection::vec(value(), 0..6)) {
             prop_assert_eq!(decode(&encode(&values)), Some(values));
@@ -250,13 +249,13 @@ mod tests {
     }
 
     #[test]
-    fn the_two_kinds_of_key_never_meet() {
-        assert_ne!(KeyInputs::new(Kind::Definition).key(), KeyInputs::new(Kind::Content).key());
+    fn kinds_of_keys_differ() {
+        assert_ne!(KeyInputs::new(KeyKind::Definition).key(), KeyInputs::new(KeyKind::Content).key());
     }
 
     #[test]
     fn keys_are_read_back() {
-        let key = KeyInputs::new(Kind::Definition).key();
+        let key = KeyInputs::new(KeyKind::Definition).key();
         assert_eq!(key.as_str().parse(), Ok(key.clone()));
         for text in ["", "latest", &key.as_str()[1..], &key.as_str().to_uppercase()] {
             assert_eq!(text.parse::<Key>(), Err(NotAKey), "{text}");

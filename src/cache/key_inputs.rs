@@ -1,13 +1,13 @@
-//! What each step of a plan is made of.
+//! Computes the key inputs of every step of a plan.
 //!
-//! A definition says what can be known before anything runs: the step before (or what the stage starts from), the
-//! instruction's final words, the variables a RUN sees, the files of a build context, the step that others' files come from.
-//! The inputs of a content key say what is there when the step's turn comes: the layers it starts from and the files it reads,
-//! whoever made them. Neither holds a time, an owner that the build sets anyway, a proxy, a secret's value, a credential, or
-//! anything of the machine.
+//! The inputs of a definition key are known before anything runs: the previous step (or the stage's base), the
+//! instruction's words after expansion, the variables of a `RUN`, the files of a build context, and the keys of steps
+//! from whose stages files are copied. The inputs of a content key are known when the step can run: the layers it
+//! starts from and the files it reads, whichever steps made them. Neither contains a time, an owner that the build sets
+//! anyway, a proxy, a secret's value, a credential, or any property of the machine.
 //!
-//! Steps that only configure have no key. What they set is part of those that it can change: ENV of every RUN behind it,
-//! LABEL of none.
+//! Steps that only configure have no key. Their settings are part of the steps that they affect: `ENV` of every
+//! following `RUN`, `LABEL` of none.
 
 use std::collections::BTreeMap;
 
@@ -16,61 +16,62 @@ use crate::image::{Digest, Platform};
 use crate::location::{FileTimes, GitLocation, HttpLocation};
 use crate::plan::{Action, Base, Copy, CopyFrom, Mount, MountSource, Plan, RemoteSource, Run, Stage, StepId, TextFile};
 
-use super::key::{Encoder, Key, KeyInputs, Kind};
+use super::key::{Encoder, Key, KeyInputs, KeyKind};
 
-/// What is read of one origin of a step: files by name, each with the digest of all that the image would say of it.
+/// Files that a step reads from one of its origins: names, and digests of everything that the image records of them.
 pub type Files = Vec<(String, Digest)>;
 
-/// Which version of a remote source there is.
+/// The version of a remote source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Version {
+pub enum SourceVersion {
     /// The content's digest.
     Content(Digest),
-    /// The server's own name for the version (`ETag`).
+    /// The server's version identifier (`ETag`).
     Tag(String),
-    /// When the server says that it was changed (`Last-Modified`).
+    /// The server's modification time (`Last-Modified`).
     Modified(String),
     /// A commit.
     Commit(String),
 }
 
-/// What a definition needs to know that is not in the plan.
+/// Inputs of a definition key that are not in the plan.
 #[derive(Debug, Clone, Default)]
 pub struct Inputs {
-    /// For each origin of the step ([`Action::origins`]) that is a build context, what is read there.
+    /// For each origin of the step ([`Action::origins`]) that is a build context, the files that the step reads.
     pub files: Vec<Option<Files>>,
-    /// Which version of each remote source there is, by its position.
-    pub versions: BTreeMap<usize, Version>,
+    /// The version of each remote source, by position.
+    pub versions: BTreeMap<usize, SourceVersion>,
 }
 
-/// What makes the bytes of all layers other ones.
+/// Settings that affect the bytes of all layers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LayerFormat {
-    /// The name of what layers are compressed with.
+    /// The name of the compression.
     pub compression: String,
-    /// And the level, if it is not the usual one.
+    /// The compression level, if it is not the default.
     pub level: Option<u8>,
-    /// Which files no layer holds.
+    /// The paths that no layer contains.
     pub left_out: Vec<Vec<u8>>,
-    /// Upper bound of file times, in seconds since 1970.
+    /// The upper bound of file times, in seconds since 1970.
     pub clamp_mtime: Option<i64>,
 }
 
-/// The definitions of all steps, by stage and step; none for a step that makes no layer, or that cannot be known beforehand.
+/// The inputs of all definition keys by stage and step; `None` for a step without a layer, and for one whose inputs are
+/// unknown.
 pub type Definitions = Vec<Vec<Option<KeyInputs>>>;
 
-/// Writes the definitions of a plan's steps. `inputs` gives what is read by a step, or nothing where that cannot be told: the
-/// steps that build on it then have no definition either.
+/// Returns the inputs of the definition keys of a plan's steps. `inputs` returns the inputs of a step that are not in
+/// the plan, or `None` if they are unknown: then the steps that build on it have no definition key, either.
 pub fn definition_keys(
     plan: &Plan,
     format: &LayerFormat,
     inputs: &mut dyn FnMut(StepId) -> Option<Inputs>,
 ) -> Definitions {
     let mut definitions = Definitions::new();
-    // What each stage ends with.
-    let mut ends: Vec<Option<Key>> = Vec::new();
+    // The key at the end of each stage.
+    let mut end_keys: Vec<Option<Key>> = Vec::new();
     for (stage_number, stage) in plan.stages.iter().enumerate() {
-        let mut state = start(plan, stage, &ends);
+        let mut state = start(plan, stage, &end_keys);
         let mut of_stage = Vec::new();
         for (number, step) in stage.steps.iter().enumerate() {
             if !step.action.makes_layer() {
@@ -78,7 +79,7 @@ pub fn definition_keys(
                 continue;
             }
             let key_inputs = inputs(StepId { stage: stage_number, step: number }).and_then(|inputs| {
-                let mut key_inputs = KeyInputs::new(Kind::Definition);
+                let mut key_inputs = KeyInputs::new(KeyKind::Definition);
                 describe(&mut key_inputs, &step.action, &inputs.versions, format);
                 let mut files = inputs.files.into_iter();
                 for (origin, from) in step.action.origins().into_iter().enumerate() {
@@ -89,7 +90,7 @@ pub fn definition_keys(
                         }
                         CopyFrom::Image(image) => add_image(&mut key_inputs, plan, origin, image),
                         CopyFrom::Stage(source) => {
-                            let key = ends[source].as_ref()?;
+                            let key = end_keys[source].as_ref()?;
                             let name = format!("stage {}{}", plan.stages[source].name, suffix(origin));
                             key_inputs.add(name, &Encoder::new().text(key.as_str()));
                         }
@@ -101,7 +102,7 @@ pub fn definition_keys(
                 }
                 Some(key_inputs)
             });
-            // What a step does that stands alone still becomes part of what is behind it.
+            // An independent step is still part of the following steps' keys.
             state = match (&key_inputs, state) {
                 (Some(key_inputs), Some(before)) if is_base_independent(&step.action) => {
                     Some(chained(&before, &key_inputs.key()))
@@ -111,25 +112,25 @@ pub fn definition_keys(
             };
             of_stage.push(key_inputs);
         }
-        ends.push(state);
+        end_keys.push(state);
         definitions.push(of_stage);
     }
     definitions
 }
 
-/// The inputs of a step's content key, over these layers. `sources` holds, for each of the step's origins that is a build context or
-/// a stage, what is read there.
+/// Returns the inputs of the step's content key. `layers` are the diffIDs below; `sources` has, for each origin that is
+/// a build context or a stage, the files that the step reads.
 pub fn content_key(
     plan: &Plan,
     id: StepId,
     format: &LayerFormat,
     layers: &[Digest],
     sources: Vec<Option<Files>>,
-    versions: &BTreeMap<usize, Version>,
+    versions: &BTreeMap<usize, SourceVersion>,
 ) -> Option<KeyInputs> {
     let stage = &plan.stages[id.stage];
     let action = &plan.step(id).action;
-    let mut key_inputs = KeyInputs::new(Kind::Content);
+    let mut key_inputs = KeyInputs::new(KeyKind::Content);
     describe(&mut key_inputs, action, versions, format);
     let mut sources = sources.into_iter();
     for (origin, from) in action.origins().into_iter().enumerate() {
@@ -146,27 +147,27 @@ pub fn content_key(
     Some(key_inputs)
 }
 
-/// Whether a step makes the same layer whatever it is laid over.
+/// Reports whether a step makes the same layer on any base.
 pub fn is_base_independent(action: &Action) -> bool {
     matches!(action, Action::Copy(copy) if copy.link)
 }
 
-/// What a stage starts from.
-fn start(plan: &Plan, stage: &Stage, ends: &[Option<Key>]) -> Option<Key> {
+/// Returns the key of a stage's base.
+fn start(plan: &Plan, stage: &Stage, end_keys: &[Option<Key>]) -> Option<Key> {
     match stage.base {
-        Base::Stage(parent) => ends[parent].clone(),
+        Base::Stage(parent) => end_keys[parent].clone(),
         Base::Scratch | Base::Image(_) => {
-            let mut key_inputs = KeyInputs::new(Kind::Definition);
+            let mut key_inputs = KeyInputs::new(KeyKind::Definition);
             add_base(&mut key_inputs, plan, stage);
             Some(key_inputs.key())
         }
     }
 }
 
-/// The image or the emptiness that a stage starts from, with its platform. An image counts by its files alone: what its
-/// configuration says is in the words of the steps that it changes. It counts by its blobs as well as by their content: that a
-/// blob holds what the configuration says is only checked where commands run on it, and an image with the diffIDs of another
-/// must not get at the other's keys.
+/// Adds the base of a stage and its platform. An image counts by its files: its configuration is in the words of the
+/// steps that it affects. It counts by its blobs and by their diffIDs: only where commands run is it verified that a
+/// blob matches the diffID of the configuration, and an image that claims the diffIDs of a different one must not get
+/// its keys.
 fn add_base(key_inputs: &mut KeyInputs, plan: &Plan, stage: &Stage) {
     let mut base = stage.base;
     while let Base::Stage(parent) = base {
@@ -182,7 +183,7 @@ fn add_base(key_inputs: &mut KeyInputs, plan: &Plan, stage: &Stage) {
 }
 
 fn chained(before: &Key, step: &Key) -> Key {
-    let mut key_inputs = KeyInputs::new(Kind::Definition);
+    let mut key_inputs = KeyInputs::new(KeyKind::Definition);
     key_inputs.add("before", &Encoder::new().text(before.as_str()));
     key_inputs.add("step", &Encoder::new().text(step.as_str()));
     key_inputs.key()
@@ -205,25 +206,30 @@ fn add_image(key_inputs: &mut KeyInputs, plan: &Plan, origin: usize, image: usiz
 
 fn add_files(key_inputs: &mut KeyInputs, plan: &Plan, origin: usize, from: CopyFrom, files: Files) {
     let place = match from {
-        // The flags may come in any order, and others beside them.
+        // The flags may come in any order, and with others.
         CopyFrom::Directory(number) => format!("build context {} file", plan.directories[number]),
         CopyFrom::Stage(_) => "stage file".to_owned(),
         CopyFrom::Context | CopyFrom::Image(_) => "context file".to_owned(),
     };
-    // The number keeps a file apart from nothing where an origin has no files at all.
+    // The number distinguishes an origin without files from no origin.
     key_inputs.add(format!("files{}", suffix(origin)), &Encoder::new().number(files.len() as u64));
     for (name, digest) in files {
         key_inputs.add_digest(format!("{place} {name}{}", suffix(origin)), digest);
     }
 }
 
-/// Keeps the second and later mounts of a step apart.
+/// Distinguishes the mounts of a step after the first.
 fn suffix(origin: usize) -> String {
     if origin == 0 { String::new() } else { format!(" (mount {})", origin + 1) }
 }
 
-/// The instruction's own words, and the variables it sees.
-fn describe(key_inputs: &mut KeyInputs, action: &Action, versions: &BTreeMap<usize, Version>, format: &LayerFormat) {
+/// Adds the instruction's words and its variables.
+fn describe(
+    key_inputs: &mut KeyInputs,
+    action: &Action,
+    versions: &BTreeMap<usize, SourceVersion>,
+    format: &LayerFormat,
+) {
     let clamp = format.clamp_mtime.map(|time| time.to_string());
     key_inputs.add(
         "the form of layers",
@@ -257,14 +263,14 @@ fn describe_run(key_inputs: &mut KeyInputs, run: &Run) {
     }
 }
 
-fn describe_copy(key_inputs: &mut KeyInputs, copy: &Copy, versions: &BTreeMap<usize, Version>) {
+fn describe_copy(key_inputs: &mut KeyInputs, copy: &Copy, versions: &BTreeMap<usize, SourceVersion>) {
     let Copy { add, from: _, sources, remotes, texts, destination, working_directory, chown, chmod, unpack, .. } = copy;
     let words = Encoder::new().text("copy").flag(*add).flag(*unpack).flag(copy.parents).flag(copy.link);
     let words = words.text(destination).text(working_directory).optional(chown.as_deref()).optional(chmod.as_deref());
     let words = words.texts(copy.excludes.iter()).number(sources.len() as u64);
     let words = sources.iter().enumerate().fold(words, |words, (position, source)| match remotes.get(&position) {
         None => words.flag(false).text(source),
-        // As it is written it may hold a password.
+        // The URL as written may contain a password.
         Some(remote) => encode_remote(words.flag(true), remote),
     });
     let words = words.number(texts.len() as u64);
@@ -273,10 +279,10 @@ fn describe_copy(key_inputs: &mut KeyInputs, copy: &Copy, versions: &BTreeMap<us
         let name = format!("{remote}{}", if *position == 0 { String::new() } else { format!(" ({})", position + 1) });
         let version = match versions.get(position) {
             None => Encoder::new(),
-            Some(Version::Content(digest)) => Encoder::new().text("content").text(&digest.to_string()),
-            Some(Version::Tag(tag)) => Encoder::new().text("tag").text(tag),
-            Some(Version::Modified(time)) => Encoder::new().text("modified").text(time),
-            Some(Version::Commit(commit)) => Encoder::new().text("commit").text(commit),
+            Some(SourceVersion::Content(digest)) => Encoder::new().text("content").text(&digest.to_string()),
+            Some(SourceVersion::Tag(tag)) => Encoder::new().text("tag").text(tag),
+            Some(SourceVersion::Modified(time)) => Encoder::new().text("modified").text(time),
+            Some(SourceVersion::Commit(commit)) => Encoder::new().text("commit").text(commit),
         };
         key_inputs.add(name, &version);
     }
@@ -291,7 +297,7 @@ fn encode_remote(words: Encoder, remote: &RemoteSource) -> Encoder {
         RemoteSource::File { location, checksum: _, unpack } => {
             words.text("file").text(&without_login(location)).flag(*unpack)
         }
-        // The commit says the rest.
+        // The commit identifies the content.
         RemoteSource::Repository(GitLocation { subdir, keep_git_dir, submodules, times, .. }) => words
             .text("repository")
             .text(subdir)
@@ -301,10 +307,10 @@ fn encode_remote(words: Encoder, remote: &RemoteSource) -> Encoder {
     }
 }
 
-/// The URL with its query, which may name the file, and without user and password, which do not.
+/// Returns the URL with its query, which may select the file, but without user and password, which do not.
 fn without_login(location: &HttpLocation) -> String {
     let mut url = location.url().clone();
-    // Only URLs without a host have no place for them.
+    // Only URLs without a host cannot have them.
     let cleared = url.set_username("").is_ok() && url.set_password(None).is_ok();
     if cleared { url.to_string() } else { location.to_string() }
 }
@@ -317,7 +323,7 @@ fn encode_mount(words: Encoder, mount: &Mount) -> Encoder {
     };
     match source {
         MountSource::Bind { from: _, path } => words.text("bind").text(path),
-        // What a cache holds never counts, and so neither does which one it is.
+        // The content of a cache mount never counts, so its id does not, either.
         MountSource::Cache { id: _, sharing, content, owner: whose } => {
             let sharing = match sharing {
                 Sharing::Shared => "shared",

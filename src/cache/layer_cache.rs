@@ -1,4 +1,4 @@
-//! Where entries are kept: a repository, or a directory.
+//! Reads and writes cache entries in a repository or a directory.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,30 +12,30 @@ use crate::image::{BlobSource, Descriptor, Image, Reference};
 use crate::push::{self, ExistingTags, Uploads};
 use crate::registry::{Client, RegistryError};
 
-use super::authentication::{Authenticator, Unauthentic};
-use super::entry::{Entry, Miss};
+use super::authentication::{Authenticator, UntrustedManifest};
+use super::entry::{CacheEntry, Miss};
 use super::error::LayerCacheError;
 use super::key::Key;
 use super::layout::{self, Listing};
 use super::store::BlobStore;
 
-/// How many entries are looked up at once.
+/// The number of entries that are looked up at a time.
 const CONCURRENT: usize = 16;
-/// How often a look-up or a write is tried: a miss costs a step, and waiting for every key as much; what cannot be written a build
-/// can do without.
-pub const PATIENCE: u32 = 2;
+/// The number of attempts of a lookup or a write. Both are optional: a miss costs one execution of the step, and
+/// waiting for a broken cache costs as much for every key.
+pub const MAX_ATTEMPTS: u32 = 2;
 
-/// Where entries are kept.
+/// The place of a cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CacheLocation {
-    /// A repository: each key is a tag.
+    /// A repository; each key is a tag.
     Repository(Reference),
     /// An OCI image layout on this machine.
     Directory(PathBuf),
 }
 
 impl CacheLocation {
-    /// The repository, where it is one.
+    /// Returns the repository, if it is one.
     pub fn repository(&self) -> Option<&Reference> {
         match self {
             Self::Repository(repository) => Some(repository),
@@ -54,7 +54,7 @@ impl std::fmt::Display for CacheLocation {
 }
 
 impl CacheLocation {
-    /// Removes what builds left that were killed while they wrote here.
+    /// Removes leftovers of builds that were killed while they wrote to the cache.
     pub fn remove_leftovers(&self) {
         if let Self::Directory(directory) = self {
             remove_leftovers(directory);
@@ -62,12 +62,12 @@ impl CacheLocation {
     }
 }
 
-/// Which entries are too old.
+/// The current time and the lifetime of entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Clock {
-    /// How long entries live.
+    /// The lifetime of entries.
     pub lifetime: Duration,
-    /// Now, in seconds since 1970.
+    /// The current time, in seconds since 1970.
     pub now: i64,
 }
 
@@ -81,24 +81,24 @@ pub struct LayerCache {
 }
 
 impl LayerCache {
-    /// The cache at `location`.
+    /// Returns the cache at `location`.
     pub fn new(client: Client, location: CacheLocation, clock: Clock) -> Self {
         Self { client, location, clock, authenticator: None }
     }
 
-    /// The same, where nothing is believed that was written without this secret, if there is one.
+    /// Requires and writes authentication codes, if there is a secret.
     #[must_use]
     pub fn authenticated(self, authenticator: Option<Authenticator>) -> Self {
         Self { authenticator, ..self }
     }
 
-    /// Where it is.
+    /// Returns the location.
     pub fn location(&self) -> &CacheLocation {
         &self.location
     }
 
-    /// What there is under each of the keys, in their order, all asked for side by side.
-    pub async fn find(&self, keys: &[Key]) -> Vec<Result<Entry, Miss>> {
+    /// Looks up all keys in parallel. The results have the order of the keys.
+    pub async fn find(&self, keys: &[Key]) -> Vec<Result<CacheEntry, Miss>> {
         match &self.location {
             CacheLocation::Repository(repository) => {
                 let work: Vec<_> = keys.iter().map(|key| self.find_in(repository, key)).collect();
@@ -114,9 +114,9 @@ impl LayerCache {
         }
     }
 
-    async fn find_in(&self, repository: &Reference, key: &Key) -> Result<Entry, Miss> {
+    async fn find_in(&self, repository: &Reference, key: &Key) -> Result<CacheEntry, Miss> {
         let unreadable = |error: RegistryError| Miss::Unreadable(with_hint(&error));
-        let client = self.client.with_max_attempts(PATIENCE);
+        let client = self.client.with_max_attempts(MAX_ATTEMPTS);
         let manifest = client.read_manifest(&repository.with_tag(key.as_str())).await.map_err(unreadable)?;
         let entry = self.entry(key, &manifest.ok_or(Miss::Absent)?)?;
         match client.has_blob(repository, &entry.layer).await.map_err(unreadable)? {
@@ -125,23 +125,23 @@ impl LayerCache {
         }
     }
 
-    fn entry(&self, key: &Key, manifest: &[u8]) -> Result<Entry, Miss> {
+    fn entry(&self, key: &Key, manifest: &[u8]) -> Result<CacheEntry, Miss> {
         self.check(manifest).map_err(Miss::Unauthentic)?;
-        Entry::read(key, manifest, self.clock.lifetime, self.clock.now)
+        CacheEntry::read(key, manifest, self.clock.lifetime, self.clock.now)
     }
 
-    fn check(&self, manifest: &[u8]) -> Result<(), Unauthentic> {
+    fn check(&self, manifest: &[u8]) -> Result<(), UntrustedManifest> {
         self.authenticator.as_ref().map_or(Ok(()), |authenticator| authenticator.check(manifest))
     }
 
-    /// The manifest under a name that is no key; `None` if there is none.
+    /// Returns the manifest under a name that is not a key; `None` if there is none.
     ///
     /// # Errors
-    /// The cache cannot be read, or those who wrote the manifest do not have the secret.
+    /// The cache cannot be read, or the manifest was written without the secret.
     pub async fn manifest(&self, name: &str) -> Result<Option<Vec<u8>>, LayerCacheError> {
         let manifest = match &self.location {
             CacheLocation::Repository(repository) => {
-                self.client.with_max_attempts(PATIENCE).read_manifest(&repository.with_tag(name)).await?
+                self.client.with_max_attempts(MAX_ATTEMPTS).read_manifest(&repository.with_tag(name)).await?
             }
             CacheLocation::Directory(directory) => match Listing::read(directory)? {
                 Some(listing) => listing.manifest(name).transpose()?,
@@ -154,7 +154,7 @@ impl LayerCache {
         }
     }
 
-    /// Where an output finds the blob of an entry's layer.
+    /// Returns the source from which an output reads the blob of an entry's layer.
     pub fn source(&self, layer: &Descriptor) -> BlobSource {
         match &self.location {
             CacheLocation::Repository(repository) => BlobSource::Registry(repository.clone()),
@@ -162,10 +162,10 @@ impl LayerCache {
         }
     }
 
-    /// The blob of an entry's layer as a local file, verified.
+    /// Returns the blob of an entry's layer as a local file, verified.
     ///
     /// # Errors
-    /// It cannot be had, or is not what its digest says.
+    /// The blob is not available, or does not match its digest.
     pub async fn file(&self, layer: &Descriptor, store: &BlobStore) -> Result<PathBuf, LayerCacheError> {
         match &self.location {
             CacheLocation::Repository(repository) => Ok(store.ensure(&self.client, repository, layer).await?),
@@ -173,11 +173,11 @@ impl LayerCache {
         }
     }
 
-    /// Writes an image under names, with the authentication code if the cache has a secret: all blobs first, the names last. Names
-    /// that a registry keeps from being changed stay as they are where `existing` says so.
+    /// Writes an image under `names`, with the authentication code if the cache has a secret: first all blobs, then the
+    /// names. `existing` says whether names that the registry does not change are left as they are.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The image cannot be written.
     pub async fn put(
         &self,
         image: Image,
@@ -191,7 +191,7 @@ impl LayerCache {
         };
         match &self.location {
             CacheLocation::Repository(repository) => {
-                let client = self.client.with_max_attempts(PATIENCE);
+                let client = self.client.with_max_attempts(MAX_ATTEMPTS);
                 let tags: Vec<Reference> = names.into_iter().map(|name| repository.with_tag(name)).collect();
                 let uploads = Uploads::new(&client, &tags, &Progress::hidden(), store.clone())?;
                 push::push(&uploads, &image, existing).await?;

@@ -1,8 +1,8 @@
-//! A cache in a directory: one OCI image layout, whose index names entries by their keys.
+//! Stores a cache in a directory: one OCI image layout, whose index names entries by their keys.
 //!
-//! Builds share it as they share a registry. Blobs are named by their digests and appear when they are whole; the index is
-//! read without a lock, since it is only ever renamed into place, and written under one. Where the file system has no
-//! locks, of two entries written in the same moment one may be lost, which is a miss and nothing worse.
+//! Builds share it as they share a registry. Blobs are named by their digests and appear when they are complete. The
+//! index is read without a lock, because it is replaced by renaming, and written under a lock. On a file system without
+//! locks, one of two entries that are written at the same time may be lost, which is only a miss.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -15,14 +15,14 @@ use crate::fs::{failed_to, gated as fs};
 use crate::image::layout::{Existing, LayoutError, LayoutReader, LayoutWriter, REF_NAME};
 use crate::image::{BlobSource, Descriptor, Image};
 
-use super::entry::{Entry, Miss};
+use super::entry::{CacheEntry, Miss};
 use super::error::LayerCacheError;
 use super::key::Key;
 
-/// What is locked while the index is written; the name is none that a layout has.
+/// The file that is locked while the index is written. A layout has no file of this name.
 const LOCK: &str = ".crabwright.lock";
 
-/// The index of a layout at one moment.
+/// The index of a layout at one point in time.
 #[derive(Debug)]
 pub(super) struct Listing {
     reader: LayoutReader,
@@ -30,7 +30,7 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    /// Reads the index; nothing is in a directory that is not there.
+    /// Reads the index; `None` if the directory does not exist.
     pub(super) fn read(directory: &Path) -> Result<Option<Self>, LayoutError> {
         if !fs::exists(directory.join("index.json")) {
             return Ok(None);
@@ -41,13 +41,17 @@ impl Listing {
         Ok(Some(Self { entries: named.collect(), reader }))
     }
 
-    /// The document under a name, held against its digest.
+    /// Returns the document under a name, verified against its digest.
     pub(super) fn manifest(&self, name: &str) -> Option<Result<Vec<u8>, LayoutError>> {
         Some(self.reader.read_document(self.entries.get(name)?))
     }
 
-    /// The entry of a key, as `read` takes it out of its manifest.
-    pub(super) fn entry(&self, key: &Key, read: impl FnOnce(&[u8]) -> Result<Entry, Miss>) -> Result<Entry, Miss> {
+    /// Returns the entry of a key; `read` parses its manifest.
+    pub(super) fn entry(
+        &self,
+        key: &Key,
+        read: impl FnOnce(&[u8]) -> Result<CacheEntry, Miss>,
+    ) -> Result<CacheEntry, Miss> {
         let manifest = self.manifest(key.as_str()).ok_or(Miss::Absent)?;
         let entry = read(&manifest.map_err(|error| Miss::Foreign(error.to_string()))?)?;
         let found = fs::metadata(self.reader.blob_path(&entry.layer.digest));
@@ -58,12 +62,12 @@ impl Listing {
     }
 }
 
-/// The file of a layer, verified.
+/// Returns the verified file of a layer.
 pub(super) fn layer(directory: &Path, descriptor: &Descriptor) -> Result<PathBuf, LayoutError> {
     LayoutReader::open(directory)?.verified_blob(descriptor)
 }
 
-/// Where the file of a layer is.
+/// Returns the path of a layer's file.
 pub(super) fn layer_path(directory: &Path, descriptor: &Descriptor) -> PathBuf {
     directory.join("blobs").join(descriptor.digest.algorithm()).join(descriptor.digest.hex())
 }
@@ -71,10 +75,10 @@ pub(super) fn layer_path(directory: &Path, descriptor: &Descriptor) -> PathBuf {
 /// Adds an image, whose layers are files, under each of the names.
 pub(super) fn add(directory: &Path, image: &Image, names: &[String]) -> Result<(), LayerCacheError> {
     fs::create_dir_all(directory).map_err(failed_to("create", directory))?;
-    // The index is read by the writer when it is opened: blobs come before the lock, the index behind it.
+    // The writer reads the index when it is opened. So blobs are written first, and the index under the lock.
     let mut blobs = locked(directory, || Ok(LayoutWriter::open(directory, Existing::Keep)?))?;
     for blob in &image.blobs {
-        // A layer that was found here is held against its digest by those who read it.
+        // A layer that was found here is verified by its readers.
         if let BlobSource::File(path) = &blob.source
             && *path != blobs.blob_path(&blob.descriptor.digest)
         {
@@ -91,7 +95,7 @@ pub(super) fn add(directory: &Path, image: &Image, names: &[String]) -> Result<(
     })
 }
 
-/// Does something that no other build does meanwhile.
+/// Runs `work` while no other build holds the lock.
 pub(super) fn locked<T>(
     directory: &Path,
     work: impl FnOnce() -> Result<T, LayerCacheError>,
@@ -101,7 +105,10 @@ pub(super) fn locked<T>(
     match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
         Ok(()) => {}
         Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            tracing::debug!("the file system of {} has no locks", path.display());
+            tracing::debug!(
+                "the file system of {} has no locks: entries may be lost if builds write at the same time",
+                path.display()
+            );
         }
         Err(errno) => return Err(failed_to("lock", &path)(errno).into()),
     }

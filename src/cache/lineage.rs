@@ -1,11 +1,11 @@
-//! Which commands led to the files that a step starts from.
+//! Tracks which commands led to the files that a step starts from.
 //!
-//! A command run twice need not make the same files: it may ask a server for the newest version of something. Two builds that
-//! fill one cache side by side can therefore leave the layer of one's first step and of the other's second under the keys
-//! of the same Dockerfile, and an image with both would be one that nobody built. So an entry says what its step was made
-//! on: the events before it, which are the layers that commands made, here and in the stages that files were copied from. A
-//! step is taken from the cache only on top of the very events it was made on. COPY of the same files makes the same
-//! files, and is no event.
+//! A command that runs twice need not make the same files: it may download the newest version of something. Two builds
+//! that fill a cache at the same time can therefore store the layer of one's first step and of the other's second under
+//! the keys of the same Dockerfile. An image with both would match no build. So an entry records what its step was made
+//! on: the preceding events, which are the layers of commands, in its own stage and in stages that files were copied
+//! from. A step is taken from the cache only on top of the same events. A `COPY` of the same files makes the same
+//! files, so it is not an event.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,26 +22,26 @@ pub use super::coherence::consistent_subset;
 pub struct Lineage(pub(super) Digest);
 
 impl Lineage {
-    /// No command has run.
+    /// Returns the lineage without events.
     pub fn start() -> Self {
         Self(Digest::sha256_of(b"nothing has run"))
     }
 
-    /// One more event: a layer that a command made, or the end of another lineage.
+    /// Returns the lineage with one more event: the layer of a command, or the end of a different lineage.
     #[must_use]
     pub fn after_event(&self, event: &Digest) -> Self {
         Self(Digest::sha256_of(format!("{} {event}", self.0).as_bytes()))
     }
 
-    /// What an entry says of a step that was carried out on `self`: what it started from, which is nothing for one that stands
-    /// alone, and what it led to. `sources` are the lineages of the stages whose files it took.
+    /// Returns the lineages before and after a step that was executed on `self`. An independent step starts from the
+    /// empty lineage. `sources` are the lineages of the stages that it copied from.
     pub fn span_of_step(&self, action: &Action, sources: &[Self], diff_id: &Digest) -> (Self, Self) {
         let before = if is_base_independent(action) { Self::start() } else { self.clone() };
         let after = before.after_step(action, sources, diff_id);
         (before, after)
     }
 
-    /// What a stage is at behind a step that starts from `self` and of which an entry says `after`.
+    /// Returns the lineage of the stage after a step on `self` whose entry says `after`.
     #[must_use]
     pub fn advance_past(&self, action: &Action, after: &Self) -> Self {
         match is_base_independent(action) {

@@ -1,11 +1,14 @@
-//! What is kept within and between builds.
+//! Caches data within a build and between builds.
 //!
-//! Within a build: blobs that came from registries, each fetched once ([`BlobStore`]). Between builds: the layers of steps.
-//! Every step has a key that says all it is made of ([`key_inputs`]), and its layer is kept under that key as a small image
-//! ([`entry`]), in a registry's repository or in an OCI layout on this machine ([`LayerCache`]). Whether entries that
-//! were found fit together is for [`lineage`] to say, and whether those who wrote them may be believed for [`Authenticator`]. Beside them lies what the last build was made of: its steps' ingredients
-//! ([`record`]), and the configurations of its base images ([`BaseConfigurations`]). And base images, in a directory that many
-//! builds read ([`WarmImages`]); and what commands keep in their caches ([`mount`]).
+//! Within a build, [`BlobStore`] stores blobs from registries, each fetched once. Between builds:
+//!
+//! - [`LayerCache`] stores the layers of steps, in a repository or an OCI layout. Every step has a key, a digest of all
+//!   its inputs ([`key_inputs`]); its layer is stored under that key as a small image ([`entry`]). [`lineage`] decides
+//!   whether entries fit together, [`Authenticator`] whether they are trusted.
+//! - [`record`] stores the inputs of the last build's steps, [`BaseConfigurations`] the configurations of its base
+//!   images.
+//! - [`cache_mount`] stores the content of cache mounts.
+//! - [`WarmImages`] is a directory of base images that many builds read.
 
 mod authentication;
 mod bases;
@@ -27,16 +30,16 @@ mod retention;
 mod store;
 mod warm;
 
-pub use authentication::{Authenticator, SecretFileError, Unauthentic};
+pub use authentication::{Authenticator, SecretFileError, UntrustedManifest};
 pub use bases::BaseConfigurations;
 pub use cache_mount::CacheMountContent;
-pub use entry::{Entry, Keys, Miss};
+pub use entry::{CacheEntry, Keys, Miss};
 pub use error::LayerCacheError;
 pub use key::{Key, KeyInputs};
-pub use key_inputs::{Definitions, Files, Inputs, LayerFormat, Version};
-pub use layer_cache::{CacheLocation, Clock, LayerCache, PATIENCE};
+pub use key_inputs::{Definitions, Files, Inputs, LayerFormat, SourceVersion};
+pub use layer_cache::{CacheLocation, Clock, LayerCache, MAX_ATTEMPTS};
 pub use lineage::Lineage;
-pub use prune::{Pruned, Rule, prune};
+pub use prune::{PruneRule, Pruned, prune};
 pub use record::{Changes, Record};
 pub use retention::Retention;
 pub use store::BlobStore;

@@ -1,6 +1,6 @@
-//! Blobs as files named by their digest, each fetched at most once.
+//! Stores blobs as files named by their digest; each is fetched at most once.
 //!
-//! A base image that several stages start from, and whose layers are pushed in the end, comes over the wire one time. A
+//! The layers of a base image that several stages start from, and that are pushed in the end, are downloaded once. A
 //! file appears under its name only when it is complete and its digest has been verified.
 
 use std::collections::BTreeMap;
@@ -19,33 +19,33 @@ use crate::registry::{Client, LocalBlobs, RegistryError};
 
 use super::retention::Retention;
 
-/// How many blobs are asked for at once; the client bounds how many of them move.
+/// The number of blobs that are requested at a time. The client limits the number of transfers.
 const CONCURRENT: usize = 8;
 
 /// A directory of blobs; cheap to clone, and safe to use from several tasks and threads.
 #[derive(Debug, Clone)]
 pub struct BlobStore {
-    inner: Arc<Inner>,
+    inner: Arc<StoreState>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct StoreState {
     directory: PathBuf,
-    /// One lock for each blob that someone asked for: the first one fetches, the others wait.
-    flights: Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
-    /// Blobs that somebody may read while they come.
+    /// A lock for each requested blob: the first task fetches it, the others wait.
+    download_locks: Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+    /// Blobs that may be read while they are downloaded.
     growing_files: Mutex<BTreeMap<Digest, Arc<GrowingFile>>>,
-    /// How long blobs are kept; those that are not named here until the build ends.
+    /// How long blobs are kept. Blobs without an entry are kept until the build ends.
     retention: Mutex<BTreeMap<Digest, Retention>>,
-    /// Blobs that lie elsewhere.
-    lent: Mutex<BTreeMap<Digest, Lent>>,
+    /// Blobs in layouts on this machine.
+    layout_blobs: Mutex<BTreeMap<Digest, LayoutBlob>>,
 }
 
-/// A blob of somebody else's layout.
+/// A blob in a layout.
 #[derive(Debug, Clone)]
-struct Lent {
+struct LayoutBlob {
     layout: PathBuf,
-    /// Its file, once its content has been held against its digest.
+    /// Its file, once the content has been verified against its digest.
     verified: Option<PathBuf>,
 }
 
@@ -58,32 +58,32 @@ impl BlobStore {
         let directory = directory.into();
         fs::create_dir_all(&directory)?;
         Ok(Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(StoreState {
                 directory,
-                flights: Mutex::default(),
+                download_locks: Mutex::default(),
                 growing_files: Mutex::default(),
                 retention: Mutex::default(),
-                lent: Mutex::default(),
+                layout_blobs: Mutex::default(),
             }),
         })
     }
 
-    /// The store's directory.
+    /// Returns the store's directory.
     pub fn directory(&self) -> &Path {
         &self.inner.directory
     }
 
-    /// Where the blob of `digest` is or will be.
+    /// Returns the path that the blob of `digest` has or will have.
     pub fn path(&self, digest: &Digest) -> PathBuf {
         self.inner.directory.join(digest.algorithm()).join(digest.hex())
     }
 
-    /// The blob's file, if the blob has been fetched.
+    /// Returns the blob's file, if the blob has been fetched.
     ///
     /// # Errors
     /// The store cannot be read.
     pub fn get(&self, descriptor: &Descriptor) -> Result<Option<PathBuf>, RegistryError> {
-        if let Some(path) = self.lent().get(&descriptor.digest).and_then(|lent| lent.verified.clone()) {
+        if let Some(path) = self.layout_blobs().get(&descriptor.digest).and_then(|blob| blob.verified.clone()) {
             return Ok(Some(path));
         }
         let path = self.path(&descriptor.digest);
@@ -95,11 +95,11 @@ impl BlobStore {
         }
     }
 
-    /// Takes a blob that is in a file already, so that nobody fetches it.
+    /// Adds a blob from a file, so that it is not fetched.
     ///
     /// # Errors
     /// The store cannot be written.
-    pub fn adopt(&self, descriptor: &Descriptor, file: &Path) -> Result<(), fs::Error> {
+    pub fn insert(&self, descriptor: &Descriptor, file: &Path) -> Result<(), fs::Error> {
         let path = self.path(&descriptor.digest);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
@@ -112,11 +112,11 @@ impl BlobStore {
         }
     }
 
-    /// The blob's file; fetched from the repository of `reference` unless it is there. Of several who ask at the same time,
-    /// one fetches.
+    /// Returns the blob's file, which is fetched from the repository of `reference` if it is missing. Concurrent calls
+    /// fetch it once.
     ///
     /// # Errors
-    /// The blob cannot be fetched, is not what its descriptor says, or cannot be written.
+    /// The blob cannot be fetched or written, or does not match its descriptor.
     pub async fn ensure(
         &self,
         client: &Client,
@@ -124,19 +124,19 @@ impl BlobStore {
         descriptor: &Descriptor,
     ) -> Result<PathBuf, RegistryError> {
         loop {
-            // Whoever reads a blob while it comes asks for it after having said so.
+            // A reader of a growing file gets the file before it calls this.
             let is_awaited = self.growing_files().contains_key(&descriptor.digest);
             if !is_awaited && let Some(path) = self.get(descriptor)? {
                 return Ok(path);
             }
             let growing = self.growing_file(&descriptor.digest);
             self.fetch_growing(client, reference, descriptor, &growing).await?;
-            // Its blocks were freed before it was needed once more.
+            // The blob was needed again after its disk blocks had been freed.
             self.retention().insert(descriptor.digest.clone(), Retention::Keep);
         }
     }
 
-    /// Sees to it that `growing`, which is of this blob, ends. The file need not be there then.
+    /// Downloads the blob into `growing` to its end. The file may no longer exist afterwards.
     ///
     /// # Errors
     /// As for [`BlobStore::ensure`].
@@ -147,29 +147,29 @@ impl BlobStore {
         descriptor: &Descriptor,
         growing: &Arc<GrowingFile>,
     ) -> Result<(), RegistryError> {
-        let flight = self.flight(&descriptor.digest);
-        let _landing = flight.lock().await;
+        let download_lock = self.download_lock(&descriptor.digest);
+        let _guard = download_lock.lock().await;
         if growing.is_over() {
             return Ok(());
         }
-        let ending = Ending { store: self, digest: &descriptor.digest, growing: Arc::clone(growing) };
-        let landed = self.land(client, reference, descriptor, &ending.growing).await;
-        ending.tell(&landed);
-        landed.map(drop)
+        let guard = DownloadGuard { store: self, digest: &descriptor.digest, growing: Arc::clone(growing) };
+        let fetched = self.fetch(client, reference, descriptor, &guard.growing).await;
+        guard.end(&fetched);
+        fetched.map(drop)
     }
 
-    async fn land(
+    async fn fetch(
         &self,
         client: &Client,
         reference: &Reference,
         descriptor: &Descriptor,
         growing: &GrowingFile,
     ) -> Result<PathBuf, RegistryError> {
-        let here = match self.get(descriptor)? {
+        let local_path = match self.get(descriptor)? {
             Some(path) => Some(path),
-            None => self.borrow(descriptor).await,
+            None => self.verified_layout_blob(descriptor).await,
         };
-        if let Some(path) = here {
+        if let Some(path) = local_path {
             let _pass = gate::passed_for(&path).await.map_err(failed_to("open", &path))?;
             growing.begin(gated::open(&path).map_err(failed_to("open", &path))?);
             growing.advance_to(descriptor.size);
@@ -180,7 +180,7 @@ impl BlobStore {
         Ok(path)
     }
 
-    /// What can be read of the blob before it is complete; whoever asks sees to it that somebody fetches it
+    /// Returns a file that can be read while the blob is downloaded. The caller ensures that it is fetched
     /// ([`BlobStore::ensure`]).
     pub fn growing_file(&self, digest: &Digest) -> Arc<GrowingFile> {
         let growing = Arc::clone(self.growing_files().entry(digest.clone()).or_default());
@@ -190,15 +190,15 @@ impl BlobStore {
         growing
     }
 
-    /// Says how long blobs are kept, before they are fetched.
+    /// Sets how long blobs are kept, before they are fetched.
     pub fn set_retention(&self, retention: &BTreeMap<Digest, Retention>) {
         self.retention().extend(retention.iter().map(|(digest, kept)| (digest.clone(), *kept)));
     }
 
-    /// The files of several blobs, in their order; fetched side by side.
+    /// Returns the files of several blobs, in their order. They are fetched in parallel.
     ///
     /// # Errors
-    /// The first error of any of them; the other downloads are given up.
+    /// The first error; the other downloads are cancelled.
     pub async fn ensure_all(
         &self,
         client: &Client,
@@ -209,30 +209,32 @@ impl BlobStore {
         stream::iter(work).buffered(CONCURRENT).try_collect().await
     }
 
-    /// Reads these blobs from a layout instead of fetching them, each once its content has been verified. One that is not what its
-    /// digest says is fetched.
-    pub fn lend<'a>(&self, layout: &Path, blobs: impl IntoIterator<Item = &'a Descriptor>) {
-        let mut lent = self.lent();
+    /// Reads these blobs from a layout instead of fetching them. Each is verified first; one that does not match its
+    /// digest is fetched.
+    pub fn add_layout<'a>(&self, layout: &Path, blobs: impl IntoIterator<Item = &'a Descriptor>) {
+        let mut layout_blobs = self.layout_blobs();
         for blob in blobs {
-            lent.entry(blob.digest.clone()).or_insert_with(|| Lent { layout: layout.to_owned(), verified: None });
+            layout_blobs
+                .entry(blob.digest.clone())
+                .or_insert_with(|| LayoutBlob { layout: layout.to_owned(), verified: None });
         }
     }
 
-    async fn borrow(&self, descriptor: &Descriptor) -> Option<PathBuf> {
-        let layout = self.lent().get(&descriptor.digest)?.layout.clone();
-        let (place, wanted) = (layout.clone(), descriptor.clone());
-        let verify = move || LayoutReader::open(place).and_then(|reader| reader.verified_blob(&wanted));
+    async fn verified_layout_blob(&self, descriptor: &Descriptor) -> Option<PathBuf> {
+        let layout = self.layout_blobs().get(&descriptor.digest)?.layout.clone();
+        let (directory, requested) = (layout.clone(), descriptor.clone());
+        let verify = move || LayoutReader::open(directory).and_then(|reader| reader.verified_blob(&requested));
         let problem = match tokio::task::spawn_blocking(verify).await {
             Ok(Ok(path)) => {
                 let verified = Some(path.clone());
-                self.lent().insert(descriptor.digest.clone(), Lent { layout, verified });
+                self.layout_blobs().insert(descriptor.digest.clone(), LayoutBlob { layout, verified });
                 return Some(path);
             }
             Ok(Err(error)) => with_causes(&error),
             Err(error) => error.to_string(),
         };
-        tracing::warn!("{} is fetched again: {problem}", descriptor.digest);
-        self.lent().remove(&descriptor.digest);
+        tracing::warn!("layer {}: fetched again: {problem}", descriptor.digest);
+        self.layout_blobs().remove(&descriptor.digest);
         None
     }
 
@@ -244,32 +246,32 @@ impl BlobStore {
         self.inner.retention.lock()
     }
 
-    fn lent(&self) -> MutexGuard<'_, BTreeMap<Digest, Lent>> {
-        self.inner.lent.lock()
+    fn layout_blobs(&self) -> MutexGuard<'_, BTreeMap<Digest, LayoutBlob>> {
+        self.inner.layout_blobs.lock()
     }
 
-    fn flight(&self, digest: &Digest) -> Arc<tokio::sync::Mutex<()>> {
-        Arc::clone(self.inner.flights.lock().entry(digest.clone()).or_default())
+    fn download_lock(&self, digest: &Digest) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(self.inner.download_locks.lock().entry(digest.clone()).or_default())
     }
 }
 
-/// Tells those who read a blob while it comes how that ended, whatever way it ends. Who asks later begins anew.
-struct Ending<'a> {
+/// Ends the growing file when the download ends, also if it is cancelled. Later readers start again.
+struct DownloadGuard<'a> {
     store: &'a BlobStore,
     digest: &'a Digest,
     growing: Arc<GrowingFile>,
 }
 
-impl Ending<'_> {
-    fn tell(&self, landed: &Result<PathBuf, RegistryError>) {
-        self.growing.end(landed.as_ref().map(drop).map_err(|error| with_causes(error)));
+impl DownloadGuard<'_> {
+    fn end(&self, fetched: &Result<PathBuf, RegistryError>) {
+        self.growing.end(fetched.as_ref().map(drop).map_err(|error| with_causes(error)));
     }
 }
 
-impl Drop for Ending<'_> {
+impl Drop for DownloadGuard<'_> {
     fn drop(&mut self) {
         self.store.growing_files().remove(self.digest);
-        self.growing.end(Err("the download was given up".to_owned()));
+        self.growing.end(Err("the download was cancelled".to_owned()));
     }
 }
 

@@ -1,8 +1,9 @@
-//! Base images in a directory that many builds read: what `warmer` fills and `--cache-dir` names, as kaniko has it.
+//! Stores base images in a directory that many builds read: `warmer` fills it, `--cache-dir` names it, as in kaniko.
 //!
-//! `sha256:HEX` in it is the OCI layout of one image, HEX the digest of its manifest for one platform, its documents and layers as the
-//! registry sent them. A layout takes its place when it is whole, and is replaced as a whole, so that builds need no lock and the volume
-//! may be read-only for them. Those who fill the directory take turns at each image (`.warmer-locks/HEX.lock`).
+//! Its entry `sha256:HEX` is the OCI layout of one image. HEX is the digest of the image's manifest for one platform;
+//! documents and layers are stored as the registry sent them. A layout is renamed into place when it is complete and
+//! replaced as a whole, so builds need no lock and may mount the volume read-only. Warmers lock each image
+//! (`.warmer-locks/HEX.lock`).
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -19,14 +20,14 @@ use crate::image::layout::{Existing, LayoutError, LayoutReader, LayoutWriter};
 use crate::image::{BaseImage, Descriptor, Digest, Image, Manifest};
 use crate::registry::{Client, RegistryError};
 
-/// How many blobs of an image are fetched at once.
+/// The number of an image's blobs that are fetched at a time.
 const CONCURRENT: usize = 4;
 const LOCKS: &str = ".warmer-locks";
 
-/// Why an image is not in the directory.
+/// Why an image cannot be stored in the directory.
 #[derive(Debug, thiserror::Error)]
 pub enum WarmError {
-    /// A file could not be read or written.
+    /// A file cannot be read or written.
     #[error(transparent)]
     File(#[from] crate::fs::Error),
     /// The layout cannot be written.
@@ -35,7 +36,7 @@ pub enum WarmError {
     /// The image cannot be fetched.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// The registry forgot the manifest that it has just shown.
+    /// The registry no longer has the manifest to which the reference resolved.
     #[error("the registry has no manifest {digest} any more")]
     Gone {
         /// The manifest.
@@ -54,12 +55,12 @@ impl Hint for WarmError {
     }
 }
 
-/// What has become of an image.
+/// The result of warming an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Warmed {
-    /// It was there, whole and young enough.
-    Already,
-    /// It has been fetched.
+    /// The image was complete and recent enough.
+    UpToDate,
+    /// The image was fetched.
     Fetched,
 }
 
@@ -71,35 +72,35 @@ pub struct WarmImages {
 }
 
 impl WarmImages {
-    /// Images in `directory`, which need not exist, that are not older than `lifetime` count.
+    /// Returns the images in `directory`, which need not exist, that are not older than `lifetime`.
     pub fn new(directory: impl Into<PathBuf>, lifetime: Duration) -> Self {
         Self { directory: directory.into(), lifetime }
     }
 
-    /// The layout of an image, if it is here and young enough.
+    /// Returns the layout of an image, if it exists and is recent enough.
     pub fn layout(&self, digest: &Digest) -> Option<PathBuf> {
         let path = self.path(digest);
-        self.is_young(&path).then_some(path)
+        self.is_recent(&path).then_some(path)
     }
 
-    /// Makes sure that an image is here; with `again`, fetches it in any case.
+    /// Ensures that the directory has an image. With `again`, fetches it even if it exists.
     ///
     /// # Errors
-    /// It cannot be fetched or written.
+    /// The image cannot be fetched or written.
     pub async fn warm(&self, client: &Client, image: &BaseImage, again: bool) -> Result<Warmed, WarmError> {
         let locks = self.directory.join(LOCKS);
         fs::create_dir_all(&locks).map_err(failed_to("create", &locks))?;
         let lock = locks.join(format!("{}.lock", image.digest.hex()));
-        let _lock = match tokio::task::spawn_blocking(move || take(&lock)).await {
+        let _lock = match tokio::task::spawn_blocking(move || lock_file(&lock)).await {
             Ok(taken) => taken?,
             Err(error) => return Err(failed_to("lock", &locks)(io::Error::other(error)).into()),
         };
-        if !again && self.is_whole(image) {
-            return Ok(Warmed::Already);
+        if !again && self.is_complete(image) {
+            return Ok(Warmed::UpToDate);
         }
         let fetched = tempfile_in(&self.directory, &image.digest)?;
         match self.fetch(client, image, &fetched).await {
-            Ok(()) => self.put(&fetched, &image.digest).map(|()| Warmed::Fetched),
+            Ok(()) => self.install(&fetched, &image.digest).map(|()| Warmed::Fetched),
             Err(error) => {
                 remove(&fetched);
                 Err(error)
@@ -111,13 +112,13 @@ impl WarmImages {
         self.directory.join(digest.to_string())
     }
 
-    fn is_young(&self, path: &Path) -> bool {
+    fn is_recent(&self, path: &Path) -> bool {
         let written = fs::metadata(path).and_then(|found| found.modified());
         written.is_ok_and(|written| SystemTime::now().duration_since(written).unwrap_or_default() <= self.lifetime)
     }
 
-    /// Whether all of an image is here. Contents are verified by those who read them.
-    fn is_whole(&self, image: &BaseImage) -> bool {
+    /// Reports whether all files of an image exist. Readers verify their content.
+    fn is_complete(&self, image: &BaseImage) -> bool {
         let Some(reader) = self.layout(&image.digest).and_then(|path| LayoutReader::open(path).ok()) else {
             return false;
         };
@@ -150,8 +151,9 @@ impl WarmImages {
         Ok(writer.finish()?)
     }
 
-    /// Gives a layout its name. Between the two renames the image is missing, which costs a build that looks for it then a download.
-    fn put(&self, fetched: &Path, digest: &Digest) -> Result<(), WarmError> {
+    /// Renames a layout into place. Between the two renames the image is missing; a build that looks for it then
+    /// downloads it.
+    fn install(&self, fetched: &Path, digest: &Digest) -> Result<(), WarmError> {
         let path = self.path(digest);
         let old = tempfile_in(&self.directory, digest)?;
         match fs::rename(&path, &old) {
@@ -165,8 +167,8 @@ impl WarmImages {
     }
 }
 
-/// Waits for whoever fills the same entry. On a file system without locks the last one wins.
-fn take(path: &Path) -> Result<File, WarmError> {
+/// Waits for the lock of an image. On a file system without locks, the last writer wins.
+fn lock_file(path: &Path) -> Result<File, WarmError> {
     let file = fs::open_with(path, OpenOptions::new().create(true).append(true)).map_err(failed_to("open", path))?;
     match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
         Ok(()) | Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(file),
@@ -174,7 +176,7 @@ fn take(path: &Path) -> Result<File, WarmError> {
     }
 }
 
-/// A new empty directory beside the entry of `digest`.
+/// Makes a new empty directory next to the entry of `digest`.
 fn tempfile_in(directory: &Path, digest: &Digest) -> Result<PathBuf, WarmError> {
     let mut number = 0_usize;
     loop {
@@ -189,6 +191,6 @@ fn tempfile_in(directory: &Path, digest: &Digest) -> Result<PathBuf, WarmError> 
 
 fn remove(path: &Path) {
     if let Err(error) = fs::remove_dir_all(path) {
-        tracing::warn!("{} is left behind: {error}", path.display());
+        tracing::warn!("{}: could not be removed: {error}", path.display());
     }
 }

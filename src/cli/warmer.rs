@@ -7,7 +7,7 @@ use super::flags::warmer::WarmerFlags;
 use super::request::{RequestError, read_only};
 use super::values::non_empty;
 use crate::builder::{InputsRequest, WarmRequest};
-use crate::executor::copy::Limits;
+use crate::executor::copy::UnpackLimits;
 use crate::image::Platform;
 use crate::location::ContextLocation;
 
@@ -25,7 +25,7 @@ pub fn warm_request(flags: WarmerFlags, env: Env<'_>) -> Result<WarmRequest, Req
         let inputs = InputsRequest {
             context: ContextLocation::Directory(".".to_owned()),
             context_sub_path: None,
-            context_limits: Limits::NONE,
+            context_limits: UnpackLimits::NONE,
             git_login: git_login(env)?,
             contexts: Vec::new(),
             context_directories: Vec::new(),

@@ -1,9 +1,9 @@
-//! Layers that earlier builds left, looked up by content when a step's inputs are there.
+//! Looks up steps by content: by the layers they start from and the files they read.
 //!
-//! A step whose definition is cached needs no inputs, and is [cached](super::Disposition::Cached) before anything runs. On a
-//! miss the executor waits for the step's inputs and looks it up again by the layers it starts from and the files it reads. A
-//! cached layer is unpacked only if a later step needs the files: [`StageRun::materialize`] does that for a stage under
-//! way; for one that is done it is applied when its files are first asked for.
+//! A step whose definition is cached needs no inputs; it is [cached](super::Disposition::Cached) before anything runs.
+//! Any other step waits for its inputs and is looked up by their content. A cached layer is unpacked only if a later
+//! step needs the files: by [`StageRun::materialize`] while the stage runs, otherwise on first use of the finished
+//! stage's files.
 
 use std::path::PathBuf;
 
@@ -13,8 +13,8 @@ use crate::layer::{self, VerifyingReader};
 use crate::plan::{Action, Base, Copy, CopyFrom, MountSource, Step, StepId};
 use crate::rootfs::Tree;
 
-use super::claims::Reading;
-use super::copy::{CopyError, CopySource, KnownFiles, contents};
+use super::claims::ReadClaim;
+use super::copy::{CopyError, CopySource, FileDigests, contents};
 use super::stage::StageRun;
 use super::stages::Execution;
 use super::{BuiltLayer, ExecutorError};
@@ -22,36 +22,36 @@ use super::{BuiltLayer, ExecutorError};
 /// Why the blob of a cached layer cannot be read.
 pub type CachedLayerError = crate::diag::BoxedError;
 
-/// Layers of earlier builds by content, and this build's for later ones.
+/// The layers of earlier builds by content. This build adds its own.
 pub trait ContentCache: Sync {
-    /// The layer that the step makes of these inputs: the diffIDs it starts from, and what it reads of each of its origins that is
-    /// a stage.
+    /// Returns the layer that the step makes of these inputs, if an earlier build stored it: the diffIDs of the layers
+    /// below, and the files that it reads from each of its origins that is a stage.
     fn lookup(&self, step: StepId, below: &[Digest], sources: Vec<Option<Files>>) -> Option<BuiltLayer>;
 
-    /// Records a layer that the step made, for later builds.
+    /// Records the layer of an executed step for later builds.
     fn record(&self, step: StepId, layer: &BuiltLayer);
 
-    /// The blob of a layer, cached or recorded, as a local file: complete and verified.
+    /// Returns the blob of a cached or recorded layer as a local file, complete and verified.
     ///
     /// # Errors
-    /// It can no longer be fetched, or its digest is wrong.
+    /// The blob can no longer be fetched, or its digest is wrong.
     fn file(&self, layer: &BuiltLayer) -> Result<PathBuf, CachedLayerError>;
 }
 
-/// What a step reads of one of its origins, given that origin's tree. `excluded` is a directory that counts as not there. `None` for
-/// an image, which is known by its layers.
+/// Returns the files that a step reads from one of its origins, given that origin's tree. The directory `excluded`
+/// (device and inode) counts as missing. Returns `None` for an image, which its layers identify.
 ///
 /// # Errors
-/// As when the step is carried out.
+/// As when the step executes.
 pub fn files_of(
     action: &Action,
     origin: usize,
     source: &CopySource<'_>,
     excluded: Option<(u64, u64)>,
-    known: &KnownFiles,
+    digests: &FileDigests,
 ) -> Result<Option<Files>, CopyError> {
     match action {
-        Action::Copy(copy) => contents(copy, source, excluded, false, known).map(Some),
+        Action::Copy(copy) => contents(copy, source, excluded, false, digests).map(Some),
         Action::Run(run) => {
             let mounts = run.mounts.iter().filter(|mount| mount.origin().is_some());
             let path = mounts.map(|mount| match &mount.source {
@@ -61,14 +61,14 @@ pub fn files_of(
             let Some(path) = path.into_iter().nth(origin) else { return Ok(None) };
             let path = if path.is_empty() { "." } else { path };
             let copy = Copy { sources: vec![path.to_owned()], ..Copy::default() };
-            contents(&copy, source, excluded, true, known).map(Some)
+            contents(&copy, source, excluded, true, digests).map(Some)
         }
         Action::Configure | Action::Workdir(_) => Ok(None),
     }
 }
 
 impl<'e> Execution<'e> {
-    /// How many layers a stage has before its first step.
+    /// Returns the number of layers that a stage has before its first step.
     pub(super) fn base_layers_of(&self, stage: usize) -> usize {
         match self.plan.stages[stage].base {
             Base::Scratch => 0,
@@ -81,7 +81,7 @@ impl<'e> Execution<'e> {
     pub(super) fn apply_cached(&self, tree: &mut Tree, layer: &BuiltLayer) -> Result<(), ExecutorError> {
         let Some(cache) = self.cache else { return Ok(()) };
         let descriptor = &layer.blob.descriptor;
-        // Whatever is wrong with it: another build made it.
+        // Every failure means that the cached layer is unusable: a different build made it.
         let unusable = |cause| ExecutorError::CachedLayer { digest: descriptor.digest.clone(), cause };
         let file = cache.file(layer).map_err(unusable)?;
         let opened = crate::fs::open(file).map_err(|error| unusable(error.into()))?;
@@ -100,7 +100,7 @@ impl<'e> StageRun<'_, 'e> {
             Some(tree) => tree,
             None => {
                 self.unpacked = execution.base_layers_of(self.index);
-                self.claims.start.take().ok_or(ExecutorError::NotMade)?.begin(execution)?
+                self.claims.start.take().ok_or(ExecutorError::NotMade)?.make_tree(execution)?
             }
         };
         for layer in self.layers.get(self.unpacked..).unwrap_or_default() {
@@ -111,7 +111,7 @@ impl<'e> StageRun<'_, 'e> {
         Ok(())
     }
 
-    /// Records the layer that a step has just made for later builds.
+    /// Records the layer that a step has just made, for later builds.
     pub(super) fn record(&self, number: usize, step: &Step) {
         if let (Some(cache), Some(layer), true) = (self.execution.cache, self.layers.last(), step.action.makes_layer())
         {
@@ -119,13 +119,13 @@ impl<'e> StageRun<'_, 'e> {
         }
     }
 
-    /// The step's layer, if an earlier build made it of the same inputs. What keeps its sources from being read keeps the step
-    /// from executing, too, and is reported then.
+    /// Returns the step's layer if an earlier build made it of the same inputs. Returns `None` if its sources cannot be
+    /// read: executing the step reports the same error.
     pub(super) fn lookup_by_content(
         &self,
         number: usize,
         step: &Step,
-        claims: &[Option<Reading<'e>>],
+        claims: &[Option<ReadClaim<'e>>],
     ) -> Result<Option<BuiltLayer>, ExecutorError> {
         let execution = self.execution;
         let Some(cache) = execution.cache.filter(|_| step.action.makes_layer()) else { return Ok(None) };
@@ -139,7 +139,7 @@ impl<'e> StageRun<'_, 'e> {
             match tree.files_of(&step.action, origin, &execution.plan.stages[stage].name) {
                 Ok(files) => sources.push(files),
                 Err(error) => {
-                    tracing::debug!("{}: cannot be looked up by its files: {error}", step.text);
+                    tracing::debug!("{}: cannot be looked up by content: {error}", step.text);
                     return Ok(None);
                 }
             }

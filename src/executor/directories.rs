@@ -1,4 +1,4 @@
-//! Directories that an instruction needs and the tree does not have.
+//! Makes directories that an instruction needs and the tree lacks.
 
 use std::path::{Path, PathBuf};
 
@@ -8,17 +8,17 @@ use crate::rootfs::{Attributes, RootfsError, Tree};
 
 use super::users::Owner;
 
-/// Mode of a directory nobody gave a mode.
+/// The mode of a directory without a specified mode.
 const DEFAULT_MODE: u32 = 0o755;
 const SET_GROUP_ID: u32 = 0o2000;
 
 /// A directory that cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
-    /// Something else is there, or on the way there.
+    /// A different file is at its path, or at a parent's.
     #[error("{} is not a directory", path.display())]
     NotDirectory {
-        /// What is in the way, as a path of the image.
+        /// The file in the way, as a path of the image.
         path: PathBuf,
     },
     /// The tree could not be changed.
@@ -35,32 +35,32 @@ impl Hint for DirectoryError {
     }
 }
 
-/// How new directories look. What is not said comes as it comes from mkdir(2): mode 0755, root's, except below a
-/// set-group-ID directory, which passes on its group and the bit.
+/// The attributes of new directories. The defaults are those of mkdir(2): mode 0755, owned by root; below a
+/// set-group-ID directory, its group and the set-group-ID bit are inherited.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct NewDirectories {
-    /// Mode (07777).
+    /// The mode (07777).
     pub mode: Option<u32>,
-    /// Owner.
+    /// The owner.
     pub owner: Option<Owner>,
 }
 
-/// Makes the directory `path` and those above it as far as they are missing; existing ones are left alone. The path must
-/// be resolved: symbolic links in it are in the way.
+/// Makes the directory `path` and its missing parents; existing directories do not change. The path must be resolved: a
+/// symbolic link in it is an error.
 ///
 /// # Errors
-/// Something else than a directory is in the way, or the tree cannot be changed.
+/// A file that is not a directory is in the way, or the tree cannot be changed.
 pub(super) fn create_directories(tree: &mut Tree, path: &Path, new: NewDirectories) -> Result<(), DirectoryError> {
     let mut missing = Vec::new();
-    let mut above = None;
+    let mut existing_parent = None;
     for directory in path.ancestors() {
         if let Some(node) = tree.node(directory)? {
-            above = Some((directory, node.attributes));
+            existing_parent = Some((directory, node.attributes));
             break;
         }
         missing.push(directory);
     }
-    let Some((existing, mut parent)) = above else { return Ok(()) };
+    let Some((existing, mut parent)) = existing_parent else { return Ok(()) };
     if parent.kind != FileKind::Directory {
         return Err(DirectoryError::NotDirectory { path: Path::new("/").join(existing) });
     }
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_missing_is_made() {
+    fn only_missing_directories_are_made() {
         let (_directory, mut tree) = tree();
         let owner = Some(Owner { uid: 5, gid: 6 });
         create_directories(&mut tree, Path::new("a"), NewDirectories::default()).expect("first");
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(look(&tree, "a"), (0o755, 0, 0));
         assert_eq!(look(&tree, "a/b"), (0o700, 5, 6));
         assert_eq!(look(&tree, "a/b/c"), (0o700, 5, 6));
-        create_directories(&mut tree, Path::new(""), NewDirectories::default()).expect("the root is there");
+        create_directories(&mut tree, Path::new(""), NewDirectories::default()).expect("the root exists");
     }
 
     #[test]

@@ -1,19 +1,19 @@
-//! Fuzz targets: archives of caches and contexts, and an image's accounts.
+//! Fuzz targets: archives of cache mounts and contexts, and an image's user database.
 
 use super::cache_mounts::archive;
-use super::copy::{Limits, unpack_context};
+use super::copy::{UnpackLimits, unpack_context};
 use super::users;
 use crate::fuzzing::{Scratch, parts};
 use crate::rootfs::Tree;
 
-const LIMITS: Limits = Limits { entries: 200, bytes: 4 << 20 };
+const LIMITS: UnpackLimits = UnpackLimits { entries: 200, bytes: 4 << 20 };
 
-/// Unpacks arbitrary bytes as the archive of a cache.
+/// Unpacks arbitrary bytes as the archive of a cache mount.
 pub(crate) fn cache_archive(input: &[u8]) {
     Scratch::new().work_in("cache", |directory| drop(archive::unpack(directory, input, LIMITS)));
 }
 
-/// Unpacks arbitrary bytes, plain or compressed in any way, as the archive of a build context.
+/// Unpacks arbitrary bytes, compressed or not, as the archive of a build context.
 pub(crate) fn context_archive(input: &[u8]) {
     Scratch::new().work_in("context", |directory| {
         let mut tree = Tree::create(directory).expect("tree");

@@ -1,43 +1,45 @@
-//! The mounts of a `RUN`: what the sandbox is to show, made ready before the command and cleared away after it.
+//! Prepares the mounts of a `RUN` before the command and removes them after it.
 //!
-//! Files of a stage or an image are shown where they are, if the sandbox can keep the command from changing them;
-//! otherwise, and for files of a build context (of which the build sees only a part, as root's), the command gets a copy
-//! of its own that is thrown away. Caches live beside the builds; secrets go from memory to the sandbox.
+//! Files of a stage or an image are mounted in place if the sandbox can keep the command from changing them. Otherwise
+//! the command gets a copy, which is deleted afterwards. Files of a build context are always copied: the build sees
+//! only some of them, and as root's. Cache mounts are stored outside of the build; secrets go from memory to the
+//! sandbox.
 
 use std::path::{Path, PathBuf};
 
 use crate::diag::{Phase, Step as StepLine};
+use crate::dockerfile::mount::{MountOwner, Sharing};
 use crate::fs::FileKind;
 use crate::plan::{Copy, CopyFrom, Mount, MountSource, Run};
 use crate::rootfs::{Attributes, Tree};
 use crate::sandbox::{self, MountContent};
 
 use super::StepError;
-use super::cache_mounts::{self, CacheDirectory, Origin, SharedCacheMounts};
+use super::cache_mounts::{self, CacheDirectory, InitialContent, SharedCacheMounts};
 use super::stage::copy_into;
 use super::stages::Execution;
 use super::trees::{FinishedTree, OwnedTree};
 
-/// Tells programs where an SSH agent listens.
+/// The variable in which programs look for an SSH agent's socket.
 const AGENT_VARIABLE: &str = "SSH_AUTH_SOCK";
-/// What a copy is called in the directory made for it.
+/// The name of a copy in its directory.
 const COPY: &str = "files";
 
 /// The mounts of a command while it runs.
 #[derive(Default)]
 pub(super) struct Prepared<'a> {
-    /// For the sandbox.
+    /// The mounts for the sandbox.
     pub(super) mounts: Vec<sandbox::Mount>,
-    /// Variables beyond those of the plan: secrets, and where an SSH agent listens.
+    /// Variables in addition to those of the plan: secrets, and the socket of an SSH agent.
     pub(super) environment: Vec<(String, String)>,
-    /// The command's own copies, which end with it.
+    /// The command's copies, which are removed after it.
     copies: Vec<OwnedTree<'a>>,
-    /// In use until the command has ended.
+    /// Locked until the command has ended.
     caches: Vec<CacheDirectory>,
 }
 
 impl Prepared<'_> {
-    /// Throws the command's copies away, and tells what became of its caches.
+    /// Removes the copies, and reports to `shared` that the command has ended.
     pub(super) fn clear(self, shared: Option<&dyn SharedCacheMounts>, succeeded: bool) {
         if let Some(shared) = shared {
             self.caches.iter().for_each(|cache| shared.closed(&cache.path, succeeded));
@@ -45,111 +47,167 @@ impl Prepared<'_> {
     }
 }
 
-/// Makes the mounts of `command` ready. `sources` are the trees of those that take files from a stage or an image, in the
-/// order of [`crate::plan::Action::origins`]; `enforced`: the sandbox keeps read-only mounts from being changed.
+/// Prepares the mounts of `command`. `sources` are the trees of mounts that take files from a stage or an image, in the
+/// order of [`crate::plan::Action::origins`]. `enforces_read_only` says whether the sandbox keeps commands from
+/// changing read-only mounts.
 ///
 /// # Errors
-/// A source is missing or cannot be copied, or a secret or an agent that is required is not there.
+/// A source is missing or cannot be copied, or a required secret or agent is missing.
 pub(super) fn prepare<'a>(
     execution: &Execution<'a>,
     command: &Run,
     sources: &[Option<&FinishedTree<'_>>],
-    enforced: bool,
+    enforces_read_only: bool,
     line: &StepLine,
 ) -> Result<Prepared<'a>, StepError> {
     let mut sources = sources.iter();
-    let mut prepared = Prepared::default();
+    let mut preparation = Preparation { execution, enforces_read_only, line, prepared: Prepared::default() };
     for mount in &command.mounts {
         let tree = mount.origin().and_then(|_| sources.next()).copied().flatten().map(|tree| -> &Tree { tree });
-        if let Some(content) = content(execution, mount, tree, enforced, line, &mut prepared)?
+        if let Some(content) = preparation.content(mount, tree)?
             && let Some(target) = &mount.target
         {
-            prepared.mounts.push(sandbox::Mount { target: target.clone(), content, read_only: mount.read_only });
+            let mount = sandbox::Mount { target: target.clone(), content, read_only: mount.read_only };
+            preparation.prepared.mounts.push(mount);
         }
     }
-    if let Some(shared) = execution.resources.shared_caches {
+    let prepared = preparation.prepared;
+    if let Some(shared) = execution.resources.shared_cache_mounts {
         prepared.caches.iter().for_each(|cache| shared.opened(&cache.id, &cache.path));
     }
     Ok(prepared)
 }
 
-/// What a mount shows; `None` if there is nothing to show.
-fn content<'a>(
-    execution: &Execution<'a>,
-    mount: &Mount,
+/// The preparation of a command's mounts.
+struct Preparation<'a, 'p> {
+    execution: &'p Execution<'a>,
+    enforces_read_only: bool,
+    line: &'p StepLine,
+    prepared: Prepared<'a>,
+}
+
+impl<'a> Preparation<'a, '_> {
+    /// Returns the content of a mount; `None` for an optional one whose source is missing.
+    fn content(&mut self, mount: &Mount, tree: Option<&Tree>) -> Result<Option<MountContent>, StepError> {
+        match &mount.source {
+            MountSource::Memory { size } => Ok(Some(MountContent::Memory { size: *size })),
+            MountSource::Bind { from, path } => self.bind(*from, path, mount.read_only, tree).map(Some),
+            MountSource::Cache { id, sharing, content, owner } => {
+                let execution = self.execution;
+                let mut fill = |staging: &Path| fill_cache(execution, content.as_ref(), tree, staging);
+                let cache = self.open_cache(id, *sharing, *owner, &mut fill)?;
+                self.cache(cache, mount.read_only).map(Some)
+            }
+            MountSource::Secret { id, variable, required, owner } => {
+                self.secret(id, variable.as_ref(), *required, *owner)
+            }
+            MountSource::Agent { id, required, owner } => self.agent(id, mount.target.as_ref(), *required, *owner),
+        }
+    }
+
+    /// Mounts files in place if the command cannot change them, otherwise a copy.
+    fn bind(
+        &mut self,
+        from: CopyFrom,
+        path: &str,
+        read_only: bool,
+        tree: Option<&Tree>,
+    ) -> Result<MountContent, StepError> {
+        let source = match tree {
+            Some(tree) if read_only && self.enforces_read_only => find(tree, path)?,
+            _ => self.prepared.copy(self.execution, from, tree, path)?,
+        };
+        Ok(MountContent::Bind { source })
+    }
+
+    fn open_cache(
+        &self,
+        id: &str,
+        sharing: Sharing,
+        owner: MountOwner,
+        fill: &mut dyn FnMut(&Path) -> Result<PathBuf, StepError>,
+    ) -> Result<CacheDirectory, StepError> {
+        let resources = self.execution.resources;
+        let waiting = || resources.progress.line(format_args!("cache mount {id}: waiting for the build that uses it"));
+        self.line.working();
+        let initial = InitialContent { shared: resources.shared_cache_mounts, fill };
+        cache_mounts::open(&resources.cache_mounts_directory, id, sharing, owner, &waiting, initial)
+    }
+
+    fn cache(&mut self, cache: CacheDirectory, read_only: bool) -> Result<MountContent, StepError> {
+        let source = match read_only && !self.enforces_read_only {
+            true => {
+                let opened = Tree::open(&cache.path).map_err(StepError::Rootfs)?;
+                self.prepared.copy_of(self.execution, &opened)?
+            }
+            false => cache.path.clone(),
+        };
+        self.prepared.caches.push(cache);
+        Ok(MountContent::Bind { source })
+    }
+
+    fn secret(
+        &mut self,
+        id: &str,
+        variable: Option<&String>,
+        required: bool,
+        owner: MountOwner,
+    ) -> Result<Option<MountContent>, StepError> {
+        let secrets = self.execution.resources.secrets;
+        let environment = &mut self.prepared.environment;
+        let Some(secret) = secrets.get(id).map_err(StepError::Secret)? else {
+            // The variable of an optional secret is set nevertheless, and empty.
+            environment.extend(variable.map(|variable| (variable.clone(), String::new())));
+            return if required { Err(StepError::NoSecret { id: id.to_owned() }) } else { Ok(None) };
+        };
+        if let Some(variable) = variable {
+            let text = String::from_utf8(secret.reveal().clone());
+            let text = text.map_err(|_| StepError::SecretNotText { id: id.to_owned() })?;
+            environment.push((variable.clone(), text));
+        }
+        Ok(Some(MountContent::File { content: secret, mode: owner.mode, uid: owner.uid, gid: owner.gid }))
+    }
+
+    /// Mounts the socket of an SSH agent. The first one of a command is also in its environment.
+    fn agent(
+        &mut self,
+        id: &str,
+        target: Option<&String>,
+        required: bool,
+        owner: MountOwner,
+    ) -> Result<Option<MountContent>, StepError> {
+        let socket = self.execution.resources.ssh_agents.socket(id);
+        let Some(source) = socket.map_err(|cause| StepError::Agent { id: id.to_owned(), cause })? else {
+            return if required { Err(StepError::NoAgent { id: id.to_owned() }) } else { Ok(None) };
+        };
+        cache_mounts::set_owner(&source, owner)?;
+        let environment = &mut self.prepared.environment;
+        if let Some(target) = target
+            && !environment.iter().any(|(name, _)| name == AGENT_VARIABLE)
+        {
+            environment.push((AGENT_VARIABLE.to_owned(), target.clone()));
+        }
+        Ok(Some(MountContent::Bind { source }))
+    }
+}
+
+/// Makes the initial content of a cache mount: a copy of `content`, or an empty directory.
+fn fill_cache(
+    execution: &Execution<'_>,
+    content: Option<&(CopyFrom, String)>,
     tree: Option<&Tree>,
-    enforced: bool,
-    line: &StepLine,
-    prepared: &mut Prepared<'a>,
-) -> Result<Option<MountContent>, StepError> {
-    let resources = execution.resources;
-    let content = match &mount.source {
-        MountSource::Memory { size } => MountContent::Memory { size: *size },
-        MountSource::Bind { from, path } => {
-            let in_place = mount.read_only && enforced;
-            let source = match tree {
-                Some(tree) if in_place => find(tree, path)?,
-                _ => prepared.copy(execution, *from, tree, path)?,
-            };
-            MountContent::Bind { source }
-        }
-        MountSource::Cache { id, sharing, content, owner } => {
-            let waiting = || resources.progress.line(format_args!("the cache {id} is in use: waiting for it"));
-            line.working();
-            let mut fill = |staging: &Path| match content {
-                Some((from, path)) => {
-                    let copied = copy(execution, *from, tree, path, &staging.join(COPY))?.path().join(COPY);
-                    match crate::fs::gated::is_dir(&copied) {
-                        true => Ok(copied),
-                        false => Err(StepError::CacheContent { path: path.clone() }),
-                    }
-                }
-                None => {
-                    let path = staging.join(COPY);
-                    crate::fs::create_dir_all(&path).map_err(StepError::Cache)?;
-                    Ok(path)
-                }
-            };
-            let origin = Origin { shared: resources.shared_caches, fill: &mut fill };
-            let cache = cache_mounts::open(&resources.caches, id, *sharing, *owner, &waiting, origin)?;
-            let source = match mount.read_only && !enforced {
-                true => {
-                    let opened = Tree::open(&cache.path).map_err(StepError::Rootfs)?;
-                    prepared.copy_of(execution, &opened)?
-                }
-                false => cache.path.clone(),
-            };
-            prepared.caches.push(cache);
-            MountContent::Bind { source }
-        }
-        MountSource::Secret { id, variable, required, owner } => {
-            let Some(secret) = resources.secrets.get(id).map_err(StepError::Secret)? else {
-                // An optional variable is there all the same, and empty.
-                prepared.environment.extend(variable.iter().map(|variable| (variable.clone(), String::new())));
-                return if *required { Err(StepError::NoSecret { id: id.clone() }) } else { Ok(None) };
-            };
-            if let Some(variable) = variable {
-                let text = String::from_utf8(secret.reveal().clone());
-                let text = text.map_err(|_| StepError::SecretNotText { id: id.clone() })?;
-                prepared.environment.push((variable.clone(), text));
-            }
-            MountContent::File { content: secret, mode: owner.mode, uid: owner.uid, gid: owner.gid }
-        }
-        MountSource::Agent { id, required, owner } => {
-            let socket = resources.ssh_agents.socket(id);
-            let Some(source) = socket.map_err(|cause| StepError::Agent { id: id.clone(), cause })? else {
-                return if *required { Err(StepError::NoAgent { id: id.clone() }) } else { Ok(None) };
-            };
-            cache_mounts::set_owner(&source, *owner)?;
-            if let Some(target) = &mount.target
-                && !prepared.environment.iter().any(|(name, _)| name == AGENT_VARIABLE)
-            {
-                prepared.environment.push((AGENT_VARIABLE.to_owned(), target.clone()));
-            }
-            MountContent::Bind { source }
-        }
+    staging: &Path,
+) -> Result<PathBuf, StepError> {
+    let Some((from, path)) = content else {
+        let path = staging.join(COPY);
+        crate::fs::create_dir_all(&path).map_err(StepError::Cache)?;
+        return Ok(path);
     };
-    Ok(Some(content))
+    let copied = copy(execution, *from, tree, path, &staging.join(COPY))?.path().join(COPY);
+    match crate::fs::gated::is_dir(&copied) {
+        true => Ok(copied),
+        false => Err(StepError::CacheContent { path: path.clone() }),
+    }
 }
 
 impl<'a> Prepared<'a> {
@@ -175,7 +233,7 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// Where a path of a stage or an image lies outside, symbolic links followed inside.
+/// Returns the path in this file system of a path of a stage or an image. Symbolic links are followed inside the tree.
 fn find(tree: &Tree, path: &str) -> Result<PathBuf, StepError> {
     let resolved = tree.resolve(relative(path), true).map_err(StepError::Rootfs)?;
     match tree.node(&resolved).map_err(StepError::Rootfs)? {
@@ -184,7 +242,8 @@ fn find(tree: &Tree, path: &str) -> Result<PathBuf, StepError> {
     }
 }
 
-/// Copies a file or a directory as COPY would. The copy, called [`COPY`], is alone in the new tree at `directory`.
+/// Copies a file or directory as `COPY` would. The copy, called [`COPY`], is the only entry of the new tree at
+/// `directory`.
 fn copy(
     execution: &Execution<'_>,
     from: CopyFrom,
@@ -193,10 +252,10 @@ fn copy(
     directory: &Path,
 ) -> Result<Tree, StepError> {
     let _phase = execution.resources.progress.phase(Phase::Copy);
-    let mut apart = Tree::create(directory).map_err(StepError::Rootfs)?;
+    let mut new_tree = Tree::create(directory).map_err(StepError::Rootfs)?;
     let attributes = directory_attributes(execution, from, tree, path)?;
     if let Some(attributes) = &attributes {
-        apart.create_directory(Path::new(COPY), attributes).map_err(StepError::Rootfs)?;
+        new_tree.create_directory(Path::new(COPY), attributes).map_err(StepError::Rootfs)?;
     }
     let slash = if attributes.is_some() { "/" } else { "" };
     let step = Copy {
@@ -206,11 +265,11 @@ fn copy(
         working_directory: "/".to_owned(),
         ..Copy::default()
     };
-    copy_into(execution, &step, tree, &mut apart)?;
-    Ok(apart)
+    copy_into(execution, &step, tree, &mut new_tree)?;
+    Ok(new_tree)
 }
 
-/// Those of the source if it is a directory; root's where it is one of a build context.
+/// Returns the attributes of the source if it is a directory. Directories of a build context belong to root.
 fn directory_attributes(
     execution: &Execution<'_>,
     from: CopyFrom,

@@ -1,8 +1,8 @@
-//! What a build does, as a value, made of the plan and the cache hits before anything runs.
+//! Decides what a build does with each stage and step, from the plan and the cache hits, before anything runs.
 //!
-//! [`resolve`] is the one place that decides which steps execute. The executor, the prefetch of base layers and sources, and
-//! the sandboxes read the same [`Resolution`]. After a cached layer turns out to be unusable there are fewer hits, and
-//! another resolution.
+//! [`resolve`] is the only place that decides which steps execute. The executor, the prefetch of base layers and
+//! sources, and the sandboxes all read the same [`Resolution`]. If a cached layer turns out to be unusable, its hit is
+//! removed and the plan is resolved again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,70 +13,70 @@ use crate::plan::{Base, CopyFrom, Plan, StepId};
 use super::BuiltLayer;
 use super::rootfs_need::{RootfsNeed, rootfs_needs};
 
-/// What earlier builds left for the steps of a plan.
+/// The layers of earlier builds for the steps of a plan.
 #[derive(Debug, Clone, Default)]
 pub struct CacheHits {
-    /// The layers found by the steps' definitions.
+    /// The layers that were found by the steps' definitions.
     pub layers: BTreeMap<StepId, BuiltLayer>,
-    /// Why other steps have none, where the reason is known: half a line.
+    /// For other steps, the reason for the miss if it is known: a phrase for the progress line.
     pub misses: BTreeMap<StepId, String>,
 }
 
-/// What else a resolution depends on.
+/// Options that affect a resolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResolveOptions {
-    /// A stage makes one layer instead of one for each step.
+    /// Whether a stage makes one layer instead of one for each step.
     pub single_snapshot: bool,
-    /// How long outputs need the blobs of base layers.
+    /// How long the outputs need the blobs of base layers.
     pub base_layers: Retention,
 }
 
-/// What a build does.
+/// The decisions for all stages, steps and base layers.
 #[derive(Debug, Clone)]
 pub struct Resolution {
     /// In the order of [`Plan::stages`].
     pub stages: Vec<StageResolution>,
-    /// The images whose files are needed, by their number in [`Plan::images`]: in the order in which they are needed, each once
-    /// for every time it is unpacked.
+    /// The images whose files are needed, by their number in [`Plan::images`], in order of use. An image that is
+    /// unpacked twice is listed twice.
     pub unpacked: Vec<usize>,
-    /// How long the blobs of those images' layers are kept.
+    /// How long the blobs of those images' layers are stored.
     pub retention: BTreeMap<Digest, Retention>,
 }
 
-/// What a build does with a stage.
+/// The decisions for a stage.
 #[derive(Debug, Clone)]
 pub struct StageResolution {
-    /// Whether the image, a target or another stage needs its layers or files. If not, every step is skipped.
+    /// Whether the image, a target or a different stage needs its layers or files. If not, every step is skipped.
     pub needed: bool,
-    /// What its steps, and those of other stages, need of its root file system.
+    /// How much of its root file system its own steps and those of other stages need.
     pub rootfs: RootfsNeed,
     /// In the order of [`crate::plan::Stage::steps`].
     pub steps: Vec<Disposition>,
 }
 
-/// What a build does with a step.
+/// The decision for a step.
 #[derive(Debug, Clone)]
 pub enum Disposition {
-    /// Nothing: no one needs its stage.
+    /// Its stage is not needed.
     Skip,
-    /// Its layer is taken from the cache.
+    /// The cache has its layer.
     Cached(Box<BuiltLayer>),
-    /// It executes, unless its layer is found by content when its inputs are there.
+    /// It executes, unless its layer is found by content once its inputs are complete.
     Execute {
-        /// Why the cache has no layer for it, where that is known.
+        /// Why the cache has no layer for it, if known.
         miss: Option<String>,
     },
 }
 
 impl Disposition {
-    /// Whether the step executes.
+    /// Reports whether the step executes.
     pub fn is_execute(&self) -> bool {
         matches!(self, Self::Execute { .. })
     }
 }
 
 impl Resolution {
-    /// The steps that execute.
+    /// Returns the steps that execute.
     pub fn executed(&self) -> impl Iterator<Item = StepId> {
         self.stages.iter().enumerate().flat_map(|(stage, resolved)| {
             let steps = resolved.steps.iter().enumerate().filter(|(_, step)| step.is_execute());
@@ -85,7 +85,7 @@ impl Resolution {
     }
 }
 
-/// Decides what is done for each stage, step and base layer of a plan.
+/// Resolves a plan.
 pub fn resolve(plan: &Plan, hits: &CacheHits, options: ResolveOptions) -> Resolution {
     let needed = needed_stages(plan, hits);
     let mut steps: Vec<Vec<Disposition>> = plan.stages.iter().map(|_| Vec::new()).collect();
@@ -106,10 +106,10 @@ pub fn resolve(plan: &Plan, hits: &CacheHits, options: ResolveOptions) -> Resolu
     Resolution { stages, unpacked, retention }
 }
 
-/// The stages to look at: the targets, what they start from, and what their executed steps read.
+/// Returns the needed stages: the targets, the stages they start from, and those that their executed steps read.
 fn needed_stages(plan: &Plan, hits: &CacheHits) -> Vec<bool> {
     let mut needed = vec![false; plan.stages.len()];
-    // A stage that no other depends on is in the plan because it was asked for.
+    // A stage without dependents is in the plan because it is a target.
     let mut open: Vec<usize> = (0..plan.stages.len()).filter(|stage| !has_dependents(plan, *stage)).collect();
     open.push(plan.target);
     while let Some(stage) = open.pop() {
@@ -151,7 +151,7 @@ fn unpacked_images(plan: &Plan, stages: &[StageResolution]) -> Vec<usize> {
     images
 }
 
-/// A blob that is unpacked a single time is kept as long as outputs need it, any other until the build ends.
+/// A blob that is unpacked once is kept as long as the outputs need it, any other one until the build ends.
 fn retention(plan: &Plan, unpacked: &[usize], outputs: Retention) -> BTreeMap<Digest, Retention> {
     let mut retention = BTreeMap::new();
     for image in unpacked {
@@ -205,7 +205,7 @@ mod tests {
         plan(&parsed, &Options::of_platform("linux/amd64"), &mut TwoImages).expect("it can be planned")
     }
 
-    /// Hits for steps by the stage's name and the step's number, each with the same layer.
+    /// Returns hits for steps, given by stage name and step number, all with the same layer.
     fn hits(plan: &Plan, found: &[(&str, usize)]) -> CacheHits {
         let id = |(name, step): &(&str, usize)| {
             let stage = plan.stages.iter().position(|stage| stage.name == *name).expect("a stage of that name");
@@ -216,7 +216,7 @@ mod tests {
         CacheHits { layers: found.iter().map(|found| (id(found), layer.clone())).collect(), ..CacheHits::default() }
     }
 
-    /// One line for each stage: its name, what it needs of its root file system, and s, c or x for each step.
+    /// Returns a line for each stage: its name, its rootfs need, and s, c or x for each step.
     fn table(plan: &Plan, resolution: &Resolution) -> String {
         let mut lines = String::new();
         for (stage, resolved) in plan.stages.iter().zip(&resolution.stages) {
@@ -246,7 +246,7 @@ mod tests {
         for (found, expected) in [
             (&[][..], "build Full xx\nfinal MetadataOnly xx\n"),
             (&[("build", 0)], "build Full cx\nfinal MetadataOnly xx\n"),
-            // The files of a stage that is cached whole are still read.
+            // The files of a stage whose steps are all cached are still read.
             (&[("build", 0), ("build", 1)], "build Full cc\nfinal MetadataOnly xx\n"),
             (&[("final", 1)], "build None ss not needed\nfinal None xc\n"),
             (&[("build", 0), ("build", 1), ("final", 1)], "build None ss not needed\nfinal None xc\n"),
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_for_is_built_whoever_needs_it() {
+    fn targets_are_built_even_without_dependents() {
         let plan = planned("FROM base AS target\nENV A=b\n");
         assert_eq!(table(&plan, &resolved(&plan, &[])), "target None x\n");
         let source =
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn blobs_that_are_read_once_stay_as_long_as_outputs_need_them() {
+    fn blobs_that_are_read_once_are_kept_as_long_as_outputs_need_them() {
         let digest = |name| layer(name).descriptor.digest;
         let both = "FROM base AS build\nRUN make\nFROM tools AS final\nRUN use\n";
         let copied = "FROM base AS final\nRUN make\nCOPY --from=tools /a /a\nCOPY --from=tools /b /b\n";
@@ -321,7 +321,7 @@ mod tests {
         for outputs in [Retention::Ephemeral, Retention::UntilUploaded, Retention::Keep] {
             let options = ResolveOptions { single_snapshot: false, base_layers: outputs };
             let resolution = resolve(&plan, &CacheHits::default(), options);
-            // Unpacked for both stages, for one of them only by name.
+            // Unpacked for both stages; for one of them without content.
             assert_eq!(resolution.unpacked, [0, 0]);
             assert!(resolution.retention.values().all(|kept| *kept == Retention::Keep), "{:?}", resolution.retention);
         }

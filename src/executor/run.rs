@@ -1,4 +1,4 @@
-//! RUN: from a planned command to a process in the sandbox.
+//! `RUN`: executes a planned command in the sandbox.
 
 use std::path::Path;
 
@@ -13,10 +13,10 @@ use super::directories::{NewDirectories, create_directories};
 use super::mounts::Prepared;
 use super::users::{Owner, resolve_user};
 
-/// Runs the command over `tree`.
+/// Runs the command with `tree` as its root.
 ///
 /// # Errors
-/// The command could not be started or did not end with code 0.
+/// The command could not be started, or its exit code is not 0.
 pub(super) fn run(
     tree: &mut Tree,
     command: &Run,
@@ -26,8 +26,8 @@ pub(super) fn run(
     line: &Step,
 ) -> Result<(), StepError> {
     let user = resolve_user(tree, &command.user).map_err(StepError::User)?;
-    // As a container runtime does: the directory may have been removed since its WORKDIR.
-    working_directory(tree, &command.working_directory, Owner::default())?;
+    // The directory may have been removed since its `WORKDIR`. Container runtimes make it again, too.
+    make_working_directory(tree, &command.working_directory, Owner::default())?;
     let mut environment = command.environment.clone();
     environment.retain(|(name, _)| !prepared.environment.iter().any(|(added, _)| added == name));
     environment.extend(prepared.environment.iter().cloned());
@@ -53,7 +53,7 @@ pub(super) fn run(
         Status::Exited(0) => {
             for mount in &outcome.busy {
                 tracing::warn!(
-                    "the command could not remove or rename {}, where the pod has a mount: what the image has there stays in it",
+                    "the command could not remove or rename {}, because the pod has a mount there: the image keeps its files",
                     mount.display()
                 );
             }
@@ -65,11 +65,11 @@ pub(super) fn run(
     }
 }
 
-/// Makes `path` (absolute, clean) with every missing directory above it; what exists stays as it is.
+/// Makes the directory `path` (absolute, clean) and its missing parents. Existing directories do not change.
 ///
 /// # Errors
-/// Something else than a directory is in the way, or the tree cannot be changed.
-pub(super) fn working_directory(tree: &mut Tree, path: &str, owner: Owner) -> Result<(), StepError> {
+/// A file that is not a directory is in the way, or the tree cannot be changed.
+pub(super) fn make_working_directory(tree: &mut Tree, path: &str, owner: Owner) -> Result<(), StepError> {
     let resolved = tree.resolve(Path::new(path.trim_start_matches('/')), true).map_err(StepError::Rootfs)?;
     let new = NewDirectories { mode: None, owner: Some(owner) };
     create_directories(tree, &resolved, new).map_err(|cause| StepError::Workdir { path: path.to_owned(), cause })

@@ -1,67 +1,67 @@
-//! Which stage runs when: each after the one it starts from, as many at once as there are places.
+//! Schedules stages: each runs after the stage that it starts from, and a limited number of them at a time.
 //!
-//! What a stage copies from others it waits for only when it gets there, so that the runtime stage of a Dockerfile is
-//! prepared while the compiler of another works; while it waits somebody else has its place. Threads take the first stage
-//! that can begin. A stage waits only for those above it, and the topmost unfinished one has nothing to wait for, so the
-//! threads never all wait. With one thread the order is that of the file.
+//! A stage waits for the stages that it copies from only when it reaches that step, so that the runtime stage of a
+//! Dockerfile is prepared while the compiler of a different stage works. While it waits, it gives up its slot. Threads
+//! take the first stage that can start. A stage only waits for earlier ones, and the first unfinished stage waits for
+//! none, so there is no deadlock. With one thread, stages run in the order of the file.
 
 use parking_lot::{Condvar, Mutex};
 
-/// Bytes of stack of a stage's thread, of which no more is used than directories lie in each other: what walks a tree goes as
-/// deep as it is.
-const STACK: usize = 64 << 20;
-/// Threads beyond the number of places: for stages that wait.
-const WAITING: usize = 16;
+/// The stack size of a stage's thread. Walking a tree recurses to the depth of its directories; memory is used only to
+/// that depth.
+const STACK_SIZE: usize = 64 << 20;
+/// Threads in addition to the number of slots, for stages that wait.
+const WAITING_THREADS: usize = 16;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Progress {
+enum StageState {
     Open,
     Taken,
     Done,
 }
 
-struct State<E> {
-    stages: Vec<Progress>,
-    /// Numbers of places that nobody has.
-    places: Vec<usize>,
+struct SchedulerState<E> {
+    stages: Vec<StageState>,
+    /// The numbers of free slots.
+    slots: Vec<usize>,
     errors: Vec<E>,
-    /// A thread panicked: nobody may wait for its stage.
-    broken: bool,
+    /// A thread panicked. Its stage never finishes.
+    panicked: bool,
 }
 
-/// What the threads know of each other.
-pub(super) struct Board<E> {
-    state: Mutex<State<E>>,
+/// The state of all stages, shared by the threads.
+pub(super) struct Scheduler<E> {
+    state: Mutex<SchedulerState<E>>,
     changed: Condvar,
 }
 
-impl<E> Board<E> {
-    /// Whether something failed, so that no stage's result is wanted any more.
-    pub(super) fn is_given_up(&self) -> bool {
-        self.state.lock().is_given_up()
+impl<E> Scheduler<E> {
+    /// Reports whether a stage failed, so that the results of the others are not needed.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.state.lock().is_cancelled()
     }
 
-    /// Whether `stage` is done.
+    /// Reports whether `stage` is done.
     pub(super) fn is_done(&self, stage: usize) -> bool {
-        self.state.lock().stages[stage] == Progress::Done
+        self.state.lock().stages[stage] == StageState::Done
     }
 
-    /// Waits until `stage` is done; false if it never will be. Whoever has to wait leaves its `place`, and has another one
-    /// afterwards.
-    pub(super) fn wait_for(&self, stage: usize, place: &mut Slot) -> bool {
+    /// Waits until `stage` is done, and returns `false` if it never will be. If the caller has to wait, it gives up its
+    /// slot and may have a different one afterwards.
+    pub(super) fn wait_for(&self, stage: usize, slot: &mut Slot) -> bool {
         let mut state = self.state.lock();
-        let is_over = |state: &State<E>| state.is_given_up() || state.stages[stage] == Progress::Done;
+        let is_over = |state: &SchedulerState<E>| state.is_cancelled() || state.stages[stage] == StageState::Done;
         if !is_over(&state) {
-            state.places.extend(place.0.take());
+            state.slots.extend(slot.0.take());
             self.changed.notify_all();
         }
         loop {
-            if state.is_given_up() {
+            if state.is_cancelled() {
                 return false;
             }
             if is_over(&state) {
-                place.0 = place.0.or_else(|| state.places.pop());
-                if place.0.is_some() {
+                slot.0 = slot.0.or_else(|| state.slots.pop());
+                if slot.0.is_some() {
                     return true;
                 }
             }
@@ -69,96 +69,100 @@ impl<E> Board<E> {
         }
     }
 
-    /// Takes the first stage that can begin, and a place, waiting for both; `None` when there will be no more.
+    /// Waits for a stage that can start and a free slot, and takes both. Returns `None` if no more stages will start.
     fn next(&self, bases: &[Option<usize>]) -> Option<(usize, Slot)> {
         let mut state = self.state.lock();
         loop {
-            let is_open = |stage: &usize| state.stages[*stage] == Progress::Open;
-            if state.is_given_up() || !(0..bases.len()).any(|stage| is_open(&stage)) {
+            let is_open = |stage: &usize| state.stages[*stage] == StageState::Open;
+            if state.is_cancelled() || !(0..bases.len()).any(|stage| is_open(&stage)) {
                 return None;
             }
-            let can_begin =
-                |stage: &usize| is_open(stage) && bases[*stage].is_none_or(|base| state.stages[base] == Progress::Done);
+            let can_begin = |stage: &usize| {
+                is_open(stage) && bases[*stage].is_none_or(|base| state.stages[base] == StageState::Done)
+            };
             if let Some(stage) = (0..bases.len()).find(can_begin)
-                && let Some(place) = state.places.pop()
+                && let Some(slot) = state.slots.pop()
             {
-                state.stages[stage] = Progress::Taken;
-                return Some((stage, Slot(Some(place))));
+                state.stages[stage] = StageState::Taken;
+                return Some((stage, Slot(Some(slot))));
             }
             self.changed.wait(&mut state);
         }
     }
 }
 
-impl<E> State<E> {
-    fn is_given_up(&self) -> bool {
-        !self.errors.is_empty() || self.broken
+impl<E> SchedulerState<E> {
+    fn is_cancelled(&self) -> bool {
+        !self.errors.is_empty() || self.panicked
     }
 }
 
-/// The right to work, one of as many as stages may run at a time. Gone only where a wait has failed.
+/// The right to run: there are as many as stages may run at a time. `None` while its stage waits, and after a failed
+/// wait.
 #[derive(Debug)]
 pub(super) struct Slot(Option<usize>);
 
 impl Slot {
-    /// Which one it is, from 0.
+    /// Returns its number, from 0.
     pub(super) fn number(&self) -> usize {
         self.0.unwrap_or(0)
     }
 }
 
-/// Wakes the others when a thread leaves its stage, in whatever way.
-struct Leaving<'a, E>(&'a Board<E>);
+/// Wakes the other threads when a stage ends, also by a panic.
+struct WakeOnDrop<'a, E>(&'a Scheduler<E>);
 
-impl<E> Drop for Leaving<'_, E> {
+impl<E> Drop for WakeOnDrop<'_, E> {
     fn drop(&mut self) {
-        self.0.state.lock().broken |= std::thread::panicking();
+        self.0.state.lock().panicked |= std::thread::panicking();
         self.0.changed.notify_all();
     }
 }
 
-/// Calls `work` for every stage with its number and its place, of which there are `places`; the caller's thread does its share. `bases[stage]` is the stage that must be done before it, one with a lower number. `failed` is called once all can
-/// see that an error has been returned.
+/// Calls `work` for every stage with its number and its slot. `slots` is the number of slots; the calling thread works,
+/// too. `bases[stage]` is the stage, with a lower number, that must be done first. `failed` is called after an error is
+/// visible to all threads.
 ///
-/// Gives the errors of `work` in their order. No stage is begun after the first, and those under way are waited for.
+/// Returns the errors in the order in which they occurred. No stage starts after the first error; running ones are
+/// waited for.
 pub(super) fn run<E: Send>(
     bases: &[Option<usize>],
-    places: usize,
-    work: impl Fn(usize, &mut Slot, &Board<E>) -> Result<(), E> + Sync,
+    slots: usize,
+    work: impl Fn(usize, &mut Slot, &Scheduler<E>) -> Result<(), E> + Sync,
     failed: impl Fn() + Sync,
 ) -> Vec<E> {
-    let places = places.max(1);
-    let stages = vec![Progress::Open; bases.len()];
-    // The lowest number is given first.
-    let state = State { stages, places: (0..places).rev().collect(), errors: Vec::new(), broken: false };
-    let board = Board { state: Mutex::new(state), changed: Condvar::new() };
+    let slots = slots.max(1);
+    let stages = vec![StageState::Open; bases.len()];
+    // The lowest number is taken first.
+    let state = SchedulerState { stages, slots: (0..slots).rev().collect(), errors: Vec::new(), panicked: false };
+    let scheduler = Scheduler { state: Mutex::new(state), changed: Condvar::new() };
     let worker = || {
-        while let Some((stage, mut place)) = board.next(bases) {
-            let _leaving = Leaving(&board);
-            let done = work(stage, &mut place, &board);
-            board.state.lock().places.extend(place.0);
+        while let Some((stage, mut slot)) = scheduler.next(bases) {
+            let _wake = WakeOnDrop(&scheduler);
+            let done = work(stage, &mut slot, &scheduler);
+            scheduler.state.lock().slots.extend(slot.0);
             match done {
-                Ok(()) => board.state.lock().stages[stage] = Progress::Done,
+                Ok(()) => scheduler.state.lock().stages[stage] = StageState::Done,
                 Err(error) => {
-                    board.state.lock().errors.push(error);
+                    scheduler.state.lock().errors.push(error);
                     failed();
                 }
             }
         }
     };
     std::thread::scope(|scope| {
-        for number in 1..places.saturating_add(WAITING).min(bases.len()) {
+        for number in 1..slots.saturating_add(WAITING_THREADS).min(bases.len()) {
             let worker = &worker;
-            let thread = std::thread::Builder::new().name(format!("stage-{number}")).stack_size(STACK);
+            let thread = std::thread::Builder::new().name(format!("stage-{number}")).stack_size(STACK_SIZE);
             if let Err(error) = thread.spawn_scoped(scope, worker) {
-                // Fewer do the same.
-                tracing::debug!("cannot start a thread: {error}");
+                // Fewer threads suffice.
+                tracing::debug!("failed to start a thread: {error}");
                 break;
             }
         }
         worker();
     });
-    board.state.into_inner().errors
+    scheduler.state.into_inner().errors
 }
 
 #[cfg(test)]
@@ -171,13 +175,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_thread_goes_in_order() {
+    fn one_thread_runs_stages_in_order() {
         let order = Mutex::new(Vec::new());
         let done = run(
             &[None, None, Some(0), None],
             1,
-            |stage, place, _| {
-                assert_eq!(place.number(), 0);
+            |stage, slot, _| {
+                assert_eq!(slot.number(), 0);
                 order.lock().push(stage);
                 Ok::<(), ()>(())
             },
@@ -188,16 +192,16 @@ mod tests {
 
     #[test]
     fn independent_stages_run_at_once() {
-        // Each waits for the others: one after the other they would wait for ever.
+        // Each waits for the others: run one after the other, they would never finish.
         let barrier = Barrier::new(3);
         let done = run(
             &[None, None, None, Some(2)],
             3,
-            |stage, place, board| {
+            |stage, slot, scheduler| {
                 if stage < 3 {
                     barrier.wait();
                 } else {
-                    assert!(board.wait_for(0, place) && board.wait_for(1, place));
+                    assert!(scheduler.wait_for(0, slot) && scheduler.wait_for(1, slot));
                 }
                 Ok::<(), ()>(())
             },
@@ -207,22 +211,23 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_is_in_nobodys_way() {
-        // The two in the middle wait for each other while the last one, begun beside the first, waits for both.
+    fn a_waiting_stage_gives_up_its_slot() {
+        // The two in the middle wait for each other, while the last one, started together with the first, waits for
+        // both.
         let (barrier, begun) = (Barrier::new(2), Barrier::new(2));
         let done = run(
             &[None, Some(0), Some(0), None],
             2,
-            |stage, place, board| {
+            |stage, slot, scheduler| {
                 match stage {
                     0 => drop(begun.wait()),
                     3 => {
                         begun.wait();
-                        assert!(board.wait_for(1, place) && board.wait_for(2, place));
+                        assert!(scheduler.wait_for(1, slot) && scheduler.wait_for(2, slot));
                     }
                     _ => drop(barrier.wait()),
                 }
-                assert!(place.number() < 2);
+                assert!(slot.number() < 2);
                 Ok::<(), ()>(())
             },
             || {},
@@ -237,13 +242,13 @@ mod tests {
         let result = run(
             &[None, None, Some(0), Some(1)],
             2,
-            |stage, place, board| {
+            |stage, slot, scheduler| {
                 begun.fetch_add(1, Ordering::Relaxed);
                 barrier.wait();
                 if stage == 0 {
                     return Err(stage);
                 }
-                assert!(!board.wait_for(0, place) && board.is_given_up());
+                assert!(!scheduler.wait_for(0, slot) && scheduler.is_cancelled());
                 Ok(())
             },
             || _ = failures.fetch_add(1, Ordering::Relaxed),
@@ -253,11 +258,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_stage_runs_once_and_nobody_waits_for_ever(
+        fn every_stage_runs_once_and_there_is_no_deadlock(
             needs in prop::collection::vec(prop::collection::vec(any::<prop::sample::Index>(), 0..4), 1..12),
-            places in 1_usize..5,
+            slots in 1_usize..5,
         ) {
-            // The first is the base, the others are waited for on the way.
+            // The first is the base, the others are waited for by steps.
             let needs: Vec<Vec<usize>> = needs
                 .iter()
                 .enumerate()
@@ -268,9 +273,9 @@ mod tests {
                 .collect();
             let bases: Vec<Option<usize>> = needs.iter().map(|needed| needed.first().copied()).collect();
             let done = Mutex::new(vec![0; needs.len()]);
-            let result = run(&bases, places, |stage, place, board| {
+            let result = run(&bases, slots, |stage, slot, scheduler| {
                 let base_done = bases[stage].is_none_or(|base| done.lock()[base] == 1);
-                let others_done = needs[stage].iter().all(|needed| board.wait_for(*needed, place));
+                let others_done = needs[stage].iter().all(|needed| scheduler.wait_for(*needed, slot));
                 done.lock()[stage] += 1;
                 if base_done && others_done { Ok(()) } else { Err(stage) }
             }, || {});

@@ -1,4 +1,4 @@
-//! One stage: its steps in order, each step's changes becoming a layer.
+//! Runs the steps of one stage in order; each step's changes become a layer.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use crate::plan::{Action, Base, Copy, CopyFrom, RemoteSource, Run, Step};
 use crate::rootfs::Tree;
 use crate::snapshot;
 
-use super::claims::{Claims, Reading};
-use super::copy::{CopySource, Fetched, copy};
-use super::schedule::{Board, Slot};
+use super::claims::{Claims, ReadClaim};
+use super::copy::{CopySource, FetchedSource, copy};
+use super::schedule::{Scheduler, Slot};
 use super::stages::Execution;
 use super::trees::{FinishedTree, OwnedTree};
 use super::users::resolve_directory_owner;
@@ -21,100 +21,131 @@ use super::{
     BaseLayers, BuiltLayer, Disposition, ExecutorError, FetchedFiles, LayerObserver, RootfsNeed, StepError, mounts, run,
 };
 
-/// A stage under way.
+/// A stage that is running.
 pub(super) struct StageRun<'p, 'e> {
     pub(super) execution: &'e Execution<'e>,
     pub(super) index: usize,
     pub(super) claims: Claims<'e>,
-    /// Says which of the sandboxes is this stage's.
-    place: &'p mut Slot,
+    /// The right to run; its number selects the sandbox.
+    slot: &'p mut Slot,
     pub(super) layers: Vec<BuiltLayer>,
-    /// Present once something needed the files.
+    /// `None` until a step needs the files.
     pub(super) tree: Option<OwnedTree<'e>>,
-    /// How many of the layers are in the tree.
+    /// The number of layers that the tree holds.
     pub(super) unpacked: usize,
-    /// How many of the layers the observer knows of.
+    /// The number of layers that the observer knows.
     announced: usize,
 }
 
 impl<'p, 'e> StageRun<'p, 'e> {
-    /// Nothing is done yet.
-    pub(super) fn new(execution: &'e Execution<'e>, index: usize, claims: Claims<'e>, place: &'p mut Slot) -> Self {
-        Self { execution, index, claims, place, layers: Vec::new(), tree: None, unpacked: 0, announced: 0 }
+    pub(super) fn new(execution: &'e Execution<'e>, index: usize, claims: Claims<'e>, slot: &'p mut Slot) -> Self {
+        Self { execution, index, claims, slot, layers: Vec::new(), tree: None, unpacked: 0, announced: 0 }
     }
 
-    /// Runs the stage to its end, or until nobody wants it any more.
-    pub(super) fn run(mut self, board: &Board<ExecutorError>) -> Result<(), ExecutorError> {
+    /// Runs the stage to its end, or until the build is cancelled.
+    pub(super) fn run(mut self, scheduler: &Scheduler<ExecutorError>) -> Result<(), ExecutorError> {
         let execution = self.execution;
-        let (plan, progress) = (execution.plan, &execution.resources.progress);
-        let stage = &plan.stages[self.index];
+        let stage = &execution.plan.stages[self.index];
         let resolved = &execution.resolution.stages[self.index];
         if !resolved.needed {
             return Ok(());
         }
         self.layers = match stage.base {
             Base::Scratch => Vec::new(),
-            Base::Image(image) => base_layers(&plan.images[image], execution.resources.base_layers),
+            Base::Image(image) => base_layers(&execution.plan.images[image], execution.resources.base_layers),
             Base::Stage(parent) => execution.layers(parent),
         };
-        let total = stage.steps.len() + 1;
-        let last_change = stage.steps.iter().rposition(|step| step.action.makes_layer());
-        progress.step(&stage.name, 1, total, &stage.from_text).done();
-        // Those of a step end with it.
+        self.progress_line(1, &stage.from_text).done();
+        // The claims of a step are dropped with it.
         let claims = std::mem::take(&mut self.claims.steps);
-        for (number, ((step, disposition), claims)) in stage.steps.iter().zip(&resolved.steps).zip(claims).enumerate() {
-            if board.is_given_up() {
+        for (number, (disposition, claims)) in resolved.steps.iter().zip(claims).enumerate() {
+            if scheduler.is_cancelled() {
                 return Ok(());
             }
-            let line = || progress.step(&stage.name, number + 2, total, &step.text);
-            let miss = match disposition {
-                Disposition::Skip => continue,
+            match disposition {
+                Disposition::Skip => {}
                 Disposition::Cached(layer) => {
                     self.layers.push((**layer).clone());
-                    line().cached();
-                    continue;
+                    self.step_line(number).cached();
                 }
-                Disposition::Execute { miss } => miss,
-            };
-            let needs_tree = step.action.makes_layer() && resolved.rootfs > RootfsNeed::None;
-            // The step may still be found by content. Until its inputs are there the time would pass anyway.
-            let waits = || !step.action.stage_dependencies().all(|needed| board.is_done(needed));
-            if needs_tree && self.tree.is_none() && (execution.cache.is_none() || waits()) {
-                self.materialize()?;
-            }
-            if !step.action.stage_dependencies().all(|needed| board.wait_for(needed, self.place)) {
-                return Ok(());
-            }
-            let mut line = line();
-            if let Some(layer) = self.lookup_by_content(number, step, &claims)? {
-                self.layers.push(layer);
-                line.cached();
-            } else {
-                if execution.resources.sandboxes.len() > 1 {
-                    line = line.with_marked_output();
-                }
-                if step.action.makes_layer() {
-                    line.working();
-                    if let Some(miss) = miss {
-                        line.note(miss);
-                    }
-                }
-                if needs_tree {
-                    self.materialize()?;
-                }
-                let deferred = execution.resources.single_snapshot && Some(number) != last_change;
-                match self.step(step, &claims, deferred, &line) {
-                    Ok(()) => line.done(),
-                    Err(_) if board.is_given_up() => {
-                        line.canceled();
+                Disposition::Execute { miss } => {
+                    if !self.find_or_execute(number, miss.as_deref(), &claims, scheduler)? {
                         return Ok(());
                     }
-                    Err(error) => return Err(error),
                 }
-                self.record(number, step);
-                self.announce();
             }
         }
+        self.finish()
+    }
+
+    /// Takes a step's layer from the cache by its content, or executes the step. Returns `false` if the build is
+    /// cancelled.
+    fn find_or_execute(
+        &mut self,
+        number: usize,
+        miss: Option<&str>,
+        claims: &[Option<ReadClaim<'e>>],
+        scheduler: &Scheduler<ExecutorError>,
+    ) -> Result<bool, ExecutorError> {
+        let execution = self.execution;
+        let step = &execution.plan.stages[self.index].steps[number];
+        let needs_tree = self.needs_tree(step);
+        // The step may still be found by content, and then needs no tree. If it waits for its inputs, making one costs
+        // no time.
+        let waits = || !step.action.stage_dependencies().all(|needed| scheduler.is_done(needed));
+        if needs_tree && self.tree.is_none() && (execution.cache.is_none() || waits()) {
+            self.materialize()?;
+        }
+        if !step.action.stage_dependencies().all(|needed| scheduler.wait_for(needed, self.slot)) {
+            return Ok(false);
+        }
+        let line = self.step_line(number);
+        if let Some(layer) = self.lookup_by_content(number, step, claims)? {
+            self.layers.push(layer);
+            line.cached();
+            return Ok(true);
+        }
+        let line = if execution.resources.sandboxes.len() > 1 { line.with_marked_output() } else { line };
+        if step.action.makes_layer() {
+            line.working();
+            if let Some(miss) = miss {
+                line.note(miss);
+            }
+        }
+        if needs_tree {
+            self.materialize()?;
+        }
+        match self.execute(number, step, claims, &line) {
+            Ok(()) => line.done(),
+            Err(_) if scheduler.is_cancelled() => {
+                line.canceled();
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        }
+        self.record(number, step);
+        self.announce();
+        Ok(true)
+    }
+
+    fn needs_tree(&self, step: &Step) -> bool {
+        let resolved = &self.execution.resolution.stages[self.index];
+        step.action.makes_layer() && resolved.rootfs > RootfsNeed::None
+    }
+
+    /// Returns the progress line of a step. The `FROM` is line 1.
+    fn step_line(&self, number: usize) -> StepLine {
+        self.progress_line(number + 2, &self.execution.plan.stages[self.index].steps[number].text)
+    }
+
+    fn progress_line(&self, number: usize, text: &str) -> StepLine {
+        let stage = &self.execution.plan.stages[self.index];
+        self.execution.resources.progress.step(&stage.name, number, stage.steps.len() + 1, text)
+    }
+
+    /// Passes the stage's files on to the claims on them, and its layers to the stages that start from it.
+    fn finish(mut self) -> Result<(), ExecutorError> {
+        let execution = self.execution;
         if self.tree.is_some() && self.claims.is_claimed() {
             self.materialize()?;
         }
@@ -126,8 +157,9 @@ impl<'p, 'e> StageRun<'p, 'e> {
         Ok(())
     }
 
-    /// Tells of the layers that are there by now, if they are the image's. Not before a step has made one: those of the base
-    /// should not be in the way of their own fetching, and a build that only configures has nothing to go on with.
+    /// Reports new layers to the observer, if they are the image's. The base's layers wait for the first layer of a
+    /// step: uploading them earlier would compete with their download, and a build that only configures saves no time
+    /// by it.
     fn announce(&mut self) {
         if self.unpacked > 0
             && let Some(observer) = self.observer()
@@ -137,23 +169,26 @@ impl<'p, 'e> StageRun<'p, 'e> {
         }
     }
 
-    /// Whom the stage's layers are told to: nobody unless they are the image's.
+    /// Returns the observer if the stage's layers are the image's.
     fn observer(&self) -> Option<&'e dyn LayerObserver> {
         let execution = self.execution;
         let observer = execution.resources.layer_observer?;
         execution.plan.image_stages().any(|stage| stage == self.index).then_some(observer)
     }
 
-    /// Runs a step. What a `deferred` one changed becomes part of a later step's layer.
-    fn step(
+    /// Executes a step. With a single snapshot, only the last step that changes files writes a layer.
+    fn execute(
         &mut self,
+        number: usize,
         step: &Step,
-        claims: &[Option<Reading<'e>>],
-        deferred: bool,
+        claims: &[Option<ReadClaim<'e>>],
         line: &StepLine,
     ) -> Result<(), ExecutorError> {
+        let steps = &self.execution.plan.stages[self.index].steps;
+        let last_change = steps.iter().rposition(|step| step.action.makes_layer());
+        let deferred = self.execution.resources.single_snapshot && Some(number) != last_change;
         let sources = self.sources(claims)?;
-        self.act(&step.action, &sources, deferred, line).map_err(|cause| ExecutorError::Step {
+        self.execute_action(&step.action, &sources, deferred, line).map_err(|cause| ExecutorError::Step {
             text: step.text.clone(),
             source_file: Arc::clone(&step.source),
             span: step.span.clone(),
@@ -161,15 +196,16 @@ impl<'p, 'e> StageRun<'p, 'e> {
         })
     }
 
-    /// The trees that a step takes files from, one for each of its origins; none for a build context.
+    /// Returns the trees that a step reads, one for each of its origins; `None` for a build context.
     pub(super) fn sources<'c>(
         &self,
-        claims: &'c [Option<Reading<'e>>],
+        claims: &'c [Option<ReadClaim<'e>>],
     ) -> Result<Vec<Option<&'c FinishedTree<'e>>>, ExecutorError> {
         claims.iter().map(|claim| claim.as_ref().map(|claim| claim.tree(self.execution)).transpose()).collect()
     }
 
-    fn act(
+    /// Executes an action. The changes of a `deferred` one become part of a later step's layer.
+    fn execute_action(
         &mut self,
         action: &Action,
         sources: &[Option<&FinishedTree<'_>>],
@@ -183,24 +219,24 @@ impl<'p, 'e> StageRun<'p, 'e> {
                 let _phase = progress.phase(Phase::Copy);
                 let tree = self.tree()?;
                 let owner = resolve_directory_owner(tree, &workdir.user).map_err(StepError::User)?;
-                run::working_directory(tree, &workdir.path, owner)?;
+                run::make_working_directory(tree, &workdir.path, owner)?;
             }
             Action::Copy(step) => {
                 let _phase = progress.phase(Phase::Copy);
                 let source = sources.iter().flatten().next().map(|tree| -> &Tree { tree });
-                // A layer of several steps is not apart from the files it lies on.
+                // A layer of several steps depends on the files below, so `--link` has no effect on it.
                 if step.link && !self.execution.resources.single_snapshot {
                     return self.copy_linked(step, source);
                 }
                 let execution = self.execution;
                 copy_into(execution, step, source, self.tree()?)?;
             }
-            Action::Run(command) => self.command(command, sources, line)?,
+            Action::Run(command) => self.run_command(command, sources, line)?,
         }
         if deferred { Ok(()) } else { self.commit() }
     }
 
-    fn command(
+    fn run_command(
         &mut self,
         command: &Run,
         sources: &[Option<&FinishedTree<'_>>],
@@ -208,39 +244,39 @@ impl<'p, 'e> StageRun<'p, 'e> {
     ) -> Result<(), StepError> {
         let execution = self.execution;
         let resources = execution.resources;
-        let number = self.place.number().checked_rem(resources.sandboxes.len()).ok_or(StepError::NoSandbox)?;
+        let number = self.slot.number().checked_rem(resources.sandboxes.len()).ok_or(StepError::NoSandbox)?;
         let mut sandbox = resources.sandboxes[number].lock();
         let prepared = mounts::prepare(execution, command, sources, sandbox.features().read_only_mounts, line)?;
         let running = resources.progress.phase(Phase::Run);
         let result = run::run(self.tree()?, command, &prepared, sandbox.as_mut(), &execution.stop, line);
         drop(running);
-        prepared.clear(resources.shared_caches, result.is_ok());
+        prepared.clear(resources.shared_cache_mounts, result.is_ok());
         result
     }
 
-    /// Copies into an empty root directory, makes that a layer, and lays it over the stage's files if somebody needs them.
+    /// Copies into an empty tree, writes that as a layer, and applies the layer to the stage's tree if there is one.
     fn copy_linked(&mut self, step: &Copy, source: Option<&Tree>) -> Result<(), StepError> {
         let execution = self.execution;
-        let mut apart = execution.own(Tree::create(execution.tree_path()).map_err(StepError::Rootfs)?);
-        copy_into(execution, step, source, &mut apart)?;
-        let layer = self.write_layer(&mut apart)?;
+        let mut new_tree = execution.own(Tree::create(execution.tree_path()).map_err(StepError::Rootfs)?);
+        copy_into(execution, step, source, &mut new_tree)?;
+        let layer = self.write_layer(&mut new_tree)?;
         if let Some(tree) = &mut self.tree {
             overlay(tree, &layer)?;
         }
-        self.keep(layer);
+        self.push_layer(layer);
         Ok(())
     }
 
-    /// Makes a layer of what the step changed.
+    /// Writes the step's changes as a layer.
     fn commit(&mut self) -> Result<(), StepError> {
         let mut tree = self.tree.take().ok_or(StepError::NoRoot)?;
         let layer = self.write_layer(&mut tree);
         self.tree = Some(tree);
-        self.keep(layer?);
+        self.push_layer(layer?);
         Ok(())
     }
 
-    /// Writes the layer of everything that changed in `tree` since its baseline, and moves the baseline there.
+    /// Writes a layer of all changes in `tree` since its baseline, and updates the baseline.
     fn write_layer(&self, tree: &mut Tree) -> Result<Layer, StepError> {
         let resources = self.execution.resources;
         let phase = resources.progress.phase(Phase::Snapshot);
@@ -251,7 +287,7 @@ impl<'p, 'e> StageRun<'p, 'e> {
         let path = self.execution.layer_path();
         let growing = Arc::default();
         if let Some(observer) = self.observer() {
-            observer.coming(&path, &growing);
+            observer.writing(&path, &growing);
         }
         let layer = layer::write_growing(tree, &changes, &path, &resources.layers, &growing);
         let layer = layer.map_err(StepError::Layer)?;
@@ -262,7 +298,7 @@ impl<'p, 'e> StageRun<'p, 'e> {
         Ok(layer)
     }
 
-    fn keep(&mut self, layer: Layer) {
+    fn push_layer(&mut self, layer: Layer) {
         let blob = Blob { descriptor: layer.descriptor, source: BlobSource::File(layer.path) };
         self.layers.push(BuiltLayer { blob, diff_id: layer.diff_id });
         self.unpacked = self.layers.len();
@@ -273,7 +309,7 @@ impl<'p, 'e> StageRun<'p, 'e> {
     }
 }
 
-/// Lays a layer over a tree.
+/// Applies a layer to a tree.
 fn overlay(tree: &mut Tree, layer: &Layer) -> Result<(), StepError> {
     let opened = crate::fs::open(&layer.path).map_err(|error| StepError::ReadLayer(error.into()))?;
     let reader = layer::reader(opened, &layer.descriptor.media_type).map_err(StepError::ReadLayer)?;
@@ -282,7 +318,7 @@ fn overlay(tree: &mut Tree, layer: &Layer) -> Result<(), StepError> {
     Ok(())
 }
 
-/// Does a COPY or ADD. The tree of a stage or an image is given, a build context is opened.
+/// Executes a `COPY` or `ADD`. `source` is the tree of a stage or an image, `None` for a build context.
 pub(super) fn copy_into(
     execution: &Execution<'_>,
     step: &Copy,
@@ -308,8 +344,8 @@ pub(super) fn copy_into(
     result.map_err(StepError::Copy)
 }
 
-/// Brings the sources of a step that are on the network.
-fn fetch(execution: &Execution<'_>, step: &Copy) -> Result<BTreeMap<usize, Fetched>, StepError> {
+/// Fetches the remote sources of a step.
+fn fetch(execution: &Execution<'_>, step: &Copy) -> Result<BTreeMap<usize, FetchedSource>, StepError> {
     let mut fetched = BTreeMap::new();
     for (position, source) in &step.remotes {
         let location = source.to_string();
@@ -318,7 +354,7 @@ fn fetch(execution: &Execution<'_>, step: &Copy) -> Result<BTreeMap<usize, Fetch
         let FetchedFiles { directory, name } =
             files.map_err(|cause| StepError::Fetch { location: location.clone(), cause })?;
         let tree = Tree::open(directory).map_err(StepError::Rootfs)?;
-        fetched.insert(*position, Fetched { tree, name, describe: location, unpack });
+        fetched.insert(*position, FetchedSource { tree, name, describe: location, unpack });
     }
     Ok(fetched)
 }

@@ -1,4 +1,4 @@
-//! The build's stages beside each other, and how their trees are made: empty, of the layers of an image, or as a copy.
+//! Runs all stages of a build, and makes their trees: empty, from the layers of an image, or as a copy.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,17 +16,17 @@ use crate::rootfs::{RootfsError, Tree};
 use crate::sandbox::Stop;
 
 use super::claims::{Claims, claims};
-use super::schedule::{self, Board, Slot};
+use super::schedule::{self, Scheduler, Slot};
 use super::stage::StageRun;
 use super::trees::OwnedTree;
 use super::users::DATABASES;
 use super::{BuiltLayer, ContentCache, ExecutorError, Resolution, Resources, RootfsNeed};
 
-/// Does what `resolution` says for every stage of `plan`, and gives the target's layers, the base's included, lowest first.
-/// `cache` is asked for steps whose definition is not cached.
+/// Executes `plan` as resolved, and returns the layers of the target, including those of its base, lowest first. Steps
+/// without a hit by definition are looked up in `cache` by content.
 ///
 /// # Errors
-/// The first thing that goes wrong, with the step it went wrong in.
+/// A step, or the preparation of a stage's files, failed. The first error is returned.
 pub fn execute(
     plan: &Plan,
     resolution: &Resolution,
@@ -46,45 +46,45 @@ pub fn execute(
     let claims = claims(plan, resolution);
     let claims: Vec<Mutex<Option<Claims<'_>>>> = claims.into_iter().map(|claims| Mutex::new(Some(claims))).collect();
     let bases: Vec<Option<usize>> = plan.stages.iter().map(Stage::parent).collect();
-    let work = |stage: usize, place: &mut Slot, board: &Board<ExecutorError>| {
+    let work = |stage: usize, slot: &mut Slot, scheduler: &Scheduler<ExecutorError>| {
         let claims = claims[stage].lock().take();
         let claims = claims.ok_or(ExecutorError::NotMade)?;
-        StageRun::new(&execution, stage, claims, place).run(board)
+        StageRun::new(&execution, stage, claims, slot).run(scheduler)
     };
     let errors = schedule::run(&bases, resources.parallel, work, || execution.stop.ask());
-    // That a tree could not be made is missed by others than the one that knows why.
+    // Stages that miss a tree fail as well, but only one of them has the reason.
     match errors.into_iter().min_by_key(|error| matches!(error, ExecutorError::NotMade)) {
         Some(error) => Err(error),
         None => Ok(execution.layers(plan.target)),
     }
 }
 
-/// What the threads share.
+/// The state of a build that its threads share.
 pub(super) struct Execution<'a> {
     pub(super) plan: &'a Plan,
     pub(super) resolution: &'a Resolution,
     pub(super) cache: Option<&'a dyn ContentCache>,
     pub(super) resources: &'a Resources<'a>,
-    /// Those of the stages that are done, the base's included.
+    /// The layers of finished stages, including those of their bases.
     layers: Vec<OnceLock<Vec<BuiltLayer>>>,
     trees_made: AtomicUsize,
     layers_made: AtomicUsize,
-    /// For commands of other stages, once one has failed.
+    /// Stops the commands of other stages when a stage fails.
     pub(super) stop: Stop,
 }
 
 impl<'a> Execution<'a> {
-    /// The layers of a stage that is done.
+    /// Returns the layers of a finished stage.
     pub(super) fn layers(&self, stage: usize) -> Vec<BuiltLayer> {
         self.layers[stage].get().cloned().unwrap_or_default()
     }
 
-    /// Takes the layers of a stage, which is done with them.
+    /// Stores the layers of a finished stage.
     pub(super) fn finish(&self, stage: usize, layers: Vec<BuiltLayer>) {
         self.layers[stage].get_or_init(|| layers);
     }
 
-    /// The build context, or a named one.
+    /// Returns the build context, or a named one.
     pub(super) fn context(&self, from: CopyFrom) -> &Context {
         match from {
             CopyFrom::Directory(number) => &self.resources.named_contexts[number],
@@ -92,17 +92,17 @@ impl<'a> Execution<'a> {
         }
     }
 
-    /// Gives a tree its owner.
+    /// Makes a tree one of this build: dropping it removes its directory.
     pub(super) fn own(&self, tree: Tree) -> OwnedTree<'a> {
         OwnedTree::new(tree, self.resources.removals, &self.resources.progress)
     }
 
-    /// An empty tree. `stage` is for messages.
+    /// Makes an empty tree. `stage` is for messages.
     pub(super) fn empty_tree(&self, stage: &str) -> Result<OwnedTree<'a>, ExecutorError> {
         Ok(self.own(Tree::create(self.tree_path()).map_err(|cause| prepare(stage, cause))?))
     }
 
-    /// A tree for `stage`, with the files of another one's.
+    /// Copies `tree` for `stage`.
     pub(super) fn copy_tree(&self, tree: &Tree, stage: &str) -> Result<OwnedTree<'a>, ExecutorError> {
         let progress = &self.resources.progress;
         let _phase = progress.phase(Phase::Unpack);
@@ -111,16 +111,16 @@ impl<'a> Execution<'a> {
         Ok(copy)
     }
 
-    /// A tree with the files of an image, as far as they are needed.
+    /// Unpacks an image into a new tree, as far as its files are needed.
     pub(super) fn unpack(&self, index: usize, need: RootfsNeed) -> Result<OwnedTree<'a>, ExecutorError> {
         let name = self.plan.images[index].reference.to_string();
         let failed = |cause| prepare(&name, cause);
         if need < RootfsNeed::Full {
             let metadata_only = self
                 .with_layers(index, need, || Tree::create_metadata_only(self.tree_path(), DATABASES).map_err(failed))?;
-            let mut left_out = DATABASES.iter().map(|database| metadata_only.is_omitted(Path::new(database)));
-            if left_out.try_fold(false, |any, this| this.map(|this| any || this)).map_err(failed)? {
-                // Somewhere else, behind a link: that is too rare to find out before.
+            let mut omitted = DATABASES.iter().map(|database| metadata_only.is_omitted(Path::new(database)));
+            if omitted.try_fold(false, |any, this| this.map(|this| any || this)).map_err(failed)? {
+                // The user database is a link to a file that was omitted. That is too rare to be checked in advance.
                 drop(metadata_only);
             } else {
                 return Ok(metadata_only);
@@ -129,8 +129,8 @@ impl<'a> Execution<'a> {
         self.with_layers(index, RootfsNeed::Full, || Tree::create(self.tree_path()).map_err(failed))
     }
 
-    /// A new tree with the layers of an image, which are unpacked while they come. When one of them had to be fetched anew
-    /// meanwhile, another tree gets them: that one is complete then.
+    /// Makes a tree and unpacks the layers of an image into it while they are downloaded. If a download has to be
+    /// repeated, the tree is made again.
     fn with_layers(
         &self,
         index: usize,
@@ -145,14 +145,14 @@ impl<'a> Execution<'a> {
         }
     }
 
-    /// False where the layers have to be applied to another tree.
+    /// Returns `false` if the layers must be applied to a new tree.
     fn apply_layers(&self, index: usize, need: RootfsNeed, tree: &mut Tree) -> Result<bool, ExecutorError> {
         let image = &self.plan.images[index];
         let name = image.reference.to_string();
         let Resources { base_layers, progress, .. } = self.resources;
         for (number, layer) in image.layers.iter().enumerate() {
             let digest = &layer.descriptor.digest;
-            // Layers of a layout stay where the user has them.
+            // Layers of a local layout take no additional disk space.
             let is_outside = image.reference.layout_directory().is_some();
             let not_fetched = |cause| ExecutorError::Fetch { image: name.clone(), digest: digest.clone(), cause };
             let growing = base_layers.growing(image, number).map_err(not_fetched)?;
@@ -162,9 +162,9 @@ impl<'a> Execution<'a> {
             let unpacked = unpack_layer(tree, &content, &name, layer, need);
             drop(unpacking);
             let waiting = progress.phase(Phase::Pull);
-            let arrived = growing.wait();
-            // What is wrong with the download explains what is wrong with its content.
-            let file = match arrived {
+            let completion = growing.wait();
+            // If the download failed, its error explains the one of unpacking.
+            let file = match completion {
                 Completion::Reclaimed => None,
                 Completion::Complete | Completion::Failed => {
                     Some(base_layers.file(image, number).map_err(not_fetched)?)
@@ -173,9 +173,12 @@ impl<'a> Execution<'a> {
             drop(waiting);
             match unpacked {
                 Ok(()) => {}
-                Err(error) if arrived != Completion::Failed => return Err(error),
+                Err(error) if completion != Completion::Failed => return Err(error),
                 Err(error) => {
-                    tracing::debug!("once more, with the layer that came in the end: {}", with_causes(&error));
+                    tracing::debug!(
+                        "layer {digest}: unpacked again after its second download: {}",
+                        with_causes(&error)
+                    );
                     return Ok(false);
                 }
             }
@@ -187,13 +190,13 @@ impl<'a> Execution<'a> {
         Ok(true)
     }
 
-    /// Where a new tree may be made.
+    /// Returns a path for a new tree.
     pub(super) fn tree_path(&self) -> PathBuf {
         let number = self.trees_made.fetch_add(1, Ordering::Relaxed) + 1;
         self.resources.trees.join(format!("root-{number}"))
     }
 
-    /// Where a new layer may be written.
+    /// Returns a path for a new layer.
     pub(super) fn layer_path(&self) -> PathBuf {
         let number = self.layers_made.fetch_add(1, Ordering::Relaxed);
         self.resources.directory.join(format!("layer-{number}"))
@@ -209,8 +212,8 @@ fn unpack_layer(
 ) -> Result<(), ExecutorError> {
     let digest = &layer.descriptor.digest;
     let unreadable = |cause| ExecutorError::ReadLayer { image: image.to_owned(), digest: digest.clone(), cause };
-    // Where the content is not used, nobody has to know more of it than that the manifest meant this blob: hashing it costs
-    // about as much as all the rest.
+    // If the content is not used, the blob's digest is enough, and the diffID is not verified: hashing the content
+    // would double the time.
     let diff_id = (need == RootfsNeed::Full).then_some(&layer.diff_id);
     let content = layer::read_ahead(content, &layer.descriptor.media_type, diff_id).map_err(unreadable)?;
     tree.apply_layer(&digest.to_string(), content).map_err(|cause| ExecutorError::Unpack {

@@ -1,8 +1,8 @@
-//! Trees of a build: each has one owner, and its directory ends with that owner.
+//! Owns the trees of a build: a tree has one owner, and dropping the owner removes its directory.
 //!
-//! A tree is changed by its owner alone, as an [`OwnedTree`]. Once it is only read it is a [`FinishedTree`], and what has
-//! been learnt of its files is kept with it: a file is known by its inode, and means nothing once the tree changes or is
-//! gone, for the next tree may have the same inodes.
+//! Only the owner of an [`OwnedTree`] changes the tree. Once it is only read, it is a [`FinishedTree`], which also
+//! stores the digests of its files. A file is identified by its inode, so the digests are dropped when the tree changes
+//! or is removed: the next tree may have the same inodes.
 
 use std::ops::{Deref, DerefMut};
 
@@ -12,20 +12,20 @@ use crate::fs::{OwnedDirectory, Removals};
 use crate::plan::Action;
 use crate::rootfs::Tree;
 
-use super::copy::{CopyError, CopySource, KnownFiles};
+use super::copy::{CopyError, CopySource, FileDigests};
 use super::files_of;
 
-/// A tree that whoever has this may change. Dropping it removes the directory.
+/// A tree that its owner may change. Dropping it removes the directory.
 #[derive(Debug)]
 pub(super) struct OwnedTree<'a> {
-    // Closed before its directory goes.
+    // Dropped, and so closed, before its directory.
     tree: Tree,
     directory: OwnedDirectory<'a>,
     progress: &'a Progress,
 }
 
 impl<'a> OwnedTree<'a> {
-    /// Takes the directory of `tree` over. It no longer counts as used disk space when it goes.
+    /// Takes over the directory of `tree`. Dropping it also subtracts it from the used disk space.
     pub(super) fn new(tree: Tree, removals: &'a Removals, progress: &'a Progress) -> Self {
         Self { directory: removals.own(tree.path()), tree, progress }
     }
@@ -55,24 +55,25 @@ impl Drop for OwnedTree<'_> {
 #[derive(Debug)]
 pub(super) struct FinishedTree<'a> {
     tree: OwnedTree<'a>,
-    digests: KnownFiles,
+    digests: FileDigests,
 }
 
 impl<'a> FinishedTree<'a> {
-    /// Nothing is known of its files yet.
+    /// Wraps a tree. No digests are known yet.
     pub(super) fn new(tree: OwnedTree<'a>) -> Self {
-        Self { tree, digests: KnownFiles::default() }
+        Self { tree, digests: FileDigests::default() }
     }
 
-    /// The tree, to be changed; what was known of its files is forgotten.
+    /// Returns the tree for changes and drops the digests.
     pub(super) fn into_tree(self) -> OwnedTree<'a> {
         self.tree
     }
 
-    /// What `action` reads of it as its origin with the number `origin`. `describe` is the tree's name in messages.
+    /// Returns the files that `action` reads from this tree as its origin number `origin`. `describe` names the tree in
+    /// messages.
     ///
     /// # Errors
-    /// As when the step is carried out.
+    /// As when the step executes.
     pub(super) fn files_of(&self, action: &Action, origin: usize, describe: &str) -> Result<Option<Files>, CopyError> {
         let source = CopySource { tree: &self.tree, ignore: None, reset_owner: false, describe };
         files_of(action, origin, &source, None, &self.digests)

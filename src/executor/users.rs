@@ -1,8 +1,8 @@
-//! Who a name in a Dockerfile is: `USER`, `--chown` and the owner of a `WORKDIR`, looked up in the image's own
-//! `/etc/passwd` and `/etc/group`, never in this machine's.
+//! Resolves users and groups of `USER`, `--chown` and `WORKDIR` in the image's `/etc/passwd` and `/etc/group`.
 //!
-//! A process must run as somebody: for RUN an unknown name is an error. For the owner of a file it is none: for `--chown` and
-//! WORKDIR an unknown user is root and an unknown group the user's own, whatever the documentation says (BuildKit does so).
+//! A process needs a user, so an unknown name is an error for `RUN`. For owners of files it is not: `--chown` and
+//! `WORKDIR` treat an unknown user as root, and an unknown group as the user's own. BuildKit does so, although its
+//! documentation says otherwise.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -14,35 +14,35 @@ use crate::rootfs::{RootfsError, Tree};
 
 const ACCOUNTS: &str = "etc/passwd";
 const GROUPS: &str = "etc/group";
-/// The files that names are looked up in, relative to the root.
+/// The files in which names are looked up, relative to the root.
 pub(super) const DATABASES: &[&str] = &[ACCOUNTS, GROUPS];
-/// Bytes of `/etc/passwd` or `/etc/group` that are looked at.
+/// The most bytes of `/etc/passwd` or `/etc/group` that are read.
 const MAX_DATABASE: u64 = 64 * 1024 * 1024;
-/// Largest id a process may have (as runc has it).
+/// The largest id that a process may have, as in runc.
 const MAX_ID: u32 = i32::MAX as u32;
 
 /// A user or group that cannot be found.
 #[derive(Debug, thiserror::Error)]
 pub enum UserError {
-    /// RUN as a user the image does not know.
+    /// The image has no such user, and `RUN` needs it.
     #[error("unable to find user {name}: no matching entries in the image's /etc/passwd")]
     UnknownUser {
         /// The name.
         name: String,
     },
-    /// RUN as a group the image does not know.
+    /// The image has no such group, and `RUN` needs it.
     #[error("unable to find group {name}: no matching entries in the image's /etc/group")]
     UnknownGroup {
         /// The name.
         name: String,
     },
-    /// An id no process can have.
-    #[error("user or group id {id} is out of range: it must lie between 0 and {MAX_ID}")]
+    /// A process cannot have this id.
+    #[error("user or group id {id} is out of range: it must be between 0 and {MAX_ID}")]
     OutOfRange {
         /// The id.
         id: u32,
     },
-    /// A name where there is no image yet to look it up in.
+    /// A name in an image that is still empty.
     #[error("invalid user {name}: on scratch there is no /etc/passwd or /etc/group, give numeric ids")]
     NameOnScratch {
         /// The name.
@@ -69,20 +69,20 @@ impl Hint for UserError {
     }
 }
 
-/// Who a process runs as.
+/// The user and groups of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ids {
     /// User.
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Supplementary groups; the group itself is the first.
+    /// The supplementary groups; the first is the group itself.
     pub groups: Vec<u32>,
-    /// Home directory; `/` for somebody without one.
+    /// The home directory; `/` for a user without one.
     pub home: String,
 }
 
-/// Who a file belongs to.
+/// The owner of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Owner {
     /// User.
@@ -91,11 +91,11 @@ pub struct Owner {
     pub gid: u32,
 }
 
-/// Finds who `USER user[:group]` makes a process run as. An id need not be known: its group is 0 then. The groups a user
-/// is a member of count only when no group is given.
+/// Resolves `USER user[:group]` for a process. An id may be unknown; its group is 0 then. The groups of which the user
+/// is a member count only if no group is specified.
 ///
 /// # Errors
-/// A name the image does not know, an id out of range, or databases that cannot be read.
+/// A name is unknown, an id is out of range, or the user database cannot be read.
 pub fn resolve_user(tree: &Tree, user: &str) -> Result<Ids, UserError> {
     let (user, group) = split(user);
     let Some(Account { name, uid, gid: own_gid, home }) = account(tree, user)? else {
@@ -121,11 +121,11 @@ pub fn resolve_user(tree: &Tree, user: &str) -> Result<Ids, UserError> {
     Ok(Ids { uid, gid, groups, home })
 }
 
-/// Finds whom the directories of a `WORKDIR` belong to under `USER user[:group]`: whom a process would run as. An unknown user
-/// is 0, an unknown group the user's own.
+/// Resolves `USER user[:group]` for the directories of a `WORKDIR`: they belong to the user of a process. An unknown
+/// user is 0, an unknown group the user's own.
 ///
 /// # Errors
-/// A name while the tree is still empty, an id out of range, or databases that cannot be read.
+/// The user is a name and the tree is still empty, an id is out of range, or the user database cannot be read.
 pub fn resolve_directory_owner(tree: &Tree, user: &str) -> Result<Owner, UserError> {
     refuse_names_on_scratch(tree, user)?;
     let (user, group) = split(user);
@@ -139,11 +139,11 @@ pub fn resolve_directory_owner(tree: &Tree, user: &str) -> Result<Owner, UserErr
     Ok(owner)
 }
 
-/// Finds whom `--chown=user[:group]` gives files to. A user without a group brings their own: the one in `/etc/passwd` for
-/// a name, the same number for a number. An unknown user is 0, an unknown group the user's own.
+/// Resolves `--chown=user[:group]`. Without a group, it is the user's: for a name that of `/etc/passwd`, for a number
+/// the same number. An unknown user is 0, an unknown group the user's own.
 ///
 /// # Errors
-/// A name while the tree is still empty, or databases that cannot be read.
+/// The user is a name and the tree is still empty, or the user database cannot be read.
 pub fn resolve_owner(tree: &Tree, owner: &str) -> Result<Owner, UserError> {
     refuse_names_on_scratch(tree, owner)?;
     let (user, group) = split(owner);
@@ -177,13 +177,13 @@ fn refuse_names_on_scratch(tree: &Tree, owner: &str) -> Result<(), UserError> {
     }
 }
 
-/// Who `user` of `USER` is, root if it is empty; none for a name that the image does not know. Of a number that it does not
-/// know, the name is empty and the group 0.
+/// Returns the account of a user; root if it is empty. Returns `None` for an unknown name. An unknown number has an
+/// empty name and the group 0.
 fn account(tree: &Tree, user: &str) -> Result<Option<Account>, UserError> {
     let user = if user.is_empty() { "0" } else { user };
-    let wanted = number(user);
-    let entry = find(tree, ACCOUNTS, |line| Account::parse(line).filter(|entry| entry.is(user, wanted)))?;
-    Ok(entry.or(wanted.map(|uid| Account { name: Vec::new(), uid, gid: 0, home: Vec::new() })))
+    let id = number(user);
+    let entry = find(tree, ACCOUNTS, |line| Account::parse(line).filter(|entry| entry.is(user, id)))?;
+    Ok(entry.or(id.map(|uid| Account { name: Vec::new(), uid, gid: 0, home: Vec::new() })))
 }
 
 fn split(user: &str) -> (&str, Option<&str>) {
@@ -205,11 +205,11 @@ fn group_id(tree: &Tree, group: &str) -> Result<Option<u32>, UserError> {
     find(tree, GROUPS, |line| Group::parse(line).filter(|entry| entry.name == group.as_bytes()).map(|entry| entry.gid))
 }
 
-/// The first answer that a line of the file gives; none where there is no such file.
-fn find<T>(tree: &Tree, path: &str, answer: impl FnMut(&[u8]) -> Option<T>) -> Result<Option<T>, UserError> {
+/// Returns the first result of `parse` for the lines of the file; `None` if the file does not exist.
+fn find<T>(tree: &Tree, path: &str, parse: impl FnMut(&[u8]) -> Option<T>) -> Result<Option<T>, UserError> {
     match tree.open_file(Path::new(path)) {
         Ok(file) => {
-            find_line(file, answer).map_err(|source| fs::Error::new("read", tree.path().join(path), source).into())
+            find_line(file, parse).map_err(|source| fs::Error::new("read", tree.path().join(path), source).into())
         }
         Err(RootfsError::Io(error))
             if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
@@ -220,7 +220,7 @@ fn find<T>(tree: &Tree, path: &str, answer: impl FnMut(&[u8]) -> Option<T>) -> R
     }
 }
 
-fn find_line<T>(file: File, mut answer: impl FnMut(&[u8]) -> Option<T>) -> io::Result<Option<T>> {
+fn find_line<T>(file: File, mut parse: impl FnMut(&[u8]) -> Option<T>) -> io::Result<Option<T>> {
     let mut reader = BufReader::new(file.take(MAX_DATABASE));
     let mut line = Vec::new();
     loop {
@@ -228,8 +228,8 @@ fn find_line<T>(file: File, mut answer: impl FnMut(&[u8]) -> Option<T>) -> io::R
         if reader.read_until(b'\n', &mut line)? == 0 {
             return Ok(None);
         }
-        if let Some(answer) = answer(line.trim_ascii()) {
-            return Ok(Some(answer));
+        if let Some(parsed) = parse(line.trim_ascii()) {
+            return Ok(Some(parsed));
         }
     }
 }
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_runs_as_somebody_known_or_as_a_number() {
+    fn a_process_runs_as_a_known_user_or_a_number() {
         let (_directory, tree) = tree(true);
         for (user, uid, gid, groups, home) in [
             ("app", 1000, 100, vec![100, 50], "/home/app"),
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_may_be_unknown() {
+    fn unknown_owners_are_root() {
         let (_directory, tree) = tree(true);
         for (owner, uid, gid) in [
             ("app", 1000, 100),
@@ -341,9 +341,9 @@ mod tests {
         }
     }
 
-    /// What BuildKit makes of these, tried with `WORKDIR` under each; a number it does not know is its own group there.
+    /// As observed with BuildKit and `WORKDIR` under each user; BuildKit makes an unknown number its own group.
     #[test]
-    fn directories_belong_to_whom_a_process_would_run_as_or_to_root() {
+    fn directories_belong_to_the_user_of_a_process_or_to_root() {
         let (_directory, tree) = tree(true);
         for (user, uid, gid) in [
             ("app", 1000, 100),
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn on_scratch_only_numbers_have_a_meaning() {
+    fn on_scratch_users_are_numbers() {
         let (_directory, tree) = tree(false);
         assert_eq!(resolve_owner(&tree, "7:8").expect("numbers"), Owner { uid: 7, gid: 8 });
         let error = resolve_owner(&tree, "7:app").expect_err("a name");
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn databases_behind_links_stay_those_of_the_image() {
+    fn links_to_the_databases_are_followed_inside_the_image() {
         let (_directory, tree) = tree(false);
         std::fs::create_dir_all(tree.path().join("data")).expect("directory");
         std::fs::write(tree.path().join("data/passwd"), PASSWD).expect("passwd");

@@ -1,9 +1,9 @@
-//! Down into the directories of a tree and up again, with few of them open.
+//! Descends into the directories of a tree and back, with a bounded number of open descriptors.
 //!
-//! A foreign archive decides how deep a tree is, and one descriptor for each level could take all that the process may have. Of the
-//! directories on the way only the deepest are held open. A closed one is opened again as `..` of the directory below it, which
-//! no link can lead elsewhere, and it must be the directory that was closed: where one was moved meanwhile, the way back ends
-//! with an error. No path is involved, so a tree may be deeper than a path may be long.
+//! An untrusted archive decides how deep a tree is, and a descriptor for each level could exhaust the process's limit.
+//! Only the deepest directories of the path are held open. A closed one is opened again as `..` of its child, which no
+//! link can redirect, and must be the directory that was closed: if a directory was moved meanwhile, going back fails.
+//! No path is involved, so a tree may be deeper than the longest path.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -14,52 +14,52 @@ use rustix::io::{Errno, Result};
 
 use super::{Status, sys};
 
-/// Directories held open. Ordinary trees are hardly deeper, so that none of theirs is opened twice; and several threads may
-/// walk at once.
+/// The most open directories. Ordinary trees are hardly deeper, so none of their directories is opened twice; and
+/// several threads may walk at a time.
 const MAX_OPEN: usize = 16;
 
-/// The directories from where a walk began to where it is.
+/// The directories from the start of a walk to its current one.
 #[derive(Debug)]
 pub struct Descent<'t> {
-    /// Where it began.
+    /// The start.
     top: BorrowedFd<'t>,
-    /// How directories are opened.
+    /// The flags with which directories are opened.
     flags: OFlags,
-    /// Device and inode of the directories below it that were closed.
+    /// Device and inode of the closed directories below the start.
     closed: Vec<(u64, u64)>,
-    /// The directories below those. Empty only at the top.
+    /// The open directories below those. Empty only at the start.
     open: VecDeque<OwnedFd>,
 }
 
 impl<'t> Descent<'t> {
-    /// Begins at a directory. `flags`: how the directories below it are opened.
+    /// Starts at a directory. `flags` are those with which the directories below it are opened.
     pub fn new(top: BorrowedFd<'t>, flags: OFlags) -> Self {
         Self { top, flags, closed: Vec::new(), open: VecDeque::new() }
     }
 
-    /// How many directories lie between the top and here, this one included.
+    /// Returns the number of directories below the start, including the current one.
     pub fn depth(&self) -> usize {
         self.closed.len() + self.open.len()
     }
 
-    /// The directory that the walk is in.
+    /// Returns the current directory.
     pub fn directory(&self) -> BorrowedFd<'_> {
         self.open.back().map_or(self.top, AsFd::as_fd)
     }
 
-    /// Opens the directory called `name` in this one and goes into it.
+    /// Opens the directory `name` in the current one and enters it.
     ///
     /// # Errors
-    /// The kernel's answer; `ENOTDIR` or `ELOOP` when it is no directory but a link.
+    /// The kernel's error; `ENOTDIR` or `ELOOP` if it is a link, not a directory.
     pub fn enter(&mut self, name: &OsStr) -> Result<()> {
         let directory = sys::open_at(self.directory(), name, self.flags | OFlags::DIRECTORY, 0)?;
         self.push(directory)
     }
 
-    /// Goes into a directory that was opened in this one.
+    /// Enters a directory that was opened in the current one.
     ///
     /// # Errors
-    /// The kernel does not say which directory it is that has to be closed for it.
+    /// The identity of a directory that has to be closed cannot be read.
     pub fn push(&mut self, directory: OwnedFd) -> Result<()> {
         if self.open.len() >= MAX_OPEN
             && let Some(uppermost) = self.open.front()
@@ -71,10 +71,10 @@ impl<'t> Descent<'t> {
         Ok(())
     }
 
-    /// Goes back into the directory above; stays at the top.
+    /// Returns to the parent directory; stays at the start.
     ///
     /// # Errors
-    /// The kernel's answer, or `ESTALE` when the directory above is not the one it was on the way down.
+    /// The kernel's error, or `ESTALE` if the parent is not the directory from which this one was entered.
     pub fn leave(&mut self) -> Result<()> {
         if self.open.len() == 1
             && let Some(left) = self.closed.last()
@@ -105,7 +105,7 @@ mod tests {
 
     const DEEP: usize = 3 * MAX_OPEN;
 
-    /// Directories called `d` in each other, `depth` of them, with a file called `secret` beside the uppermost.
+    /// Nested directories called `d`, and a file called `secret` next to the uppermost.
     fn nested(depth: usize) -> (tempfile::TempDir, OwnedFd) {
         let directory = tempfile::tempdir().expect("temporary directory");
         std::fs::write(directory.path().join("secret"), "outside").expect("file");
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_way_up_is_the_way_down() {
+    fn leaving_returns_to_the_same_directories() {
         let (_directory, root) = nested(DEEP);
         let mut descent = Descent::new(root.as_fd(), OFlags::PATH);
         let mut seen = vec![Status::of(&root).expect("status").inode];
@@ -142,7 +142,7 @@ mod tests {
             assert_eq!((descent.depth(), Status::of(descent.directory()).expect("status").inode), (seen.len(), inode));
             descent.leave().expect("leave");
         }
-        assert_eq!(Status::of(descent.directory()), Status::of(&root), "there is nothing above the top");
+        assert_eq!(Status::of(descent.directory()), Status::of(&root), "the start has no parent");
     }
 
     #[test]
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(descent.depth(), 0);
     }
 
-    /// The class of runc's CVE-2021-30465: a directory is exchanged for a link between two looks at it.
+    /// As in runc's CVE-2021-30465: a directory is replaced by a link between two accesses.
     #[test]
     fn a_link_in_the_place_of_a_closed_directory_is_not_followed_on_the_way_up() {
         let (directory, root) = nested(DEEP);
@@ -171,14 +171,14 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_was_moved_out_leads_nowhere() {
+    fn a_moved_directory_cannot_be_left() {
         let (directory, root) = nested(DEEP);
         let mut descent = descended(&root);
         std::fs::rename(directory.path().join("root").join(below(5)), directory.path().join("moved")).expect("move");
         let failed = (0..DEEP).find_map(|_| descent.leave().err());
-        // Its `..` is the directory that holds the secret.
+        // Its `..` is the directory with the secret.
         assert_eq!((failed, descent.depth()), (Some(Errno::STALE), 5));
         assert!(sys::open_at(descent.directory(), OsStr::new("secret"), OFlags::PATH, 0).is_err());
-        assert_eq!(descent.leave(), Err(Errno::STALE), "it stays where it was");
+        assert_eq!(descent.leave(), Err(Errno::STALE), "the current directory is unchanged");
     }
 }

@@ -1,30 +1,30 @@
-//! The error of everything that touches a file: what was done, to which path, and what the kernel answered.
+//! The error of file operations: the operation, the path, and the kernel's error.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::diag::Hint;
 
-/// An operation on a path that failed. The errors of other modules hold it as it is, so that a file that cannot be opened reads the
-/// same wherever it is opened.
+/// A failed operation on a path. Errors of other modules wrap it unchanged, so that the same failure has the same text
+/// everywhere.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to {verb} {}", path.display())]
 pub struct Error {
-    /// What was tried, as it reads after "failed to": "open", "create directory".
+    /// The operation in the form that follows "failed to": "open", "create directory".
     pub verb: &'static str,
-    /// The path it was tried on.
+    /// The path.
     pub path: PathBuf,
-    /// What the operating system answered.
+    /// The operating system's error.
     pub source: io::Error,
 }
 
 impl Error {
-    /// Joins what was tried, the path it was tried on, and the answer.
+    /// Returns the error of an operation on a path.
     pub fn new(verb: &'static str, path: impl AsRef<Path>, source: impl Into<io::Error>) -> Self {
         Self { verb, path: path.as_ref().to_owned(), source: source.into() }
     }
 
-    /// The operating system's answer, for callers that treat "not found" and the like as ordinary.
+    /// Returns the kind of the operating system's error, for callers that handle "not found" and the like.
     pub fn kind(&self) -> io::ErrorKind {
         self.source.kind()
     }
@@ -36,7 +36,7 @@ impl Hint for Error {
     }
 }
 
-/// Makes an [`Error`] of an operating system's answer: `File::open(path).map_err(failed_to("open", path))`.
+/// Converts the operating system's error: `File::open(path).map_err(failed_to("open", path))`.
 pub fn failed_to<E: Into<io::Error>>(verb: &'static str, path: &Path) -> impl FnOnce(E) -> Error + use<E> {
     let path = path.to_owned();
     move |source| Error { verb, path, source: source.into() }

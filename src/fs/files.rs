@@ -1,4 +1,4 @@
-//! `std::fs` behind the gate, with errors that carry the path.
+//! `std::fs` through the gate, with errors that name the path.
 
 use std::fs::{File, Metadata};
 use std::io::Write;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{Error, gated as fs};
 
-/// Reads a whole file. For files whose size the build itself bounds, never for layers or build inputs.
+/// Reads a file. Only for files whose size the build itself bounds, not for layers or build inputs.
 ///
 /// # Errors
 /// The file cannot be opened or read.
@@ -14,7 +14,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<Vec<u8>, Error> {
     fs::read(&path).map_err(|source| Error::new("read", path, source))
 }
 
-/// Reads a whole text file, which must be UTF-8.
+/// Reads a text file, which must be UTF-8.
 ///
 /// # Errors
 /// The file cannot be opened or read, or is not UTF-8.
@@ -22,7 +22,7 @@ pub fn read_to_string(path: impl AsRef<Path>) -> Result<String, Error> {
     fs::read_to_string(&path).map_err(|source| Error::new("read", path, source))
 }
 
-/// Writes a file, replacing what it held.
+/// Writes a file, replacing its content.
 ///
 /// # Errors
 /// The file cannot be created or written.
@@ -30,7 +30,7 @@ pub fn write(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<(), Erro
     fs::write(&path, bytes).map_err(|source| Error::new("write", path, source))
 }
 
-/// Writes a file so that a reader sees the old content or the new, never a part: a temporary file beside it, renamed.
+/// Writes a file so that readers see the old or the new content, never a part: writes a temporary file and renames it.
 ///
 /// # Errors
 /// The temporary file cannot be made, written or renamed; it is removed then.
@@ -50,10 +50,10 @@ pub fn write_atomic(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> Result<(
     })
 }
 
-/// Creates a directory and its parents; an existing one is fine.
+/// Creates a directory and its parents if they are missing.
 ///
 /// # Errors
-/// One of them cannot be created.
+/// A directory cannot be created.
 pub fn create_dir_all(path: impl AsRef<Path>) -> Result<(), Error> {
     fs::create_dir_all(&path).map_err(|source| Error::new("create directory", path, source))
 }
@@ -77,7 +77,7 @@ pub fn create(path: impl AsRef<Path>) -> Result<File, Error> {
 /// Renames `from` to `to`, replacing it.
 ///
 /// # Errors
-/// The rename failed; the error names `from`.
+/// The file cannot be renamed; the error names `from`.
 pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<(), Error> {
     fs::rename(&from, to).map_err(|source| Error::new("rename", from, source))
 }
@@ -90,7 +90,7 @@ pub fn remove_file(path: impl AsRef<Path>) -> Result<(), Error> {
     fs::remove_file(&path).map_err(|source| Error::new("remove", path, source))
 }
 
-/// What the file system knows of a path, symbolic links followed.
+/// Returns the metadata of a path, following symbolic links.
 ///
 /// # Errors
 /// The path does not exist or cannot be reached.
@@ -98,7 +98,7 @@ pub fn metadata(path: impl AsRef<Path>) -> Result<Metadata, Error> {
     fs::metadata(&path).map_err(|source| Error::new("look at", path, source))
 }
 
-/// What the file system knows of a path itself, were it a symbolic link.
+/// Returns the metadata of a path, without following a symbolic link.
 ///
 /// # Errors
 /// The path does not exist or cannot be reached.
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn an_atomic_write_leaves_nothing_beside_the_file() {
+    fn an_atomic_write_leaves_no_temporary_file() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let path = directory.path().join("a");
         write_atomic(&path, "one").expect("first");

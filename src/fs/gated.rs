@@ -1,8 +1,10 @@
-//! `std::fs` behind the gate: each call waits while a sandbox has an image's files in the place of the container's, unless the path is
-//! below a directory that stays (see [`super::gate`]). Names, arguments and errors are those of `std`; the functions of
-//! [`super`] add the path to the error.
+//! `std::fs` through the gate: each call waits while a sandbox has replaced the container's files by an image's, unless
+//! the path is below a directory that stays (see [`super::gate`]). Names, arguments and errors are those of `std`; the
+//! functions of [`super`] add the path to the error.
 //!
-//! A descriptor stays with its file whatever becomes of the path, so that what is opened is read without a pass. What asks for
+//! A descriptor refers to its file whatever happens to the path, so open files are read without a pass. Code that uses
+//! several related paths holds a [`Pass`] itself. clippy.toml forbids `std::fs` and similar functions in the modules
+//! above.
 //! several paths that belong together holds a [`Pass`] itself. clippy.toml keeps `std::fs` and its like out of the modules above.
 
 use std::ffi::OsStr;
@@ -22,7 +24,7 @@ macro_rules! gated {
         $(#[$documentation])*
         ///
         /// # Errors
-        /// As in `std`; or the container's files could not be given back after a command.
+        /// As in `std`; or the container's files could not be restored after a command.
         #[track_caller]
         pub fn $name($path: impl AsRef<Path>, $($argument: $kind),*) -> io::Result<$result> {
             let $path = $path.as_ref();
@@ -33,9 +35,9 @@ macro_rules! gated {
 }
 
 gated! {
-    /// Reads a whole file.
+    /// Reads a file.
     fn read(path) -> Vec<u8> = fs::read(path);
-    /// Reads a whole file of UTF-8.
+    /// Reads a file of UTF-8.
     fn read_to_string(path) -> String = fs::read_to_string(path);
     /// Writes a file, replacing what it held.
     fn write(path, bytes: impl AsRef<[u8]>) -> () = fs::write(path, bytes);
@@ -43,48 +45,48 @@ gated! {
     fn open(path) -> File = File::open(path);
     /// Creates a file for writing, or empties an existing one.
     fn create(path) -> File = File::create(path);
-    /// Creates a file for reading and writing, where there is none.
+    /// Creates a file for reading and writing; fails if it exists.
     fn create_new(path) -> File = File::create_new(path);
-    /// Opens a file as the options say.
+    /// Opens a file with the given options.
     fn open_with(path, options: &OpenOptions) -> File = options.open(path);
-    /// What is known of a path, symbolic links followed.
+    /// Returns the metadata of a path, following symbolic links.
     fn metadata(path) -> Metadata = fs::metadata(path);
-    /// What is known of a path itself, were it a symbolic link.
+    /// Returns the metadata of a path, without following a symbolic link.
     fn symlink_metadata(path) -> Metadata = fs::symlink_metadata(path);
-    /// The absolute path without symbolic links.
+    /// Returns the absolute path without symbolic links.
     fn canonicalize(path) -> PathBuf = fs::canonicalize(path);
-    /// The entries of a directory, which is open from now on.
+    /// Opens a directory and returns its entries.
     fn read_dir(path) -> ReadDir = fs::read_dir(path);
     /// Creates a directory.
     fn create_dir(path) -> () = fs::create_dir(path);
     /// Creates a directory and its parents.
     fn create_dir_all(path) -> () = fs::create_dir_all(path);
-    /// Creates a directory as the builder says.
+    /// Creates a directory with the given options.
     fn create_dir_with(path, builder: &DirBuilder) -> () = builder.create(path);
     /// Removes a file.
     fn remove_file(path) -> () = fs::remove_file(path);
     /// Removes a directory and everything in it.
     fn remove_dir_all(path) -> () = fs::remove_dir_all(path);
-    /// Gives a file another owner and group.
+    /// Changes the owner and group of a file.
     fn chown(path, uid: u32, gid: u32) -> () = std::os::unix::fs::chown(path, Some(uid), Some(gid));
     /// Sets a file's permissions.
     fn set_permissions(path, permissions: Permissions) -> () = fs::set_permissions(path, permissions);
 }
 
-/// [`read`] for a task of the network, whose thread does not wait.
+/// [`read`] for an asynchronous task: does not block its thread.
 ///
 /// # Errors
-/// As in `std`; or the container's files could not be given back after a command.
+/// As in `std`; or the container's files could not be restored after a command.
 pub async fn read_for_task(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     let path = path.as_ref();
     let _pass = gate::passed_for(path).await?;
     fs::read(path)
 }
 
-/// Connects to the socket that was opened with [`OFlags::PATH`], whatever becomes of its path.
+/// Connects to a socket that was opened with [`OFlags::PATH`], whatever happens to its path.
 ///
 /// # Errors
-/// Nothing listens there any more, or it is no socket.
+/// It has no listener, or is not a socket.
 pub async fn connect(socket: BorrowedFd<'_>) -> io::Result<UnixStream> {
     UnixStream::connect(format!("/proc/self/fd/{}", socket.as_raw_fd())).await
 }
@@ -92,17 +94,17 @@ pub async fn connect(socket: BorrowedFd<'_>) -> io::Result<UnixStream> {
 /// Renames a file or a directory.
 ///
 /// # Errors
-/// As in `std`; or the container's files could not be given back after a command.
+/// As in `std`; or the container's files could not be restored after a command.
 #[track_caller]
 pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
     let _passes = (pass_for(from.as_ref())?, pass_for(to.as_ref())?);
     fs::rename(from, to)
 }
 
-/// Renames as renameat2(2) does with `flags`.
+/// Renames with renameat2(2) and `flags`.
 ///
 /// # Errors
-/// As there; or the container's files could not be given back after a command.
+/// As for renameat2(2); or the container's files could not be restored after a command.
 #[track_caller]
 pub fn rename_with(from: impl AsRef<Path>, to: impl AsRef<Path>, flags: RenameFlags) -> io::Result<()> {
     let (from, to) = (from.as_ref(), to.as_ref());
@@ -110,20 +112,20 @@ pub fn rename_with(from: impl AsRef<Path>, to: impl AsRef<Path>, flags: RenameFl
     Ok(rustix::fs::renameat_with(CWD, from, CWD, to, flags)?)
 }
 
-/// Gives a file another name.
+/// Creates a hard link.
 ///
 /// # Errors
-/// As in `std`; or the container's files could not be given back after a command.
+/// As in `std`; or the container's files could not be restored after a command.
 #[track_caller]
 pub fn hard_link(file: impl AsRef<Path>, link: impl AsRef<Path>) -> io::Result<()> {
     let _passes = (pass_for(file.as_ref())?, pass_for(link.as_ref())?);
     fs::hard_link(file, link)
 }
 
-/// Opens a path with the flags of open(2), close-on-exec among them.
+/// Opens a path with the flags of open(2); close-on-exec is added.
 ///
 /// # Errors
-/// As there; or the container's files could not be given back after a command.
+/// As for open(2); or the container's files could not be restored after a command.
 #[track_caller]
 pub fn open_flags(path: impl AsRef<Path>, flags: OFlags) -> io::Result<OwnedFd> {
     let path = path.as_ref();
@@ -131,26 +133,26 @@ pub fn open_flags(path: impl AsRef<Path>, flags: OFlags) -> io::Result<OwnedFd> 
     Ok(rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-/// Whether a path leads to anything that can be looked at.
+/// Reports whether a path exists and can be inspected.
 #[track_caller]
 pub fn exists(path: impl AsRef<Path>) -> bool {
     metadata(path).is_ok()
 }
 
-/// Whether a path leads to a regular file.
+/// Reports whether a path is a regular file, following links.
 #[track_caller]
 pub fn is_file(path: impl AsRef<Path>) -> bool {
     metadata(path).is_ok_and(|found| found.is_file())
 }
 
-/// Whether a path leads to a directory.
+/// Reports whether a path is a directory, following links.
 #[track_caller]
 pub fn is_dir(path: impl AsRef<Path>) -> bool {
     metadata(path).is_ok_and(|found| found.is_dir())
 }
 
-/// A program that is found by its path or `PATH`, to be started and waited for as long as the pass lives: what it reads and starts itself has to
-/// be the container's, too.
+/// Returns a command for a program, found by its path or in `PATH`. It must be waited for while the pass exists: files
+/// that it reads and programs that it starts must be the container's, too.
 pub fn command(_pass: &Pass, program: impl AsRef<OsStr>) -> Command {
     Command::new(program)
 }
@@ -164,7 +166,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_socket_is_reached_whatever_becomes_of_its_path() {
+    async fn a_socket_is_reached_after_its_path_has_changed() {
         let directory = tempfile::tempdir().unwrap();
         let (here, there) = (directory.path().join("here"), directory.path().join("there"));
         fs::create_dir(&here).unwrap();
@@ -177,6 +179,6 @@ mod tests {
         accepted.unwrap();
         connected.unwrap();
         drop((own, other));
-        assert!(connect(socket.as_fd()).await.is_err(), "nothing listens there any more");
+        assert!(connect(socket.as_fd()).await.is_err(), "it has no listener any more");
     }
 }

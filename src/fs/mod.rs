@@ -1,10 +1,10 @@
-//! File system access whose errors name the path, and the descriptor-relative calls that cannot be led astray.
+//! File system access with errors that name the path, and system calls relative to open directories.
 //!
-//! Two needs meet here. Ordinary files of the build (spools, digest files, configurations) go through the thin wrappers,
-//! which differ from `std::fs` only in that every error says what was done to which path. The trees that images are
-//! unpacked into are hostile: whoever made the image chose the symbolic links in it. They are only ever reached through
-//! [`Root`], which no path can leave. And a path may lead elsewhere for a while: [`gate`] says when, and keeps everything that goes
-//! by one waiting then.
+//! Files of the build itself (spools, digest files, configurations) use thin wrappers, which only differ from `std::fs`
+//! in that every error names the operation and the path. The trees that images are unpacked into are untrusted: the
+//! image's author chose the symbolic links in them. They are only accessed through [`Root`], which no path can leave.
+//! While own-root has an image's files in `/`, paths lead elsewhere; [`gate`] makes every use of a path wait until
+//! then.
 
 #![allow(clippy::disallowed_methods, reason = "the gate is here")]
 

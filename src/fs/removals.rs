@@ -1,6 +1,7 @@
-//! Trees that are removed while the build goes on.
+//! Removes directory trees in the background.
 //!
-//! What a stage leaves is of no more use to anybody, and on a large base its removal takes as long as several steps.
+//! The trees of finished stages are no longer needed, and removing one with a large base takes as long as several
+//! steps.
 
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
@@ -10,28 +11,28 @@ use parking_lot::Mutex;
 use super::Error;
 use super::remove::Removal;
 
-/// Removals under way. Dropping it waits for them.
+/// The removals in progress. Dropping it waits for them.
 #[derive(Debug, Default)]
 pub struct Removals {
     threads: Mutex<Vec<JoinHandle<Result<(), Error>>>>,
 }
 
 impl Removals {
-    /// Makes the directory at `path` end with the value that is returned.
+    /// Returns an owner of the directory at `path`; dropping the owner removes the directory.
     pub fn own(&self, path: impl Into<PathBuf>) -> OwnedDirectory<'_> {
         OwnedDirectory { path: path.into(), removals: self }
     }
 
-    /// Starts to remove a directory tree, as [`super::remove_dir_all`] does it. What goes wrong later is logged.
+    /// Starts to remove a directory tree, as [`super::remove_dir_all`] does. Later errors are logged.
     ///
     /// # Errors
-    /// The directory above it cannot be opened, or, where no thread can be started, something in it cannot be removed.
+    /// The parent directory cannot be opened, or, if no thread can be started, a file cannot be removed.
     fn start(&self, path: &Path) -> Result<(), Error> {
         let removal = Removal::new(path)?;
         match thread::Builder::new().name("remove".to_owned()).spawn(move || removal.run()) {
             Ok(thread) => self.threads.lock().push(thread),
             Err(error) => {
-                tracing::debug!("cannot start a thread: {error}");
+                tracing::debug!("failed to start a thread: {error}");
                 Removal::new(path)?.run()?;
             }
         }
@@ -39,7 +40,7 @@ impl Removals {
     }
 }
 
-/// A directory with one owner. Dropping it starts the removal of the directory; what goes wrong then is logged.
+/// A directory with one owner. Dropping it starts the removal, whose errors are logged.
 #[derive(Debug)]
 pub struct OwnedDirectory<'a> {
     path: PathBuf,
@@ -47,7 +48,7 @@ pub struct OwnedDirectory<'a> {
 }
 
 impl OwnedDirectory<'_> {
-    /// Where it is.
+    /// Returns the path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -56,7 +57,7 @@ impl OwnedDirectory<'_> {
 impl Drop for OwnedDirectory<'_> {
     fn drop(&mut self) {
         if let Err(error) = self.removals.start(&self.path) {
-            tracing::warn!("left behind: {error}");
+            tracing::warn!("could not remove a directory: {error}");
         }
     }
 }
@@ -66,7 +67,7 @@ impl Drop for Removals {
         for thread in self.threads.get_mut().drain(..) {
             match thread.join() {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!("left behind: {error}"),
+                Ok(Err(error)) => tracing::warn!("could not remove a directory: {error}"),
                 Err(_) => tracing::error!("a removing thread panicked"),
             }
         }
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_started_is_done_in_the_end() {
+    fn started_removals_are_completed() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let removals = Removals::default();
         for name in ["a", "b"] {

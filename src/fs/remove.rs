@@ -1,7 +1,7 @@
-//! Removing whole trees without following a link and without running out of anything.
+//! Removes trees without following links and within limits on memory and descriptors.
 //!
-//! A tree to be removed may be hostile: links out of it, directories nobody may read, nesting deeper than a path, a stack or
-//! the descriptor table can take.
+//! The tree may be hostile: links out of it, directories without permissions, nesting deeper than a path, a stack or
+//! the descriptor table allows.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,24 +16,25 @@ use rustix::io::{Errno, Result};
 
 use super::{Descent, Error, Root, sys};
 
-/// How deep the directories lie that threads remove beside each other.
-const APART: usize = 3;
-/// More of them are left to one thread: each directory they are in is held open.
-const MAX_APART: usize = 256;
-/// Beyond this number threads only wait for each other in the file system's journal.
+/// The depth of directories that are removed in parallel.
+const PARALLEL_DEPTH: usize = 3;
+/// The most directories that are removed in parallel, because the parent of each is held open. The rest is removed by
+/// one thread.
+const MAX_PARALLEL: usize = 256;
+/// More threads only wait for each other in the file system's journal.
 const MAX_THREADS: usize = 4;
-/// Names taken from a directory at a time.
+/// The number of names that are read from a directory at a time.
 const BATCH: usize = 4096;
 
-/// Removes a file, link or directory tree. That it does not exist is an error like any other.
+/// Removes a file, link or directory tree. It is an error if it does not exist.
 ///
 /// # Errors
-/// Something in it cannot be removed.
+/// A file or directory cannot be removed.
 pub fn remove_dir_all(path: impl AsRef<Path>) -> std::result::Result<(), Error> {
     Removal::new(path.as_ref())?.run()
 }
 
-/// A removal that needs no path any more: the directory it happens in is open.
+/// A removal that uses no path: the parent directory is open.
 pub(super) struct Removal {
     parent: Root,
     name: OsString,
@@ -51,20 +52,20 @@ impl Removal {
     }
 
     pub(super) fn run(self) -> std::result::Result<(), Error> {
-        remove_side_by_side(&self.parent, &self.name)
+        remove_in_parallel(&self.parent, &self.name)
             .and_then(|()| remove_at(self.parent, &self.name))
             .map_err(|errno| Error::new("remove", self.path, errno))
     }
 }
 
-/// Removes most of a large tree with several threads; what is left is for the caller.
-fn remove_side_by_side(parent: &Root, name: &OsStr) -> Result<()> {
+/// Removes most of a large tree with several threads. The caller removes the rest.
+fn remove_in_parallel(parent: &Root, name: &OsStr) -> Result<()> {
     let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
     if threads == 1 || !is_directory(parent.as_fd(), name) {
         return Ok(());
     }
     let mut directories = Vec::new();
-    list_apart(parent.as_fd(), name, APART, &mut directories)?;
+    list_at_depth(parent.as_fd(), name, PARALLEL_DEPTH, &mut directories)?;
     let directories = Mutex::new(directories.into_iter());
     thread::scope(|scope| {
         let work = || {
@@ -76,7 +77,7 @@ fn remove_side_by_side(parent: &Root, name: &OsStr) -> Result<()> {
         };
         let started: Vec<_> = (1..threads).map(|_| thread::Builder::new().spawn_scoped(scope, work)).collect();
         let mut result = work();
-        // Where there can be no more threads, those there are do all the work.
+        // If no more threads can be started, the existing ones do the work.
         for thread in started.into_iter().flatten() {
             result = result.and(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }
@@ -84,8 +85,8 @@ fn remove_side_by_side(parent: &Root, name: &OsStr) -> Result<()> {
     })
 }
 
-/// The directories `depth` levels below `name`, each with the open directory it is in.
-fn list_apart(
+/// Returns the directories `depth` levels below `name`, each with its open parent.
+fn list_at_depth(
     parent: BorrowedFd<'_>,
     name: &OsStr,
     depth: usize,
@@ -98,11 +99,11 @@ fn list_apart(
         if entry.file_type() != rustix::fs::FileType::Directory || name == "." || name == ".." {
             continue;
         }
-        if found.len() >= MAX_APART {
+        if found.len() >= MAX_PARALLEL {
             return Ok(());
         }
         if depth > 1 {
-            list_apart(directory.as_fd(), name, depth - 1, found)?;
+            list_at_depth(directory.as_fd(), name, depth - 1, found)?;
         } else {
             found.push((Arc::clone(&directory), name.to_owned()));
         }
@@ -113,7 +114,7 @@ fn list_apart(
 /// Removes `name` from `directory`, with everything below it.
 ///
 /// # Errors
-/// The kernel's answer for the first thing that could not be removed.
+/// The kernel's error for the first file that could not be removed.
 pub fn remove_at(directory: impl AsFd, name: &OsStr) -> Result<()> {
     match unlink(directory.as_fd(), name) {
         Err(Errno::ISDIR) => remove_tree(directory.as_fd(), name),
@@ -123,7 +124,7 @@ pub fn remove_at(directory: impl AsFd, name: &OsStr) -> Result<()> {
 
 fn unlink(directory: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
     match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
-        // Linux says EISDIR, as it should; a few file systems say EPERM.
+        // Linux returns EISDIR, as POSIX allows; a few file systems return EPERM.
         Err(Errno::PERM) if is_directory(directory, name) => Err(Errno::ISDIR),
         answer => answer,
     }
@@ -151,7 +152,7 @@ fn remove_tree(parent: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
     Ok(())
 }
 
-/// Unlinks the files of a directory; gives one of its directories, or `None` when it is empty.
+/// Unlinks the files of a directory. Returns one of its directories, or `None` when it is empty.
 fn empty_of_files(directory: BorrowedFd<'_>) -> Result<Option<OsString>> {
     loop {
         let mut batch: Vec<OsString> = Vec::new();
@@ -178,7 +179,7 @@ fn empty_of_files(directory: BorrowedFd<'_>) -> Result<Option<OsString>> {
     }
 }
 
-/// Opens a directory for emptying it; its owner may have taken all permissions from it.
+/// Opens a directory to empty it. Its owner may lack permissions for it.
 fn open_directory(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let opened = match sys::open_at(parent, name, flags, 0) {
@@ -188,7 +189,8 @@ fn open_directory(parent: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd> {
         }
         opened => opened?,
     };
-    // Reading may be allowed where removing entries is not. Who overrides permissions needs none; an owner gives it to itself.
+    // Reading may be allowed although removing entries is not. The owner adds the permissions, unless the process
+    // overrides them.
     if !sys::overrides_permissions() {
         rustix::fs::fchmod(&opened, rustix::fs::Mode::RWXU)?;
     }
@@ -202,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tree_goes_and_what_its_links_point_to_stays() {
+    fn trees_are_removed_and_targets_of_links_are_not() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let kept = directory.path().join("kept");
         std::fs::create_dir(&kept).expect("directory");
@@ -220,10 +222,10 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_that_threads_share_goes_as_a_whole() {
+    fn trees_are_removed_completely_in_parallel() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let tree = directory.path().join("tree");
-        for number in 0..MAX_APART + 50 {
+        for number in 0..MAX_PARALLEL + 50 {
             let inner = tree.join(format!("a/{}/{number}/b/c", number % 7));
             std::fs::create_dir_all(&inner).expect("directories");
             std::fs::write(inner.join("file"), "x").expect("file");
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_deeper_than_a_path_may_be_long_goes_too() {
+    fn trees_deeper_than_the_longest_path_are_removed() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let mut current = Root::open(directory.path()).expect("open").as_fd().try_clone_to_owned().expect("clone");
         let name = OsString::from("n".repeat(200));

@@ -1,9 +1,9 @@
 //! A directory that paths cannot leave.
 //!
-//! Symbolic links are followed as a process would follow them whose root directory this is: an absolute target starts at
-//! the root, `..` at the root stays there. The kernel does this with openat2(2) and `RESOLVE_IN_ROOT`. Container
-//! runtimes' seccomp profiles and old kernels refuse that call; then the path is walked here, one component at a time
-//! over open descriptors, which no exchanged link can mislead either.
+//! Symbolic links are followed as if this were the root directory: an absolute target starts here, and `..` does not
+//! leave it. The kernel does this with openat2(2) and `RESOLVE_IN_ROOT`. Seccomp profiles of container runtimes and old
+//! kernels refuse that call. Then the path is walked here, component by component with open descriptors, which a
+//! replaced link cannot redirect, either.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,16 +17,17 @@ use rustix::io::{Errno, Result};
 use super::gate::{self, Pass};
 use super::{Descent, Error, FileKind, Status, sys};
 
-/// As many links as the kernel follows before it speaks of a loop.
+/// The number of links that the kernel follows before it reports a loop.
 const MAX_LINKS: usize = 40;
-/// How often a resolution that raced with a rename is tried again before the walk takes over.
+/// The number of retries of a resolution that raced with a rename, before the walk is used.
 const MAX_RACES: usize = 8;
 
-/// Whether openat2 was refused once; it will not be allowed later.
+/// Whether openat2 was refused; it will not be allowed later.
 static WALK_ONLY: AtomicBool = AtomicBool::new(false);
 
-/// An open directory that acts as `/` for the paths looked up in it. As long as one is open that does not stay in place, no sandbox
-/// exchanges the container's files: it exchanges those in a directory above a mount, too, though the directory is the same.
+/// An open directory that is `/` for the paths looked up in it. While one is open that is not below a staying
+/// directory, no sandbox replaces the container's files: if the directory is above a mount, that would also replace
+/// files in it.
 #[derive(Debug)]
 pub struct Root {
     path: PathBuf,
@@ -41,10 +42,10 @@ impl AsFd for Root {
 }
 
 impl Root {
-    /// Opens the directory at `path`, whose own way is trusted.
+    /// Opens the directory at `path`; the path itself is trusted.
     ///
     /// # Errors
-    /// It does not exist or is not a directory.
+    /// The path does not exist or is not a directory.
     pub fn open(path: impl Into<PathBuf>) -> std::result::Result<Self, Error> {
         let path = path.into();
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -55,16 +56,16 @@ impl Root {
         }
     }
 
-    /// Where the directory is.
+    /// Returns the path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Opens `path` below the root. A link as last component is followed unless `flags` hold `NOFOLLOW`. Not for creating
-    /// files: that is done in the directory [`Root::parent`] gives.
+    /// Opens `path` below the root. A link in the last component is followed unless `flags` contain `NOFOLLOW`. Not for
+    /// creating files: use the directory that [`Root::parent`] returns.
     ///
     /// # Errors
-    /// The kernel's answer.
+    /// The kernel's error.
     pub fn open_at(&self, path: &Path, flags: OFlags) -> Result<OwnedFd> {
         self.open_with(path, flags, WALK_ONLY.load(Ordering::Relaxed))
     }
@@ -76,13 +77,14 @@ impl Root {
             let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
             for _ in 0..MAX_RACES {
                 match rustix::fs::openat2(&self.directory, path, flags, Mode::empty(), resolve) {
-                    // A rename raced with `..`: the kernel wants the call repeated.
+                    // A rename raced with `..`: the kernel requires a retry.
                     Err(Errno::AGAIN) => {}
                     Err(Errno::NOSYS) => {
                         WALK_ONLY.store(true, Ordering::Relaxed);
                         break;
                     }
-                    // A seccomp profile answers EPERM, but so may an open that is truly not permitted: the walk tells.
+                    // Seccomp profiles return EPERM, but so does an open that is not permitted. The walk finds out
+                    // which it is.
                     Err(Errno::PERM) => {
                         let opened = self.open_by_walking(path, flags);
                         WALK_ONLY.fetch_or(opened.is_ok(), Ordering::Relaxed);
@@ -105,10 +107,11 @@ impl Root {
         sys::open_at(descent.directory(), name, flags, 0)
     }
 
-    /// Opens the directory `path` lies in, and gives the name `path` has there. The root itself has the name `.`.
+    /// Opens the parent directory of `path`, and returns it with the name of `path` in it. The name of the root itself
+    /// is `.`.
     ///
     /// # Errors
-    /// The kernel's answer, or `EINVAL` for a path that ends in `..`.
+    /// The kernel's error, or `EINVAL` for a path that ends in `..`.
     pub fn parent(&self, path: &Path) -> Result<(OwnedFd, OsString)> {
         let path = relative(path);
         let (directory, name) = match path.components().next_back() {
@@ -119,11 +122,11 @@ impl Root {
         Ok((self.open_at(directory, OFlags::PATH | OFlags::DIRECTORY)?, name.to_owned()))
     }
 
-    /// The path, without any symbolic link on the way, that `path` leads to. Components that do not exist are kept as they
-    /// are, so that a file yet to be made has a path too.
+    /// Resolves all symbolic links in `path`. Components that do not exist are kept, so that the path of a new file can
+    /// be resolved.
     ///
     /// # Errors
-    /// `ELOOP` for a circle of links, `ENOTDIR` when the way leads through something else than a directory.
+    /// `ELOOP` for a loop of links, `ENOTDIR` if a component of the path is not a directory.
     pub fn resolve(&self, path: &Path, follow_last: bool) -> Result<PathBuf> {
         Ok(self.walk(path, follow_last)?.names.into_iter().collect())
     }
@@ -171,7 +174,7 @@ impl Root {
     }
 }
 
-/// A path as far as it was walked: as deep into the directories as leading names exist.
+/// The state of a walk: the directories up to the last existing component.
 struct Walked<'r> {
     names: Vec<OsString>,
     descent: Descent<'r>,
@@ -187,7 +190,7 @@ impl Walked<'_> {
     }
 }
 
-/// The components to walk, the first one last.
+/// Returns the components in reverse order.
 fn reversed(path: &Path) -> Vec<OsString> {
     path.components()
         .rev()
@@ -199,7 +202,7 @@ fn reversed(path: &Path) -> Vec<OsString> {
         .collect()
 }
 
-/// The path without its leading slashes; `.` for the root, because the kernel refuses an empty path.
+/// Returns the path without its leading slashes; `.` for the root, because the kernel refuses an empty path.
 fn relative(path: &Path) -> &Path {
     let path = path.strip_prefix("/").unwrap_or(path);
     if path.as_os_str().is_empty() { Path::new(".") } else { path }
@@ -267,9 +270,9 @@ mod tests {
         }
     }
 
-    /// More directories than the walk keeps open, on the way down and up again, and from the top once more.
+    /// More directories than the walk holds open, down, up again, and once more from the start.
     #[test]
-    fn the_walk_through_many_directories_is_the_kernels() {
+    fn a_walk_through_many_directories_equals_the_kernels() {
         let outside = tree();
         let root = Root::open(outside.path().join("root")).expect("root");
         let deep: PathBuf = std::iter::repeat_n("d", 100).collect();
@@ -295,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn resolving_gives_the_path_behind_the_links() {
+    fn resolving_follows_links() {
         let outside = tree();
         let root = Root::open(outside.path().join("root")).expect("root");
         for (path, follow, expected) in [
@@ -315,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parent_is_found_behind_links_and_the_name_is_not_followed() {
+    fn parents_are_found_through_links_and_names_are_not_followed() {
         let outside = tree();
         let root = Root::open(outside.path().join("root")).expect("root");
         let (directory, name) = root.parent(Path::new("absolute/new")).expect("parent");

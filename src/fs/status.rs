@@ -1,4 +1,4 @@
-//! What the kernel says of a file, in one type whichever call it came from.
+//! The status of files, in one type for all system calls.
 
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
@@ -16,19 +16,19 @@ pub struct Timestamp {
 }
 
 impl Timestamp {
-    /// A whole second.
+    /// Returns a time in whole seconds.
     pub const fn from_seconds(seconds: i64) -> Self {
         Self { seconds, nanoseconds: 0 }
     }
 
-    /// The present, by the clock that file systems take their times from.
+    /// Returns the current time, by the clock from which file systems take their times.
     pub fn now() -> Self {
-        // A clock before 1970 gives the epoch.
+        // A clock before 1970 results in the epoch.
         let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
         Self { seconds: i64::try_from(now.as_secs()).unwrap_or(i64::MAX), nanoseconds: now.subsec_nanos() }
     }
 
-    /// This moment, `milliseconds` earlier.
+    /// Returns the time `milliseconds` earlier.
     #[must_use]
     pub fn minus_milliseconds(self, milliseconds: u32) -> Self {
         let total = i128::from(self.seconds) * 1_000_000_000 + i128::from(self.nanoseconds)
@@ -46,7 +46,7 @@ impl From<StatxTimestamp> for Timestamp {
     }
 }
 
-/// What a file is.
+/// The kind of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FileKind {
     /// A regular file.
@@ -71,30 +71,30 @@ pub enum FileKind {
     },
     /// A named pipe.
     Fifo,
-    /// A socket; no layer can hold one.
+    /// A socket; layers cannot hold one.
     Socket,
 }
 
-/// One file as the kernel shows it.
+/// The status of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status {
-    /// What it is, with the numbers of a device.
+    /// The kind, with the numbers of a device.
     pub kind: FileKind,
     /// Permission, set-id and sticky bits (07777).
     pub mode: u32,
-    /// Owner, as this process's user namespace sees it.
+    /// The owner in this process's user namespace.
     pub uid: u32,
-    /// Group, as this process's user namespace sees it.
+    /// The group in this process's user namespace.
     pub gid: u32,
     /// Size in bytes.
     pub size: u64,
-    /// Last change of the content.
+    /// The time of the last change of the content.
     pub modified: Timestamp,
-    /// Last change of content or attributes; no program can set it.
+    /// The time of the last change of content or attributes; programs cannot set it.
     pub changed: Timestamp,
-    /// When the inode was made; zero where the file system does not say.
+    /// The creation time of the inode; zero if the file system does not record it.
     pub born: Timestamp,
-    /// Device the file lives on.
+    /// The device of the file.
     pub device: u64,
     /// Inode number.
     pub inode: u64,
@@ -103,18 +103,18 @@ pub struct Status {
 }
 
 impl Status {
-    /// Looks at `name` in `directory` without following a symbolic link.
+    /// Returns the status of `name` in `directory`, without following a symbolic link.
     ///
     /// # Errors
-    /// The kernel's answer.
+    /// The kernel's error.
     pub fn at(directory: impl AsFd, name: &OsStr) -> Result<Self> {
         Self::query(directory, name, AtFlags::SYMLINK_NOFOLLOW)
     }
 
-    /// Looks at an open file.
+    /// Returns the status of an open file.
     ///
     /// # Errors
-    /// The kernel's answer.
+    /// The kernel's error.
     pub fn of(file: impl AsFd) -> Result<Self> {
         Self::query(file, OsStr::new(""), AtFlags::EMPTY_PATH)
     }
@@ -143,7 +143,7 @@ impl Status {
                 inode: found.stx_ino,
                 link_count: found.stx_nlink.into(),
             }),
-            // Older seccomp profiles refuse statx.
+            // Old seccomp profiles refuse statx.
             Err(Errno::NOSYS | Errno::PERM) => {
                 let found = rustix::fs::statat(&directory, name, flags)?;
                 let device = found.st_rdev;

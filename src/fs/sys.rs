@@ -1,4 +1,4 @@
-//! System calls on a name inside an open directory: never a path, so nothing on the way can be exchanged.
+//! System calls on a name in an open directory. They use no paths, so no component can be replaced meanwhile.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -12,13 +12,13 @@ use rustix::io::{Errno, Result};
 
 use super::{FileKind, Status, Timestamp};
 
-/// Bytes of names that the kernel gives at a time.
+/// Bytes of names that are read at a time.
 const NAMES: usize = 16 * 1024;
 
-/// Opens `name` in `directory`, never through a symbolic link, closed on exec.
+/// Opens `name` in `directory` with close-on-exec. A symbolic link is not followed.
 ///
 /// # Errors
-/// The kernel's answer; `ELOOP` when `name` is a symbolic link and `O_PATH` was not asked for.
+/// The kernel's error; `ELOOP` if `name` is a symbolic link and `flags` do not contain `O_PATH`.
 pub fn open_at(directory: impl AsFd, name: &OsStr, flags: OFlags, mode: u32) -> Result<OwnedFd> {
     rustix::fs::openat(directory, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::from_raw_mode(mode))
 }
@@ -26,7 +26,7 @@ pub fn open_at(directory: impl AsFd, name: &OsStr, flags: OFlags, mode: u32) -> 
 /// Changes owner and group of `name` itself.
 ///
 /// # Errors
-/// The kernel's answer; `EINVAL` for an id the user namespace does not map.
+/// The kernel's error; `EINVAL` for an id that the user namespace does not map.
 pub fn chown_at(directory: impl AsFd, name: &OsStr, uid: u32, gid: u32) -> Result<()> {
     rustix::fs::chownat(directory, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::SYMLINK_NOFOLLOW)
 }
@@ -34,15 +34,15 @@ pub fn chown_at(directory: impl AsFd, name: &OsStr, uid: u32, gid: u32) -> Resul
 /// Changes the mode of `name`, which must not be a symbolic link.
 ///
 /// # Errors
-/// The kernel's answer, or `ELOOP` for a symbolic link.
+/// The kernel's error, or `ELOOP` for a symbolic link.
 pub fn chmod_at(directory: impl AsFd, name: &OsStr, mode: u32) -> Result<()> {
-    // fchmodat(2) knows no "do not follow"; the file is pinned first and changed through its descriptor's name.
+    // fchmodat(2) cannot refuse links. So the file is opened, and changed by its descriptor's path.
     let file = open_at(&directory, name, OFlags::PATH, 0)?;
     if Status::of(&file)?.kind == FileKind::Symlink {
         return Err(Errno::LOOP);
     }
     match rustix::fs::chmod(descriptor_path(&file, None), Mode::from_raw_mode(mode)) {
-        // Without /proc there is only the name; it was no link a moment ago.
+        // Without /proc, the name must be used. A moment ago it was not a link.
         Err(Errno::NOENT | Errno::NOTDIR) => {
             rustix::fs::chmodat(directory, name, Mode::from_raw_mode(mode), AtFlags::empty())
         }
@@ -50,18 +50,18 @@ pub fn chmod_at(directory: impl AsFd, name: &OsStr, mode: u32) -> Result<()> {
     }
 }
 
-/// Sets the modification time of `name` itself and leaves the access time alone.
+/// Sets the modification time of `name` itself. The access time is not changed.
 ///
 /// # Errors
-/// The kernel's answer.
+/// The kernel's error.
 pub fn set_modified_at(directory: impl AsFd, name: &OsStr, time: Timestamp) -> Result<()> {
     rustix::fs::utimensat(directory, name, &modified(time), AtFlags::SYMLINK_NOFOLLOW)
 }
 
-/// Sets the modification time of an open file and leaves the access time alone.
+/// Sets the modification time of an open file. The access time is not changed.
 ///
 /// # Errors
-/// The kernel's answer.
+/// The kernel's error.
 pub fn set_modified(file: impl AsFd, time: Timestamp) -> Result<()> {
     rustix::fs::futimens(file, &modified(time))
 }
@@ -73,19 +73,19 @@ fn modified(time: Timestamp) -> Timestamps {
     }
 }
 
-/// Whether permissions of files do not bind this thread (`CAP_DAC_OVERRIDE`). If that cannot be found out, they do.
+/// Reports whether this thread ignores permissions of files (`CAP_DAC_OVERRIDE`). Returns `false` if that is unknown.
 pub fn overrides_permissions() -> bool {
     let capabilities = rustix::thread::capabilities(None);
     capabilities.is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::DAC_OVERRIDE))
 }
 
-/// The names in an open directory, sorted by their bytes, without `.` and `..`.
+/// Returns the names in an open directory, sorted by their bytes, without `.` and `..`.
 ///
 /// # Errors
-/// The kernel's answer.
+/// The kernel's error.
 pub fn names(directory: impl AsFd) -> Result<Vec<std::ffi::OsString>> {
     let mut names = Vec::new();
-    // Whoever listed it before left it at its end.
+    // An earlier listing left the offset at its end.
     rustix::fs::seek(&directory, SeekFrom::Start(0))?;
     let mut buffer = [MaybeUninit::uninit(); NAMES];
     let mut entries = RawDir::new(&directory, &mut buffer);
@@ -100,8 +100,8 @@ pub fn names(directory: impl AsFd) -> Result<Vec<std::ffi::OsString>> {
     Ok(names)
 }
 
-/// The name `/proc` gives an open file, or an entry of an open directory. Calls that take only a path but must reach
-/// exactly this file use it.
+/// Returns the path in `/proc` of an open file, or of an entry of an open directory, for system calls that take a path
+/// but must use exactly this file.
 pub(super) fn descriptor_path(file: impl AsFd, name: Option<&OsStr>) -> PathBuf {
     let mut path = String::from("/proc/self/fd/");
     // Writing to a String cannot fail.

@@ -1,7 +1,7 @@
-//! Through everything below a directory, name by name.
+//! Walks through everything below a directory.
 //!
-//! The walk gives names in the order of a layer and lets its caller say which of them are directories to go into. It needs neither
-//! a stack nor descriptors in proportion to the depth of the tree ([`Descent`]), and follows no link.
+//! Names are in the order of a layer, and the caller decides which directories are entered. Neither the stack nor the
+//! number of descriptors grows with the depth of the tree ([`Descent`]). Links are not followed.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::BorrowedFd;
@@ -16,28 +16,28 @@ use super::{Descent, Error, sys};
 #[derive(Debug)]
 pub struct Walk<'t> {
     descent: Descent<'t>,
-    /// Where the tree is, for messages.
+    /// The tree, for messages.
     tree: &'t Path,
-    /// The directory that the walk is in, as a path of the tree.
+    /// The current directory, as a path of the tree.
     path: PathBuf,
-    /// What is still to come of each directory on the way.
+    /// The remaining names of the directories from the start to the current one.
     names: Vec<std::vec::IntoIter<OsString>>,
 }
 
-/// What a walk comes to.
+/// A step of a walk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// This name in the directory that the walk is in. The caller may [enter](Walk::enter) it.
+    /// A name in the current directory. The caller may [enter](Walk::enter) it.
     Name(OsString),
-    /// The end of the directory of this name, which the walk is back from.
+    /// The directory of this name has ended; the walk is in its parent again.
     Left(OsString),
 }
 
 impl<'t> Walk<'t> {
-    /// Begins in a directory, open for reading, that lies at `path` in the tree at `tree`.
+    /// Starts in a directory, open for reading, at `path` in the tree at `tree`.
     ///
     /// # Errors
-    /// It cannot be listed.
+    /// The directory cannot be listed.
     pub fn new(tree: &'t Path, path: PathBuf, directory: BorrowedFd<'t>) -> Result<Self, Error> {
         let descent = Descent::new(directory, OFlags::RDONLY);
         let mut walk = Self { descent, tree, path, names: Vec::new() };
@@ -45,21 +45,21 @@ impl<'t> Walk<'t> {
         Ok(walk)
     }
 
-    /// The directory that the walk is in.
+    /// Returns the current directory.
     pub fn directory(&self) -> BorrowedFd<'_> {
         self.descent.directory()
     }
 
-    /// Its path in the tree.
+    /// Returns its path in the tree.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The next name of the directory that the walk is in, siblings by the bytes of their names, or the end of it. `None`: all
-    /// has been seen.
+    /// Returns the next name in the current directory, in the order of the names' bytes, or its end. Returns `None` at
+    /// the end of the walk.
     ///
     /// # Errors
-    /// The way back was closed: a directory was moved meanwhile.
+    /// The parent cannot be entered again, because a directory was moved meanwhile.
     pub fn step(&mut self) -> Result<Option<Step>, Error> {
         let Some(names) = self.names.last_mut() else { return Ok(None) };
         if let Some(name) = names.next() {
@@ -75,10 +75,10 @@ impl<'t> Walk<'t> {
         Ok(Some(Step::Left(name)))
     }
 
-    /// Goes into a directory in the one that the walk is in, never through a link: its names come next.
+    /// Enters a directory in the current one; its names follow. A link is not followed.
     ///
     /// # Errors
-    /// It is no directory, or cannot be opened or listed.
+    /// It is not a directory, or cannot be opened or listed.
     pub fn enter(&mut self, name: &OsStr) -> Result<(), Error> {
         let entered = self.descent.enter(name);
         self.path.push(name);
@@ -108,7 +108,7 @@ mod tests {
 
     use super::*;
 
-    /// Deeper than a process has descriptors, a thread has stack for, and a path has bytes for.
+    /// Deeper than the limits of descriptors, stack and paths.
     const DEEP: usize = 3000;
     const LIMITED: &str = "CRABWRIGHT_TEST_FEW_DESCRIPTORS";
 
@@ -117,7 +117,7 @@ mod tests {
         root.open_at(Path::new("."), OFlags::RDONLY | OFlags::DIRECTORY).expect("open")
     }
 
-    /// Every step, as `name`, `name/` for a directory that is entered, and `..`.
+    /// Returns every step: `name`, `name/` for a directory that is entered, and `..`.
     fn steps(path: &Path) -> Vec<String> {
         let top = opened(path);
         let mut walk = Walk::new(path, PathBuf::new(), top.as_fd()).expect("walk");
@@ -167,7 +167,7 @@ mod tests {
         assert!(error.to_string().contains("tree/link"), "{error}");
     }
 
-    /// Runs this test once more in a process that may have 32 descriptors, where a walk that keeps one for each level ends early.
+    /// Runs this test again in a process with at most 32 descriptors, where one descriptor for each level would fail.
     #[test]
     fn a_deep_tree_takes_few_descriptors() {
         if std::env::var_os(LIMITED).is_some() {

@@ -1,8 +1,8 @@
-//! Extended attributes of a name inside an open directory, as far as images carry them.
+//! Extended attributes of a name in an open directory, as far as images carry them.
 //!
-//! Layers written by BuildKit hold `security.capability` alone. `user.` attributes are carried here as well, because a
-//! base image may hold them and losing them when a file's mode changes would be a loss. Everything else belongs to the
-//! machine, not to the image: SELinux labels, ACLs, and the marks overlay file systems put on their directories.
+//! Layers of BuildKit only have `security.capability`. `user.` attributes are carried as well, because a base image may
+//! have them, and a change of the file's mode should not drop them. All others belong to the machine, not to the image:
+//! SELinux labels, ACLs, and marks of overlay file systems.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -17,13 +17,13 @@ use super::sys;
 /// Names and values of extended attributes.
 pub type Xattrs = BTreeMap<OsString, Vec<u8>>;
 
-/// The attribute that holds file capabilities. Any change of owner or content takes it away.
+/// The attribute for file capabilities. Changing the owner or content removes it.
 pub const CAPABILITY: &str = "security.capability";
 
-/// Longest list of names and longest value the kernel hands out.
+/// The kernel's limit for a list of names and for a value.
 const MAX_SIZE: usize = 64 * 1024;
 
-/// Whether an image holds attributes of this name.
+/// Reports whether images carry attributes of this name.
 pub fn is_carried(name: &OsStr) -> bool {
     let name = name.as_bytes();
     name == CAPABILITY.as_bytes()
@@ -33,22 +33,23 @@ pub fn is_carried(name: &OsStr) -> bool {
                 .any(|prefix| name.starts_with(prefix)))
 }
 
-/// Returns the file capabilities among `xattrs`, the one attribute that BuildKit's layers hold.
+/// Returns only the file capabilities among `xattrs`, the single attribute in layers of BuildKit.
 pub fn capability_alone(xattrs: &Xattrs) -> Xattrs {
     xattrs.iter().filter(|(name, _)| *name == CAPABILITY).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// The carried attributes of `name` in `directory`; of a symbolic link itself. None where the file system knows none.
+/// Returns the carried attributes of `name` in `directory`, without following a symbolic link. Empty if the file system
+/// has none.
 ///
 /// # Errors
-/// The kernel's answer.
+/// The kernel's error.
 pub fn read_at(directory: impl AsFd, name: &OsStr) -> Result<Xattrs> {
     let path = sys::descriptor_path(&directory, Some(name));
     let listed = query(|buffer| rustix::fs::llistxattr(&path, buffer));
     match listed {
         Ok(list) => collect(&list, |attribute| query(|buffer| rustix::fs::lgetxattr(&path, attribute, buffer))),
         Err(Errno::NOTSUP) => Ok(Xattrs::new()),
-        // No /proc to name the directory by.
+        // Without /proc, the directory has no path.
         Err(Errno::NOENT | Errno::NOTDIR) => {
             let file = sys::open_at(directory, name, OFlags::RDONLY | OFlags::NONBLOCK, 0)?;
             read_of(file)
@@ -57,10 +58,10 @@ pub fn read_at(directory: impl AsFd, name: &OsStr) -> Result<Xattrs> {
     }
 }
 
-/// The carried attributes of an open file.
+/// Returns the carried attributes of an open file.
 ///
 /// # Errors
-/// The kernel's answer.
+/// The kernel's error.
 pub fn read_of(file: impl AsFd) -> Result<Xattrs> {
     match query(|buffer| rustix::fs::flistxattr(&file, buffer)) {
         Ok(list) => collect(&list, |attribute| query(|buffer| rustix::fs::fgetxattr(&file, attribute, buffer))),
@@ -72,7 +73,7 @@ pub fn read_of(file: impl AsFd) -> Result<Xattrs> {
 /// Sets one attribute of `name` in `directory`.
 ///
 /// # Errors
-/// The kernel's answer.
+/// The kernel's error.
 pub fn set_at(directory: impl AsFd, name: &OsStr, attribute: &OsStr, value: &[u8]) -> Result<()> {
     let path = sys::descriptor_path(&directory, Some(name));
     match rustix::fs::lsetxattr(&path, attribute, value, XattrFlags::empty()) {
@@ -84,10 +85,10 @@ pub fn set_at(directory: impl AsFd, name: &OsStr, attribute: &OsStr, value: &[u8
     }
 }
 
-/// Removes one attribute of `name` in `directory`; that it is not there is fine.
+/// Removes an attribute of `name` in `directory`, if it exists.
 ///
 /// # Errors
-/// The kernel's answer.
+/// The kernel's error.
 pub fn remove_at(directory: impl AsFd, name: &OsStr, attribute: &OsStr) -> Result<()> {
     match rustix::fs::lremovexattr(sys::descriptor_path(&directory, Some(name)), attribute) {
         Err(Errno::NODATA) => Ok(()),
@@ -102,7 +103,7 @@ fn collect(list: &[u8], value: impl Fn(&OsStr) -> Result<Vec<u8>>) -> Result<Xat
             Ok(value) => {
                 found.insert(name.to_owned(), value);
             }
-            // Gone between the two calls.
+            // Removed between the two calls.
             Err(Errno::NODATA) => {}
             Err(errno) => return Err(errno),
         }
@@ -110,7 +111,7 @@ fn collect(list: &[u8], value: impl Fn(&OsStr) -> Result<Vec<u8>>) -> Result<Xat
     Ok(found)
 }
 
-/// Most files have no attributes, so that the short buffer is nearly always enough.
+/// Most files have no attributes, so the short buffer is nearly always enough.
 fn query(call: impl Fn(&mut [u8]) -> Result<usize>) -> Result<Vec<u8>> {
     let mut short = [0_u8; 256];
     match call(&mut short) {

@@ -1,5 +1,5 @@
-//! Images as tars: the archive that `docker save` writes and `docker load`, `podman load` and skopeo's `docker-archive:` read,
-//! and the OCI image layout in a tar, skopeo's `oci-archive:`.
+//! Writes images as tars: the format of `docker save`, which `docker load`, `podman load` and skopeo's
+//! `docker-archive:` read, and the OCI image layout in a tar, skopeo's `oci-archive:`.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
@@ -11,10 +11,10 @@ use super::{Blob, Descriptor, Digest, Image, Index, Reference};
 
 use crate::diag::Hint;
 
-/// The annotation by which containerd and Docker learn an image's whole name from a layout.
+/// The annotation from which containerd and Docker read an image's full name in a layout.
 const IMAGE_NAME: &str = "io.containerd.image.name";
 
-/// What went wrong while an archive was written.
+/// Why an archive could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// The archive could not be written.
@@ -42,7 +42,7 @@ pub enum ArchiveError {
         digest: Digest,
         /// The descriptor's size.
         expected: u64,
-        /// The bytes that were there; one more than expected stands for any number more.
+        /// The size of the content; at most one more than expected.
         found: u64,
     },
     /// `manifest.json` or `index.json` could not be made.
@@ -73,12 +73,13 @@ struct ArchiveManifest {
     layers: Vec<String>,
 }
 
-/// Writes `image` to `out` under the names `tags`; `open_blob` gives a layer's compressed bytes.
+/// Writes `image` to `out` with the names `tags`; `open_blob` returns a layer's compressed bytes.
 ///
-/// A layer that occurs twice is stored once. Entries have no time and no owner, so that the same image gives the same file.
+/// A layer that occurs twice is stored once. Entries have no time and no owner, so that equal images have equal
+/// archives.
 ///
 /// # Errors
-/// A layer cannot be read or has another size than its descriptor says, or `out` cannot be written.
+/// A layer cannot be read or does not have the size of its descriptor, or `out` cannot be written.
 pub fn write_docker_archive<W: Write, R: Read>(
     out: W,
     image: &Image,
@@ -106,10 +107,11 @@ pub fn write_docker_archive<W: Write, R: Read>(
     ended(archive)
 }
 
-/// Writes an OCI image layout with `image` alone to `out`, once for each of `names` in its index, or once without a name.
+/// Writes an OCI image layout with only `image` to `out`: one entry in its index for each of `names`, or one without a
+/// name.
 ///
 /// # Errors
-/// As [`write_docker_archive`].
+/// As for [`write_docker_archive`].
 pub fn write_oci_archive<W: Write, R: Read>(
     out: W,
     image: &Image,
@@ -153,7 +155,7 @@ fn ended<W: Write>(archive: tar::Builder<W>) -> Result<W, ArchiveError> {
     archive.into_inner().map_err(|source| ArchiveError::Write { entry: "the end".to_owned(), source })
 }
 
-/// Readers tell the compression by its first bytes; the extension is for people.
+/// Readers detect the compression from the first bytes; the extension is for people.
 fn layer_name(descriptor: &Descriptor) -> String {
     let extension = match descriptor.media_type.rsplit(['+', '.']).next() {
         Some("gzip") => "tar.gz",
@@ -188,7 +190,8 @@ fn append_layer<W: Write>(
     descriptor: &Descriptor,
     content: impl Read,
 ) -> Result<(), ArchiveError> {
-    // The tar crate pads by what was read, not by what the header says: a wrong size has to be seen here.
+    // The tar crate pads by the number of bytes read, not by the size in the header, so a wrong size must be detected
+    // here.
     let mut counted = Counted { inner: content.take(descriptor.size.saturating_add(1)), bytes: 0 };
     append(archive, name, descriptor.size, &mut counted)?;
     if counted.bytes == descriptor.size {

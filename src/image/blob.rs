@@ -1,31 +1,31 @@
-//! Whole images: where their bytes are, and how layers and a config become one.
+//! Images with their content: the sources of blobs, and how layers and a configuration form an image.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{Descriptor, Digest, ImageConfig, LayerDescriptor, Manifest, Reference, media_type};
 
-/// Why layers and a config make no image.
+/// Why an image cannot be assembled.
 #[derive(Debug, thiserror::Error)]
 pub enum AssembleError {
-    /// The config names another number of layers than there are.
+    /// The configuration lists a different number of layers.
     #[error("failed to assemble the image: the config lists {diff_ids} layers, but there are {layers}")]
     LayerCount {
         /// Entries of `rootfs.diff_ids`.
         diff_ids: usize,
-        /// Layers given.
+        /// The number of layers.
         layers: usize,
     },
-    /// A layer cannot be in an image of Docker's format.
+    /// Docker's format has no media type for a layer.
     #[error("failed to make a Docker image: Docker has no name for {media_type}, use --image-format oci")]
     NotDocker {
         /// The layer's media type.
         media_type: String,
     },
-    /// The config or the manifest cannot be written.
+    /// The configuration or the manifest cannot be written.
     #[error("failed to write the image's {what} as JSON")]
     Serialize {
-        /// Which of both.
+        /// The document.
         what: &'static str,
         /// The cause.
         #[source]
@@ -33,10 +33,10 @@ pub enum AssembleError {
     },
 }
 
-/// The image that a build starts from, as a registry describes it. Nothing of its layers has been fetched.
+/// A resolved base image. None of its layers has been fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseImage {
-    /// What was asked for.
+    /// The requested name.
     pub reference: Reference,
     /// The digest of the manifest of the platform.
     pub digest: Digest,
@@ -44,39 +44,39 @@ pub struct BaseImage {
     pub manifest: Manifest,
     /// The config.
     pub config: ImageConfig,
-    /// The config's bytes as they came, for written anew it need not have the same digest.
+    /// The original bytes of the configuration: serializing it again may result in a different digest.
     pub config_bytes: Vec<u8>,
-    /// The layers, the lowest first.
+    /// The layers, lowest first.
     pub layers: Vec<LayerDescriptor>,
 }
 
-/// Whose manifests an image has. The layers and the config are the same under either name.
+/// The format of an image's manifest. Layers and configuration are the same in both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ImageFormat {
-    /// The OCI image spec's.
+    /// The format of the OCI image specification.
     #[default]
     Oci,
     /// Docker's "Image Manifest Version 2, Schema 2".
     Docker,
 }
 
-/// Where a blob's bytes are.
+/// The location of a blob's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BlobSource {
-    /// In a file of our own.
+    /// In a local file.
     File(PathBuf),
-    /// In memory; for what is small.
+    /// In memory, for small blobs.
     Bytes(Vec<u8>),
-    /// In that repository; not fetched yet.
+    /// In a repository, not fetched yet.
     Registry(Reference),
 }
 
-/// Some content of an image.
+/// A blob of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blob {
-    /// What it is.
+    /// The descriptor.
     pub descriptor: Descriptor,
-    /// Where it is.
+    /// The location of the bytes.
     pub source: BlobSource,
 }
 
@@ -85,24 +85,24 @@ pub struct Blob {
 pub struct Image {
     /// The config.
     pub config: ImageConfig,
-    /// The config's bytes, whose digest the manifest has.
+    /// The configuration's bytes, to whose digest the manifest refers.
     pub config_bytes: Vec<u8>,
     /// The manifest.
     pub manifest: Manifest,
-    /// The manifest's bytes, whose digest the image has.
+    /// The manifest's bytes, whose digest is that of the image.
     pub manifest_bytes: Vec<u8>,
-    /// The layers, the lowest first.
+    /// The layers, lowest first.
     pub blobs: Vec<Blob>,
 }
 
 impl Image {
-    /// Makes an OCI image of a config and its layers, the lowest first.
+    /// Assembles an OCI image from a configuration and its layers, lowest first.
     ///
-    /// Layers of a Docker base image get the OCI name of their media type: a manifest that mixes both kinds is refused by
-    /// some registries, and the bytes and digests are the same under either name.
+    /// Layers of a Docker base image get the OCI media type: some registries refuse a manifest that mixes both kinds.
+    /// Bytes and digests do not change.
     ///
     /// # Errors
-    /// The config's `rootfs.diff_ids` are not as many as the layers.
+    /// The number of the configuration's `rootfs.diff_ids` differs from the number of layers.
     pub fn assemble(config: ImageConfig, layers: Vec<Blob>) -> Result<Self, AssembleError> {
         if config.rootfs.diff_ids.len() != layers.len() {
             return Err(AssembleError::LayerCount { diff_ids: config.rootfs.diff_ids.len(), layers: layers.len() });
@@ -117,7 +117,7 @@ impl Image {
         Self::with_manifest(config, config_bytes, manifest, blobs)
     }
 
-    /// An image with a manifest made elsewhere, annotated for instance.
+    /// Assembles an image with a given manifest, such as an annotated one.
     ///
     /// # Errors
     /// The manifest cannot be written.
@@ -132,10 +132,10 @@ impl Image {
         Ok(Self { config, config_bytes, manifest, manifest_bytes, blobs })
     }
 
-    /// The image with a manifest of that format, and with annotations (which Docker's has no place for).
+    /// Returns the image with a manifest of `format`, and with annotations, which Docker's format does not have.
     ///
     /// # Errors
-    /// A layer has a media type that Docker has no name for.
+    /// Docker's format has no media type for a layer.
     pub fn into_format(
         self,
         format: ImageFormat,
@@ -159,19 +159,19 @@ impl Image {
         Self::with_manifest(config, config_bytes, manifest, blobs)
     }
 
-    /// The image's digest: that of its manifest.
+    /// Returns the image's digest: that of its manifest.
     pub fn digest(&self) -> Digest {
         Digest::sha256_of(&self.manifest_bytes)
     }
 
-    /// The descriptor of the image's manifest, with its platform, as an index has it.
+    /// Returns the descriptor of the image's manifest with its platform, as used in an index.
     pub fn descriptor(&self) -> Descriptor {
         let mut descriptor = Descriptor::of(self.manifest.media_type.clone(), &self.manifest_bytes);
         descriptor.platform = Some(self.config.platform());
         descriptor
     }
 
-    /// The config as a blob.
+    /// Returns the configuration as a blob.
     pub fn config_blob(&self) -> Blob {
         Blob { descriptor: self.manifest.config.clone(), source: BlobSource::Bytes(self.config_bytes.clone()) }
     }

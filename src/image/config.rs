@@ -1,7 +1,8 @@
-//! Image configs (OCI image spec, config.md) with the fields that Docker adds: health check, triggers, shell.
+//! Image configurations (OCI image specification, config.md) with Docker's additional fields: health check, triggers,
+//! shell.
 //!
-//! The JSON is the one that BuildKit writes: compact, top-level keys sorted, the container's config under Docker's Go names
-//! and in Docker's order, empty fields left out. Fields nobody knows are kept.
+//! The JSON equals BuildKit's: compact, with sorted top-level keys, the container's configuration with Docker's Go
+//! names in Docker's order, without empty fields. Unknown fields are preserved.
 
 use std::collections::BTreeMap;
 
@@ -9,22 +10,22 @@ use serde::{Deserialize, Serialize};
 
 use super::{Digest, Platform};
 
-/// What an image is: how its layers stack and how its container starts.
+/// The configuration of an image: its layers and its container's settings.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ImageConfig {
     /// The processor architecture.
     #[serde(default)]
     pub architecture: String,
-    /// Who made the image.
+    /// The author of the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
-    /// How a container starts.
+    /// The settings of a container.
     #[serde(default, deserialize_with = "super::null_is_default")]
     pub config: ContainerConfig,
-    /// When the image was made (RFC 3339).
+    /// The creation time (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
-    /// How each layer came to be, the lowest first; entries without a layer between.
+    /// The history of each layer, lowest first, with entries for instructions without a layer.
     #[serde(default, deserialize_with = "super::null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<History>,
     /// The operating system.
@@ -47,13 +48,13 @@ pub struct ImageConfig {
     /// The variant of the architecture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
-    /// Fields that the spec does not name.
+    /// Fields that the specification does not define.
     #[serde(flatten)]
     pub extra: BTreeMap<String, serde_json::Value>,
 }
 
 impl ImageConfig {
-    /// The platform that the image is for, normalized.
+    /// Returns the normalized platform of the image.
     pub fn platform(&self) -> Platform {
         Platform {
             architecture: self.architecture.clone(),
@@ -65,7 +66,7 @@ impl ImageConfig {
         .normalized()
     }
 
-    /// Takes over the fields of `platform`.
+    /// Sets the fields of `platform`.
     pub fn set_platform(&mut self, platform: &Platform) {
         self.architecture.clone_from(&platform.architecture);
         self.os.clone_from(&platform.os);
@@ -74,24 +75,24 @@ impl ImageConfig {
         self.variant.clone_from(&platform.variant);
     }
 
-    /// The bytes to push: compact JSON, the same for the same config.
+    /// Returns the bytes to push: compact JSON, the same for equal configurations.
     ///
     /// # Errors
-    /// Only if a value cannot be written as JSON, which none of these types can bring about.
+    /// A value cannot be written as JSON, which does not happen with these types.
     pub fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
         serde_json::to_vec(self)
     }
 }
 
-/// The value of a set's key: `{}`.
+/// The value of a set's keys: `{}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Empty {}
 
-/// How a container of the image starts; Docker's `Config`.
+/// The settings of a container of the image; Docker's `Config`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ContainerConfig {
-    /// Whom the process runs as: `user`, `uid`, `user:group` …
+    /// The user of the process: `user`, `uid`, `user:group` …
     #[serde(default, deserialize_with = "super::null_is_default", skip_serializing_if = "String::is_empty")]
     pub user: String,
     /// Ports that the image serves, `80/tcp`.
@@ -100,17 +101,18 @@ pub struct ContainerConfig {
     /// The environment, `NAME=value`.
     #[serde(default, deserialize_with = "super::null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
-    /// The command that always runs. `None` and an empty list differ while building (an empty one resets what the base
-    /// has); in JSON both are left out.
+    /// The command that always runs. `None` and an empty list differ during the build (an empty one resets that of the
+    /// base); in JSON both are omitted.
     #[serde(default, skip_serializing_if = "is_absent_or_empty")]
     pub entrypoint: Option<Vec<String>>,
-    /// The arguments, or the command where there is no entrypoint. `None` and empty as with the entrypoint.
+    /// The arguments, or the command if there is no entry point. `None` and an empty list differ as for the entry
+    /// point.
     #[serde(default, skip_serializing_if = "is_absent_or_empty")]
     pub cmd: Option<Vec<String>>,
-    /// Directories that hold data.
+    /// Directories for data.
     #[serde(default, deserialize_with = "super::null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub volumes: BTreeMap<String, Empty>,
-    /// Where the process starts.
+    /// The working directory of the process.
     #[serde(default, deserialize_with = "super::null_is_default", skip_serializing_if = "String::is_empty")]
     pub working_dir: String,
     /// Free-form metadata.
@@ -119,10 +121,10 @@ pub struct ContainerConfig {
     /// The signal that ends the container.
     #[serde(default, deserialize_with = "super::null_is_default", skip_serializing_if = "String::is_empty")]
     pub stop_signal: String,
-    /// Windows: the command line is escaped already.
+    /// Windows: the command line is already escaped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub args_escaped: Option<bool>,
-    /// How to tell whether the container is well.
+    /// The health check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<HealthConfig>,
     /// Instructions for builds that start from this image.
@@ -131,7 +133,7 @@ pub struct ContainerConfig {
     /// The shell of shell-form commands.
     #[serde(default, skip_serializing_if = "is_absent_or_empty")]
     pub shell: Option<Vec<String>>,
-    /// Fields that neither Docker nor the spec names today.
+    /// Fields that neither Docker nor the specification defines.
     #[serde(flatten)]
     pub extra: BTreeMap<String, serde_json::Value>,
 }
@@ -140,7 +142,7 @@ fn is_absent_or_empty(list: &Option<Vec<String>>) -> bool {
     list.as_ref().is_none_or(Vec::is_empty)
 }
 
-/// A health check. Times are nanoseconds, 0 is the default; all as Docker writes it.
+/// A health check as Docker writes it. Times are in nanoseconds; 0 is the default.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct HealthConfig {
@@ -159,10 +161,10 @@ pub struct HealthConfig {
     /// Nanoseconds between two tests during the start period.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub start_interval: i64,
-    /// Failures in a row that make the container unwell.
+    /// The number of consecutive failures that make the container unhealthy.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub retries: i64,
-    /// Fields that Docker does not name today.
+    /// Fields that Docker does not define.
     #[serde(flatten)]
     pub extra: BTreeMap<String, serde_json::Value>,
 }
@@ -177,7 +179,7 @@ pub struct RootFs {
     /// Always `layers`.
     #[serde(rename = "type", default)]
     pub kind: String,
-    /// The digests of the uncompressed tars, the lowest first.
+    /// The digests of the uncompressed tars, lowest first.
     #[serde(default, deserialize_with = "super::null_is_default")]
     pub diff_ids: Vec<Digest>,
 }
@@ -188,25 +190,25 @@ impl Default for RootFs {
     }
 }
 
-/// How one layer, or one change of the config, came to be.
+/// The history of a layer or of a change of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct History {
-    /// When (RFC 3339).
+    /// The time (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
     /// The instruction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_by: Option<String>,
-    /// Who.
+    /// The author.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
-    /// What made it, `buildkit.dockerfile.v0`.
+    /// The builder, `buildkit.dockerfile.v0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
-    /// Whether it made no layer.
+    /// Whether there is no layer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub empty_layer: bool,
-    /// Fields that the spec does not name.
+    /// Fields that the specification does not define.
     #[serde(flatten)]
     pub extra: BTreeMap<String, serde_json::Value>,
 }
@@ -215,7 +217,7 @@ pub struct History {
 mod tests {
     use super::*;
 
-    /// Every field set; the order is the one that is written.
+    /// All fields, in the order in which they are written.
     const FULL: &str = r#"{"architecture":"arm","author":"me","config":{"User":"u:g","ExposedPorts":{"80/tcp":{}},"Env":["A=b"],"Entrypoint":["/e"],"Cmd":["c"],"Volumes":{"/v":{}},"WorkingDir":"/w","Labels":{"a":"1","b":"2"},"StopSignal":"9","ArgsEscaped":true,"Healthcheck":{"Test":["CMD","t"],"Interval":1000000000,"Timeout":2,"StartPeriod":3,"StartInterval":4,"Retries":5},"OnBuild":["RUN x"],"Shell":["/bin/bash","-c"],"Hostname":"h"},"created":"2023-11-14T22:13:20Z","history":[{"created":"2023-11-14T22:13:20Z","created_by":"RUN x","author":"me","comment":"c","empty_layer":true}],"os":"linux","os.features":["f"],"os.version":"1","rootfs":{"type":"layers","diff_ids":["sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]},"variant":"v7","moby.buildkit.cache.v0":"eA=="}"#;
 
     #[test]

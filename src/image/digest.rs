@@ -1,4 +1,4 @@
-//! Content digests (OCI image spec, descriptor.md, "Digests") and the readers and writers that compute them on the way.
+//! Digests (OCI image specification, descriptor.md, "Digests"), and readers and writers that compute them.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256, Sha512};
 
-/// Why a text is no digest.
+/// Why a text is not a digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DigestError {
     /// There is no `algorithm:` part.
@@ -16,35 +16,35 @@ pub enum DigestError {
         /// The text as given.
         text: String,
     },
-    /// The algorithm is none of the two that the OCI image spec registers.
+    /// The algorithm is not one of the two in the OCI image specification.
     #[error("unsupported digest algorithm {algorithm:?} in {text:?}: only sha256 and sha512 are known")]
     Algorithm {
         /// The text as given.
         text: String,
-        /// What stands before the colon.
+        /// The part before the colon.
         algorithm: String,
     },
-    /// The encoded part has the wrong length, or is not lower-case hexadecimal.
+    /// The hexadecimal part has the wrong length, or is not lower-case hexadecimal.
     #[error("invalid digest {text:?}: expected {expected} lower-case hexadecimal digits after the colon")]
     Encoding {
         /// The text as given.
         text: String,
-        /// How many digits the algorithm has.
+        /// The number of digits of the algorithm.
         expected: usize,
     },
 }
 
-/// The hash functions of the OCI image spec.
+/// The hash functions of the OCI image specification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Algorithm {
-    /// SHA-256, what everyone uses.
+    /// SHA-256, the usual one.
     Sha256,
-    /// SHA-512, which the spec allows.
+    /// SHA-512, which the specification allows.
     Sha512,
 }
 
 impl Algorithm {
-    /// The name as it stands before the colon.
+    /// Returns the name, as it is before the colon.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sha256 => "sha256",
@@ -60,7 +60,7 @@ impl Algorithm {
     }
 }
 
-/// The digest of some content; prints as `sha256:<hex>`.
+/// The digest of some content; formatted as `sha256:<hex>`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest {
     algorithm: Algorithm,
@@ -68,22 +68,22 @@ pub struct Digest {
 }
 
 impl Digest {
-    /// The SHA-256 digest of `content`.
+    /// Returns the SHA-256 digest of `content`.
     pub fn sha256_of(content: &[u8]) -> Self {
         Self { algorithm: Algorithm::Sha256, hex: to_hex(&Sha256::digest(content)) }
     }
 
-    /// The algorithm's name, `sha256` nearly always.
+    /// Returns the algorithm's name, usually `sha256`.
     pub fn algorithm(&self) -> &'static str {
         self.algorithm.name()
     }
 
-    /// The encoded part, without the algorithm.
+    /// Returns the hexadecimal part, without the algorithm.
     pub fn hex(&self) -> &str {
         &self.hex
     }
 
-    /// A hasher of this digest's algorithm, to verify content against it.
+    /// Returns a hasher of this digest's algorithm, to verify content.
     pub fn hasher(&self) -> Hasher {
         match self.algorithm {
             Algorithm::Sha256 => Hasher { state: HashState::Sha256(Sha256::new()), bytes: 0 },
@@ -91,7 +91,7 @@ impl Digest {
         }
     }
 
-    /// Whether `content` has this digest.
+    /// Reports whether `content` has this digest.
     pub fn verifies(&self, content: &[u8]) -> bool {
         let mut hasher = self.hasher();
         hasher.update(content);
@@ -160,7 +160,7 @@ enum HashState {
     Sha512(Sha512),
 }
 
-/// Computes a digest piece by piece, and counts the bytes.
+/// Computes a digest step by step, and counts the bytes.
 #[derive(Clone)]
 pub struct Hasher {
     state: HashState,
@@ -180,12 +180,12 @@ impl Default for Hasher {
 }
 
 impl Hasher {
-    /// A SHA-256 hasher.
+    /// Returns a SHA-256 hasher.
     pub fn new() -> Self {
         Self { state: HashState::Sha256(Sha256::new()), bytes: 0 }
     }
 
-    /// Takes the next piece.
+    /// Adds bytes.
     pub fn update(&mut self, piece: &[u8]) {
         self.bytes += piece.len() as u64;
         match &mut self.state {
@@ -194,12 +194,12 @@ impl Hasher {
         }
     }
 
-    /// How many bytes went in.
+    /// Returns the number of bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The digest of everything that went in.
+    /// Returns the digest of all bytes.
     pub fn finish(self) -> Digest {
         match self.state {
             HashState::Sha256(state) => Digest { algorithm: Algorithm::Sha256, hex: to_hex(&state.finalize()) },
@@ -208,7 +208,7 @@ impl Hasher {
     }
 }
 
-/// A writer that hashes what passes through it.
+/// A writer that hashes the bytes written to it.
 #[derive(Debug)]
 pub struct HashingWriter<W> {
     inner: W,
@@ -216,17 +216,17 @@ pub struct HashingWriter<W> {
 }
 
 impl<W> HashingWriter<W> {
-    /// Hashes (SHA-256) what is written to `inner`.
+    /// Hashes (SHA-256) everything written to `inner`.
     pub fn new(inner: W) -> Self {
         Self { inner, hasher: Hasher::new() }
     }
 
-    /// How many bytes were written.
+    /// Returns the number of bytes written.
     pub fn bytes(&self) -> u64 {
         self.hasher.bytes()
     }
 
-    /// The writer itself, the digest of what was written, and its size in bytes.
+    /// Returns the inner writer, the digest of all bytes, and their number.
     pub fn finish(self) -> (W, Digest, u64) {
         let bytes = self.hasher.bytes();
         (self.inner, self.hasher.finish(), bytes)
@@ -245,7 +245,7 @@ impl<W: Write> Write for HashingWriter<W> {
     }
 }
 
-/// A reader that hashes what passes through it.
+/// A reader that hashes the bytes read from it.
 #[derive(Debug)]
 pub struct HashingReader<R> {
     inner: R,
@@ -253,22 +253,22 @@ pub struct HashingReader<R> {
 }
 
 impl<R> HashingReader<R> {
-    /// Hashes (SHA-256) what is read from `inner`.
+    /// Hashes (SHA-256) everything read from `inner`.
     pub fn new(inner: R) -> Self {
         Self { inner, hasher: Hasher::new() }
     }
 
-    /// Hashes what is read from `inner` with the algorithm of `expected`.
+    /// Hashes everything read from `inner` with the algorithm of `expected`.
     pub fn verifying(inner: R, expected: &Digest) -> Self {
         Self { inner, hasher: expected.hasher() }
     }
 
-    /// How many bytes were read.
+    /// Returns the number of bytes read.
     pub fn bytes(&self) -> u64 {
         self.hasher.bytes()
     }
 
-    /// The reader itself, the digest of what was read, and its size in bytes.
+    /// Returns the inner reader, the digest of all bytes, and their number.
     pub fn finish(self) -> (R, Digest, u64) {
         let bytes = self.hasher.bytes();
         (self.inner, self.hasher.finish(), bytes)

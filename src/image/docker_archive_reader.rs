@@ -1,7 +1,7 @@
-//! Reading Docker archives: what `docker save`, `--tar-path` and other builders write.
+//! Reads Docker archives: those of `docker save`, `--tar-path` and other builders.
 //!
-//! The archive is looked through once, and its members are then read where they lie. A member is named by `manifest.json`,
-//! never by a path on this machine, and links lead to other members alone.
+//! The archive is scanned once, and its members are then read in place. `manifest.json` names members, never paths of
+//! this machine, and links only lead to other members.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,16 +17,16 @@ use crate::fs::gated;
 
 use super::ImageConfig;
 
-/// Bytes that `manifest.json` or a configuration may have.
+/// The most bytes of `manifest.json` or a configuration.
 const MAX_DOCUMENT: u64 = 8 << 20;
-/// Members that an archive may have.
+/// The most members of an archive.
 const MAX_MEMBERS: usize = 100_000;
-/// Bytes that are read of an archive to find its members.
+/// The most bytes of an archive that are read to find its members.
 const MAX_HEADERS: u64 = 64 << 20;
-/// How many links may lead to each other.
+/// The longest chain of links.
 const MAX_LINKS: usize = 8;
 
-/// Why an archive is no image.
+/// Why a file is not the archive of an image.
 #[derive(Debug, thiserror::Error)]
 pub enum DockerArchiveError {
     /// The file cannot be read.
@@ -38,15 +38,15 @@ pub enum DockerArchiveError {
         #[source]
         source: io::Error,
     },
-    /// It is a tar, but not of an image, or no tar at all.
+    /// The file is not a tar, or not one of an image.
     #[error("{} is not an archive of docker save: {problem}", path.display())]
     NotAnArchive {
         /// The archive.
         path: PathBuf,
-        /// What it is instead.
+        /// The reason.
         problem: String,
     },
-    /// A document of it is not the JSON it should be.
+    /// A document is not the expected JSON.
     #[error("failed to read {member} of {} as JSON", path.display())]
     Json {
         /// The archive.
@@ -75,7 +75,7 @@ pub struct SavedImage {
     pub config_bytes: Vec<u8>,
     /// The configuration.
     pub config: ImageConfig,
-    /// The layers, the lowest first, compressed or not.
+    /// The layers, lowest first, compressed or not.
     pub layers: Vec<ArchivedLayer>,
 }
 
@@ -95,14 +95,14 @@ struct ByteRange {
 }
 
 impl ArchivedLayer {
-    /// Its bytes.
+    /// Returns a reader of its bytes.
     #[must_use]
     pub fn open(&self) -> impl Read + use<> {
         Member { file: Arc::clone(&self.file), place: self.place }
     }
 }
 
-/// Reads a piece of a file.
+/// Reads a range of a file.
 struct Member {
     file: Arc<File>,
     place: ByteRange,
@@ -132,7 +132,7 @@ struct Entry {
 /// Reads the only image of the archive at `path`.
 ///
 /// # Errors
-/// It cannot be read, has no image or several, or the image is not whole.
+/// The archive cannot be read, has no image or several, or the image is incomplete.
 pub fn read_docker_archive(path: &Path) -> Result<SavedImage, DockerArchiveError> {
     let file = gated::open(path).map_err(|source| DockerArchiveError::Read { path: path.to_owned(), source })?;
     let archive = Archive { path, file: Arc::new(file), members: BTreeMap::new() }.scanned()?;
@@ -140,12 +140,12 @@ pub fn read_docker_archive(path: &Path) -> Result<SavedImage, DockerArchiveError
     let entry = match (entries.pop(), entries.len()) {
         (Some(entry), 0) => entry,
         (None, _) => return Err(archive.problem("it has no image")),
-        (Some(_), others) => return Err(archive.problem(format!("it has {} images, and one is pushed", others + 1))),
+        (Some(_), others) => return Err(archive.problem(format!("it has {} images instead of one", others + 1))),
     };
     let config_bytes = archive.document(&entry.config)?;
     let config: ImageConfig = archive.json(&entry.config, &config_bytes)?;
     if config.rootfs.diff_ids.len() != entry.layers.len() {
-        return Err(archive.problem("its configuration has another number of layers"));
+        return Err(archive.problem("its configuration has a different number of layers"));
     }
     let layer = |member: String| {
         let place = archive.place(&member)?;
@@ -155,8 +155,8 @@ pub fn read_docker_archive(path: &Path) -> Result<SavedImage, DockerArchiveError
     Ok(SavedImage { config_bytes, config, layers })
 }
 
-/// The parts of an archive that are read to find its members. The library takes a name or record of any size into memory, so
-/// they are bounded together.
+/// The parts of an archive that are read to find its members. Their total size is limited, because the library reads
+/// names and records of any size into memory.
 struct Headers<'f> {
     file: &'f File,
     left: u64,
@@ -180,7 +180,7 @@ impl Seek for Headers<'_> {
 
 enum Found {
     Content(ByteRange),
-    /// The name of another member.
+    /// The name of a different member.
     Link(String),
 }
 
@@ -208,7 +208,7 @@ impl Archive<'_> {
             let name = clean(&String::from_utf8_lossy(&entry.path_bytes()), "");
             let kind = entry.header().entry_type();
             let found = match (kind, entry.link_name_bytes()) {
-                // Of a sparse file the archive has less than its size.
+                // The archive has fewer bytes of a sparse file than its size.
                 (tar::EntryType::Regular | tar::EntryType::Continuous, _) => {
                     Found::Content(ByteRange { offset: entry.raw_file_position(), size: entry.size() })
                 }
@@ -231,10 +231,10 @@ impl Archive<'_> {
             match self.members.get(&name) {
                 Some(Found::Content(place)) => return Ok(*place),
                 Some(Found::Link(target)) => name.clone_from(target),
-                None => return Err(self.problem(format!("there is no {member} in it"))),
+                None => return Err(self.problem(format!("it has no {member}"))),
             }
         }
-        Err(self.problem(format!("{member} is a link that leads nowhere")))
+        Err(self.problem(format!("{member} is a link to a missing member")))
     }
 
     fn document(&self, member: &str) -> Result<Vec<u8>, DockerArchiveError> {
@@ -258,7 +258,8 @@ impl Archive<'_> {
     }
 }
 
-/// A member's name without `.`, `..` and doubled slashes; `name` is relative to `directory` unless it begins with a slash.
+/// Returns a member's name without `.`, `..` and repeated slashes; `name` is relative to `directory` unless it starts
+/// with a slash.
 fn clean(name: &str, directory: &str) -> String {
     let directory = if name.starts_with('/') { "" } else { directory };
     let mut parts: Vec<&str> = Vec::new();
@@ -328,16 +329,16 @@ mod tests {
         let config = config(&[b"one"]);
         let manifest = |layers: &str| format!(r#"[{{"Config":"c","Layers":[{layers}]}}]"#).into_bytes();
         for (members, message) in [
-            (vec![("x", b"y".to_vec())], "there is no manifest.json in it"),
+            (vec![("x", b"y".to_vec())], "it has no manifest.json"),
             (vec![("manifest.json", b"[]".to_vec())], "it has no image"),
             (vec![("manifest.json", br#"[{"Config":"a"},{"Config":"b"}]"#.to_vec())], "it has 2 images"),
             (vec![("manifest.json", b"{}".to_vec())], "read manifest.json of"),
-            (vec![("manifest.json", manifest("\"l\""))], "there is no c in it"),
-            (vec![("c", config.clone()), ("manifest.json", manifest(""))], "another number of layers"),
-            (vec![("c", config.clone()), ("manifest.json", manifest("\"/etc/passwd\""))], "there is no /etc/passwd"),
+            (vec![("manifest.json", manifest("\"l\""))], "it has no c"),
+            (vec![("c", config.clone()), ("manifest.json", manifest(""))], "a different number of layers"),
+            (vec![("c", config.clone()), ("manifest.json", manifest("\"/etc/passwd\""))], "it has no /etc/passwd"),
             (
                 vec![("c", config), ("l", b"->l".to_vec()), ("manifest.json", manifest("\"l\""))],
-                "l is a link that leads nowhere",
+                "l is a link to a missing member",
             ),
         ] {
             let members: Vec<(&str, &[u8])> =
@@ -346,11 +347,11 @@ mod tests {
             assert!(error.contains(message), "{error}");
         }
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), b"no tar at all").unwrap();
+        std::fs::write(file.path(), b"not a tar").unwrap();
         assert!(read_docker_archive(file.path()).is_err());
     }
 
-    /// The library would hold a record of any size.
+    /// The library would store a record of any size.
     #[test]
     fn headers_are_bounded() {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -359,7 +360,7 @@ mod tests {
         header.set_size(2 << 30);
         header.set_cksum();
         std::fs::write(file.path(), header.as_bytes()).unwrap();
-        // Zeros that take no place on the disk.
+        // Zeros that take no disk space.
         file.as_file().set_len(3 << 30).unwrap();
         let error = read_docker_archive(file.path()).unwrap_err();
         let cause = std::error::Error::source(&error).unwrap().to_string();

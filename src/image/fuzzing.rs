@@ -1,4 +1,4 @@
-//! Fuzz targets: archives of `docker save`, OCI layouts, names of images.
+//! Fuzz targets: archives of `docker save`, OCI layouts, image references.
 
 use std::io::Read as _;
 
@@ -7,7 +7,7 @@ use super::layout::LayoutReader;
 use super::{Digest, Platform, Reference};
 use crate::fuzzing::{Scratch, parts};
 
-/// Reads arbitrary bytes as an archive of `docker save`, its layers included: none has more bytes than the archive.
+/// Reads arbitrary bytes as an archive of `docker save` with its layers: none has more bytes than the archive.
 pub(crate) fn saved_image(input: &[u8]) {
     let scratch = Scratch::new();
     let path = scratch.file("image.tar", input);
@@ -42,7 +42,8 @@ pub(crate) fn oci_layout(input: &[u8]) {
     }
 }
 
-/// Any text is an image's name, a digest or a platform, or is refused; what is read is written so that it reads the same.
+/// Parses any text as a reference, a digest and a platform. A parsed value is formatted so that it parses to the same
+/// value.
 pub(crate) fn reference(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     if let Ok(reference) = Reference::parse(text) {

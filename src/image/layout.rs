@@ -1,7 +1,7 @@
-//! OCI image layouts: a directory of blobs and an index (OCI image spec, image-layout.md).
+//! Reads and writes OCI image layouts: a directory of blobs and an index (OCI image specification, image-layout.md).
 //!
-//! Files appear under their names only when they are whole ([`Partial`]), and a blob that is there already counts only as what its
-//! digest says: one that was damaged is written anew.
+//! Files are renamed into place when they are complete ([`Partial`]). An existing blob is only used if it has its
+//! digest; a damaged one is written again.
 
 mod error;
 mod partial;
@@ -20,30 +20,30 @@ use super::{Descriptor, Digest, HashingReader, Image, Index, Manifest, media_typ
 
 pub use error::LayoutError;
 
-/// The annotation that gives a manifest of a layout its name.
+/// The annotation with a manifest's name in a layout.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 pub(super) const LAYOUT_FILE: &str = "oci-layout";
 pub(super) const LAYOUT_CONTENT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 pub(super) const INDEX_FILE: &str = "index.json";
 
-/// The largest manifest, nested index or config that is read into memory (registries refuse larger ones).
+/// The largest manifest, nested index or configuration that is read (registries refuse larger ones).
 const MAX_DOCUMENT: u64 = 4 << 20;
 
-/// Bytes that a layout's own index may have: a cache has some hundred for each of its entries.
+/// The largest index of a layout: a cache has a few hundred bytes for each of its entries.
 const MAX_INDEX: u64 = 64 << 20;
 
-/// Opens a regular file: a layout is somebody else's, and a pipe in it would be waited for.
+/// Opens a regular file. Opening a pipe in an untrusted layout would block.
 fn open(path: &Path) -> io::Result<File> {
     let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
     let file = fs::open_with(path, OpenOptions::new().read(true).custom_flags(nonblocking))?;
     if file.metadata()?.is_file() {
         return Ok(file);
     }
-    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
 }
 
-/// Reads a document that no digest vouches for.
+/// Reads a document that has no digest.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open(path)?.take(MAX_INDEX + 1).read_to_end(&mut bytes)?;
@@ -53,16 +53,16 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Whether the layout's earlier images stay.
+/// The handling of images that the layout already has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
     /// They stay; one with the same name is replaced.
     Keep,
-    /// The index is to name the new images alone.
+    /// The index will only have the new images.
     Replace,
 }
 
-/// Writes images into a layout. Nothing is visible in the index before [`LayoutWriter::finish`].
+/// Writes images into a layout. They appear in the index only with [`LayoutWriter::finish`].
 #[derive(Debug)]
 pub struct LayoutWriter {
     directory: PathBuf,
@@ -73,7 +73,7 @@ impl LayoutWriter {
     /// Opens the layout at `directory`, or makes one.
     ///
     /// # Errors
-    /// The directory cannot be written, or what is there is not a layout that we understand.
+    /// The directory cannot be written, or is not a layout of a known version.
     pub fn open(directory: impl Into<PathBuf>, existing: Existing) -> Result<Self, LayoutError> {
         let directory = directory.into();
         let layout_file = directory.join(LAYOUT_FILE);
@@ -94,28 +94,27 @@ impl LayoutWriter {
         Ok(Self { directory, index })
     }
 
-    /// Where the blob of `digest` is or will be.
+    /// Returns the path that the blob of `digest` has or will have.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
         blob_path(&self.directory, digest)
     }
 
-    /// Copies a blob into the layout, unless it is there, whole and undamaged; its size and digest are verified before it
-    /// appears.
+    /// Copies a blob into the layout, unless it exists undamaged. Its size and digest are verified before it appears.
     ///
     /// # Errors
-    /// The content is not what the descriptor says, or cannot be read or written.
+    /// The content does not match the descriptor, or cannot be read or written.
     pub fn add_blob(&mut self, descriptor: &Descriptor, content: impl Read) -> Result<(), LayoutError> {
         match verified_blob(&self.directory, descriptor) {
             Ok(_there) => return Ok(()),
             Err(LayoutError::File(error)) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(damaged) => tracing::debug!("{damaged}: it is written anew"),
+            Err(damaged) => tracing::debug!("{damaged}: written again"),
         }
         let path = self.blob_path(&descriptor.digest);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(failed_to("create", parent))?;
         }
         let mut partial = Partial::create(&path)?;
-        // One byte more than expected is enough to see that there are too many.
+        // One byte more than expected is enough to detect a larger blob.
         let limited = content.take(descriptor.size.saturating_add(1));
         let mut reader = HashingReader::verifying(limited, &descriptor.digest);
         io::copy(&mut reader, partial.file()).map_err(failed_to("write", partial.path()))?;
@@ -124,10 +123,10 @@ impl LayoutWriter {
         partial.place(&path)
     }
 
-    /// Adds an image whose blobs are there, under `name` (usually a tag) if one is given.
+    /// Adds an image whose blobs exist, with `name` (usually a tag) if there is one.
     ///
     /// # Errors
-    /// The manifest or config cannot be written.
+    /// The manifest or configuration cannot be written.
     pub fn add_image(&mut self, image: &Image, name: Option<&str>) -> Result<(), LayoutError> {
         self.add_blob(&image.manifest.config, image.config_bytes.as_slice())?;
         let mut descriptor = image.descriptor();
@@ -143,7 +142,7 @@ impl LayoutWriter {
         Ok(())
     }
 
-    /// Makes the added images visible.
+    /// Writes the index with the added images.
     ///
     /// # Errors
     /// The index cannot be written.
@@ -155,14 +154,14 @@ impl LayoutWriter {
 /// Replaces a layout's index.
 ///
 /// # Errors
-/// It cannot be written; the one that was there is untouched then.
+/// The index cannot be written; then the existing one is unchanged.
 pub fn write_index(directory: &Path, index: &Index) -> Result<(), LayoutError> {
     let path = directory.join(INDEX_FILE);
     let bytes = index.to_bytes().map_err(|source| LayoutError::Json { path: path.clone(), source })?;
     write_atomic(&path, &bytes)
 }
 
-/// Removes the files that writers left behind who were killed. What cannot be removed stays, and does no harm.
+/// Removes files that killed writers left. Files that cannot be removed are harmless.
 pub fn remove_leftovers(directory: &Path) {
     partial::remove_leftovers(directory);
     partial::remove_leftovers(&directory.join("blobs").join("sha256"));
@@ -178,7 +177,7 @@ impl LayoutReader {
     /// Opens the layout at `directory`.
     ///
     /// # Errors
-    /// It is not a layout of version 1.
+    /// The directory is not a layout of version 1.
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, LayoutError> {
         #[derive(serde::Deserialize)]
         struct Version {
@@ -200,17 +199,17 @@ impl LayoutReader {
         Ok(Self { directory })
     }
 
-    /// The layout's index.
+    /// Returns the layout's index.
     ///
     /// # Errors
-    /// It cannot be read or parsed.
+    /// The index cannot be read or parsed.
     pub fn index(&self) -> Result<Index, LayoutError> {
         let path = self.directory.join(INDEX_FILE);
         let bytes = read(&path).map_err(failed_to("read", &path))?;
         serde_json::from_slice(&bytes).map_err(|source| LayoutError::Json { path, source })
     }
 
-    /// The descriptor of the manifest called `name`.
+    /// Returns the descriptor of the manifest called `name`.
     ///
     /// # Errors
     /// The index cannot be read.
@@ -219,23 +218,23 @@ impl LayoutReader {
         Ok(self.index()?.manifests.into_iter().find(named))
     }
 
-    /// Where the blob of `digest` is.
+    /// Returns the path of the blob of `digest`.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
         blob_path(&self.directory, digest)
     }
 
-    /// The file of a blob, once its content has been verified.
+    /// Returns the file of a blob after verifying its content.
     ///
     /// # Errors
-    /// It is not there, or is not what the descriptor says.
+    /// The blob is missing, or does not match its descriptor.
     pub fn verified_blob(&self, descriptor: &Descriptor) -> Result<PathBuf, LayoutError> {
         verified_blob(&self.directory, descriptor)
     }
 
-    /// A manifest or config, verified.
+    /// Returns a manifest or configuration after verifying it.
     ///
     /// # Errors
-    /// It is not there, is larger than such a document may be, or is not what the descriptor says.
+    /// The document is missing, is too large, or does not match its descriptor.
     pub fn read_document(&self, descriptor: &Descriptor) -> Result<Vec<u8>, LayoutError> {
         let path = self.blob_path(&descriptor.digest);
         if descriptor.size > MAX_DOCUMENT {
@@ -254,17 +253,17 @@ impl LayoutReader {
         Ok(bytes)
     }
 
-    /// A manifest, verified and parsed.
+    /// Returns a manifest after verifying and parsing it.
     ///
     /// # Errors
-    /// As [`LayoutReader::read_document`], or it is not a manifest.
+    /// As for [`LayoutReader::read_document`], or the document is not a manifest.
     pub fn manifest(&self, descriptor: &Descriptor) -> Result<Manifest, LayoutError> {
         let bytes = self.read_document(descriptor)?;
         let path = self.blob_path(&descriptor.digest);
         serde_json::from_slice(&bytes).map_err(|source| LayoutError::Json { path, source })
     }
 
-    /// The descriptors of all image manifests of the layout's index (not of nested indexes).
+    /// Returns the descriptors of all image manifests in the layout's index, without nested indexes.
     ///
     /// # Errors
     /// The index cannot be read.
@@ -346,7 +345,7 @@ mod tests {
         image
     }
 
-    /// A pipe without a writer would be waited for.
+    /// Opening a pipe without a writer would block.
     #[test]
     fn a_layout_has_regular_files() {
         let directory = tempfile::tempdir().unwrap();
@@ -358,7 +357,7 @@ mod tests {
             rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
             let error = LayoutReader::open(&path).and_then(|reader| reader.index()).unwrap_err();
             let cause = std::error::Error::source(&error).unwrap().to_string();
-            assert_eq!(cause, "it is no regular file", "{name}");
+            assert_eq!(cause, "it is not a regular file", "{name}");
             fs::rename(&kept, &file).unwrap();
         }
     }
@@ -394,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_blob_is_written_anew() {
+    fn a_damaged_blob_is_written_again() {
         let directory = tempfile::tempdir().unwrap();
         let image = add(directory.path(), b"right", None, Existing::Keep);
         let path = blob_path(directory.path(), &image.blobs[0].descriptor.digest);
@@ -403,14 +402,14 @@ mod tests {
             add(directory.path(), b"right", None, Existing::Keep);
             assert_eq!(fs::read(&path).unwrap(), b"right", "{damaged:?}");
         }
-        // And so are documents.
+        // Documents are written again as well.
         let manifest = blob_path(directory.path(), &image.digest());
         fs::write(&manifest, vec![b' '; image.manifest_bytes.len()]).unwrap();
         add(directory.path(), b"right", None, Existing::Keep);
         assert_eq!(fs::read(&manifest).unwrap(), image.manifest_bytes);
     }
 
-    /// A blob that is as it should be is not written again.
+    /// An undamaged blob is not written again.
     #[test]
     fn a_blob_that_is_there_stays() {
         use std::os::unix::fs::MetadataExt as _;
@@ -423,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn another_directory_is_no_layout() {
+    fn other_directories_are_not_layouts() {
         let directory = tempfile::tempdir().unwrap();
         assert!(matches!(LayoutReader::open(directory.path()), Err(LayoutError::NotALayout { .. })));
     }

@@ -1,4 +1,5 @@
-//! Manifests and indexes (OCI image spec, manifest.md and image-index.md; Docker's schema 2 has the same shape).
+//! Manifests and indexes (OCI image specification, manifest.md and image-index.md; Docker's schema 2 has the same
+//! structure).
 
 use std::collections::BTreeMap;
 
@@ -15,27 +16,27 @@ pub struct Manifest {
     /// The manifest's own media type.
     #[serde(rename = "mediaType", default, skip_serializing_if = "String::is_empty")]
     pub media_type: String,
-    /// The type of an artifact, where this is not an image.
+    /// The type of an artifact, if this is not an image.
     #[serde(rename = "artifactType", default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
-    /// The image config.
+    /// The image's configuration.
     pub config: Descriptor,
-    /// The layers, the lowest first.
+    /// The layers, lowest first.
     #[serde(default, deserialize_with = "super::null_is_default")]
     pub layers: Vec<Descriptor>,
-    /// What this manifest is about, where it is a referrer.
+    /// The manifest to which this one refers, if it is a referrer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
     /// Free-form metadata.
     #[serde(default, deserialize_with = "super::null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// Fields that the spec does not name.
+    /// Fields that the specification does not define.
     #[serde(flatten)]
     pub extra: BTreeMap<String, serde_json::Value>,
 }
 
 impl Manifest {
-    /// An OCI manifest of an image.
+    /// Returns an OCI manifest of an image.
     pub fn oci(config: Descriptor, layers: Vec<Descriptor>) -> Self {
         Self {
             schema_version: 2,
@@ -49,16 +50,16 @@ impl Manifest {
         }
     }
 
-    /// The bytes to push: compact JSON, fields in the order of the struct, maps sorted.
+    /// Returns the bytes to push: compact JSON, fields in the order of the struct, maps sorted.
     ///
     /// # Errors
-    /// Only if a value cannot be written as JSON, which none of these types can bring about.
+    /// A value cannot be written as JSON, which does not happen with these types.
     pub fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
         serde_json::to_vec(self)
     }
 }
 
-/// Several manifests under one name, one for each platform.
+/// Manifests with one name, one for each platform.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Index {
     /// Always 2.
@@ -67,25 +68,25 @@ pub struct Index {
     /// The index's own media type.
     #[serde(rename = "mediaType", default, skip_serializing_if = "String::is_empty")]
     pub media_type: String,
-    /// The type of an artifact, where this is not about images.
+    /// The type of an artifact, if this is not about images.
     #[serde(rename = "artifactType", default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
     /// The manifests.
     #[serde(default, deserialize_with = "super::null_is_default")]
     pub manifests: Vec<Descriptor>,
-    /// What this index is about, where it is a referrer.
+    /// The manifest to which this index refers, if it is a referrer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
     /// Free-form metadata.
     #[serde(default, deserialize_with = "super::null_is_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// Fields that the spec does not name.
+    /// Fields that the specification does not define.
     #[serde(flatten)]
     pub extra: BTreeMap<String, serde_json::Value>,
 }
 
 impl Index {
-    /// An OCI index of `manifests`.
+    /// Returns an OCI index of `manifests`.
     pub fn oci(manifests: Vec<Descriptor>) -> Self {
         Self {
             schema_version: 2,
@@ -98,10 +99,10 @@ impl Index {
         }
     }
 
-    /// The bytes to push or to write: compact JSON, fields in the order of the struct, maps sorted.
+    /// Returns the bytes to push or write: compact JSON, fields in the order of the struct, maps sorted.
     ///
     /// # Errors
-    /// Only if a value cannot be written as JSON, which none of these types can bring about.
+    /// A value cannot be written as JSON, which does not happen with these types.
     pub fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
         serde_json::to_vec(self)
     }

@@ -1,5 +1,5 @@
-//! The media types of manifests, configs and layers: those of the OCI image spec (media-types.md) and the Docker ones
-//! ("Image Manifest Version 2, Schema 2") that they replace.
+//! Media types of manifests, configurations and layers: those of the OCI image specification (media-types.md), and
+//! Docker's ("Image Manifest Version 2, Schema 2"), which they replace.
 
 /// An OCI image index.
 pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -34,22 +34,22 @@ pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json"
 pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 /// A Docker layer: tar, gzip.
 pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
-/// A Docker layer: tar, zstd (never specified, but found).
+/// A Docker layer: tar, zstd (not specified, but in use).
 pub const DOCKER_LAYER_ZSTD: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
 /// A Docker layer that must not be redistributed: tar, gzip.
 pub const DOCKER_FOREIGN_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
 
-/// Whether `media_type` is an index of either kind.
+/// Reports whether `media_type` is an index of either kind.
 pub fn is_index(media_type: &str) -> bool {
     matches!(media_type, OCI_INDEX | DOCKER_INDEX)
 }
 
-/// Whether `media_type` is an image manifest of either kind.
+/// Reports whether `media_type` is an image manifest of either kind.
 pub fn is_manifest(media_type: &str) -> bool {
     matches!(media_type, OCI_MANIFEST | DOCKER_MANIFEST)
 }
 
-/// Whether layers of `media_type` come from their `urls` and are not kept in registries.
+/// Reports whether layers of `media_type` are downloaded from their `urls` and not stored in registries.
 pub fn is_foreign_layer(media_type: &str) -> bool {
     matches!(
         media_type,
@@ -57,9 +57,9 @@ pub fn is_foreign_layer(media_type: &str) -> bool {
     )
 }
 
-/// The OCI media type that says the same as `media_type`; itself where it is no Docker one.
+/// Returns the OCI media type for `media_type`, which is returned unchanged if it is not one of Docker's.
 ///
-/// The content of the blob is the same under both names, so that its digest stays.
+/// The content, and so the digest, is the same for both.
 pub fn to_oci(media_type: &str) -> &str {
     match media_type {
         DOCKER_INDEX => OCI_INDEX,
@@ -73,8 +73,8 @@ pub fn to_oci(media_type: &str) -> &str {
     }
 }
 
-/// Docker's name for what `media_type` says; `None` where it has none. Layers compressed with zstd have one that is found, but was
-/// never specified: nobody has to understand it.
+/// Returns Docker's media type for `media_type`, or `None` if there is none. The one for zstd is in use but not
+/// specified, so not every tool supports it.
 pub fn to_docker(media_type: &str) -> Option<&str> {
     match media_type {
         OCI_INDEX | DOCKER_INDEX => Some(DOCKER_INDEX),

@@ -1,8 +1,8 @@
-//! Images as data: names, platforms, digests, descriptors, configs and manifests, and the two file formats that hold a
-//! whole image (OCI layout, Docker archive).
+//! Images as data: references, platforms, digests, descriptors, configurations and manifests, and two file formats of
+//! images (OCI layout, Docker archive).
 //!
-//! Own types rather than a crate's: a field of a base image's config that we drop (a health check, say) is a change of
-//! behaviour, and a map without order is another digest each time.
+//! The types are our own. Dropping an unknown field of a base image's configuration, such as a health check, would
+//! change its behaviour, and maps without a fixed order would change its digest.
 
 pub mod archive;
 pub mod blob;
@@ -30,7 +30,7 @@ pub use rfc3339::{EpochError, parse_epoch, rfc3339};
 
 use serde::{Deserialize, Deserializer};
 
-/// Go writes an empty list or map as `null`, which means no more than leaving the field out.
+/// Go writes an empty list or map as `null`, which is equivalent to omitting the field.
 fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,

@@ -1,17 +1,17 @@
-//! Platforms: what an image runs on, and which of an index's images fits a request.
+//! Platforms of images, and the selection of an index's image for a requested platform.
 //!
-//! Names are normalized as containerd's `platforms` package does it, so that `linux/aarch64`, `arm64` and
-//! `linux/arm64/v8` are one and the same platform.
+//! Names are normalized as in containerd's `platforms` package: `linux/aarch64`, `arm64` and `linux/arm64/v8` are the
+//! same platform.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Why a text is no platform.
+/// Why a text is not a platform.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlatformError {
-    /// The text has the wrong shape.
+    /// The text has the wrong format.
     #[error("invalid platform {text:?}: expected os/architecture[/variant][:os-version], such as linux/arm64")]
     Syntax {
         /// The text as given.
@@ -25,21 +25,21 @@ pub enum PlatformError {
     Unknown {
         /// The text as given.
         text: String,
-        /// The known word that is closest.
+        /// The most similar known word.
         suggestion: Option<String>,
     },
 }
 
-/// An operating system and a processor architecture (OCI image spec, image-index.md, "platform").
+/// An operating system and a processor architecture (OCI image specification, image-index.md, "platform").
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Platform {
-    /// The processor architecture by Go's name for it.
+    /// The processor architecture with Go's name.
     #[serde(default)]
     pub architecture: String,
-    /// The operating system by Go's name for it.
+    /// The operating system with Go's name.
     #[serde(default)]
     pub os: String,
-    /// The version of the operating system; means something on Windows.
+    /// The version of the operating system, for Windows.
     #[serde(rename = "os.version", default, skip_serializing_if = "Option::is_none")]
     pub os_version: Option<String>,
     /// Features that the operating system must have.
@@ -50,7 +50,7 @@ pub struct Platform {
         skip_serializing_if = "Vec::is_empty"
     )]
     pub os_features: Vec<String>,
-    /// The variant of the architecture, `v7` of `arm`.
+    /// The variant of the architecture, such as `v7` of `arm`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
 }
@@ -81,7 +81,7 @@ const KNOWN_ARCHITECTURES: &[&str] = &[
 ];
 
 impl Platform {
-    /// A normalized platform without a version.
+    /// Returns a normalized platform without a version.
     pub fn new(os: &str, architecture: &str, variant: Option<&str>) -> Self {
         let platform = Self {
             architecture: architecture.to_owned(),
@@ -93,12 +93,12 @@ impl Platform {
         platform.normalized()
     }
 
-    /// What this program runs on.
+    /// Returns the platform of this program.
     pub fn host() -> Self {
         Self::new(std::env::consts::OS, std::env::consts::ARCH, None)
     }
 
-    /// The same platform under the names that everyone uses; an empty variant is none.
+    /// Returns the platform with the usual names; an empty variant becomes `None`.
     #[must_use]
     pub fn normalized(&self) -> Self {
         let os = match self.os.to_lowercase().as_str() {
@@ -116,13 +116,13 @@ impl Platform {
         }
     }
 
-    /// Whether an image for `candidate` runs where `self` is asked for.
+    /// Reports whether an image for `candidate` runs on `self`.
     pub fn matches(&self, candidate: &Self) -> bool {
         self.distance(candidate).is_some()
     }
 
-    /// How far `candidate` is from what `self` asks for: 0 is the very platform, more is an older variant that runs
-    /// there too (`arm/v6` on `arm/v7`, plain `amd64` on `amd64/v3`), `None` does not run.
+    /// Returns the distance of `candidate` from the requested platform: 0 for the same platform, more for an older
+    /// variant that also runs (`arm/v6` on `arm/v7`, plain `amd64` on `amd64/v3`), `None` if it does not run.
     pub fn distance(&self, candidate: &Self) -> Option<u32> {
         let wanted = self.normalized();
         let offered = candidate.normalized();
@@ -147,7 +147,7 @@ impl Platform {
     }
 }
 
-/// `v7` as 7; no variant is the oldest one of the architecture.
+/// Returns 7 for `v7`; without a variant, the architecture's oldest.
 fn variant_level(variant: Option<&str>, oldest: u32) -> Option<u32> {
     match variant {
         None => Some(oldest),
@@ -178,8 +178,8 @@ fn normalize_architecture(architecture: &str, variant: &str) -> (String, String)
 impl FromStr for Platform {
     type Err = PlatformError;
 
-    /// Reads `os/architecture[/variant]`, a single `os` or `architecture` (the host gives the rest), and a version of
-    /// the operating system either as kaniko writes it (`:version` at the end) or as containerd does (`os(version)`).
+    /// Parses `os/architecture[/variant]`, a single `os` or `architecture` (the rest is the host's), and a version of
+    /// the operating system in kaniko's form (`:version` at the end) or containerd's (`os(version)`).
     fn from_str(text: &str) -> Result<Self, PlatformError> {
         let syntax = || PlatformError::Syntax { text: text.to_owned() };
         let (names, colon_version) = match text.split_once(':') {
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn one_word_is_completed_by_the_host() {
+    fn a_single_word_is_completed_by_the_host() {
         let host = Platform::host();
         assert_eq!("linux".parse::<Platform>().unwrap(), host);
         assert_eq!("riscv64".parse::<Platform>().unwrap().to_string(), format!("{}/riscv64", host.os));

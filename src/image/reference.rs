@@ -1,4 +1,4 @@
-//! Names of images, by the rules of Docker (distribution's `reference` package).
+//! Image references, by the rules of Docker (distribution's `reference` package).
 
 use std::fmt;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::Digest;
 use super::digest::DigestError;
 
-/// The registry that a name without one means.
+/// The registry of names without one.
 pub const DOCKER_HUB: &str = "docker.io";
 
 /// The longest repository name, registry included.
@@ -15,18 +15,18 @@ const MAX_NAME: usize = 255;
 /// The longest tag.
 const MAX_TAG: usize = 128;
 
-/// Why a text is no image reference. Each message says what to change.
+/// Why a text is not an image reference. Each message says what to change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
-    /// Nothing is there.
+    /// The text is empty.
     #[error("invalid image reference: it is empty")]
     Empty,
-    /// A scheme stands before the name.
+    /// The text starts with a scheme.
     #[error("invalid image reference {text:?}: leave out {scheme}, a reference starts with the registry's host")]
     Scheme {
         /// The text as given.
         text: String,
-        /// `https://` or another.
+        /// The scheme, such as `https://`.
         scheme: String,
     },
     /// The repository has upper-case letters.
@@ -53,7 +53,7 @@ pub enum ReferenceError {
     Component {
         /// The text as given.
         text: String,
-        /// The part that is wrong.
+        /// The malformed part.
         component: String,
     },
     /// The tag is malformed.
@@ -64,7 +64,7 @@ pub enum ReferenceError {
     Tag {
         /// The text as given.
         text: String,
-        /// What stands after the colon.
+        /// The part after the colon.
         tag: String,
     },
     /// The digest is malformed.
@@ -82,7 +82,7 @@ pub enum ReferenceError {
         /// The text as given.
         text: String,
     },
-    /// The whole name could be mistaken for an image ID.
+    /// The name could be mistaken for an image ID.
     #[error("invalid image reference {text:?}: 64 hexadecimal digits are an image ID, not a repository name")]
     ImageId {
         /// The text as given.
@@ -93,24 +93,25 @@ pub enum ReferenceError {
 /// The name of an image in a registry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Reference {
-    /// The registry, `host[:port]`; Docker Hub under any of its names is `docker.io`.
+    /// The registry, `host[:port]`; always `docker.io` for Docker Hub.
     pub registry: String,
-    /// The repository in the registry, `library/` included.
+    /// The repository in the registry, including `library/`.
     pub repository: String,
-    /// The tag, if one was given.
+    /// The tag, if there is one.
     pub tag: Option<String>,
-    /// The digest, if one was given. It wins over the tag.
+    /// The digest, if there is one. It takes precedence over the tag.
     pub digest: Option<Digest>,
 }
 
-/// Stands where the registry is for an image of a layout. No registry can be called so: a colon is followed by a port.
+/// The registry of images in a layout. It cannot be a registry's name, because a port would follow the colon.
 const LAYOUT: &str = "oci-layout:";
 
 impl Reference {
-    /// Reads `DIRECTORY[:NAME][@DIGEST]`, an image in an OCI layout on this machine; it prints with `oci-layout://` before it.
+    /// Parses `DIRECTORY[:NAME][@DIGEST]`, an image in a local OCI layout; it is formatted with the prefix
+    /// `oci-layout://`.
     ///
     /// # Errors
-    /// There is no directory, or the name or the digest is malformed.
+    /// The directory is missing, or the name or the digest is malformed.
     pub fn parse_layout(text: &str) -> Result<Self, ReferenceError> {
         let (place, digest) = match text.split_once('@') {
             Some((place, digest)) => {
@@ -136,16 +137,16 @@ impl Reference {
         Ok(Self { registry: LAYOUT.to_owned(), repository, tag: tag.map(str::to_owned), digest })
     }
 
-    /// The directory of the OCI layout that the image is in, if it is in one.
+    /// Returns the directory of the image's OCI layout, if it is in one.
     pub fn layout_directory(&self) -> Option<&Path> {
         let directory = self.repository.strip_prefix('/')?;
         (self.registry == LAYOUT).then_some(Path::new(directory))
     }
 
-    /// Reads `[registry/]repository[:tag][@digest]`.
+    /// Parses `[registry/]repository[:tag][@digest]`.
     ///
     /// # Errors
-    /// The text is not a reference; the message says why and what would be one.
+    /// The text is not a reference; the message says why, and how to write one.
     pub fn parse(text: &str) -> Result<Self, ReferenceError> {
         if text.is_empty() {
             return Err(ReferenceError::Empty);
@@ -165,7 +166,7 @@ impl Reference {
             None => (text, None),
         };
         let (name, tag) = match name_and_tag.rsplit_once(':') {
-            // A colon before a slash belongs to the registry's port (or to an IPv6 address).
+            // A colon before a slash precedes the registry's port, or is part of an IPv6 address.
             Some((name, tag)) if !tag.contains('/') && !name.is_empty() => (name, Some(tag)),
             _ => (name_and_tag, None),
         };
@@ -191,30 +192,30 @@ impl Reference {
         Ok(Self { registry: registry.to_owned(), repository, tag: tag.map(str::to_owned), digest })
     }
 
-    /// The host to talk to: Docker Hub's API lives on another one than its name says.
+    /// Returns the host of the registry's API. That of Docker Hub differs from its name.
     pub fn registry_host(&self) -> &str {
         if self.registry == DOCKER_HUB { "registry-1.docker.io" } else { &self.registry }
     }
 
-    /// `registry/repository` as digest files print it, where Docker Hub is `index.docker.io` (as in kaniko).
+    /// Returns `registry/repository` for digest files, in which Docker Hub is `index.docker.io` (as in kaniko).
     pub fn name(&self) -> String {
         let registry = if self.registry == DOCKER_HUB { "index.docker.io" } else { &self.registry };
         format!("{registry}/{}", self.repository)
     }
 
-    /// The name as Docker shows it and people write it: `app:1` rather than `docker.io/library/app:1`.
+    /// Returns the name as Docker shows it: `app:1` instead of `docker.io/library/app:1`.
     pub fn familiar(&self) -> String {
         let full = self.to_string();
         let short = full.strip_prefix("docker.io/").unwrap_or(&full);
         short.strip_prefix("library/").filter(|_| short.len() < full.len()).unwrap_or(short).to_owned()
     }
 
-    /// The tag, or `latest`.
+    /// Returns the tag, or `latest`.
     pub fn tag_or_latest(&self) -> &str {
         self.tag.as_deref().unwrap_or("latest")
     }
 
-    /// What stands after `manifests/` in a request: the digest where there is one, else the tag.
+    /// Returns the last part of a manifest's URL: the digest if there is one, otherwise the tag.
     pub fn manifest_reference(&self) -> String {
         match &self.digest {
             Some(digest) => digest.to_string(),
@@ -222,25 +223,25 @@ impl Reference {
         }
     }
 
-    /// The same repository with another tag and no digest.
+    /// Returns a reference to the same repository with `tag` and without a digest.
     #[must_use]
     pub fn with_tag(&self, tag: impl Into<String>) -> Self {
         Self { tag: Some(tag.into()), digest: None, ..self.clone() }
     }
 
-    /// The same repository and tag, pinned to `digest`.
+    /// Returns a reference to the same repository and tag with `digest`.
     #[must_use]
     pub fn with_digest(&self, digest: Digest) -> Self {
         Self { digest: Some(digest), ..self.clone() }
     }
 
-    /// The repository alone, without tag and digest.
+    /// Returns a reference to the repository, without tag and digest.
     #[must_use]
     pub fn without_tag(&self) -> Self {
         Self { tag: None, digest: None, ..self.clone() }
     }
 
-    /// Whether both name the same repository of the same registry.
+    /// Reports whether both are in the same repository of the same registry.
     pub fn same_repository(&self, other: &Self) -> bool {
         self.registry == other.registry && self.repository == other.repository
     }
@@ -267,8 +268,8 @@ impl FromStr for Reference {
     }
 }
 
-/// Docker's rule for what is a registry: the part before the first slash if it has a dot or a colon, is `localhost`, or
-/// could not be a repository because it has upper-case letters.
+/// Splits a name after Docker's rule: the part before the first slash is a registry if it has a dot or a colon, is
+/// `localhost`, or has upper-case letters and so cannot be a repository.
 fn split_registry(name: &str) -> (&str, &str) {
     match name.split_once('/') {
         Some((first, rest))
@@ -401,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reference_is_refused_with_the_reason() {
+    fn malformed_references_are_refused_with_the_reason() {
         let long_tag = format!("a:{}", "x".repeat(129));
         let long_name = format!("a/{}", "x".repeat(254));
         let table = [
@@ -458,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn familiar_names_leave_out_what_goes_without_saying() {
+    fn familiar_names_leave_out_defaults() {
         for (full, familiar) in [
             ("docker.io/library/app:1", "app:1"),
             ("docker.io/me/app:1", "me/app:1"),

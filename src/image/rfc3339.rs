@@ -1,35 +1,35 @@
-//! Times as image configurations and annotations write them (RFC 3339, UTC, whole seconds).
+//! Formats times of image configurations and annotations (RFC 3339, UTC, whole seconds).
 
 use time::OffsetDateTime;
 
 /// Seconds of the years 1 to 9999: RFC 3339 has four digits for the year.
 const REPRESENTABLE: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 
-/// Returns `seconds` since 1970-01-01T00:00:00Z as `YYYY-MM-DDThh:mm:ssZ`. Times outside of the years 1 to 9999 become the nearest
-/// one within.
+/// Returns `seconds` since 1970-01-01T00:00:00Z as `YYYY-MM-DDThh:mm:ssZ`. Times outside of the years 1 to 9999 are
+/// clamped.
 pub fn rfc3339(seconds: i64) -> String {
     let seconds = seconds.clamp(*REPRESENTABLE.start(), *REPRESENTABLE.end());
-    // It cannot fail: the library's years reach further.
+    // Cannot fail, because the library supports more years.
     let time = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let ((year, month, day), (hour, minute, second)) = (time.to_calendar_date(), time.to_hms());
     format!("{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z", u8::from(month))
 }
 
-/// A value of `SOURCE_DATE_EPOCH` that is no time.
+/// Why a text is not a valid `SOURCE_DATE_EPOCH`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EpochError {
-    /// It is no number.
+    /// It is not a number.
     #[error("expected the seconds since 1970-01-01T00:00:00Z as a whole number")]
     NotNumber(#[source] std::num::ParseIntError),
-    /// It is too far away.
+    /// It is out of range.
     #[error("it is not within the years 1 to 9999")]
     OutOfRange,
 }
 
-/// Reads a value of `SOURCE_DATE_EPOCH`.
+/// Parses a value of `SOURCE_DATE_EPOCH`.
 ///
 /// # Errors
-/// It is no number of seconds that an image's configuration can hold.
+/// The text is not a number of seconds that an image's configuration can represent.
 pub fn parse_epoch(text: &str) -> Result<i64, EpochError> {
     let seconds = text.parse().map_err(EpochError::NotNumber)?;
     if REPRESENTABLE.contains(&seconds) { Ok(seconds) } else { Err(EpochError::OutOfRange) }

@@ -1,8 +1,8 @@
-//! gzip and zstd on all cores, with an output that does not depend on their number.
+//! Compresses with gzip or zstd on all cores. The output does not depend on the number of threads.
 //!
-//! The stream is cut into blocks of a fixed size; each becomes a gzip member or zstd frame of its own, written in the order
-//! of the blocks. Either format may have any number of them in a file (RFC 1952, 2.2; RFC 8878, 3.1), and everything that
-//! reads layers reads them all. Queues are short, so that a slow disk holds back the reading of files.
+//! The stream is divided into blocks of a fixed size. Each becomes a gzip member or zstd frame, written in the order of
+//! the blocks. Both formats allow any number of them in a file (RFC 1952, 2.2; RFC 8878, 3.1), and all readers of
+//! layers support that. Queues are short, so that a slow disk slows down the reading of files.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -14,9 +14,9 @@ use parking_lot::Mutex;
 use super::error::LayerError;
 use super::options::Compression;
 
-/// Bytes of a block. Part of the format of our layers: another size makes other digests.
+/// Bytes of a block. Part of the format of our layers: a different size results in different digests.
 const BLOCK: usize = 1024 * 1024;
-/// Threads beyond this number only cost memory: reading and hashing do not keep up.
+/// More threads only cost memory, because reading and hashing are slower.
 const MAX_THREADS: usize = 32;
 
 struct Block {
@@ -24,10 +24,10 @@ struct Block {
     compressed: SyncSender<Compressed>,
 }
 
-/// A block's outcome.
+/// The result for a block.
 type Compressed = io::Result<Vec<u8>>;
 
-/// Where the uncompressed bytes go.
+/// The receiver of uncompressed bytes.
 #[derive(Debug)]
 pub(super) struct Blocks {
     current: Vec<u8>,
@@ -37,12 +37,12 @@ pub(super) struct Blocks {
 
 impl Blocks {
     fn send(&mut self) -> io::Result<()> {
-        // Only fails when a thread at the other end is gone; its own error says why.
-        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+        // Fails only if the receiving thread has ended; that thread has the error.
+        let ended = || io::Error::from(io::ErrorKind::BrokenPipe);
         let (compressed, result) = sync_channel(1);
         let plain = std::mem::replace(&mut self.current, Vec::with_capacity(BLOCK));
-        self.order.send(result).map_err(|_| gone())?;
-        self.blocks.send(Block { plain, compressed }).map_err(|_| gone())
+        self.order.send(result).map_err(|_| ended())?;
+        self.blocks.send(Block { plain, compressed }).map_err(|_| ended())
     }
 }
 
@@ -61,7 +61,7 @@ impl Write for Blocks {
     }
 }
 
-/// Runs `fill`, and writes what it writes to `sink`, compressed by `threads` threads (0: as many as there are cores).
+/// Runs `fill`, and writes its output to `sink`, compressed by `threads` threads (0: one for each core).
 pub(super) fn compress<T>(
     compression: Compression,
     level: u8,
@@ -74,10 +74,10 @@ pub(super) fn compress<T>(
     let failed = |source| LayerError::Compress { source };
     let (blocks, work) = sync_channel::<Block>(threads);
     let (order, results) = sync_channel::<Receiver<Compressed>>(threads * 2);
-    // Declared outside of the scope, whose threads borrow it.
+    // Declared outside of the scope, because its threads borrow it.
     let work = Mutex::new(work);
     thread::scope(|scope| {
-        // Dropped with this closure's end at the latest, whatever goes wrong, so that no thread waits for ever.
+        // Dropped at the end of this closure even if an error occurs, so that no thread waits for ever.
         let mut input = Blocks { current: Vec::with_capacity(BLOCK), blocks, order };
         let work = &work;
         for _ in 0..threads {
@@ -105,13 +105,13 @@ pub(super) fn compress<T>(
         });
         drop(input);
         let written = writer.join().unwrap_or_else(|_| Err(io::Error::other("the writing thread ended early")));
-        // When writing fails, filling fails too, with nothing to say.
+        // If writing fails, filling fails as well, but without the reason.
         written.map_err(failed)?;
         filled
     })
 }
 
-/// Compresses one block after the other, each on its own.
+/// Compresses blocks independently of each other.
 enum Encoder {
     Gzip(Compressor),
     Zstd(zstd::bulk::Compressor<'static>),
@@ -146,7 +146,7 @@ fn compress_blocks(work: &Mutex<Receiver<Block>>, mut encoder: Encoder) {
         let block = work.lock().recv();
         let Ok(Block { plain, compressed }) = block else { return };
         if compressed.send(encoder.block(&plain)).is_err() {
-            tracing::debug!("a compressed block came too late");
+            tracing::debug!("the receiver of a compressed block has ended");
         }
     }
 }
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_while_filling_ends_everything() {
+    fn an_error_while_filling_ends_all_threads() {
         let mut sink = Vec::new();
         let result: Result<(), _> =
             compress(Compression::Zstd, 1, 2, &mut sink, |_| Err(Interrupted { signal: 15 }.into()));

@@ -1,4 +1,6 @@
-//! Why a layer could not be written or read.
+//! The errors of writing and reading layers.
+
+#![expect(missing_docs, reason = "`#[error]` says it")]
 
 use std::path::PathBuf;
 
@@ -7,49 +9,32 @@ use crate::diag::interrupt::Interrupted;
 use crate::fs;
 use crate::image::Digest;
 
-/// A layer could not be written or read.
+/// Why a layer could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
-    /// A file operation failed.
     #[error(transparent)]
     Io(#[from] fs::Error),
-    /// A file's size changed while it was put into the layer: something still writes to the tree.
+    /// Something still writes to the tree. `found` is at most one more than `expected`, however large the file is.
     #[error("{} changed while it was read: {expected} bytes became {found}", path.display())]
-    FileChanged {
-        /// The file.
-        path: PathBuf,
-        /// Its size when it was opened.
-        expected: u64,
-        /// The bytes that were there in the end; one more than expected stands for any number.
-        found: u64,
-    },
-    /// The threads that compress could not be started, or ended early.
+    FileChanged { path: PathBuf, expected: u64, found: u64 },
     #[error("failed to compress the layer")]
     Compress {
-        /// Why.
         #[source]
         source: std::io::Error,
     },
-    /// A tar could not be written.
     #[error("failed to write the tar")]
     Tar {
-        /// Why.
         #[source]
         source: std::io::Error,
     },
-    /// The start of a layer, which tells how it is compressed, cannot be read.
     #[error("failed to read a layer of type {media_type}")]
     Read {
-        /// What the manifest calls it.
         media_type: String,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
-    /// The thread that reads ahead could not be started.
     #[error("failed to start a thread that decompresses the layer")]
     Thread(#[source] std::io::Error),
-    /// The build was asked to stop.
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
 }
@@ -66,13 +51,11 @@ impl Hint for LayerError {
     }
 }
 
-/// The uncompressed content of a layer is not what the image's config says. The cause of an [`std::io::Error`], because it
-/// is found while reading.
+/// The uncompressed content of a layer does not match the diffID. It is the cause of an [`std::io::Error`], because it
+/// is detected while reading.
 #[derive(Debug, thiserror::Error)]
 #[error("the layer's content has the digest {found}, the image's config says {expected}")]
 pub struct DiffIdMismatch {
-    /// What the config says.
     pub expected: Digest,
-    /// What the content has.
     pub found: Digest,
 }

@@ -1,4 +1,4 @@
-//! Fuzz targets: layers, compressed and not.
+//! Fuzz targets: layers, compressed and uncompressed.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use crate::fuzzing::Scratch;
 use crate::rootfs::Tree;
 use crate::snapshot::{Options, compare};
 
-/// Bytes of a layer that are looked at: a little input may be decompressed for hours.
-const MOST: u64 = 8 << 20;
+/// The most bytes of a layer that are read: a few bytes of input may be decompressed for hours.
+const MAX_BYTES: u64 = 8 << 20;
 
-/// Unpacks arbitrary bytes as a layer: nothing beside the root directory may appear, disappear or change, whatever the archive
-/// says. What was unpacked equals its own baseline.
+/// Unpacks arbitrary bytes as a layer. Nothing outside of the root directory may change. The unpacked tree equals its
+/// own baseline.
 pub(crate) fn extract(input: &[u8]) {
     Scratch::new().work_in("root", |root| {
         let mut tree = Tree::create(root).expect("tree");
@@ -34,11 +34,12 @@ impl ReadAt for Bytes {
     }
 }
 
-/// Decompresses arbitrary bytes: by several threads, where gzip's members are guessed, and in one piece. Both give the same.
+/// Decompresses arbitrary bytes in several threads, which guess gzip's members, and as one stream. Both must have the
+/// same result.
 pub(crate) fn decompress(input: &[u8]) {
     let content = |reader: Box<dyn Read + '_>| {
         let mut content = Vec::new();
-        reader.take(MOST).read_to_end(&mut content).map(|_| content)
+        reader.take(MAX_BYTES).read_to_end(&mut content).map(|_| content)
     };
     let plain = content(super::reader(input, "fuzzed").expect("a reader"));
     let file: Arc<dyn ReadAt> = Arc::new(Bytes(input.to_vec()));

@@ -1,9 +1,9 @@
-//! Decompresses layers made of many small gzip members several at a time; [`mod@super::compress`] writes such layers.
+//! Decompresses layers of many small gzip members in parallel; [`mod@super::compress`] writes such layers.
 //!
-//! Where a member begins stands nowhere. It is guessed from the header that libdeflate writes, and proven by what comes of
-//! it: the bytes up to the next such header must be one member, with the size and the checksum of its content at their
-//! very end. From the first guess that proves wrong, and from a member too large to be held, the rest is decompressed as
-//! the one stream that any gzip file is.
+//! gzip does not record where members start. We guess from the header that libdeflate writes, and confirm the guess by
+//! decompressing: the bytes up to the next such header must be exactly one member, which ends with the size and
+//! checksum of its content. From the first wrong guess on, and from a member that is too large for memory, the rest is
+//! decompressed as a single stream, as any gzip file can be.
 
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
@@ -17,28 +17,28 @@ use parking_lot::Mutex;
 
 use crate::fs::ReadAt;
 
-/// How libdeflate starts a member: no name, no time. A byte about the level follows, and one that says no system.
+/// The start of libdeflate's header: no name, no time. A byte for the level and one for an unknown system follow.
 const HEADER: [u8; 8] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0];
 /// Bytes of a header.
 const HEADER_SIZE: usize = 10;
 const NO_SYSTEM: u8 = 0xff;
-/// Bytes of a header and of what stands behind the content: checksum and size.
-const LEAST: usize = 18;
-/// Bytes a member may have, compressed or not: more than [`mod@super::compress`] gives one.
+/// Bytes of a header and of the trailer: checksum and size.
+const MIN_SIZE: usize = 18;
+/// The most bytes of a member, compressed or not: more than [`mod@super::compress`] writes.
 const MAX_MEMBER: usize = 2 * 1024 * 1024;
-/// Bytes read at a time.
+/// Bytes that are read at a time.
 const BUFFER: usize = 256 * 1024;
-/// Threads beyond this number only cost memory: whoever verifies the content does not keep up.
+/// More threads only cost memory, because verifying the content is slower.
 const MAX_THREADS: usize = 4;
 
-/// What may be one member.
-struct Piece {
+/// Bytes that may be exactly one member.
+struct Candidate {
     compressed: Vec<u8>,
     plain: SyncSender<Option<Vec<u8>>>,
 }
 
-/// Where a piece stands in the file, and where its content comes from: `None` if it is no member of the kind.
-struct Promise {
+/// The offset of a candidate in the file, and the receiver of its content: `None` if it is not such a member.
+struct PendingMember {
     offset: u64,
     plain: Receiver<Option<Vec<u8>>>,
 }
@@ -46,20 +46,20 @@ struct Promise {
 /// The content, in the order of the members.
 pub(super) struct Members {
     file: Arc<dyn ReadAt>,
-    /// Taken when threads are to end: they do when nobody listens any more.
-    order: Option<Receiver<Promise>>,
+    /// Taken to end the threads, which end when there is no receiver.
+    order: Option<Receiver<PendingMember>>,
     threads: Vec<JoinHandle<()>>,
     current: Vec<u8>,
     used: usize,
-    /// What is not made of small members.
+    /// The part that does not consist of small members.
     rest: Option<MultiGzDecoder<BufReader<Tail>>>,
 }
 
 impl Members {
-    /// Starts to decompress `file` from its beginning; `None` if it does not begin with a small member and another.
+    /// Starts to decompress `file` from its start. Returns `None` unless it starts with at least two small members.
     ///
     /// # Errors
-    /// The file cannot be read, or no thread be started.
+    /// The file cannot be read, or no thread can be started.
     pub(super) fn start(file: &Arc<dyn ReadAt>) -> io::Result<Option<Self>> {
         let mut start = Vec::new();
         Tail::new(file, 0).take(2 * MAX_MEMBER as u64).read_to_end(&mut start)?;
@@ -70,16 +70,16 @@ impl Members {
         }
         drop(start);
         let count = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
-        let (work, pieces) = sync_channel(count);
-        let (promises, order) = sync_channel(2 * count);
+        let (work, candidates) = sync_channel(count);
+        let (pending, order) = sync_channel(2 * count);
         let (current, threads) = (Vec::new(), Vec::new());
         let mut members = Self { file: Arc::clone(file), order: Some(order), threads, current, used: 0, rest: None };
         let input = Tail::new(file, 0);
-        members.spawn(move || split(input, &work, &promises))?;
-        let pieces = Arc::new(Mutex::new(pieces));
+        members.spawn(move || split(input, &work, &pending))?;
+        let candidates = Arc::new(Mutex::new(candidates));
         for _ in 0..count {
-            let pieces = Arc::clone(&pieces);
-            members.spawn(move || decompress_pieces(&pieces))?;
+            let candidates = Arc::clone(&candidates);
+            members.spawn(move || decompress_candidates(&candidates))?;
         }
         Ok(Some(members))
     }
@@ -89,10 +89,10 @@ impl Members {
         Ok(())
     }
 
-    /// Makes the next piece the current one; false at the end of the pieces.
+    /// Advances to the next member; returns `false` at the end of the members.
     fn next(&mut self) -> io::Result<bool> {
         let Some(order) = &self.order else { return Ok(false) };
-        let Ok(Promise { offset, plain }) = order.recv() else { return self.end().map(|()| false) };
+        let Ok(PendingMember { offset, plain }) = order.recv() else { return self.end().map(|()| false) };
         (self.current, self.used) = match plain.recv() {
             Ok(Some(content)) => (content, 0),
             _ => {
@@ -140,7 +140,7 @@ impl Drop for Members {
     }
 }
 
-/// The file from an offset on, whatever else is read of it meanwhile.
+/// The file from an offset on, independent of other readers.
 pub(super) struct Tail {
     file: Arc<dyn ReadAt>,
     offset: u64,
@@ -160,74 +160,74 @@ impl Read for Tail {
     }
 }
 
-/// Where a member may begin.
+/// Returns the offset of a possible member.
 fn find(finder: &Finder<'_>, bytes: &[u8]) -> Option<usize> {
     finder.find_iter(bytes).find(|at| bytes.get(at + HEADER_SIZE - 1) == Some(&NO_SYSTEM))
 }
 
-/// Cuts the input in front of every header. A piece that nobody decompresses says that the rest is to be read otherwise.
-fn split(mut input: Tail, work: &SyncSender<Piece>, promises: &SyncSender<Promise>) {
+/// Splits the input before every header. A candidate without a receiver means that the rest is a single stream.
+fn split(mut input: Tail, work: &SyncSender<Candidate>, pending: &SyncSender<PendingMember>) {
     let finder = Finder::new(&HEADER);
     let send = |offset, compressed: Option<Vec<u8>>| {
         let (plain, result) = sync_channel(1);
-        let promised = promises.send(Promise { offset, plain: result }).is_ok();
-        promised && compressed.is_none_or(|compressed| work.send(Piece { compressed, plain }).is_ok())
+        let is_sent = pending.send(PendingMember { offset, plain: result }).is_ok();
+        is_sent && compressed.is_none_or(|compressed| work.send(Candidate { compressed, plain }).is_ok())
     };
-    let (mut offset, mut piece) = (0, Vec::new());
+    let (mut offset, mut candidate) = (0, Vec::new());
     loop {
-        // A header may lie across two reads; the one that the piece begins with is passed over.
-        let mut searched = piece.len().saturating_sub(HEADER_SIZE).max(1);
-        match input.by_ref().take(BUFFER as u64).read_to_end(&mut piece) {
+        // A header may span two reads. The header at the start of the candidate is skipped.
+        let mut searched = candidate.len().saturating_sub(HEADER_SIZE).max(1);
+        match input.by_ref().take(BUFFER as u64).read_to_end(&mut candidate) {
             Ok(0) => break,
             Ok(_) => {}
-            // Whoever reads the rest meets the error, too.
+            // The reader of the rest gets the same error.
             Err(_) => {
                 send(offset, None);
                 return;
             }
         }
         let mut start = 0;
-        while let Some(at) = piece.get(searched..).and_then(|bytes| find(&finder, bytes)) {
+        while let Some(at) = candidate.get(searched..).and_then(|bytes| find(&finder, bytes)) {
             let end = searched + at;
-            if !send(offset, Some(piece[start..end].to_vec())) {
+            if !send(offset, Some(candidate[start..end].to_vec())) {
                 return;
             }
             offset += (end - start) as u64;
             (start, searched) = (end, end + 1);
         }
-        piece.drain(..start);
-        if piece.len() > MAX_MEMBER {
+        candidate.drain(..start);
+        if candidate.len() > MAX_MEMBER {
             send(offset, None);
             return;
         }
     }
-    if !piece.is_empty() {
-        send(offset, Some(piece));
+    if !candidate.is_empty() {
+        send(offset, Some(candidate));
     }
 }
 
-fn decompress_pieces(pieces: &Mutex<Receiver<Piece>>) {
+fn decompress_candidates(candidates: &Mutex<Receiver<Candidate>>) {
     let mut decompressor = Decompressor::new();
     loop {
-        let piece = pieces.lock().recv();
-        let Ok(Piece { compressed, plain }) = piece else { return };
-        // Nobody wants the rest when the other end is gone.
+        let candidate = candidates.lock().recv();
+        let Ok(Candidate { compressed, plain }) = candidate else { return };
+        // The receiver has ended.
         if plain.send(decompress(&mut decompressor, &compressed)).is_err() {
             return;
         }
     }
 }
 
-/// The content of what is exactly one member.
+/// Returns the content if the bytes are exactly one member.
 fn decompress(decompressor: &mut Decompressor, member: &[u8]) -> Option<Vec<u8>> {
     let (before, size) = member.split_last_chunk::<4>()?;
-    let (_, checksum) = before.split_last_chunk::<4>().filter(|_| member.len() >= LEAST)?;
+    let (_, checksum) = before.split_last_chunk::<4>().filter(|_| member.len() >= MIN_SIZE)?;
     let size = usize::try_from(u32::from_le_bytes(*size)).ok().filter(|size| *size <= MAX_MEMBER)?;
     let mut content = vec![0; size];
     let found = decompressor.gzip_decompress(member, &mut content).ok()?;
-    // It may have ended earlier, with something else behind it.
-    let whole = found == size && libdeflater::crc32(&content) == u32::from_le_bytes(*checksum);
-    whole.then_some(content)
+    // The member may have ended earlier, followed by other bytes.
+    let is_complete = found == size && libdeflater::crc32(&content) == u32::from_le_bytes(*checksum);
+    is_complete.then_some(content)
 }
 
 #[cfg(test)]
@@ -270,25 +270,25 @@ mod tests {
     }
 
     #[test]
-    fn what_many_members_hold_comes_in_their_order() {
+    fn members_are_read_in_order() {
         let contents: Vec<Vec<u8>> = (0..40).map(|number| noise(number * 7_919)).collect();
         let file: Vec<u8> = contents.iter().flat_map(|content| small(content)).collect();
         assert!(read(&file).expect("of the kind").expect("read") == contents.concat());
     }
 
     #[test]
-    fn one_stream_is_for_others() {
+    fn single_streams_are_not_members() {
         for file in [small(b"alone"), other(b"one"), [other(b"one"), small(b"two")].concat(), Vec::new()] {
             assert!(read(&file).is_none());
         }
     }
 
     #[test]
-    fn whatever_comes_among_the_members_is_read_too() {
+    fn other_members_between_small_ones_are_read() {
         let (first, second) = (noise(1_000_000), noise(300_000));
         let header = small(b"")[..HEADER_SIZE].to_vec();
         let large = noise(3 * 1024 * 1024);
-        // A member of another kind, one that is too large, one that holds what looks like a header, and one of nothing.
+        // A member of a different kind, one that is too large, one that contains bytes like a header, and an empty one.
         for (member, content) in [
             (other(b"other"), b"other".to_vec()),
             (small(&large), large),
@@ -301,7 +301,7 @@ mod tests {
         }
     }
 
-    /// Content that is not compressed stands in the file as it is.
+    /// Uncompressed content is in the file as it is.
     fn other_stored(content: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
         encoder.write_all(content).expect("gzip");
@@ -310,16 +310,16 @@ mod tests {
 
     #[test]
     fn damage_is_an_error() {
-        let whole = [small(&noise(100_000)), small(&noise(200_000)), small(&noise(300_000))].concat();
-        assert!(read(&whole[..whole.len() - 5]).expect("of the kind").is_err());
-        let mut damaged = whole;
+        let is_complete = [small(&noise(100_000)), small(&noise(200_000)), small(&noise(300_000))].concat();
+        assert!(read(&is_complete[..is_complete.len() - 5]).expect("of the kind").is_err());
+        let mut damaged = is_complete;
         let middle = damaged.len() / 2;
         damaged[middle] ^= 0x55;
         assert!(read(&damaged).expect("of the kind").is_err());
     }
 
     #[test]
-    fn nobody_has_to_read_it_all() {
+    fn reading_may_stop_early() {
         let file: Vec<u8> = (0..100).flat_map(|_| small(&noise(900_000))).collect();
         let mut spool = tempfile::tempfile().expect("file");
         spool.write_all(&file).expect("written");

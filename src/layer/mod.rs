@@ -1,10 +1,10 @@
-//! Changes become a blob, and blobs become tar streams again.
+//! Writes changes as compressed layers, and reads layers as tar streams.
 //!
-//! Writing is one pass: every changed file is read once, and on the way to the spool file its bytes make the content hash of
-//! the next baseline, the tar's digest (diffID), the compressed blob and that blob's digest. Memory is bounded by the
-//! number of threads and the size of a block. The output depends on the changes alone: entries are sorted, times are
-//! whole seconds (but for caches, which are no layers), headers hold nothing of the machine, and the blocks that are
-//! compressed in parallel have a fixed size.
+//! A layer is written in one pass: every changed file is read once, and its bytes go into the content hash of the next
+//! baseline, the tar's digest (diffID), the compressed blob and the blob's digest. Memory is bounded by the number of
+//! threads and the size of a block. The output depends on the changes alone: entries are sorted, times are whole
+//! seconds (except for archives of cache mounts, which are not image layers), headers contain nothing of the machine,
+//! and blocks compressed in parallel have a fixed size.
 
 mod ahead;
 mod compress;

@@ -1,8 +1,8 @@
-//! How a layer is written: what it is compressed with, and which times it has.
+//! The format of a layer: compression and times.
 
 use crate::image::media_type;
 
-/// What a layer is compressed with.
+/// The compression of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Compression {
     /// gzip, in members of 1 MiB of content.
@@ -13,7 +13,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// The levels there are, fastest first.
+    /// Returns the valid levels, fastest first.
     pub fn levels(self) -> std::ops::RangeInclusive<u8> {
         match self {
             Self::Gzip => 1..=9,
@@ -21,7 +21,7 @@ impl Compression {
         }
     }
 
-    /// The level of a layer whose options name none. Part of what its digest depends on.
+    /// Returns the default level. Layers' digests depend on it.
     pub fn default_level(self) -> u8 {
         match self {
             // Level 6 makes layers 0.7 % smaller and takes a quarter more time for it (docs/performance.md).
@@ -38,17 +38,18 @@ impl Compression {
     }
 }
 
-/// How to write a layer.
+/// The format of a layer.
 #[derive(Debug, Clone, Default)]
 pub struct LayerOptions {
-    /// What to compress with.
+    /// The compression.
     pub compression: Compression,
-    /// Trades time for size, within [`Compression::levels`]; the default level if `None`.
+    /// The compression level, within [`Compression::levels`]; `None` is the default level.
     pub level: Option<u8>,
-    /// Times later than this (seconds since 1970) become this: `SOURCE_DATE_EPOCH` with rewritten timestamps.
+    /// The latest file time, in seconds since 1970; later times are replaced by it (`SOURCE_DATE_EPOCH` with rewritten
+    /// timestamps).
     pub clamp_mtime: Option<i64>,
-    /// Times keep their parts of a second, which image layers do not have.
+    /// Whether times have fractions of a second, which image layers do not have.
     pub exact_times: bool,
-    /// Threads that compress; 0 for as many as there are cores. The output does not depend on it.
+    /// The number of compressing threads; 0 for one per core. The output does not depend on it.
     pub threads: usize,
 }

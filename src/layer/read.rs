@@ -1,4 +1,4 @@
-//! Layers as tar streams again.
+//! Reads layers as tar streams.
 
 use std::io::{self, BufReader, Read};
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use super::members::{Members, Tail};
 
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-/// Bytes read from the compressed stream at a time.
+/// Bytes of the compressed stream that are read at a time.
 const BUFFER: usize = 128 * 1024;
-/// Largest zstd window, as a power of two: 128 MiB, the decoder's own limit.
+/// The largest zstd window as a power of two: 128 MiB, the decoder's own limit.
 const ZSTD_WINDOW_LOG: u32 = 27;
 
-/// The media type of a layer that begins with these bytes.
+/// Returns the media type of a layer that starts with these bytes.
 #[must_use]
 pub fn media_type_of(start: &[u8]) -> &'static str {
     match start {
@@ -27,8 +27,8 @@ pub fn media_type_of(start: &[u8]) -> &'static str {
     }
 }
 
-/// Decompresses a layer. What it is compressed with is seen from its first bytes, as every builder's pulls do it, because
-/// media types are sometimes wrong; `media_type` is only for the error.
+/// Decompresses a layer. The first bytes determine the compression, as in other builders, because media types are
+/// sometimes wrong. `media_type` is only for the error.
 ///
 /// # Errors
 /// The first bytes cannot be read.
@@ -47,22 +47,21 @@ pub fn reader<'a>(mut input: impl Read + Send + 'a, media_type: &str) -> Result<
     let start = start[..filled].to_vec();
     let is_gzip = start.starts_with(&GZIP);
     let is_zstd = start.starts_with(&ZSTD);
-    let whole = io::Cursor::new(start).chain(input);
+    let all = io::Cursor::new(start).chain(input);
     if is_gzip {
         // A gzip file may have many members; the plain decoder would stop after the first.
-        Ok(Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(BUFFER, whole))))
+        Ok(Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(BUFFER, all))))
     } else if is_zstd {
-        let mut decoder = zstd::Decoder::new(whole).map_err(failed)?;
+        let mut decoder = zstd::Decoder::new(all).map_err(failed)?;
         decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(failed)?;
         Ok(Box::new(decoder))
     } else {
-        Ok(Box::new(whole))
+        Ok(Box::new(all))
     }
 }
 
-/// The content of a layer's file, which may still be on its way here, decompressed and verified by threads of their own while
-/// whoever asked for it uses it. Where it has small members several are decompressed at once. With no `diff_id` only the
-/// blob's own digest vouches for it.
+/// Decompresses and verifies a layer's file, which may still be growing, in separate threads. Small gzip members are
+/// decompressed in parallel. Without a `diff_id` the content is not verified beyond the blob's own digest.
 ///
 /// # Errors
 /// The first bytes cannot be read, or no thread can be started.
@@ -85,16 +84,16 @@ pub fn read_ahead(
     }
 }
 
-/// Passes a layer's content through and, at its end, fails if the digest is not the expected diffID.
+/// Passes content through and, at its end, fails if the digest is not the expected diffID.
 #[derive(Debug)]
 pub struct VerifyingReader<R> {
-    /// `None` once the end was seen and found right.
+    /// `None` once the end was reached and verified.
     inner: Option<HashingReader<R>>,
     expected: Digest,
 }
 
 impl<R: Read> VerifyingReader<R> {
-    /// Expects `inner` to give content of the digest `diff_id`.
+    /// Expects content with the digest `diff_id` from `inner`.
     pub fn new(inner: R, diff_id: &Digest) -> Self {
         Self { inner: Some(HashingReader::verifying(inner, diff_id)), expected: diff_id.clone() }
     }
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn every_compression_is_told_by_its_first_bytes() {
+    fn compressions_are_recognized_by_their_first_bytes() {
         let text = b"some content, long enough".repeat(100);
         let members = [gzip(&text[..100]), gzip(&text[100..])].concat();
         let zstd = zstd::encode_all(text.as_slice(), 3).expect("zstd");
@@ -146,9 +145,9 @@ mod tests {
 
     #[test]
     fn a_truncated_layer_is_an_error() {
-        let whole = gzip(&b"content".repeat(1000));
+        let all = gzip(&b"content".repeat(1000));
         let mut found = Vec::new();
-        assert!(reader(&whole[..whole.len() - 9], "x").expect("reader").read_to_end(&mut found).is_err());
+        assert!(reader(&all[..all.len() - 9], "x").expect("reader").read_to_end(&mut found).is_err());
     }
 
     #[test]

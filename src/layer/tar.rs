@@ -1,4 +1,4 @@
-//! Writing tar: ustar headers, and PAX records only for what does not fit into them (POSIX.1-2001, pax).
+//! Writes tar: ustar headers, and PAX records only for values that do not fit into them (POSIX.1-2001, pax).
 
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -7,15 +7,15 @@ use crate::fs::Timestamp;
 use crate::fs::xattr::Xattrs;
 
 const BLOCK: usize = 512;
-/// Largest number in a field of seven octal digits.
+/// The largest number in a field of seven octal digits.
 const MAX_ID: u32 = 0o7_777_777;
-/// Largest number in a field of eleven octal digits.
+/// The largest number in a field of eleven octal digits.
 const MAX_LONG: u64 = 0o77_777_777_777;
 
-/// What stands before a member's content.
+/// The header of a member.
 #[derive(Debug, Clone)]
-pub(super) struct Header<'a> {
-    /// Without a leading slash; a directory's ends in one.
+pub(super) struct MemberHeader<'a> {
+    /// The name, without a leading slash; a directory's ends with one.
     pub(super) name: &'a [u8],
     /// The type flag.
     pub(super) kind: u8,
@@ -23,9 +23,9 @@ pub(super) struct Header<'a> {
     pub(super) uid: u32,
     pub(super) gid: u32,
     pub(super) size: u64,
-    /// Times that are not whole seconds take a record.
+    /// The modification time. Fractions of a second take a record.
     pub(super) mtime: Timestamp,
-    /// Target of a symbolic link, or name of the file a hard link is of.
+    /// The target of a symbolic link, or the file that a hard link names.
     pub(super) link_name: &'a [u8],
     pub(super) device: (u32, u32),
     pub(super) xattrs: Option<&'a Xattrs>,
@@ -33,28 +33,28 @@ pub(super) struct Header<'a> {
 
 /// Writes members to a stream.
 #[derive(Debug)]
-pub(super) struct Writer<W> {
+pub(super) struct TarWriter<W> {
     output: W,
 }
 
-impl<W: Write> Writer<W> {
+impl<W: Write> TarWriter<W> {
     pub(super) fn new(output: W) -> Self {
         Self { output }
     }
 
-    /// Writes a header. Content of exactly the size it says follows through [`Writer::content`], then [`Writer::pad`].
-    pub(super) fn header(&mut self, header: &Header<'_>) -> io::Result<()> {
+    /// Writes a header. Content of exactly that size follows through [`TarWriter::content`], then [`TarWriter::pad`].
+    pub(super) fn header(&mut self, header: &MemberHeader<'_>) -> io::Result<()> {
         let (block, records) = encode(header);
         if !records.is_empty() {
             let base = header.name.strip_suffix(b"/").unwrap_or(header.name);
             let base = base.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
             let name = [b"PaxHeaders.0/", base].concat();
-            let extended = Header {
+            let extended = MemberHeader {
                 name: &name[..name.len().min(100)],
                 kind: b'x',
                 mode: 0o644,
                 size: records.len() as u64,
-                ..Header::whiteout(&name)
+                ..MemberHeader::whiteout(&name)
             };
             self.output.write_all(&encode(&extended).0)?;
             self.output.write_all(&records)?;
@@ -63,12 +63,12 @@ impl<W: Write> Writer<W> {
         self.output.write_all(&block)
     }
 
-    /// Writes a piece of content.
+    /// Writes a part of the content.
     pub(super) fn content(&mut self, piece: &[u8]) -> io::Result<()> {
         self.output.write_all(piece)
     }
 
-    /// Fills up the last block after `size` bytes of content.
+    /// Pads the last block after `size` bytes of content.
     pub(super) fn pad(&mut self, size: u64) -> io::Result<()> {
         let beyond = usize::try_from(size % BLOCK as u64).unwrap_or(0);
         if beyond > 0 {
@@ -77,15 +77,15 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Writes the archive's end.
+    /// Writes the end of the archive.
     pub(super) fn finish(mut self) -> io::Result<W> {
         self.output.write_all(&[0; 2 * BLOCK])?;
         Ok(self.output)
     }
 }
 
-impl<'a> Header<'a> {
-    /// An empty file without permissions, of no time: what a whiteout is.
+impl<'a> MemberHeader<'a> {
+    /// Returns the header of a whiteout: an empty file without permissions and time.
     pub(super) fn whiteout(name: &'a [u8]) -> Self {
         Self {
             name,
@@ -102,8 +102,8 @@ impl<'a> Header<'a> {
     }
 }
 
-/// The header block, and the records for what it cannot hold, sorted by key.
-fn encode(header: &Header<'_>) -> ([u8; BLOCK], Vec<u8>) {
+/// Encodes the header block, and records for values that do not fit, sorted by key.
+fn encode(header: &MemberHeader<'_>) -> ([u8; BLOCK], Vec<u8>) {
     let mut block = [0; BLOCK];
     let mut records: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     let mut record = |key: &str, value: Vec<u8>| records.push((key.as_bytes().to_vec(), value));
@@ -138,7 +138,7 @@ fn encode(header: &Header<'_>) -> ([u8; BLOCK], Vec<u8>) {
     octal(&mut block[136..148], mtime.unwrap_or(0));
     block[156] = header.kind;
     block[257..265].copy_from_slice(b"ustar\x0000");
-    // Linux has 12 bits of major and 20 of minor numbers, which fit.
+    // Major numbers of Linux have 12 bits and minor numbers 20, which fit.
     octal(&mut block[329..337], header.device.0.into());
     octal(&mut block[337..345], header.device.1.into());
 
@@ -152,7 +152,7 @@ fn encode(header: &Header<'_>) -> ([u8; BLOCK], Vec<u8>) {
     (block, records.iter().flat_map(|(key, value)| pax_record(key, value)).collect())
 }
 
-/// Seconds with as many decimals as they need; those of a time before 1970 count backwards.
+/// Formats seconds with as many decimals as needed. Times before 1970 are negative.
 fn decimal_time(time: Timestamp) -> String {
     let Timestamp { seconds, nanoseconds } = time;
     if nanoseconds == 0 {
@@ -165,12 +165,12 @@ fn decimal_time(time: Timestamp) -> String {
     format!("{sign}{whole}.{fraction:09}").trim_end_matches('0').to_owned()
 }
 
-/// A name's prefix and rest, if the two fields hold it.
+/// Returns a name's prefix and rest, if it fits into the two fields.
 fn split(name: &[u8]) -> Option<(&[u8], &[u8])> {
     if name.len() <= 100 {
         return Some((&[], name));
     }
-    // As far to the right as the prefix reaches, but never the slash that ends a directory's name.
+    // Splits as far to the right as possible, but not at the slash that ends a directory's name.
     let end = (name.len() - 1).min(156);
     let slash = name[..end].iter().rposition(|byte| *byte == b'/').filter(|slash| *slash > 0)?;
     let (prefix, rest) = (&name[..slash], &name[slash + 1..]);
@@ -182,7 +182,7 @@ fn text(field: &mut [u8], text: &[u8]) {
     field[..length].copy_from_slice(&text[..length]);
 }
 
-/// Octal digits up to the field's last byte, which stays zero.
+/// Writes octal digits up to the field's last byte, which stays zero.
 fn octal(field: &mut [u8], mut number: u64) {
     let Some((_, digits)) = field.split_last_mut() else { return };
     for digit in digits.iter_mut().rev() {
@@ -191,7 +191,8 @@ fn octal(field: &mut [u8], mut number: u64) {
     }
 }
 
-/// `length key=value\n`, where the length counts its own digits.
+/// Returns `length key=value
+/// `, where the length includes its own digits.
 fn pax_record(key: &[u8], value: &[u8]) -> Vec<u8> {
     let rest = key.len() + value.len() + 3;
     let mut length = rest + 1;
@@ -206,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_counts_itself() {
+    fn a_record_includes_its_own_length() {
         assert_eq!(pax_record(b"uid", b"3000000"), b"15 uid=3000000\n");
         // 99 and 100 are where another digit makes the record longer.
         for size in 80..120 {
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_split_where_both_fields_hold_them() {
+    fn names_are_split_to_fit_both_fields() {
         let long = [&[b'd'; 120][..], b"/", &[b'f'; 90]].concat();
         assert_eq!(split(&long).map(|(prefix, name)| (prefix.len(), name.len())), Some((120, 90)));
         assert_eq!(split(b"short"), Some((&b""[..], &b"short"[..])));
@@ -234,12 +235,12 @@ mod tests {
 
     #[test]
     fn an_ordinary_file_needs_no_records() {
-        let header = Header {
+        let header = MemberHeader {
             mode: 0o4755,
             uid: MAX_ID,
             mtime: Timestamp::from_seconds(0o77_777_777_777),
             size: 5,
-            ..Header::whiteout(b"bin/su")
+            ..MemberHeader::whiteout(b"bin/su")
         };
         let (block, records) = encode(&header);
         assert!(records.is_empty());
@@ -248,22 +249,22 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a_second_are_decimals() {
+    fn fractions_of_a_second_are_decimals() {
         let text = |seconds, nanoseconds| decimal_time(Timestamp { seconds, nanoseconds });
         assert_eq!(text(12, 500_000_000), "12.5");
         assert_eq!(text(0, 1), "0.000000001");
         assert_eq!(text(-1, 750_000_000), "-0.25");
         assert_eq!(text(-3, 0), "-3");
-        let header = Header { mtime: Timestamp { seconds: 7, nanoseconds: 30 }, ..Header::whiteout(b"f") };
+        let header = MemberHeader { mtime: Timestamp { seconds: 7, nanoseconds: 30 }, ..MemberHeader::whiteout(b"f") };
         assert_eq!(encode(&header).1, b"20 mtime=7.00000003\n");
     }
 
     #[test]
-    fn what_does_not_fit_goes_to_records_sorted_by_key() {
+    fn values_that_do_not_fit_are_in_records_sorted_by_key() {
         let xattrs = Xattrs::from([("security.capability".into(), vec![0, 1])]);
         let name = [b'n'; 150];
         let mtime = Timestamp::from_seconds(-1);
-        let header = Header { uid: 3_000_000, mtime, xattrs: Some(&xattrs), ..Header::whiteout(&name) };
+        let header = MemberHeader { uid: 3_000_000, mtime, xattrs: Some(&xattrs), ..MemberHeader::whiteout(&name) };
         let (_, records) = encode(&header);
         let records = String::from_utf8_lossy(&records).into_owned();
         let keys: Vec<&str> =

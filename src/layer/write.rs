@@ -1,4 +1,4 @@
-//! Changes to a compressed tar, in one pass.
+//! Writes changes as a compressed tar, in one pass.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -19,37 +19,37 @@ use crate::rootfs::{Change, ChangeKind, ContentHash, ContentHasher, Tree};
 use super::compress::{self, Blocks};
 use super::error::LayerError;
 use super::options::LayerOptions;
-use super::tar::{Header, Writer};
+use super::tar::{MemberHeader, TarWriter};
 
-/// Bytes of a file read at a time.
+/// Bytes of a file that are read at a time.
 const CHUNK: usize = 128 * 1024;
 
-/// A layer in its spool file.
+/// A layer in a file.
 #[derive(Debug, Clone)]
 pub struct Layer {
-    /// The compressed blob.
+    /// The descriptor of the compressed blob.
     pub descriptor: Descriptor,
-    /// Digest of the uncompressed tar.
+    /// The digest of the uncompressed tar.
     pub diff_id: Digest,
-    /// Where the blob is.
+    /// The path of the blob.
     pub path: PathBuf,
-    /// Hashes of the content of all regular files in the layer, for [`Tree::absorb`].
+    /// Content hashes of all regular files in the layer, for [`Tree::absorb`].
     pub hashes: HashMap<PathBuf, ContentHash>,
 }
 
 /// Writes the changes of a tree to a new layer at `spool`.
 ///
 /// # Errors
-/// A changed file cannot be read or changes while it is read, the spool file cannot be written, or the build was asked to
-/// stop. The spool file is left as it is then.
+/// A changed file cannot be read or changes meanwhile, the spool file cannot be written, or the build was asked to
+/// stop. The spool file is not removed.
 pub fn write(tree: &Tree, changes: &[Change], spool: &Path, options: &LayerOptions) -> Result<Layer, LayerError> {
     write_growing(tree, changes, spool, options, &GrowingFile::default())
 }
 
-/// The same for readers who do not wait: what has been written is read through `growing`, which is told of the end.
+/// Writes a layer like [`write()`]; `growing` can be read meanwhile, and is ended.
 ///
 /// # Errors
-/// Those of [`write()`].
+/// As for [`write()`].
 pub fn write_growing(
     tree: &Tree,
     changes: &[Change],
@@ -58,7 +58,7 @@ pub fn write_growing(
     growing: &GrowingFile,
 ) -> Result<Layer, LayerError> {
     let ((diff_id, hashes), descriptor) = spooled(spool, options, growing, |blocks| {
-        let mut writing = Writing::new(tree, options, HashingWriter::new(blocks));
+        let mut writing = LayerWriter::new(tree, options, HashingWriter::new(blocks));
         for change in changes {
             writing.change(change)?;
         }
@@ -69,7 +69,7 @@ pub fn write_growing(
     Ok(Layer { descriptor, diff_id, path: spool.to_owned(), hashes })
 }
 
-/// Compresses a layer that is there as a tar to a new blob at `spool`.
+/// Compresses a tar to a new blob at `spool`.
 ///
 /// # Errors
 /// The tar cannot be read, the spool file cannot be written, or the build was asked to stop.
@@ -90,7 +90,7 @@ pub fn compress(mut tar: impl Read, spool: &Path, options: &LayerOptions) -> Res
     Ok(descriptor)
 }
 
-/// Compresses what `fill` writes to a new file, which is read through `growing`.
+/// Compresses the output of `fill` to a new file, which can be read through `growing`.
 fn spooled<T>(
     spool: &Path,
     options: &LayerOptions,
@@ -99,13 +99,13 @@ fn spooled<T>(
 ) -> Result<(T, Descriptor), LayerError> {
     let compression = options.compression;
     let level = options.level.unwrap_or_else(|| compression.default_level());
-    let _ending = Ending(growing);
-    let file = Spool { file: fs::create(spool)?, size: 0, growing };
+    let _ending = EndOnDrop(growing);
+    let file = BlobFile { file: fs::create(spool)?, size: 0, growing };
     growing.begin(fs::open(spool)?);
     let mut blob = HashingWriter::new(BufWriter::with_capacity(CHUNK, file));
     let filled =
         compress::compress(compression, level, options.threads, &mut blob, fill).map_err(|error| match error {
-            // Compressing itself does not fail; what does is the writing behind it.
+            // Compression itself does not fail, only writing its output.
             LayerError::Compress { source } => fs::Error::new("write layer to", spool, source).into(),
             error => error,
         })?;
@@ -115,14 +115,14 @@ fn spooled<T>(
     Ok((filled, Descriptor::new(compression.media_type(), digest, size)))
 }
 
-/// The file of a blob, whose readers are told how far it is.
-struct Spool<'a> {
+/// The file of a blob. Its readers see the bytes written so far.
+struct BlobFile<'a> {
     file: File,
     size: u64,
     growing: &'a GrowingFile,
 }
 
-impl Write for Spool<'_> {
+impl Write for BlobFile<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write(bytes)?;
         self.size += written as u64;
@@ -135,27 +135,27 @@ impl Write for Spool<'_> {
     }
 }
 
-/// Whatever goes wrong, nobody waits for more than there will be.
-struct Ending<'a>(&'a GrowingFile);
+/// Ends the growing file on any error, so that its readers do not wait for ever.
+struct EndOnDrop<'a>(&'a GrowingFile);
 
-impl Drop for Ending<'_> {
+impl Drop for EndOnDrop<'_> {
     fn drop(&mut self) {
-        // Says nothing new if the end was a good one.
-        self.0.end(Err("the layer was given up".to_owned()));
+        // Has no effect if the file has ended.
+        self.0.end(Err("the layer was not completed".to_owned()));
     }
 }
 
-/// Writes the changes of a tree to `out` as a tar that is not compressed.
+/// Writes the changes of a tree to `out` as an uncompressed tar.
 ///
 /// # Errors
-/// A changed file cannot be read or changes while it is read, `out` cannot be written to, or the build was asked to stop.
+/// A changed file cannot be read or changes meanwhile, `out` cannot be written to, or the build was asked to stop.
 pub fn write_tar(
     tree: &Tree,
     changes: &[Change],
     out: &mut dyn Write,
     options: &LayerOptions,
 ) -> Result<(), LayerError> {
-    let mut writing = Writing::new(tree, options, out);
+    let mut writing = LayerWriter::new(tree, options, out);
     let written = changes.iter().try_for_each(|change| writing.change(change));
     let finished =
         written.and_then(|()| writing.tar.finish().map(drop).map_err(|source| LayerError::Compress { source }));
@@ -166,24 +166,24 @@ pub fn write_tar(
     })
 }
 
-struct Writing<'a, W> {
+struct LayerWriter<'a, W> {
     tree: &'a Tree,
     options: &'a LayerOptions,
-    tar: Writer<W>,
-    /// The directory of the last change; the next one mostly is in the same.
+    tar: TarWriter<W>,
+    /// The directory of the last change; the next one is mostly in the same directory.
     parent: Option<(PathBuf, OwnedFd)>,
-    /// The first name of each file with several.
+    /// The first name of each file that has several.
     links: HashMap<(u64, u64), PathBuf>,
     hashes: HashMap<PathBuf, ContentHash>,
     buffer: Vec<u8>,
 }
 
-impl<'a, W: Write> Writing<'a, W> {
+impl<'a, W: Write> LayerWriter<'a, W> {
     fn new(tree: &'a Tree, options: &'a LayerOptions, out: W) -> Self {
         Self {
             tree,
             options,
-            tar: Writer::new(out),
+            tar: TarWriter::new(out),
             parent: None,
             links: HashMap::new(),
             hashes: HashMap::new(),
@@ -200,7 +200,7 @@ impl<'a, W: Write> Writing<'a, W> {
         let above = path.parent().unwrap_or(Path::new(""));
         if change.kind == ChangeKind::Removed {
             let whiteout = above.join(OsStr::from_bytes(&[b".wh.", name.as_bytes()].concat()));
-            return written(self.tar.header(&Header::whiteout(whiteout.as_os_str().as_bytes())));
+            return written(self.tar.header(&MemberHeader::whiteout(whiteout.as_os_str().as_bytes())));
         }
         let (directory_path, directory) = match self.parent.take().filter(|(path, _)| path == above) {
             Some(parent) => parent,
@@ -221,23 +221,27 @@ impl<'a, W: Write> Writing<'a, W> {
             .tree
             .attributes_at(directory, name, &status)
             .map_err(|errno| self.failed("read attributes of", path, errno))?;
-        let header = Header {
+        let header = MemberHeader {
             mode: attributes.mode,
             uid: attributes.uid,
             gid: attributes.gid,
             mtime: self.time(attributes.mtime),
-            // A link's header has them too: who unpacks it sets the owner, which takes capabilities away.
+            // The header of a hard link has them, too: unpacking sets the owner, which clears capabilities.
             xattrs: Some(&attributes.xattrs),
-            ..Header::whiteout(path.as_os_str().as_bytes())
+            ..MemberHeader::whiteout(path.as_os_str().as_bytes())
         };
         if attributes.kind == FileKind::Directory {
             let name = [header.name, b"/"].concat();
-            return written(self.tar.header(&Header { kind: b'5', name: &name, ..header }));
+            return written(self.tar.header(&MemberHeader { kind: b'5', name: &name, ..header }));
         }
         if status.link_count > 1 {
             let identity = (status.device, status.inode);
             if let Some(first) = self.links.get(&identity).cloned() {
-                written(self.tar.header(&Header { kind: b'1', link_name: first.as_os_str().as_bytes(), ..header }))?;
+                written(self.tar.header(&MemberHeader {
+                    kind: b'1',
+                    link_name: first.as_os_str().as_bytes(),
+                    ..header
+                }))?;
                 if let Some(hash) = self.hashes.get(&first).copied() {
                     self.hashes.insert(path.to_owned(), hash);
                 }
@@ -250,17 +254,17 @@ impl<'a, W: Write> Writing<'a, W> {
             FileKind::Symlink => {
                 let target = rustix::fs::readlinkat(directory, name, Vec::new())
                     .map_err(|errno| self.failed("read link", path, errno))?;
-                written(self.tar.header(&Header { kind: b'2', link_name: target.to_bytes(), ..header }))
+                written(self.tar.header(&MemberHeader { kind: b'2', link_name: target.to_bytes(), ..header }))
             }
             FileKind::CharDevice { major, minor } => {
-                written(self.tar.header(&Header { kind: b'3', device: (major, minor), ..header }))
+                written(self.tar.header(&MemberHeader { kind: b'3', device: (major, minor), ..header }))
             }
             FileKind::BlockDevice { major, minor } => {
-                written(self.tar.header(&Header { kind: b'4', device: (major, minor), ..header }))
+                written(self.tar.header(&MemberHeader { kind: b'4', device: (major, minor), ..header }))
             }
-            FileKind::Fifo => written(self.tar.header(&Header { kind: b'6', ..header })),
+            FileKind::Fifo => written(self.tar.header(&MemberHeader { kind: b'6', ..header })),
             FileKind::Socket | FileKind::Directory => {
-                tracing::warn!(path = %path.display(), "a socket cannot be part of a layer and is left out");
+                tracing::warn!(path = %path.display(), "socket left out: layers cannot hold sockets");
                 Ok(())
             }
         }
@@ -276,16 +280,16 @@ impl<'a, W: Write> Writing<'a, W> {
         directory: BorrowedFd<'_>,
         name: &OsStr,
         path: &Path,
-        header: &Header<'_>,
+        header: &MemberHeader<'_>,
     ) -> Result<(), LayerError> {
         let opened = sys::open_at(directory, name, OFlags::RDONLY | OFlags::NONBLOCK, 0)
             .and_then(|file| Ok((Status::of(&file)?.size, File::from(file))));
         let (expected, mut file) = opened.map_err(|errno| self.failed("open", path, errno))?;
-        written(self.tar.header(&Header { size: expected, ..header.clone() }))?;
+        written(self.tar.header(&MemberHeader { size: expected, ..header.clone() }))?;
         let mut hasher = ContentHasher::new();
         let mut found = 0;
         loop {
-            // One byte more than is left, to see a file that grows.
+            // Reads one byte more than expected, to detect a file that grows.
             let left = usize::try_from(expected - found).unwrap_or(usize::MAX);
             let want = left.saturating_add(1).min(self.buffer.len());
             let read = match file.read(&mut self.buffer[..want]) {
@@ -316,7 +320,7 @@ impl<'a, W: Write> Writing<'a, W> {
     }
 }
 
-/// The tar goes to the compressor, so that is what a failing write is about.
+/// Converts a failed write: the tar goes to the compressor.
 fn written(result: io::Result<()>) -> Result<(), LayerError> {
     result.map_err(|source| LayerError::Compress { source })
 }
@@ -328,7 +332,7 @@ mod tests {
     use super::*;
     use crate::fs::{Completion, GrowingFileReader, ReadAt as _};
 
-    /// Bytes that stay as many when they are compressed: xorshift.
+    /// Incompressible bytes (xorshift).
     fn noise(bytes: usize) -> Vec<u8> {
         let next = |last: &u64| {
             let mixed = last ^ (last << 13);
@@ -347,7 +351,7 @@ mod tests {
         let mut buffer = vec![0; 64 << 10];
         let ((), descriptor) = spooled(&spool, &LayerOptions::default(), &growing, |blocks| {
             written(blocks.write_all(&noise(3 << 20)))?;
-            // Waits for the content, which is the end of this test if none comes.
+            // Waits for content; without it, the test does not end.
             assert!(reader.read_at(&mut buffer, 0).unwrap() > 0);
             assert!(!growing.is_over());
             written(blocks.write_all(b"the rest"))
@@ -365,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layer_that_is_given_up_has_no_waiting_readers() {
+    fn an_incomplete_layer_has_no_waiting_readers() {
         let directory = tempfile::tempdir().unwrap();
         for spool in [directory.path().join("layer"), directory.path().join("missing/layer")] {
             let growing = Arc::new(GrowingFile::default());
@@ -375,7 +379,7 @@ mod tests {
                 Err(interrupt::Interrupted { signal: 15 }.into())
             });
             failed.unwrap_err();
-            assert_eq!(reader.read_at(&mut [0; 9], 0).unwrap_err().to_string(), "the layer was given up");
+            assert_eq!(reader.read_at(&mut [0; 9], 0).unwrap_err().to_string(), "the layer was not completed");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Pushing: all blobs to all repositories first, then manifests and tags, so that no tag ever names what is not there.
+//! Pushes an image: first all blobs to all repositories, then manifests and tags, so that no tag names missing blobs.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,49 +7,50 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::error::PushError;
 use super::repositories::{check_tags, repositories};
-use super::uploads::{Placed, Uploads};
+use super::uploads::{UploadMethod, Uploads};
 use crate::diag::with_causes;
 use crate::image::{Blob, Image, Reference};
 use crate::registry::{Client, LocalBlobs};
 
-/// How many blobs are looked after at once; the client bounds how many of them move.
+/// The number of blobs that are handled at a time. The client limits the number of transfers.
 const CONCURRENT: usize = 8;
 
-/// How long a registry is given that has said it has a blob and then lacks it: another upload of it is being completed.
+/// The delay before a retry if a registry reported a blob and then lacks it: a concurrent upload is being completed.
 const SETTLING: Duration = Duration::from_millis(200);
 
-/// What a push moved, in bytes.
+/// The number of bytes that a push moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PushSummary {
     /// Bytes of blobs that were uploaded.
     pub uploaded: u64,
-    /// Bytes of blobs that were there already.
+    /// Bytes of blobs that existed in the repository.
     pub existing: u64,
-    /// Bytes of blobs that the registry took over from another of its repositories.
+    /// Bytes of blobs that the registry mounted from a different repository.
     pub mounted: u64,
 }
 
-/// What happens to a tag that a registry does not let change.
+/// The handling of tags that a registry does not let change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExistingTags {
     /// The push fails.
     Replace,
-    /// It stays as it is, and the push goes on.
+    /// The tag stays as it is, and the push continues.
     KeepImmutable,
 }
 
-/// Pushes `image` to all destinations of `uploads`. Blobs are uploaded once for each repository, however many tags it gets.
+/// Pushes `image` to all destinations of `uploads`. Blobs are uploaded once for each repository, for any number of
+/// tags.
 ///
 /// # Errors
-/// A registry cannot be reached or refuses, a blob cannot be read or fetched, or the build was asked to stop. The error says
-/// which tags were written: none, unless a tag itself could not be written after others.
+/// A registry cannot be reached or refuses a request, a blob cannot be read or fetched, or the build was asked to stop.
+/// The error lists the tags that were written; there are none unless writing a later tag failed.
 pub async fn push<S: LocalBlobs + Send + 'static>(
     uploads: &Uploads<S>,
     image: &Image,
     existing: ExistingTags,
 ) -> Result<PushSummary, PushError> {
     let pushed = push_all(uploads, image, existing).await;
-    uploads.give_up().await;
+    uploads.cancel().await;
     pushed
 }
 
@@ -59,7 +60,7 @@ async fn push_all<S: LocalBlobs + Send + 'static>(
     existing: ExistingTags,
 ) -> Result<PushSummary, PushError> {
     let blobs = distinct_blobs(image);
-    let mut summary = bring_all(uploads, &blobs).await?;
+    let mut summary = upload_all(uploads, &blobs).await?;
     let mut is_second = false;
     let mut written: Vec<Reference> = Vec::new();
     for destination in uploads.destinations() {
@@ -73,17 +74,17 @@ async fn push_all<S: LocalBlobs + Send + 'static>(
             && error.is_missing_blob()
             && !std::mem::replace(&mut is_second, true)
         {
-            tracing::debug!("the blobs are brought once more: {}", with_causes(error));
+            tracing::debug!("the blobs are uploaded again: {}", with_causes(error));
             tokio::time::sleep(SETTLING).await;
-            uploads.forget();
-            summary = bring_all(uploads, &blobs).await?;
+            uploads.reset();
+            summary = upload_all(uploads, &blobs).await?;
             put = write().await;
         }
         if existing == ExistingTags::KeepImmutable
             && let Err(error) = &put
             && error.is_immutable_tag()
         {
-            uploads.progress().line(format_args!("WARNING: {destination} is immutable and stays as it was ({error})"));
+            uploads.progress().line(format_args!("WARNING: {destination} is immutable and was not changed ({error})"));
             continue;
         }
         put.map_err(|error| match error.interrupted() {
@@ -100,28 +101,28 @@ async fn push_all<S: LocalBlobs + Send + 'static>(
     Ok(summary)
 }
 
-/// Brings all blobs to all repositories.
-async fn bring_all<S: LocalBlobs + Send + 'static>(
+/// Uploads all blobs to all repositories.
+async fn upload_all<S: LocalBlobs + Send + 'static>(
     uploads: &Uploads<S>,
     blobs: &[Blob],
 ) -> Result<PushSummary, PushError> {
-    let work = blobs.iter().map(|blob| uploads.bring(blob)).collect::<Vec<_>>();
+    let work = blobs.iter().map(|blob| uploads.upload(blob)).collect::<Vec<_>>();
     let brought: Vec<_> = stream::iter(work).buffer_unordered(CONCURRENT).try_collect().await?;
     let mut summary = PushSummary::default();
     for (size, placed) in brought.into_iter().flatten() {
         match placed {
-            Placed::Uploaded => summary.uploaded += size,
-            Placed::Existing => summary.existing += size,
-            Placed::Mounted => summary.mounted += size,
+            UploadMethod::Uploaded => summary.uploaded += size,
+            UploadMethod::Existing => summary.existing += size,
+            UploadMethod::Mounted => summary.mounted += size,
         }
     }
     Ok(summary)
 }
 
-/// Whether all destinations may be pushed to; to be asked before a build, so that it does not fail after it.
+/// Checks the permission to push to all destinations, so that a build does not fail after its steps.
 ///
 /// # Errors
-/// One of them may not.
+/// The permission is missing for one of them.
 pub async fn check_destinations(client: &Client, destinations: &[Reference]) -> Result<(), PushError> {
     check_tags(destinations)?;
     for repository in repositories(destinations) {
@@ -130,7 +131,7 @@ pub async fn check_destinations(client: &Client, destinations: &[Reference]) -> 
     Ok(())
 }
 
-/// The layers and the config, each once; without the layers that registries do not keep.
+/// Returns the layers and the configuration, each once, without layers that registries do not store.
 fn distinct_blobs(image: &Image) -> Vec<Blob> {
     let mut seen = BTreeSet::new();
     let all = image.blobs.iter().cloned().chain([image.config_blob()]);
@@ -143,7 +144,7 @@ mod tests {
     use crate::image::{BlobSource, Descriptor, Digest, ImageConfig, RootFs, media_type};
 
     #[test]
-    fn blobs_are_distinct_and_foreign_layers_stay_where_they_are() {
+    fn blobs_are_distinct_and_foreign_layers_are_not_pushed() {
         let layer = |kind: &str, content: &[u8]| Blob {
             descriptor: Descriptor::of(kind, content),
             source: BlobSource::Bytes(content.to_vec()),

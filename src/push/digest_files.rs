@@ -1,4 +1,5 @@
-//! `--digest-file` and its relatives: how a pipeline learns what was built. As in kaniko, to the newline.
+//! Writes `--digest-file` and related files, from which a pipeline reads what was built. The content equals kaniko's,
+//! including newlines.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -12,7 +13,7 @@ use crate::diag::redact;
 use crate::fs::{self, failed_to, gated};
 use crate::image::{Digest, Reference};
 
-/// Which files are wanted; values as they were typed.
+/// The requested files, as typed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DigestFiles {
     /// `--digest-file`: `sha256:…`, without a newline.
@@ -23,11 +24,11 @@ pub struct DigestFiles {
     pub name_tag_with_digest: Option<PathBuf>,
 }
 
-/// Writes the files; before the push, and also where there is none. Missing directories are made, and what goes to a URL is
-/// sent there.
+/// Writes the files, before the push and also without one. Missing directories are made. A file that is a URL is sent
+/// there.
 ///
 /// # Errors
-/// A file cannot be written, or a URL not be sent to.
+/// A file cannot be written, or the text cannot be sent to a URL.
 pub async fn write_digest_files(
     files: &DigestFiles,
     digest: &Digest,
@@ -37,7 +38,7 @@ pub async fn write_digest_files(
     let names: String = destinations
         .iter()
         .map(|destination| {
-            // With both files asked for, kaniko writes the tags into both, and pipelines have grown used to it.
+            // If both files are requested, kaniko writes the tags into both, and pipelines rely on that.
             if with_tags {
                 format!("{}:{}@{digest}\n", destination.name(), destination.tag_or_latest())
             } else {
@@ -71,10 +72,10 @@ async fn write(flag: &'static str, path: &Path, content: &str) -> Result<(), Pus
     }
 }
 
-/// Writes a small file that a pipeline reads.
+/// Writes a small file for a pipeline.
 pub(super) fn write_file(path: &Path, content: &str) -> Result<(), fs::Error> {
     if path == Path::new("/dev/stdout") {
-        // Opening it anew fails for a socket, and would overwrite a file's beginning.
+        // Opening it again fails for a socket, and would overwrite the start of a file.
         let mut output = io::stdout().lock();
         return output.write_all(content.as_bytes()).and_then(|()| output.flush()).map_err(failed_to("write", path));
     }
@@ -82,13 +83,14 @@ pub(super) fn write_file(path: &Path, content: &str) -> Result<(), fs::Error> {
         let mut directories = DirBuilder::new();
         gated::create_dir_with(parent, directories.recursive(true).mode(0o700)).map_err(failed_to("create", parent))?;
     }
-    // A link stays one: what it leads to is the file.
+    // A link is not replaced; its target is.
     let target = gated::canonicalize(path).unwrap_or_else(|_missing| path.to_owned());
     let is_special = gated::metadata(&target).is_ok_and(|found| !found.is_file());
     if !is_special {
         match replace(&target, content) {
             Ok(()) => return Ok(()),
-            // /dev/termination-log and the like are single mounted files that cannot be renamed over, and a directory that
+            // Files such as /dev/termination-log are mounts that cannot be replaced by renaming, and a directory that
+            // is not writable may have a writable file.
             // cannot be written to may hold a file that can.
             Err(source) if is_unmovable(&source) => {}
             Err(source) => return Err(failed_to("write", path)(source)),
@@ -97,13 +99,13 @@ pub(super) fn write_file(path: &Path, content: &str) -> Result<(), fs::Error> {
     overwrite(&target, content).map_err(failed_to("write", path))
 }
 
-/// Writes a file beside the one that is meant and gives it its name: whoever reads it finds the whole text, or what was there.
+/// Writes a temporary file and renames it: readers see the old or the new content, never a part.
 fn replace(path: &Path, content: &str) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.tmp", std::process::id()));
     let temporary = path.with_file_name(name);
     let mut options = OpenOptions::new();
-    // One that an earlier build had no time to rename is written anew; a link is no file of ours.
+    // A temporary file that a killed build left is overwritten. Links are not followed.
     options.write(true).create(true).truncate(true).mode(0o644).custom_flags(libc::O_NOFOLLOW);
     let written = gated::open_with(&temporary, &options).and_then(|mut file| {
         if let Ok(found) = gated::metadata(path) {
@@ -120,18 +122,18 @@ fn replace(path: &Path, content: &str) -> io::Result<()> {
         && let Err(left) = gated::remove_file(&temporary)
         && left.kind() != io::ErrorKind::NotFound
     {
-        tracing::debug!(path = %temporary.display(), %left, "a temporary file is left");
+        tracing::debug!(path = %temporary.display(), %left, "could not remove a temporary file");
     }
     written
 }
 
-/// Whether it is the place, not the disk, that does not let a file be replaced.
+/// Reports whether the file cannot be replaced here, as opposed to a full disk.
 fn is_unmovable(error: &io::Error) -> bool {
     use io::ErrorKind::{CrossesDevices, PermissionDenied, ReadOnlyFilesystem, ResourceBusy};
     matches!(error.kind(), ResourceBusy | CrossesDevices | PermissionDenied | ReadOnlyFilesystem)
 }
 
-/// Writes into the file that is there. It is cut to its new length at the end, so that a full disk does not leave it empty.
+/// Overwrites the existing file. It is truncated at the end, so that a full disk does not leave it empty.
 fn overwrite(path: &Path, content: &str) -> io::Result<()> {
     let mut file = gated::open_with(path, OpenOptions::new().write(true).create(true).truncate(false).mode(0o644))?;
     file.write_all(content.as_bytes())?;
@@ -153,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_kanikos_to_the_newline() {
+    fn files_equal_those_of_kaniko() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| Some(directory.path().join("new/deeper").join(name));
         let digest = Digest::sha256_of(b"");
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_replaced_whole_and_keeps_its_mode_and_its_links() {
+    fn files_are_replaced_atomically_and_keep_mode_and_links() {
         let directory = tempfile::tempdir().unwrap();
         let (file, link) = (directory.path().join("file"), directory.path().join("link"));
         std::fs::write(&file, "what was there before, and longer").unwrap();
@@ -189,12 +191,12 @@ mod tests {
         assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "new");
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(io::read_to_string(before).unwrap(), "what was there before, and longer", "who reads it meanwhile");
-        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2, "nothing is left beside it");
+        assert_eq!(io::read_to_string(before).unwrap(), "what was there before, and longer", "readers of the old file");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2, "no temporary file remains");
     }
 
     #[test]
-    fn what_is_no_file_is_written_to_where_it_is() {
+    fn devices_and_pipes_are_written_in_place() {
         write_file(Path::new("/dev/null"), "x").unwrap();
         assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
         let full = write_file(Path::new("/dev/full"), "x").unwrap_err();
@@ -202,11 +204,11 @@ mod tests {
     }
 
     #[test]
-    fn urls_that_are_not_sent_to_are_refused_without_their_credentials() {
+    fn refused_urls_are_shown_without_credentials() {
         for url in ["http://u:p@h.example/d?sig=s", "https://:::/u:p@h.example/d?sig=s"] {
             let files = DigestFiles { digest: Some(PathBuf::from(url)), ..DigestFiles::default() };
             let error = write(&files, &Digest::sha256_of(b""), &[]).unwrap_err().to_string();
-            assert!(error.contains("h.example/d") && error.contains("https URLs only"), "{error}");
+            assert!(error.contains("h.example/d") && error.contains("only sent to https URLs"), "{error}");
             assert!(!error.contains("sig=s"), "{error}");
         }
     }

@@ -1,5 +1,5 @@
-//! Where a finished image goes: repositories of registries, an OCI layout, a Docker archive, and the files that tell a
-//! pipeline its digest.
+//! Writes a finished image to its outputs: repositories of registries, an OCI layout, a Docker archive, and the files
+//! from which a pipeline reads its digest.
 
 mod destinations;
 mod digest_files;
@@ -16,6 +16,6 @@ pub use destinations::{ExistingTags, PushSummary, check_destinations, push};
 pub use digest_files::{DigestFiles, write_digest_files};
 pub use error::{PushError, SendError};
 pub use output::{Output, OutputKind, Target};
-pub use outputs::{ArchiveKind, write_archive, write_layout, write_whole};
+pub use outputs::{ArchiveKind, write_archive, write_atomically, write_layout};
 pub use reports::{Reports, write_reports};
 pub use uploads::Uploads;

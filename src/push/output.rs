@@ -1,18 +1,18 @@
-//! What an output beside registries is.
+//! The outputs other than registries.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use crate::image::Reference;
 
-/// Something that is written on this machine.
+/// A local output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
-    /// What is written.
+    /// The form of the output.
     pub kind: OutputKind,
-    /// Where.
+    /// The place of the output.
     pub target: Target,
-    /// The image's names in it, where they are not those that the image has everywhere.
+    /// The image's names in it, if they differ from the image's other names.
     pub names: Option<Vec<Reference>>,
 }
 
@@ -21,9 +21,9 @@ pub struct Output {
 pub enum OutputKind {
     /// An OCI image layout, a directory.
     OciLayout,
-    /// The same as a tar.
+    /// An OCI image layout in a tar.
     OciArchive,
-    /// What `docker load` reads.
+    /// An archive for `docker load`.
     DockerArchive,
     /// The image's files as a tar.
     FilesArchive,
@@ -31,7 +31,7 @@ pub enum OutputKind {
     Files,
 }
 
-/// Where an output goes.
+/// The place of an output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// A file or a directory.
@@ -50,7 +50,7 @@ impl fmt::Display for Target {
 }
 
 impl fmt::Display for Output {
-    /// As the summary names it, in the notation of container tools.
+    /// Formats the output for the summary, in the notation of container tools.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
             OutputKind::OciLayout => "oci",

@@ -1,4 +1,4 @@
-//! Outputs beside registries: OCI layouts, and archives of either kind.
+//! Writes outputs other than registries: OCI layouts and archives.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -13,25 +13,25 @@ use crate::image::layout::{Existing, LayoutWriter, remove_leftovers};
 use crate::image::{Blob, BlobSource, Digest, Image, Reference};
 use crate::registry::{Client, LocalBlobs};
 
-/// The name that an archive's image has without a destination; kaniko's.
+/// The name of an archive's image without a destination, as in kaniko.
 const UNSET_NAME: &str = "docker.io/unset-repo/unset-image-name";
-/// Bytes of an archive gathered before they are written.
+/// Bytes of an archive that are buffered before they are written.
 const BUFFER: usize = 1 << 20;
 
 /// The form of an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ArchiveKind {
-    /// What `docker save` writes.
+    /// The format of `docker save`.
     Docker,
     /// An OCI image layout.
     Oci,
 }
 
-/// Writes `image` into the OCI layout at `directory`, whose index then names this image alone, as with kaniko: tools that
-/// push a layout want exactly one image in it. `name` is the image's name in the index, usually a tag.
+/// Writes `image` into the OCI layout at `directory`, whose index then names only this image, as with kaniko: tools
+/// that push a layout expect exactly one image. `name` is the image's name in the index, usually a tag.
 ///
 /// # Errors
-/// A layer cannot be fetched, the directory is another kind of directory, or cannot be written.
+/// A layer cannot be fetched, or the directory cannot be written or contains other files.
 pub async fn write_layout(
     client: &Client,
     image: &Image,
@@ -52,11 +52,10 @@ pub async fn write_layout(
     writer.finish().map_err(error)
 }
 
-/// Writes `image` as one file: an archive of either kind, under the names `names`. A Docker archive without names gets one
-/// that says that it has none.
+/// Writes `image` as an archive with the names `names`. A Docker archive without names gets a placeholder name.
 ///
 /// # Errors
-/// A layer cannot be fetched, or the file cannot be written; a file that was there before then stays as it was.
+/// A layer cannot be fetched, or the file cannot be written; then an existing file is unchanged.
 pub async fn write_archive(
     client: &Client,
     image: &Image,
@@ -74,7 +73,7 @@ pub async fn write_archive(
     };
     let shown = PathBuf::from(target.to_string());
     let files = local_files(client, image.blobs.iter(), &shown, store).await?;
-    write_whole(target, |out| {
+    write_atomically(target, |out| {
         let blob = |blob: &Blob| open(blob, &files);
         let result = match kind {
             ArchiveKind::Docker => write_docker_archive(out, image, names, blob),
@@ -84,12 +83,12 @@ pub async fn write_archive(
     })
 }
 
-/// Writes a file through `write`, so that it appears only when it is whole: under another name first. A pipe, a device or
-/// standard output is written to directly; the latter must not be a terminal, which archives leave in disorder.
+/// Writes a file through `write` under a temporary name and renames it when it is complete. A pipe, a device or
+/// standard output is written to directly; standard output must not be a terminal.
 ///
 /// # Errors
-/// The file cannot be written, or what `write` says.
-pub fn write_whole<E: From<PushError>>(
+/// The file cannot be written, or `write` fails.
+pub fn write_atomically<E: From<PushError>>(
     target: &Target,
     write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
 ) -> Result<(), E> {
@@ -116,7 +115,7 @@ pub fn write_whole<E: From<PushError>>(
     let result = flushed(BufWriter::with_capacity(BUFFER, create(&partial)?), &partial, write);
     if result.is_err() {
         if let Err(leftover) = fs::remove_file(&partial) {
-            tracing::debug!(path = %partial.display(), error = %leftover, "leave a partial archive behind");
+            tracing::debug!(path = %partial.display(), error = %leftover, "could not remove a partial archive");
         }
         return result;
     }
@@ -134,7 +133,7 @@ fn flushed<E: From<PushError>>(
     Ok(())
 }
 
-/// The files of the layers that are not in memory; those in a registry are fetched.
+/// Returns the files of layers that are not in memory. Layers in a registry are fetched.
 async fn local_files<'a>(
     client: &Client,
     layers: impl Iterator<Item = &'a Blob>,
@@ -163,7 +162,7 @@ async fn local_files<'a>(
     Ok(files)
 }
 
-fn open(blob: &Blob, files: &BTreeMap<Digest, PathBuf>) -> io::Result<Watched> {
+fn open(blob: &Blob, files: &BTreeMap<Digest, PathBuf>) -> io::Result<InterruptibleReader> {
     let content: Box<dyn Read> = match (&blob.source, files.get(&blob.descriptor.digest)) {
         (BlobSource::Bytes(bytes), _) => Box::new(io::Cursor::new(bytes.clone())),
         (_, Some(path)) => Box::new(fs::open(path)?),
@@ -171,15 +170,15 @@ fn open(blob: &Blob, files: &BTreeMap<Digest, PathBuf>) -> io::Result<Watched> {
             return Err(io::Error::new(io::ErrorKind::NotFound, format!("{} was not fetched", blob.descriptor.digest)));
         }
     };
-    Ok(Watched { content })
+    Ok(InterruptibleReader { content })
 }
 
-/// A reader that ends with an error when the build is asked to stop.
-struct Watched {
+/// A reader that fails when the build is asked to stop.
+struct InterruptibleReader {
     content: Box<dyn Read>,
 }
 
-impl Read for Watched {
+impl Read for InterruptibleReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         interrupt::check()?;
         self.content.read(buffer)

@@ -1,5 +1,5 @@
-//! What a pipeline reads after a build besides digest files: BuildKit's metadata and image ID, and the list of images that
-//! skaffold asks kaniko for with `BUILDER_OUTPUT`.
+//! Writes the reports of a build for pipelines: BuildKit's metadata and image ID, and the list of images that skaffold
+//! requests from kaniko with `BUILDER_OUTPUT`.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -10,18 +10,18 @@ use super::PushError;
 use super::digest_files::write_file;
 use crate::image::{Descriptor, Digest, Image, Reference};
 
-/// Which of them are wanted.
+/// The requested reports.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reports {
     /// `--metadata-file`.
     pub metadata: Option<PathBuf>,
     /// `--iidfile`.
     pub image_id: Option<PathBuf>,
-    /// `BUILDER_OUTPUT`: a directory, in which `images` is written.
+    /// `BUILDER_OUTPUT`: a directory for the file `images`.
     pub builder_output: Option<PathBuf>,
 }
 
-/// The keys of buildx's `--metadata-file` that say something about an image.
+/// The keys of buildx's `--metadata-file` that describe an image.
 #[derive(Serialize)]
 struct Metadata<'a> {
     #[serde(rename = "containerimage.config.digest")]
@@ -40,7 +40,7 @@ struct PushedImage<'a> {
     digest: &'a Digest,
 }
 
-/// Writes the reports of an image that has been delivered. `names` are all it has, of which the `pushed` can be pulled.
+/// Writes the reports of a published image. `names` are all its names, `pushed` those that can be pulled.
 ///
 /// # Errors
 /// A file cannot be written.
@@ -85,7 +85,7 @@ mod tests {
     use crate::image::ImageConfig;
 
     #[test]
-    fn reports_have_the_keys_that_tools_look_for() {
+    fn reports_have_the_keys_that_tools_read() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         let read = |name: &str| std::fs::read_to_string(at(name)).unwrap();
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_without_a_name_has_none() {
+    fn an_image_without_a_name_has_no_name_key() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("m");
         let image = Image::assemble(ImageConfig::default(), Vec::new()).unwrap();

@@ -1,9 +1,9 @@
-//! The repositories that the destinations of an image are in.
+//! The repositories of an image's destinations.
 
 use super::error::PushError;
 use crate::image::Reference;
 
-/// Reports a destination that is not a tag.
+/// Checks that every destination is a tag.
 pub(super) fn check_tags(destinations: &[Reference]) -> Result<(), PushError> {
     match destinations.iter().find(|destination| destination.digest.is_some()) {
         Some(destination) => Err(PushError::Digest { destination: Box::new(destination.clone()) }),
@@ -11,7 +11,7 @@ pub(super) fn check_tags(destinations: &[Reference]) -> Result<(), PushError> {
     }
 }
 
-/// The repositories of the destinations, each once, in their order.
+/// Returns the repositories of the destinations, each once, in their order.
 pub(super) fn repositories(destinations: &[Reference]) -> Vec<Reference> {
     let mut repositories: Vec<Reference> = Vec::new();
     for destination in destinations {
@@ -28,7 +28,7 @@ mod tests {
     use crate::image::Digest;
 
     #[test]
-    fn repositories_are_pushed_to_once() {
+    fn repositories_are_distinct() {
         let parse = |text: &str| Reference::parse(text).unwrap();
         let all = ["r.example/a:1", "r.example/b:1", "r.example/a:2"].map(parse);
         assert_eq!(repositories(&all), ["r.example/a", "r.example/b"].map(parse));

@@ -1,4 +1,4 @@
-//! Digest files that are URLs: the text is sent with PUT, as kaniko does for the signed locations of object stores.
+//! Sends the text of a digest file to a URL with PUT, as kaniko does for signed URLs of object stores.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use reqwest::{StatusCode, Url};
 use super::error::SendError;
 use crate::http::{HttpClients, HttpError, Interrupted, RetryPolicy, Transient, USER_AGENT, retry_after, run};
 
-/// A text this short arrives at once, or not at all.
+/// The time limit of a request: the text is short.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// Sends `content` to `url`. A server that is busy or cannot be reached is asked again.
+/// Sends `content` to `url`, with retries if the server is busy or cannot be reached.
 ///
 /// # Errors
-/// The server cannot be reached or refuses, or the build was asked to stop.
+/// The server cannot be reached or refuses the request, or the build was asked to stop.
 pub(super) async fn put(url: &Url, content: &str) -> Result<(), SendError> {
     let clients = HttpClients::new(USER_AGENT).map_err(|error| SendError::Clients(error.into()))?;
     let attempt = async || {
@@ -22,22 +22,22 @@ pub(super) async fn put(url: &Url, content: &str) -> Result<(), SendError> {
         let request = request.header(CONTENT_TYPE, "text/plain").body(content.to_owned());
         let answer = request.send().await.map_err(HttpError::new)?;
         let status = answer.status();
-        // A redirect is not followed: the location was signed for this server.
+        // Redirects are not followed: the URL was signed for this server.
         if status.is_success() {
             return Ok(());
         }
-        Err(Failed::Status { status, retry_after: retry_after(answer.headers()) })
+        Err(AttemptError::Status { status, retry_after: retry_after(answer.headers()) })
     };
     run(&RetryPolicy::default(), "send the digest", attempt).await.map_err(|failed| match failed {
-        Failed::Http(error) => SendError::Http(error),
-        Failed::Status { status, .. } => SendError::Status { status: status.as_u16() },
-        Failed::Interrupted(interrupted) => SendError::Interrupted(interrupted),
+        AttemptError::Http(error) => SendError::Http(error),
+        AttemptError::Status { status, .. } => SendError::Status { status: status.as_u16() },
+        AttemptError::Interrupted(interrupted) => SendError::Interrupted(interrupted),
     })
 }
 
-/// Why one attempt failed.
+/// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]
-enum Failed {
+enum AttemptError {
     #[error(transparent)]
     Http(#[from] HttpError),
     #[error("the server answered {status}")]
@@ -46,7 +46,7 @@ enum Failed {
     Interrupted(#[from] Interrupted),
 }
 
-impl Transient for Failed {
+impl Transient for AttemptError {
     fn transient(&self) -> Option<Option<Duration>> {
         match self {
             Self::Http(error) => error.is_transient().then_some(None),

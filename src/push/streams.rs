@@ -1,8 +1,8 @@
-//! Layers on their way to a repository while they are being written.
+//! Uploads layers while they are being written.
 //!
-//! This saves time where it works, and must cost none where it does not: nothing is tried twice, a registry that once did not
-//! take such a blob is offered no more of them, and the blob goes the way of all others when it is complete. Until then its
-//! digest is not known, so what is sent may turn out to be there already.
+//! This must cost no time if it does not work: nothing is retried, a registry that once refused such an upload gets no
+//! more of them, and the blob is uploaded like any other when it is complete. Its digest is not known until then, so
+//! the repository may turn out to have it already.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,30 +20,30 @@ use crate::fs::{GrowingFile, GrowingFileReader, ReadAt as _};
 use crate::image::{Descriptor, Reference};
 use crate::registry::{Client, RegistryError, StreamState, StreamedBlob};
 
-/// How often is shown how far a blob is.
+/// The interval of progress updates.
 const SHOW: Duration = Duration::from_millis(500);
-/// How long a registry is given to answer a request that was cut short.
+/// The time that a registry has to answer the cancellation of an upload.
 const TIME_TO_STOP: Duration = Duration::from_secs(2);
 
-/// The blobs that are followed, by their files.
+/// The streamed blobs by their files.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     by_file: Mutex<BTreeMap<PathBuf, Stream>>,
-    /// One of them did not arrive.
+    /// A stream failed.
     failed: Arc<AtomicBool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// A blob that is followed. Its upload is stopped when this is dropped.
+/// A blob that is being streamed. Dropping it stops the upload.
 #[derive(Debug)]
 pub(super) struct Stream {
-    /// What was uploaded, if anything was.
+    /// The uploaded blob; `None` if nothing was uploaded.
     outcome: oneshot::Receiver<Option<StreamedBlob>>,
     state: Arc<StreamState>,
 }
 
 impl Streams {
-    /// Follows what is written to `file`, once that has more than `large` bytes.
+    /// Starts to upload what is written to `file` when that has more than `large` bytes.
     pub(super) fn start(
         &self,
         runtime: &Handle,
@@ -65,7 +65,7 @@ impl Streams {
                 }
                 client.stream_blob(&repository, &growing, &state).await.unwrap_or_else(|error| {
                     failed.store(true, Ordering::Relaxed);
-                    tracing::debug!("will be uploaded when it is complete: {}", with_causes(&error));
+                    tracing::debug!("layer: uploaded when it is complete: {}", with_causes(&error));
                     None
                 })
             };
@@ -75,7 +75,7 @@ impl Streams {
                 () = told.closed() => {
                     state.stop();
                     if tokio::time::timeout(TIME_TO_STOP, upload).await.is_err() {
-                        tracing::debug!("a registry did not answer in time to an upload that was stopped");
+                        tracing::debug!("a registry did not confirm in time that an upload was cancelled");
                     }
                 }
             }
@@ -83,13 +83,13 @@ impl Streams {
         self.tasks.lock().push(task);
     }
 
-    /// The blob that is followed while it comes to `file`.
+    /// Takes the stream of the blob that is written to `file`.
     pub(super) fn take(&self, file: &Path) -> Option<Stream> {
         self.by_file.lock().remove(file)
     }
 
-    /// Stops what nobody has taken, and waits until that and what was taken and is not wanted any more has come to its end.
-    pub(super) async fn give_up(&self) {
+    /// Stops the streams that were not taken, and waits until all uploads have ended.
+    pub(super) async fn cancel(&self) {
         self.by_file.lock().clear();
         let tasks = std::mem::take(&mut *self.tasks.lock());
         for task in tasks {
@@ -99,10 +99,11 @@ impl Streams {
 }
 
 impl Stream {
-    /// Waits for the upload of the blob, which is complete and is that of `descriptor`. False if it has to be uploaded.
+    /// Waits for the upload of the complete blob `descriptor`. Returns `false` if it has to be uploaded.
     ///
     /// # Errors
-    /// It is not known what the repository has: the registry cannot be reached, or the build was asked to stop.
+    /// It is unknown whether the repository has the blob, because the registry cannot be reached, or the build was
+    /// asked to stop.
     pub(super) async fn finish(
         self,
         client: &Client,
@@ -115,7 +116,7 @@ impl Stream {
         let uploaded = loop {
             match tokio::time::timeout(SHOW, &mut outcome).await {
                 Ok(uploaded) => break uploaded.ok().flatten(),
-                // Whatever is asked next says so.
+                // The next request reports the signal.
                 Err(_elapsed) if interrupt::requested().is_some() => return Ok(false),
                 Err(_elapsed) => transfer.reach(state.sent()),
             }
@@ -128,15 +129,15 @@ impl Stream {
                 Ok(true)
             }
             Err(error) => {
-                tracing::debug!("will be uploaded again: {}", with_causes(&error));
-                // Unless only the answer was lost.
+                tracing::debug!("layer: uploaded again: {}", with_causes(&error));
+                // Only the answer may have been lost.
                 client.blob_exists(repository, descriptor).await
             }
         }
     }
 }
 
-/// Waits until more than `size` bytes can be read; false if there never will be.
+/// Waits until more than `size` bytes can be read. Returns `false` if the file ends before.
 async fn grows_beyond(size: u64, growing: &Arc<GrowingFile>) -> bool {
     let content = GrowingFileReader::new(Arc::clone(growing));
     let read = tokio::task::spawn_blocking(move || content.read_at(&mut [0], size)).await;

@@ -1,7 +1,7 @@
-//! The walk and the comparison.
+//! Walks a tree and compares it with its baseline.
 //!
-//! One thread walks what lies near the root; the directories it comes to at [`APART`] are compared by several, each against
-//! its own part of the baseline. What is found does not depend on who found it.
+//! One thread walks the directories near the root. Directories at depth [`PARALLEL_DEPTH`] are compared by several
+//! threads, each with its part of the baseline. The result does not depend on the threads.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
@@ -24,42 +24,42 @@ use crate::rootfs::{Attributes, Change, ChangeKind, ContentHash, ContentHasher, 
 use super::error::SnapshotError;
 use super::ignored::IgnoredPaths;
 
-/// Bytes of a path that is too long which a message shows.
-const SHOWN: usize = 60;
-/// Bytes hashed at a time.
+/// The number of bytes of a path that an error shows.
+const SHOWN_BYTES: usize = 60;
+/// Bytes that are hashed at a time.
 const CHUNK: usize = 128 * 1024;
 
-/// How deep the directories lie that are compared on their own: as `usr/share/doc` does.
-const APART: usize = 3;
-/// Bytes that a path may have: what the kernel takes. A layer with a longer one could be unpacked nowhere.
+/// The depth of directories that are compared in parallel: that of `usr/share/doc`.
+const PARALLEL_DEPTH: usize = 3;
+/// The most bytes of a path: the kernel's limit. A layer with a longer path cannot be unpacked anywhere.
 const MAX_PATH: usize = 4095;
-/// Beyond this number threads only wait for each other in the kernel.
+/// More threads only wait for each other in the kernel.
 const MAX_THREADS: usize = 8;
 
-/// How to compare.
+/// Options of a comparison.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Paths that are not looked at, nor anything below them: neither new nor changed nor deleted.
+    /// Paths that are skipped with everything below them: they are neither new nor changed nor deleted.
     pub ignored: IgnoredPaths,
 }
 
-/// Compares the tree with its baseline. Changes come in the order of a layer: by path, component by component, with every
-/// directory on the way listed before. The root directory is never listed, as BuildKit never lists it. Sockets do not
-/// exist as far as images are concerned.
+/// Compares the tree with its baseline. Changes are in the order of a layer: by path, component by component, each
+/// after its parent directories. The root directory is never included, as in BuildKit. Sockets are ignored, because
+/// images cannot hold them.
 ///
 /// # Errors
-/// Something in the tree cannot be read, or the build was asked to stop.
+/// A file of the tree cannot be read, or the build was asked to stop.
 pub fn compare(tree: &Tree, options: &Options) -> Result<Vec<Change>, SnapshotError> {
-    let mut top = Comparison::new(tree, options, Some(APART));
+    let mut top = Comparison::new(tree, options, Some(PARALLEL_DEPTH));
     top.below(Path::new(""))?;
-    let Comparison { mut found, apart, .. } = top;
-    let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS).min(apart.len());
+    let Comparison { mut found, deferred, .. } = top;
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS).min(deferred.len());
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
-        // The threads take one directory after the other; one of them is this.
+        // The threads, including this one, take one directory after the other.
         let work = || {
             let mut comparison = Comparison::new(tree, options, None);
-            while let Some(path) = apart.get(next.fetch_add(1, Ordering::Relaxed)) {
+            while let Some(path) = deferred.get(next.fetch_add(1, Ordering::Relaxed)) {
                 comparison.below(path)?;
             }
             Ok::<_, SnapshotError>(comparison.found)
@@ -69,7 +69,7 @@ pub fn compare(tree: &Tree, options: &Options) -> Result<Vec<Change>, SnapshotEr
             .collect();
         let mut results = vec![work()];
         for thread in started {
-            // Where there can be no more threads, those there are do all the work.
+            // If no more threads can be started, the existing ones do the work.
             let Ok(thread) = thread else { continue };
             results.push(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }
@@ -83,14 +83,14 @@ pub fn compare(tree: &Tree, options: &Options) -> Result<Vec<Change>, SnapshotEr
 struct Comparison<'a> {
     tree: &'a Tree,
     ignored: &'a IgnoredPaths,
-    /// What remains of the baseline. The walk takes the same order, so the two are merged.
+    /// The rest of the baseline. It has the order of the walk, so the two are merged.
     baseline: Peekable<Entries<'a>>,
     found: BTreeMap<PathBuf, ChangeKind>,
-    /// Directories as deep as this are not entered.
+    /// Directories at this depth are not entered.
     depth: Option<usize>,
-    /// They are put aside here.
-    apart: Vec<PathBuf>,
-    /// Content of files with several names, so that each is read once.
+    /// The directories that were not entered.
+    deferred: Vec<PathBuf>,
+    /// Hashes of files with several names, so that each is read once.
     hashes: HashMap<(u64, u64), ContentHash>,
     buffer: Vec<u8>,
 }
@@ -103,7 +103,7 @@ impl<'a> Comparison<'a> {
             baseline: tree.index().iter().peekable(),
             found: BTreeMap::new(),
             depth,
-            apart: Vec::new(),
+            deferred: Vec::new(),
             hashes: HashMap::new(),
             buffer: Vec::new(),
         }
@@ -116,7 +116,7 @@ impl<'a> Comparison<'a> {
         let opened = self.tree.root().open_at(path, flags);
         let directory = opened.map_err(|errno| self.error("open directory", path, errno))?;
         self.walk(Walk::new(self.tree.path(), path.to_owned(), directory.as_fd())?)?;
-        // What the walk did not come to does not exist any more.
+        // Entries that the walk has not reached were deleted.
         while let Some((path, entry)) = self.baseline.peek() {
             let (path, entry): (&Path, &Entry) = (path, entry);
             self.removed(path, entry);
@@ -124,7 +124,7 @@ impl<'a> Comparison<'a> {
         Ok(())
     }
 
-    /// Compares what is in a directory, and in the directories in it.
+    /// Compares the entries of a directory, recursively.
     fn walk(&mut self, mut walk: Walk<'_>) -> Result<(), SnapshotError> {
         while let Some(step) = walk.step()? {
             interrupt::check()?;
@@ -141,7 +141,7 @@ impl<'a> Comparison<'a> {
                 Err(errno) => return Err(self.error("look at", &path, errno)),
             };
             if path.as_os_str().len() > MAX_PATH {
-                let start = String::from_utf8_lossy(&path.as_os_str().as_bytes()[..SHOWN]).into_owned();
+                let start = String::from_utf8_lossy(&path.as_os_str().as_bytes()[..SHOWN_BYTES]).into_owned();
                 return Err(SnapshotError::PathTooLong { start, limit: MAX_PATH });
             }
             if self.file(walk.directory(), &name, &path, &status)? {
@@ -151,7 +151,7 @@ impl<'a> Comparison<'a> {
         Ok(())
     }
 
-    /// Compares one file. Says whether it is a directory that has to be entered.
+    /// Compares one file. Returns whether it is a directory that has to be entered.
     fn file(
         &mut self,
         directory: BorrowedFd<'_>,
@@ -173,18 +173,18 @@ impl<'a> Comparison<'a> {
         }
         if attributes.kind == FileKind::Directory {
             if self.depth.is_some_and(|depth| path.components().count() == depth) {
-                self.apart.push(path.to_owned());
+                self.deferred.push(path.to_owned());
                 self.baseline = self.tree.index().after(path).peekable();
                 return Ok(false);
             }
             return Ok(true);
         }
-        // Where a directory was, what it held is gone with it; no mark is needed for that.
+        // If a directory was replaced, its entries need no whiteouts.
         self.skip_below(path);
         Ok(false)
     }
 
-    /// The baseline's entry for `path`. Entries before it, which the walk did not come by, are gone.
+    /// Returns the baseline's entry for `path`. Earlier entries, which the walk did not meet, were deleted.
     fn entry(&mut self, path: &Path) -> Option<&'a Entry> {
         while let Some((next, entry)) = self.baseline.peek() {
             let (next, entry): (&'a Path, &'a Entry) = (next, entry);
@@ -200,10 +200,10 @@ impl<'a> Comparison<'a> {
         None
     }
 
-    /// Lists the topmost deleted path, which is next in the baseline, and passes over what was below it.
+    /// Records the topmost deleted path, which is next in the baseline, and skips the entries below it.
     fn removed(&mut self, path: &'a Path, entry: &Entry) {
         self.baseline.next();
-        // A file that was left out cannot have been removed either.
+        // A file that was omitted cannot have been removed.
         if !self.ignored.contains(path) && !entry.is_absent() {
             self.found.insert(path.to_owned(), ChangeKind::Removed);
         }
@@ -214,7 +214,7 @@ impl<'a> Comparison<'a> {
         while self.baseline.next_if(|(next, _)| next.starts_with(path)).is_some() {}
     }
 
-    /// Whether a file is not what the baseline says.
+    /// Reports whether a file differs from the baseline.
     fn differs(
         &mut self,
         directory: BorrowedFd<'_>,
@@ -290,12 +290,12 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// The changes in order, with the directories on the way to them.
+/// Returns the changes in order, with their parent directories.
 fn with_parents(mut found: BTreeMap<PathBuf, ChangeKind>) -> Vec<Change> {
     let mut parents = BTreeSet::new();
     for path in found.keys() {
         for above in path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
-            // Those above it come with it, so that deep directories cost no more than others.
+            // Its parents have been added with it, so that deep directories cost no more than others.
             if found.contains_key(above) || !parents.insert(above.to_owned()) {
                 break;
             }

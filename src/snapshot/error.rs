@@ -1,24 +1,24 @@
-//! Why a tree could not be compared.
+//! The errors of a snapshot.
 
 use crate::diag::Hint;
 use crate::diag::interrupt::Interrupted;
 use crate::fs;
 
-/// The tree could not be compared with its baseline.
+/// Why a tree could not be compared with its baseline.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// Something in it cannot be read.
+    /// A file of the tree cannot be read.
     #[error(transparent)]
     Io(#[from] fs::Error),
-    /// A path that no layer can hold.
+    /// A path is too long for any system to unpack.
     #[error(
-        "directories lie so deep in each other that a path has more than {limit} bytes ({start}…): no system can unpack such a \
+        "directories are nested so deeply that a path has more than {limit} bytes ({start}…): no system can unpack such a \
          layer; remove them in the command that makes them"
     )]
     PathTooLong {
-        /// How the path begins.
+        /// The start of the path.
         start: String,
-        /// How many bytes it may have.
+        /// The most bytes of a path.
         limit: usize,
     },
     /// The build was asked to stop.

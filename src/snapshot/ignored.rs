@@ -1,4 +1,4 @@
-//! Paths that no layer gets, whatever happens to them (`--ignore-path`).
+//! Paths that no layer contains (`--ignore-path`).
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -6,23 +6,23 @@ use std::path::{Component, Path};
 
 use crate::context::pattern;
 
-/// Patterns of paths, each matched component by component as Go's `filepath.Match` does, which is kaniko's rule.
+/// Patterns of paths, matched component by component like Go's `filepath.Match`, as in kaniko.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct IgnoredPaths {
     patterns: Vec<Vec<Vec<u8>>>,
 }
 
-/// A text that is no pattern of a path.
+/// Why a text is not a valid pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
-    /// It is relative.
+    /// The pattern is relative.
     #[error("it is not an absolute path")]
     Relative,
-    /// It is the root directory, or leads out of it.
-    #[error("it names the root directory, and nothing would be left of the image")]
+    /// The pattern names the root directory, or leads out of it.
+    #[error("it names the root directory, so the image would be empty")]
     Root,
-    /// It has `..` in it.
-    #[error("it has .. in it")]
+    /// The pattern contains `..`.
+    #[error("it contains ..")]
     Parent,
     /// A component is malformed.
     #[error(transparent)]
@@ -57,13 +57,13 @@ impl IgnoredPaths {
         Ok(())
     }
 
-    /// The patterns as they were added, without the slash they start with.
+    /// Returns the patterns as they were added, without their leading slashes.
     #[must_use]
     pub fn patterns(&self) -> Vec<Vec<u8>> {
         self.patterns.iter().map(|components| components.join(&b'/')).collect()
     }
 
-    /// Whether `path`, relative to the root directory, is one of them. What lies below is for the caller to leave out.
+    /// Reports whether `path`, relative to the root directory, matches. The caller leaves out the paths below it.
     #[must_use]
     pub fn contains(&self, path: &Path) -> bool {
         self.patterns.iter().any(|patterns| matches_all(patterns, path))
@@ -72,7 +72,7 @@ impl IgnoredPaths {
 
 fn matches_all(patterns: &[Vec<u8>], path: &Path) -> bool {
     let mut names = path.iter().map(OsStr::as_bytes);
-    // A malformed pattern was refused when it was added.
+    // Malformed patterns are refused when they are added.
     patterns.iter().all(|one| names.next().is_some_and(|name| pattern::matches(one, name).unwrap_or(false)))
         && names.next().is_none()
 }
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_path_in_the_image_is_refused() {
+    fn other_paths_are_refused() {
         let mut paths = IgnoredPaths::default();
         assert_eq!(paths.add("var/cache"), Err(PatternError::Relative));
         assert_eq!(paths.add(""), Err(PatternError::Relative));

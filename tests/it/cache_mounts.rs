@@ -220,11 +220,11 @@ async fn a_large_cache_is_neither_written_nor_taken() {
     for store in STORES {
         let bench = Bench::new(store, large).await;
         let refused = bench.build(&["--cache-mounts-limit=4k"]);
-        refused.says("the cache /c is not exported: it has 5.0 kB, more than --cache-mounts-limit (4.0 kB)");
+        refused.says("cache mount /c: not exported: it has 5.0 kB, more than --cache-mounts-limit (4.0 kB)");
         assert_eq!((warnings(&refused), bench.place.tags().len()), (1, 0), "{}", refused.said);
         bench.build_elsewhere(&[]).says("1 exported (5.0 kB)");
         let refused = bench.build_elsewhere(&["--cache-mounts-limit=4999", "--no-push-cache", "--build-arg=EMPTY=yes"]);
-        refused.says("the cache /c is not imported from");
+        refused.says("cache mount /c: not imported from");
         refused.says("it has 5.0 kB, more than --cache-mounts-limit (4.9 kB)");
         assert_eq!(warnings(&refused), 1, "{}", refused.said);
         assert_eq!(bench.registry.count("GET", "/v2/mounts/blobs/"), 0, "nothing is fetched for nothing");
@@ -238,7 +238,7 @@ async fn an_archive_that_is_too_large_is_not_written() {
     let random = "FROM {base}\nRUN --mount=type=cache,target=/c head -c 5000 /dev/urandom > /c/file\n";
     let bench = Bench::new(Store::Registry, random).await;
     let refused = bench.build(&["--cache-mounts-limit=5000"]);
-    refused.says("the cache /c is not exported: it has 5.");
+    refused.says("cache mount /c: not exported: it has 5.");
     assert_eq!((warnings(&refused), bench.place.tags().len()), (1, 0), "{}", refused.said);
 }
 
@@ -287,7 +287,7 @@ async fn what_is_hostile_is_refused_as_a_whole() {
     let archives: &[(&str, Members)] = &[
         ("leads out of the cache", |archive| archive.file("../../../../escaped", "x")),
         ("leads out of the cache", |archive| archive.file("/escaped", "x")),
-        ("is in no directory of the cache", |archive| archive.symlink("link", "/").file("link/escaped", "x")),
+        ("is not in a directory of the cache", |archive| archive.symlink("link", "/").file("link/escaped", "x")),
         ("is a hard link to somewhere else", |archive| archive.hard_link("hard", "/etc/passwd")),
         ("is a device", |archive| archive.member(b'3', "device", "", b"")),
         ("unpacks to more than 1000000 bytes", |archive| archive.member(b'0', "bomb", "", &vec![0; 1_000_001])),
@@ -320,9 +320,9 @@ async fn what_is_hostile_is_refused_as_a_whole() {
     bench.plant(&archive, zstd(&archive), |cache| cache.diff_id = Digest::sha256_of(b"other"));
     check("another archive", "config says");
     bench.plant(&archive, zstd(&archive)[..20].to_vec(), |_| {});
-    check("cut off", "is not imported from");
+    check("cut off", "not imported from");
     bench.plant(&archive, b"no archive at all".to_vec(), |_| {});
-    check("nothing packed", "is not imported from");
+    check("nothing packed", "not imported from");
     bench.plant(&archive, zstd(&archive), |cache| cache.id = "other".to_owned());
     check("another cache", "it is not the content of this cache");
     bench.plant(&archive, zstd(&archive), |cache| cache.size = 1_000_001);

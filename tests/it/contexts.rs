@@ -300,7 +300,7 @@ fn a_transfer_goes_on_where_it_broke() {
     }
     place.refused(&mut place.command(&web.url("/changed.tar.gz")), &["changed while it was fetched"]);
     // Nobody knows whether the second half of an unnamed version belongs to the first.
-    place.refused(&mut place.command(&web.url("/dead.tar.gz")), &["lost the connection", "beginning again"]);
+    place.refused(&mut place.command(&web.url("/dead.tar.gz")), &["lost the connection", "starting again"]);
     run(&mut Place::new().command(&web.url("/plain.tar.gz"))).success();
     for (path, count) in [("/dead.tar.gz", 3), ("/plain.tar.gz", 2)] {
         let asked: Vec<_> = web.asked().into_iter().filter(|asked| asked.path == path).collect();

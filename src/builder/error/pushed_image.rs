@@ -1,4 +1,6 @@
-//! Errors of `crabwright push`: the archive or layout holds no image that can be pushed.
+//! The errors of reading an image for `crabwright push`.
+
+#![expect(missing_docs, reason = "`#[error]` says it")]
 
 use std::io;
 use std::path::PathBuf;
@@ -9,61 +11,39 @@ use crate::image::layout::LayoutError;
 use crate::image::{AssembleError, Digest};
 use crate::layer::LayerError;
 
-/// Why what lies at a path cannot be pushed.
+/// Why an image cannot be read for a push.
 #[derive(Debug, thiserror::Error)]
 pub enum PushedImageError {
-    /// There is nothing.
     #[error("failed to push {}", path.display())]
     Missing {
-        /// The path.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
-    /// The archive.
     #[error(transparent)]
     Archive(#[from] DockerArchiveError),
-    /// A layer of it.
     #[error("failed to read layer {member} of {}", path.display())]
     Layer {
-        /// The archive.
         path: PathBuf,
-        /// The layer.
         member: String,
-        /// Why.
         #[source]
         source: LayerError,
     },
-    /// The layout.
     #[error("failed to read the OCI layout {}", path.display())]
     Layout {
-        /// Its directory.
         path: PathBuf,
-        /// Why.
         #[source]
         source: LayoutError,
     },
-    /// It has no image, or several.
     #[error("the OCI layout {} has {found}, and exactly one is pushed", path.display())]
-    ExpectedOneImage {
-        /// Its directory.
-        path: PathBuf,
-        /// What it has.
-        found: String,
-    },
-    /// A document of it is not the JSON it should be.
+    ExpectedOneImage { path: PathBuf, found: String },
     #[error("failed to read {digest} of {} as JSON", path.display())]
     Json {
-        /// Its directory.
         path: PathBuf,
-        /// The document.
         digest: Digest,
-        /// Why.
         #[source]
         source: serde_json::Error,
     },
-    /// The manifest.
     #[error(transparent)]
     Assemble(#[from] AssembleError),
 }

@@ -1,4 +1,4 @@
-//! No wrapper loses the hint of the error in it.
+//! Wrappers keep the hint of the error that they wrap.
 
 use std::io;
 use std::path::PathBuf;
@@ -82,7 +82,7 @@ fn in_cache(error: impl Into<LayerCacheError>) -> BuildError {
     BuildError::Cache(error.into())
 }
 
-/// All of them hand on the hint of the registry's error, which is below none of those that are transparent.
+/// All of these pass on the hint of the registry's error. Transparent ones are not its `source`.
 #[test]
 fn wrappers_keep_the_hint_of_a_registry() {
     let boxed = || Box::new(unavailable());
@@ -115,7 +115,7 @@ fn wrappers_keep_the_hint_of_a_registry() {
     assert!(unavailable().hint().is_some());
 }
 
-/// The same for a file system that is full, which every module can meet.
+/// The same for a full file system, which every module can meet.
 #[test]
 fn wrappers_keep_the_hint_of_a_full_file_system() {
     let build: Vec<BuildError> = vec![
@@ -212,8 +212,8 @@ fn wrappers_keep_the_hint_of_a_full_file_system() {
 }
 
 #[test]
-fn what_a_wrapper_knows_itself_comes_where_the_error_in_it_knows_nothing() {
+fn a_wrapper_adds_its_hint_if_the_wrapped_error_has_none() {
     let denied = fs::Error::new("create directory", "/work", io::ErrorKind::PermissionDenied);
     let hint = BuildError::WorkDirectory(denied).hint();
-    assert!(hint.is_some_and(|hint| hint.contains("can be written to")));
+    assert!(hint.is_some_and(|hint| hint.contains("writable directory")));
 }

@@ -1,4 +1,4 @@
-//! One attempt at a build with the hits of its cache. After a cached layer was rejected there is another attempt.
+//! One attempt at a build with the hits of its cache. If a cached layer is rejected, a further attempt follows.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -7,61 +7,61 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::cache::key_inputs::content_key;
-use crate::cache::{Entry, Files, Keys, Lineage};
+use crate::cache::{CacheEntry, Files, Keys, Lineage};
 use crate::executor::{BuiltLayer, CacheHits, CachedLayerError, ContentCache};
 use crate::image::{Blob, BlobSource, Digest};
 use crate::plan::{Action, StepId};
 
 use super::lookup::StepCache;
 
-/// An attempt, as the executor sees it.
+/// An attempt, as the executor uses it.
 pub(in crate::builder) struct Attempt<'c, 'a> {
     cache: &'c StepCache<'a>,
     /// The entries in use, by stage and step.
-    entries: Vec<Vec<Option<Entry>>>,
-    state: Mutex<State>,
+    entries: Vec<Vec<Option<CacheEntry>>>,
+    state: Mutex<AttemptState>,
     executed: AtomicUsize,
 }
 
-/// What is known of the steps so far.
+/// The results of steps so far.
 #[derive(Default)]
-struct State {
+struct AttemptState {
     keys: HashMap<StepId, Keys>,
-    /// The layers of steps that executed, or were found by content.
+    /// The layers of steps that executed or were found by content.
     made: HashMap<StepId, Digest>,
-    /// The lineage that finished stages end with.
+    /// The lineage at the end of finished stages.
     ends: HashMap<usize, Lineage>,
 }
 
 impl<'c, 'a> Attempt<'c, 'a> {
-    /// Takes the entries that are not rejected.
+    /// Uses the entries that are not rejected.
     pub(in crate::builder) fn new(cache: &'c StepCache<'a>) -> Self {
         Self { entries: cache.entries(), cache, state: Mutex::default(), executed: AtomicUsize::new(0) }
     }
 
-    /// The hits that the attempt begins with.
+    /// Returns the hits at the start of the attempt.
     pub(in crate::builder) fn hits(&self) -> CacheHits {
         self.cache.hits(&self.entries)
     }
 
-    /// How many steps made a layer because the cache had none.
+    /// Returns the number of steps whose layer was made because the cache had none.
     pub(in crate::builder) fn executed(&self) -> usize {
         self.executed.load(Ordering::Relaxed)
     }
 
-    /// Rejects a layer that cannot be used after all. `false` if it had been rejected before.
+    /// Rejects a layer that turned out to be unusable. Returns `false` if it was rejected before.
     pub(in crate::builder) fn reject(&self, layer: &Digest) -> bool {
         self.cache.reject(layer)
     }
 
-    /// Rejects every layer of an image that comes from the cache and cannot be read. `false`: there is none.
+    /// Rejects all cached layers of an image that cannot be read. Returns `false` if there are none.
     pub(in crate::builder) fn reject_unusable(&self, layers: &[BuiltLayer]) -> bool {
         let used = self.used_layers();
         let mut any = false;
         for layer in layers.iter().filter(|layer| self.is_cached(&used, layer)) {
             let digest = &layer.blob.descriptor.digest;
             if let Err(error) = self.file(layer) {
-                tracing::warn!("the cached layer {digest} cannot be used: {error}");
+                tracing::warn!("cached layer {digest}: cannot be used: {error}");
                 any |= self.cache.reject(digest);
             }
         }
@@ -77,12 +77,12 @@ impl<'c, 'a> Attempt<'c, 'a> {
         used.contains(digest) || self.cache.is_found_by_content(digest)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, AttemptState> {
         self.state.lock()
     }
 
-    /// The events before a step of a stage under way, or those of the whole stage.
-    fn lineage(&self, state: &mut State, stage: usize, steps: Option<usize>) -> Lineage {
+    /// Returns the lineage before a step of a running stage, or that of a finished stage.
+    fn lineage(&self, state: &mut AttemptState, stage: usize, steps: Option<usize>) -> Lineage {
         if let (None, Some(end)) = (steps, state.ends.get(&stage)) {
             return end.clone();
         }
@@ -108,12 +108,12 @@ impl<'c, 'a> Attempt<'c, 'a> {
         lineage
     }
 
-    fn sources(&self, state: &mut State, action: &Action) -> Vec<Lineage> {
+    fn sources(&self, state: &mut AttemptState, action: &Action) -> Vec<Lineage> {
         action.stage_dependencies().map(|stage| self.lineage(state, stage, None)).collect()
     }
 
-    /// The events that a step starts from, and those it leads to.
-    fn span_of_step(&self, state: &mut State, id: StepId, diff_id: &Digest) -> (Lineage, Lineage) {
+    /// Returns the lineages before and after a step.
+    fn span_of_step(&self, state: &mut AttemptState, id: StepId, diff_id: &Digest) -> (Lineage, Lineage) {
         let action = &self.cache.env.plan.step(id).action;
         let before = self.lineage(state, id.stage, Some(id.step));
         before.span_of_step(action, &self.sources(state, action), diff_id)
@@ -124,14 +124,14 @@ impl ContentCache for Attempt<'_, '_> {
     fn lookup(&self, id: StepId, below: &[Digest], sources: Vec<Option<Files>>) -> Option<BuiltLayer> {
         let cache = self.cache;
         let inputs = cache.inputs.get(&id)?;
-        // What is read of a build context was known before; of a stage only now.
+        // Files of build contexts were known before; files of stages are known now.
         let files = sources.into_iter().enumerate();
         let files = files.map(|(origin, read)| read.or_else(|| inputs.files.get(origin).cloned().flatten())).collect();
         let key_inputs = content_key(cache.env.plan, id, cache.env.format, below, files, &inputs.versions);
         let keys = Keys { definition: cache.definition(id), content: key_inputs.map(|key_inputs| key_inputs.key()) };
         self.state().keys.insert(id, keys.clone());
         let key = keys.content.clone()?;
-        if !cache.request.read || !cache.is_kept(id, &cache.env.plan.step(id).action) {
+        if !cache.request.read || !cache.is_cached_kind(id, &cache.env.plan.step(id).action) {
             return None;
         }
         let found = cache.env.session.runtime.block_on(cache.cache.find(std::slice::from_ref(&key))).pop()?;
@@ -146,8 +146,8 @@ impl ContentCache for Attempt<'_, '_> {
         cache.add_found_by_content(&entry.layer.digest);
         let layer = cache.layer_of(&entry);
         if cache.writes() {
-            // The next build of this Dockerfile finds it before anything runs.
-            let entry = Entry { keys, before, after, ..entry };
+            // The next build of this Dockerfile finds the entry by definition.
+            let entry = CacheEntry { keys, before, after, ..entry };
             cache.writer.write(&entry, layer.blob.clone(), &cache.platform(id));
         }
         Some(layer)
@@ -163,13 +163,13 @@ impl ContentCache for Attempt<'_, '_> {
         drop(state);
         let keys = keys.unwrap_or_else(|| Keys { definition: cache.definition(id), content: None });
         cache.check_versions(id);
-        let is_kept = cache.is_kept(id, &cache.env.plan.step(id).action);
-        if !cache.writes() || !is_kept || keys.iter().next().is_none() {
+        let is_cached_kind = cache.is_cached_kind(id, &cache.env.plan.step(id).action);
+        if !cache.writes() || !is_cached_kind || keys.iter().next().is_none() {
             return;
         }
         let created = cache.env.session.now;
         let (descriptor, diff_id) = (layer.blob.descriptor.clone().into_oci(), layer.diff_id.clone());
-        let entry = Entry { keys, layer: descriptor.clone(), diff_id, created, before, after };
+        let entry = CacheEntry { keys, layer: descriptor.clone(), diff_id, created, before, after };
         let blob = Blob { descriptor, source: layer.blob.source.clone() };
         let platform = cache.platform(id);
         if cache.in_image.contains(&id.stage) {

@@ -1,4 +1,4 @@
-//! What the cache of a build reads of that build.
+//! The parts of a build that its layer cache uses.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::image::Reference;
 use crate::plan::Plan;
 
-/// The parts of a build that keys are made of, and that layers are written with.
+/// Inputs of cache keys, and of writing entries.
 #[derive(Clone, Copy)]
 pub(in crate::builder) struct Environment<'a> {
     pub(in crate::builder) session: &'a Session,
@@ -18,13 +18,13 @@ pub(in crate::builder) struct Environment<'a> {
     pub(in crate::builder) context: &'a Context,
     pub(in crate::builder) named_contexts: &'a [Context],
     pub(in crate::builder) remotes: &'a Remotes,
-    /// Omitted where it lies inside a context.
+    /// Ignored if it is inside a context.
     pub(in crate::builder) work_directory: &'a Path,
     /// The name of the Dockerfile.
     pub(in crate::builder) dockerfile: &'a str,
-    /// The base images of the last build, as the cache has them.
+    /// The base images of the last build, from the cache.
     pub(in crate::builder) bases: &'a KnownBases,
-    /// Where the image is pushed.
+    /// The names under which the image is pushed.
     pub(in crate::builder) destinations: &'a [Reference],
     pub(in crate::builder) format: &'a LayerFormat,
 }

@@ -1,28 +1,29 @@
-//! What steps read that is known before anything runs: files of build contexts, and versions of what is on the network.
+//! Reads the inputs of steps that are known before anything runs: files of build contexts, and versions of remote
+//! sources.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 
-use crate::cache::{Inputs, Version};
+use crate::cache::{Inputs, SourceVersion};
 use crate::diag::with_causes;
-use crate::executor::copy::{CopySource, KnownFiles};
+use crate::executor::copy::{CopySource, FileDigests};
 use crate::executor::files_of;
 use crate::plan::{Action, CopyFrom, RemoteSource, StepId};
 use crate::rootfs::Tree;
 
 use super::environment::Environment;
 
-/// Reads what the steps of a plan do.
-pub(super) struct Reader<'a> {
+/// Reads the inputs of a plan's steps.
+pub(super) struct InputReader<'a> {
     env: &'a Environment<'a>,
-    /// Digests of files of the contexts, which are there for the whole build.
-    known: KnownFiles,
-    /// Those of sources that can be had.
-    versions: Vec<(RemoteSource, Version)>,
+    /// Digests of files of the contexts, which do not change during the build.
+    known: FileDigests,
+    /// The versions of available sources.
+    versions: Vec<(RemoteSource, SourceVersion)>,
 }
 
-impl<'a> Reader<'a> {
-    /// Asks for the versions of everything on the network, side by side.
+impl<'a> InputReader<'a> {
+    /// Requests the versions of all remote sources in parallel.
     pub(super) fn new(env: &'a Environment<'a>) -> Self {
         let mut sources: Vec<RemoteSource> = Vec::new();
         for (_, step) in env.plan.steps() {
@@ -39,15 +40,15 @@ impl<'a> Reader<'a> {
                 None
             }
         });
-        Self { env, known: KnownFiles::default(), versions: versions.collect() }
+        Self { env, known: FileDigests::default(), versions: versions.collect() }
     }
 
-    /// What a step reads; nothing where that cannot be told, because the step itself will fail.
+    /// Returns the inputs of a step; `None` if they cannot be read, because then the step fails as well.
     pub(super) fn inputs(&self, id: StepId) -> Option<Inputs> {
         let Self { env, known, .. } = self;
         let step = env.plan.step(id);
         let unknown = |error: &(dyn std::error::Error + 'static)| {
-            tracing::debug!("cache: {}: it has no key: {}", step.text, with_causes(error));
+            tracing::debug!("cache: {}: no key: {}", step.text, with_causes(error));
         };
         let excluded = crate::fs::gated::metadata(env.work_directory).ok();
         let excluded = excluded.map(|metadata| (metadata.dev(), metadata.ino()));

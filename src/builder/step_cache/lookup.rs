@@ -1,4 +1,4 @@
-//! The cache before anything runs: the definition keys of all steps, and what was found under them.
+//! Looks up all steps of a plan by their definition keys, before anything runs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -9,15 +9,15 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::builder::request::CacheRequest;
 use crate::cache::key_inputs::definition_keys;
 use crate::cache::lineage::consistent_subset;
-use crate::cache::{BaseConfigurations, Definitions, Entry, Inputs, Key, LayerCache, Miss, Record};
+use crate::cache::{BaseConfigurations, CacheEntry, Definitions, Inputs, Key, LayerCache, Miss, Record};
 use crate::diag::{interrupt, with_causes};
 use crate::executor::{BuiltLayer, CacheHits};
 use crate::image::{Blob, Digest, Platform};
 use crate::plan::{Action, Step, StepId};
 
 use super::environment::Environment;
-use super::inputs::Reader;
-use super::writer::Writer;
+use super::inputs::InputReader;
+use super::writer::EntryWriter;
 
 /// The cache of one build.
 pub(in crate::builder) struct StepCache<'a> {
@@ -26,20 +26,20 @@ pub(in crate::builder) struct StepCache<'a> {
     pub(super) cache: LayerCache,
     pub(super) inputs: HashMap<StepId, Inputs>,
     definitions: Definitions,
-    /// Everything that was found, whether it fits together or not.
-    found: Vec<Vec<Option<Entry>>>,
+    /// All entries that were found, whether they fit together or not.
+    found: Vec<Vec<Option<CacheEntry>>>,
     /// The stages whose layers are part of the image.
     pub(super) in_image: BTreeSet<usize>,
     record: Record,
     last: Option<Record>,
     layers: Mutex<CachedLayers>,
-    pub(super) writer: Writer,
+    pub(super) writer: EntryWriter,
     warnings: Warnings,
-    /// A remote source is another version by now than the keys say: nothing more is written.
+    /// A remote source no longer has the version in the keys, so nothing more is written.
     outdated: AtomicBool,
 }
 
-/// Layers of the cache that attempts have come across.
+/// Layers of the cache that attempts have used.
 #[derive(Default)]
 struct CachedLayers {
     /// Their blobs turned out to be unusable.
@@ -47,13 +47,13 @@ struct CachedLayers {
     found_by_content: BTreeSet<Digest>,
 }
 
-/// Which of the cache's problems have been reported: each once.
+/// The problems of the cache that have been reported. Each is reported once.
 #[derive(Default)]
 struct Warnings {
     /// It cannot be read or written.
     unusable: Arc<AtomicBool>,
-    /// It has entries without the right authentication code.
-    strangers: AtomicBool,
+    /// It has entries without a valid authentication code.
+    untrusted: AtomicBool,
 }
 
 impl<'a> StepCache<'a> {
@@ -64,7 +64,7 @@ impl<'a> StepCache<'a> {
             cache.location().remove_leftovers();
         }
         let mut inputs = HashMap::new();
-        let reader = Reader::new(&env);
+        let reader = InputReader::new(&env);
         let definitions = definition_keys(env.plan, env.format, &mut |id| {
             let read = reader.inputs(id)?;
             inputs.insert(id, read.clone());
@@ -75,7 +75,7 @@ impl<'a> StepCache<'a> {
             found: env.plan.stages.iter().map(|stage| vec![None; stage.steps.len()]).collect(),
             last: None,
             layers: Mutex::default(),
-            writer: Writer::new(&env, cache.clone(), Arc::clone(&warnings.unusable)),
+            writer: EntryWriter::new(&env, cache.clone(), Arc::clone(&warnings.unusable)),
             warnings,
             outdated: AtomicBool::new(false),
             request,
@@ -94,30 +94,31 @@ impl<'a> StepCache<'a> {
 
     fn look_up(&mut self) {
         let Environment { plan, session, dockerfile, .. } = self.env;
-        let wanted: Vec<(StepId, Key)> = plan
+        let requested: Vec<(StepId, Key)> = plan
             .steps()
-            .filter(|(id, step)| self.is_kept(*id, &step.action))
+            .filter(|(id, step)| self.is_cached_kind(*id, &step.action))
             .filter_map(|(id, _)| Some((id, self.definition(id)?)))
             .collect();
-        let keys: Vec<Key> = wanted.iter().map(|(_, key)| key.clone()).collect();
+        let keys: Vec<Key> = requested.iter().map(|(_, key)| key.clone()).collect();
         let found = session.runtime.block_on(self.cache.find(&keys));
-        for ((id, key), found) in wanted.into_iter().zip(found) {
+        for ((id, key), found) in requested.into_iter().zip(found) {
             self.found[id.stage][id.step] = self.hit(id, &key, found);
         }
-        let is_missing =
-            |(id, step): (StepId, &Step)| self.is_kept(id, &step.action) && self.found[id.stage][id.step].is_none();
-        // A cache that cannot be read need not be asked for more.
+        let is_missing = |(id, step): (StepId, &Step)| {
+            self.is_cached_kind(id, &step.action) && self.found[id.stage][id.step].is_none()
+        };
+        // If the cache cannot be read, the last build's record cannot, either.
         if plan.steps().any(is_missing) && !self.warnings.unusable.load(Ordering::Relaxed) {
             let tag = Record::tag(plan, dockerfile);
             match session.runtime.block_on(self.cache.manifest(&tag)) {
                 Ok(manifest) => self.last = manifest.map(|manifest| Record::read(&manifest)),
-                Err(error) => tracing::debug!("what changed since the last build is not known: {error}"),
+                Err(error) => tracing::debug!("the changes since the last build are not known: {error}"),
             }
         }
     }
 
-    /// The entry, if there is one; otherwise logs the reason, and warns once of a cache that cannot be read.
-    pub(super) fn hit(&self, id: StepId, key: &Key, found: Result<Entry, Miss>) -> Option<Entry> {
+    /// Returns the entry, if there is one. Otherwise logs the reason, and warns once about a cache that cannot be read.
+    pub(super) fn hit(&self, id: StepId, key: &Key, found: Result<CacheEntry, Miss>) -> Option<CacheEntry> {
         let step = &self.env.plan.step(id).text;
         let location = self.cache.location();
         let miss = match found {
@@ -132,18 +133,16 @@ impl<'a> StepCache<'a> {
             Miss::Unreadable(problem) if !self.warnings.unusable.swap(true, Ordering::Relaxed) => {
                 tracing::warn!("the cache {location} cannot be read: {problem}");
             }
-            Miss::Unauthentic(problem) if !self.warnings.strangers.swap(true, Ordering::Relaxed) => {
-                tracing::warn!(
-                    "an entry of the cache {location} is not used, and neither are others like it: {problem}"
-                );
+            Miss::Unauthentic(problem) if !self.warnings.untrusted.swap(true, Ordering::Relaxed) => {
+                tracing::warn!("an entry of the cache {location} is ignored, as are others like it: {problem}");
             }
             _ => {}
         }
         None
     }
 
-    /// The entries that fit together, without those whose layers were rejected.
-    pub(super) fn entries(&self) -> Vec<Vec<Option<Entry>>> {
+    /// Returns the entries that fit together, without those whose layers were rejected.
+    pub(super) fn entries(&self) -> Vec<Vec<Option<CacheEntry>>> {
         let layers = self.layers();
         let mut found = self.found.clone();
         for entry in found.iter_mut().flatten() {
@@ -154,8 +153,8 @@ impl<'a> StepCache<'a> {
         consistent_subset(self.env.plan, &found)
     }
 
-    /// These entries as hits, and what is known of the misses.
-    pub(super) fn hits(&self, entries: &[Vec<Option<Entry>>]) -> CacheHits {
+    /// Returns these entries as hits, with the known reasons of misses.
+    pub(super) fn hits(&self, entries: &[Vec<Option<CacheEntry>>]) -> CacheHits {
         let (mut layers, mut misses) = (BTreeMap::new(), BTreeMap::new());
         for (id, _) in self.env.plan.steps() {
             match &entries[id.stage][id.step] {
@@ -166,27 +165,27 @@ impl<'a> StepCache<'a> {
         CacheHits { layers, misses }
     }
 
-    /// Why a step has no entry, where something can be said about it.
+    /// Explains why a step has no entry, if something is known about it.
     fn explain(&self, id: StepId) -> Option<String> {
         let key_inputs = &self.definitions[id.stage];
         key_inputs[id.step].as_ref()?;
         let number = key_inputs[..id.step].iter().flatten().count();
         let stage = &self.env.plan.stages[id.stage];
         let changes = self.record.changes(self.last.as_ref()?, &stage.name, number)?;
-        match self.is_kept(id, &stage.steps[id.step].action) {
+        match self.is_cached_kind(id, &stage.steps[id.step].action) {
             true => Some(format!("not cached: {changes}")),
-            // It executes in any case, and is worth a word only where others have to because of it.
+            // It executes in any case. The reason is interesting only if the step causes others to execute.
             false => changes.has_own().then(|| changes.to_string()),
         }
     }
 
-    /// Rejects a layer that cannot be used after all. `false` if it had been rejected before.
+    /// Rejects a layer that turned out to be unusable. Returns `false` if it was rejected before.
     pub(super) fn reject(&self, layer: &Digest) -> bool {
         let mut layers = self.layers();
         if !layers.rejected.insert(layer.clone()) {
             return false;
         }
-        // Where one is damaged another may be, and each would cost one more attempt.
+        // If two layers are damaged, more may be, and each would cost one more attempt: reject all.
         if layers.rejected.len() > 1 {
             let found = self.found.iter().flatten().flatten().map(|entry| entry.layer.digest.clone());
             let all: Vec<Digest> = found.chain(layers.found_by_content.iter().cloned()).collect();
@@ -207,14 +206,14 @@ impl<'a> StepCache<'a> {
         self.layers().found_by_content.contains(layer)
     }
 
-    /// Whether layers of such a step are kept in the cache.
-    pub(super) fn is_kept(&self, id: StepId, action: &Action) -> bool {
+    /// Reports whether the layer of such a step is written to the cache.
+    pub(super) fn is_cached_kind(&self, id: StepId, action: &Action) -> bool {
         let in_image = self.in_image.contains(&id.stage);
         match action {
             Action::Configure => false,
             Action::Run(_) => self.request.run_layers,
             Action::Copy(_) => self.request.copy_layers.unwrap_or(in_image),
-            // Its layer is as small as a layer can be: it is kept where that saves unpacking a base.
+            // Its layer is tiny. It is cached if that saves unpacking a base.
             Action::Workdir(_) => in_image,
         }
     }
@@ -223,7 +222,7 @@ impl<'a> StepCache<'a> {
         self.definitions[id.stage][id.step].as_ref().map(crate::cache::KeyInputs::key)
     }
 
-    pub(super) fn layer_of(&self, entry: &Entry) -> BuiltLayer {
+    pub(super) fn layer_of(&self, entry: &CacheEntry) -> BuiltLayer {
         let blob = Blob { descriptor: entry.layer.clone(), source: self.cache.source(&entry.layer) };
         BuiltLayer { blob, diff_id: entry.diff_id.clone() }
     }
@@ -232,25 +231,25 @@ impl<'a> StepCache<'a> {
         self.env.plan.stages[id.stage].config.platform()
     }
 
-    /// Whether layers are still written: until a remote source turns out to be another version than the keys say.
+    /// Reports whether layers are still written: not after a remote source has changed.
     pub(super) fn writes(&self) -> bool {
         self.request.write && !self.outdated.load(Ordering::Relaxed)
     }
 
-    /// Notices where a source that the step fetched is another version than its key says.
+    /// Detects that a source which the step fetched has changed since its key was computed.
     pub(super) fn check_versions(&self, id: StepId) {
         let (Action::Copy(copy), Some(inputs)) = (&self.env.plan.step(id).action, self.inputs.get(&id)) else { return };
         let versions = copy.remotes.iter().filter_map(|(number, source)| Some((source, inputs.versions.get(number)?)));
-        let changed = versions.into_iter().find(|(source, version)| !self.env.remotes.is_still(source, version));
+        let changed = versions.into_iter().find(|(source, version)| !self.env.remotes.is_unchanged(source, version));
         if let Some((source, _)) = changed
             && !self.outdated.swap(true, Ordering::Relaxed)
         {
-            tracing::warn!("{source} was changed during the build: its layers are not kept in the cache from here on");
+            tracing::warn!("{source} changed during the build: no more layers are written to the cache");
         }
     }
 
-    /// Waits until everything is written. `pushed`: the image is where it was to go; `executed`: how many steps made a layer.
-    /// After a signal nothing more is written.
+    /// Waits until everything is written. `pushed` says whether the image was pushed, `executed` is the number of steps
+    /// whose layer was made. After a signal, nothing more is written.
     pub(in crate::builder) fn finish(&self, pushed: bool, executed: usize) {
         self.writer.release(pushed);
         if pushed && self.writes() && interrupt::requested().is_none() {
@@ -259,7 +258,7 @@ impl<'a> StepCache<'a> {
         self.writer.finish();
     }
 
-    /// Writes what the next build wants to know of this one and does not find in the cache.
+    /// Writes the records of this build that the cache does not have.
     fn write_records(&self, is_new: bool) {
         let Environment { plan, bases, dockerfile, session, .. } = self.env;
         let platform = plan.stages[plan.target].config.platform();

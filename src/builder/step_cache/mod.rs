@@ -1,8 +1,8 @@
-//! The layer cache of one build: what it has for the steps of the plan, and what the build adds to it.
+//! The layer cache of one build.
 //!
-//! Before anything runs, the definition keys of all steps are computed ([`inputs`] reads what they need) and looked up side by
-//! side ([`lookup`]). An [`attempt`] uses those hits that fit together, and looks the other steps up by content once their
-//! inputs are there. New layers are written in the background ([`writer`]).
+//! Before anything runs, the definition keys of all steps are computed ([`inputs`] reads their inputs) and looked up in
+//! parallel ([`lookup`]). An [`attempt`] uses the hits that fit together, and looks up the other steps by content when
+//! their inputs exist. New layers are written in the background ([`writer`]).
 
 mod attempt;
 mod environment;

@@ -1,9 +1,9 @@
-//! Entries on their way into the cache, in the background.
+//! Writes entries to the cache in the background.
 //!
-//! Layers that are pushed with the image anyway wait for that, and are then mounted from its repository instead of being
-//! uploaded twice. Entries whose layer is the same (commands that change nothing all make one) are written one after the other: a
-//! registry may have a blob for one request and not for the next while it is being completed. A cache that cannot be written is
-//! told of once, and fails no build.
+//! Layers that are pushed with the image are written after that: they are then mounted from its repository instead of
+//! being uploaded twice. Entries with the same layer (commands that change nothing all make the same one) are written
+//! one after the other: while a blob is being completed, a registry may have it for one request and not for the next. A
+//! cache that cannot be written is reported once and does not fail the build.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,35 +14,35 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use crate::cache::{BlobStore, CacheLocation, Entry, LayerCache};
+use crate::cache::{BlobStore, CacheEntry, CacheLocation, LayerCache};
 use crate::diag::{interrupt, with_causes, with_hint};
 use crate::image::{Blob, BlobSource, Digest, Image, Platform, Reference};
 use crate::push::ExistingTags;
 
 use super::environment::Environment;
 
-/// How many entries are written at once.
+/// The number of entries that are written at a time.
 const PARALLEL_WRITES: usize = 4;
 
-/// Writes entries into one cache.
-pub(super) struct Writer {
+/// Writes entries to one cache.
+pub(super) struct EntryWriter {
     runtime: Handle,
     cache: LayerCache,
     store: BlobStore,
     /// A destination in the cache's registry, from whose repository layers can be mounted.
     neighbour: Option<Reference>,
     permits: Arc<Semaphore>,
-    /// One lock for each blob that is written.
+    /// A lock for each blob that is written.
     blobs: Arc<Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<()>>>>>,
-    /// Whether the cache's troubles have been told of.
+    /// Whether problems of the cache have been reported.
     warned: Arc<AtomicBool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
-    /// Layers of the image, to be written when it has been pushed.
-    waiting: Mutex<Vec<(Entry, Blob, Platform)>>,
+    /// Layers of the image, which are written after the push.
+    waiting: Mutex<Vec<(CacheEntry, Blob, Platform)>>,
 }
 
-impl Writer {
-    /// Writes into `cache`, and warns if that fails unless `warned` is set.
+impl EntryWriter {
+    /// Writes to `cache`, and warns about a failure unless `warned` is set.
     pub(super) fn new(env: &Environment<'_>, cache: LayerCache, warned: Arc<AtomicBool>) -> Self {
         let neighbour = match cache.location() {
             CacheLocation::Repository(repository) => {
@@ -64,15 +64,15 @@ impl Writer {
     }
 
     /// Writes an entry under its keys.
-    pub(super) fn write(&self, entry: &Entry, blob: Blob, platform: &Platform) {
+    pub(super) fn write(&self, entry: &CacheEntry, blob: Blob, platform: &Platform) {
         match entry.to_image(blob, platform) {
             Ok(image) => self.write_image(image, entry.keys.iter().map(ToString::to_string).collect()),
-            Err(error) => tracing::warn!("a layer is not kept in the cache: {}", with_causes(&error)),
+            Err(error) => tracing::warn!("a layer was not written to the cache: {}", with_causes(&error)),
         }
     }
 
-    /// The same for an entry whose layer is pushed with the image: where it can be mounted from there, it waits for that.
-    pub(super) fn write_with_image(&self, entry: Entry, blob: Blob, platform: Platform) {
+    /// Writes an entry whose layer is pushed with the image. If it can be mounted from there, it waits for the push.
+    pub(super) fn write_with_image(&self, entry: CacheEntry, blob: Blob, platform: Platform) {
         if self.neighbour.is_some() {
             self.waiting.lock().push((entry, blob, platform));
         } else {
@@ -86,9 +86,9 @@ impl Writer {
         let (permits, warned) = (Arc::clone(&self.permits), Arc::clone(&self.warned));
         let locks = self.locks(&image);
         let task = self.runtime.spawn(async move {
-            let mut held = Vec::new();
+            let mut guards = Vec::new();
             for lock in locks {
-                held.push(lock.lock_owned().await);
+                guards.push(lock.lock_owned().await);
             }
             let Ok(_permit) = permits.acquire().await else { return };
             if let Err(error) = cache.put(image, names, ExistingTags::KeepImmutable, &store).await {
@@ -103,7 +103,7 @@ impl Writer {
         self.tasks.lock().push(task);
     }
 
-    /// The locks of an image's blobs, in an order that is the same for all images.
+    /// Returns the locks of an image's blobs, in the same order for all images.
     fn locks(&self, image: &Image) -> Vec<Arc<tokio::sync::Mutex<()>>> {
         let layers = image.blobs.iter().map(|blob| &blob.descriptor.digest);
         let digests: BTreeSet<&Digest> = layers.chain([&image.manifest.config.digest]).collect();
@@ -111,7 +111,8 @@ impl Writer {
         digests.into_iter().map(|digest| Arc::clone(blobs.entry(digest.clone()).or_default())).collect()
     }
 
-    /// Starts to write what waited for the image. `pushed`: it is where it was to go. After a signal nothing more is written.
+    /// Starts to write the entries that waited for the push. `pushed` says whether it succeeded. After a signal,
+    /// nothing more is written.
     pub(super) fn release(&self, pushed: bool) {
         let waiting = std::mem::take(&mut *self.waiting.lock());
         let stopped = interrupt::requested().is_some();
@@ -120,7 +121,7 @@ impl Writer {
                 && let Some(destination) = &self.neighbour
                 && let BlobSource::File(file) = &blob.source
             {
-                match self.store.adopt(&blob.descriptor, file) {
+                match self.store.insert(&blob.descriptor, file) {
                     Ok(()) => blob.source = BlobSource::Registry(destination.clone()),
                     Err(error) => tracing::debug!("{}", with_causes(&error)),
                 }
@@ -129,7 +130,7 @@ impl Writer {
         }
     }
 
-    /// Waits until everything is written, or given up for a signal.
+    /// Waits until everything is written, or cancelled by a signal.
     pub(super) fn finish(&self) {
         let stopped = interrupt::requested().is_some();
         let tasks = std::mem::take(&mut *self.tasks.lock());
@@ -140,7 +141,7 @@ impl Writer {
             if let Err(error) = self.runtime.block_on(task)
                 && !error.is_cancelled()
             {
-                tracing::warn!("writing into the cache {} ended early: {error}", self.cache.location());
+                tracing::warn!("writing to the cache {} ended early: {error}", self.cache.location());
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What is in a key and what is not.
+//! Which inputs a key contains.
 
 use super::*;
 use crate::dockerfile::ast::Source;
@@ -6,10 +6,10 @@ use crate::dockerfile::parse;
 use crate::image::{BaseImage, Descriptor, ImageConfig, LayerDescriptor, Manifest, media_type};
 use crate::plan::{ImageError, ImageRequest, Images, NamedContext, NamedSource, Options, plan};
 
-/// Every image exists, with one layer that its name decides. The configuration of `liar` says that it is that of `base`.
-struct Anything;
+/// Every image exists, with one layer that its name decides. The configuration of `liar` claims to be that of `base`.
+struct AllImages;
 
-impl Images for Anything {
+impl Images for AllImages {
     fn resolve(&mut self, requests: &[ImageRequest]) -> Vec<Result<BaseImage, ImageError>> {
         let image = |request: &ImageRequest| {
             let name = request.reference.to_string();
@@ -31,15 +31,15 @@ impl Images for Anything {
     }
 }
 
-/// One build, as far as keys know it.
+/// One build with all inputs of its keys.
 #[derive(Clone)]
 struct Build {
     text: String,
     options: Options,
     format: LayerFormat,
-    /// What is read of a build context.
+    /// The files of the build context.
     files: Files,
-    version: Version,
+    version: SourceVersion,
 }
 
 fn build(text: &str) -> Build {
@@ -48,7 +48,7 @@ fn build(text: &str) -> Build {
         options: Options::of_platform("linux/amd64"),
         format: LayerFormat { compression: "gzip".to_owned(), ..LayerFormat::default() },
         files: vec![("main.txt".to_owned(), Digest::sha256_of(b"main"))],
-        version: Version::Commit("1".to_owned()),
+        version: SourceVersion::Commit("1".to_owned()),
     }
 }
 
@@ -60,10 +60,10 @@ impl Build {
 
     fn plan(&self) -> Plan {
         let source = Source { name: "Dockerfile".into(), text: self.text.clone() };
-        plan(&parse(source).unwrap(), &self.options, &mut Anything).unwrap()
+        plan(&parse(source).unwrap(), &self.options, &mut AllImages).unwrap()
     }
 
-    /// The definitions of all steps that make layers.
+    /// Returns the inputs of all steps that make layers.
     fn key_inputs(&self) -> Vec<KeyInputs> {
         let plan = self.plan();
         let all = definition_keys(&plan, &self.format, &mut |StepId { stage, step }| {
@@ -81,7 +81,7 @@ impl Build {
         all.into_iter().flatten().flatten().collect()
     }
 
-    /// The key of the last step.
+    /// Returns the key of the last step.
     fn key(&self) -> Key {
         self.key_inputs().last().unwrap().key()
     }
@@ -92,8 +92,8 @@ fn key(text: &str) -> Key {
 }
 
 #[test]
-fn what_a_command_is_made_of() {
-    let usual = key("FROM base\nRUN make");
+fn inputs_of_a_command() {
+    let reference = key("FROM base\nRUN make");
     for other in [
         "FROM base\nRUN make all",
         "FROM base\nRUN [\"make\"]",
@@ -131,11 +131,11 @@ fn what_a_command_is_made_of() {
     ]
     .map(key)
     {
-        assert_ne!(other, usual);
+        assert_ne!(other, reference);
     }
 }
 
-/// However their words are put together.
+/// Different steps have different keys, however their words are composed.
 #[test]
 fn keys_of_different_steps_differ() {
     let words = ["a", "b", "a b", "ab", "a  b", "b a"];
@@ -158,9 +158,9 @@ fn keys_of_different_steps_differ() {
 }
 
 #[test]
-fn what_a_command_is_not_made_of() {
+fn not_inputs_of_a_command() {
     let text = "FROM base\nRUN make";
-    let usual = key(text);
+    let reference = key(text);
     for same in [
         "# a comment\nFROM   base\nRUN   make",
         "FROM base AS name\nRUN make",
@@ -174,7 +174,7 @@ fn what_a_command_is_not_made_of() {
         "FROM other AS unused\nRUN x\nFROM base\nRUN make",
         "FROM base AS parent\nFROM parent\nRUN make",
     ] {
-        assert_eq!(key(same), usual, "{same}");
+        assert_eq!(key(same), reference, "{same}");
     }
     let arguments = [
         ("UNUSED", "1"),
@@ -184,11 +184,11 @@ fn what_a_command_is_not_made_of() {
         ("BUILDKIT_INLINE_CACHE", "1"),
     ];
     for (name, value) in arguments {
-        assert_eq!(build(text).with_argument(name, value).key(), usual, "{name}");
+        assert_eq!(build(text).with_argument(name, value).key(), reference, "{name}");
     }
     let mut labelled = build(text);
     labelled.options.labels.push(("a".to_owned(), "b".to_owned()));
-    assert_eq!(labelled.key(), usual);
+    assert_eq!(labelled.key(), reference);
 }
 
 #[test]
@@ -197,13 +197,13 @@ fn arguments_count_where_they_are_declared() {
     let (one, two) = (build(text), build(text).with_argument("VERSION", "2"));
     assert_eq!(one.key_inputs()[0].key(), two.key_inputs()[0].key(), "above");
     assert_ne!(one.key(), two.key());
-    assert_eq!(build(text).with_argument("VERSION", "1").key(), one.key(), "the default, said");
-    // An ENV of the name is what the command sees.
+    assert_eq!(build(text).with_argument("VERSION", "1").key(), one.key(), "the default, specified explicitly");
+    // An `ENV` of the same name overrides it.
     let hidden = "FROM base\nARG VERSION=1\nENV VERSION=7\nRUN make";
     assert_eq!(build(hidden).with_argument("VERSION", "2").key(), key(hidden));
-    // Commands see it, whether it is declared or not.
+    // Commands see it even if it is not declared.
     assert_ne!(build(text).with_argument("BUILDKIT_SANDBOX_HOSTNAME", "name").key(), one.key());
-    // Declared, it is a variable like any other.
+    // If it is declared, it is a variable like any other.
     for name in ["SOURCE_DATE_EPOCH", "BUILDKIT_INLINE_CACHE", "HTTP_PROXY", "no_proxy"] {
         let declared = format!("FROM base\nARG {name}=1\nRUN make");
         assert_ne!(build(&declared).with_argument(name, "2").key(), key(&declared), "{name}");
@@ -211,23 +211,23 @@ fn arguments_count_where_they_are_declared() {
         let inherited = format!("FROM base AS one\nARG {name}=1\nFROM one\nRUN make");
         assert_ne!(build(&inherited).with_argument(name, "2").key(), key(&inherited), "{name}");
     }
-    // Its other spelling, which a command sees as well, is not.
+    // Its other spelling, which a command sees as well, is not declared.
     let declared = "FROM base\nARG HTTP_PROXY=1\nRUN make";
     assert_eq!(build(declared).with_argument("http_proxy", "2").key(), key(declared));
-    // Without a value there is nothing that it could count by.
+    // It has no value that could count.
     let empty = "FROM base\nARG HTTP_PROXY\nRUN make";
     assert_eq!(build(empty).with_argument("http_proxy", "2").key(), key(empty));
-    // A proxy that is an ENV comes with the image.
+    // A proxy in an `ENV` is part of the image.
     assert_ne!(key("FROM base\nENV HTTP_PROXY=a\nRUN make"), key("FROM base\nENV HTTP_PROXY=b\nRUN make"));
 }
 
 #[test]
-fn which_cache_a_command_has_does_not_count() {
+fn the_id_of_a_cache_mount_does_not_count() {
     let cache = |words: &str| key(&format!("FROM base\nRUN --mount=type=cache,target=/c{words} make"));
     assert_eq!(cache(",id=d"), cache(""));
-    let mut elsewhere = build("FROM base\nRUN --mount=type=cache,target=/c make");
-    elsewhere.options.build_args.push(("BUILDKIT_CACHE_MOUNT_NS".to_owned(), "n".to_owned()));
-    assert_eq!(elsewhere.key(), cache(""));
+    let mut other = build("FROM base\nRUN --mount=type=cache,target=/c make");
+    other.options.build_args.push(("BUILDKIT_CACHE_MOUNT_NS".to_owned(), "n".to_owned()));
+    assert_eq!(other.key(), cache(""));
     for words in [",sharing=private", ",uid=7", ",mode=0700", ",readonly", ",from=other"] {
         assert_ne!(cache(words), cache(""), "{words}");
     }
@@ -243,17 +243,17 @@ fn named_contexts_count_by_their_names() {
             .collect();
         build.key_inputs()
     };
-    let usual = with(&["files"]);
+    let reference = with(&["files"]);
     for others in [&["unused", "files"][..], &["files", "unused"]] {
-        assert_eq!(with(others), usual, "{others:?}");
+        assert_eq!(with(others), reference, "{others:?}");
     }
-    let names: Vec<&str> = usual[0].ingredients().iter().map(|(name, _)| name.as_str()).collect();
+    let names: Vec<&str> = reference[0].ingredients().iter().map(|(name, _)| name.as_str()).collect();
     assert!(names.contains(&"build context files file main.txt"), "{names:?}");
 }
 
 #[test]
-fn what_a_copy_is_made_of() {
-    let usual = key("FROM base\nCOPY main.txt /m");
+fn inputs_of_a_copy() {
+    let reference = key("FROM base\nCOPY main.txt /m");
     let others = [
         "FROM base\nADD main.txt /m",
         "FROM base\nADD --unpack=false main.txt /m",
@@ -282,29 +282,29 @@ fn what_a_copy_is_made_of() {
     keys.push(more.key());
     more.files.clear();
     keys.push(more.key());
-    keys.push(usual);
+    keys.push(reference);
     let different: std::collections::BTreeSet<&Key> = keys.iter().collect();
     assert_eq!(different.len(), keys.len());
-    // What a command would see is nothing to a copy, and neither is who it would be.
+    // A copy does not depend on variables and users.
     let same = key("FROM base\nENV A=1\nARG B=2\nUSER 7\nCOPY main.txt /m");
     assert_eq!(same, key("FROM base\nCOPY main.txt /m"));
 }
 
 #[test]
-fn what_stands_alone_knows_nothing_below_it() {
+fn independent_steps_do_not_depend_on_their_base() {
     let link = key("FROM base\nCOPY --link main.txt /m");
     for below in ["FROM other", "FROM scratch", "FROM base\nRUN x", "FROM --platform=linux/arm64 base"] {
         assert_eq!(key(&format!("{below}\nCOPY --link main.txt /m")), link, "{below}");
     }
-    // But what is above it does.
+    // The steps after it do.
     let above = |base: &str| key(&format!("FROM {base}\nCOPY --link main.txt /m\nRUN x"));
     assert_ne!(above("base"), above("other"));
     assert_ne!(above("base"), key("FROM base\nRUN x"));
 }
 
 #[test]
-fn what_comes_from_the_network_counts_by_its_version() {
-    let add = |url: &str, version: Version| {
+fn remote_sources_count_by_their_version() {
+    let add = |url: &str, version: SourceVersion| {
         let mut build = build(&format!("FROM base\nADD {url} /m"));
         build.version = version;
         build.key()
@@ -312,19 +312,19 @@ fn what_comes_from_the_network_counts_by_its_version() {
     let text = |text: &str| text.to_owned();
     let url = "https://example.com/file";
     let versions = [
-        Version::Tag(text("1")),
-        Version::Tag(text("2")),
-        Version::Modified(text("1")),
-        Version::Content(Digest::sha256_of(b"1")),
+        SourceVersion::Tag(text("1")),
+        SourceVersion::Tag(text("2")),
+        SourceVersion::Modified(text("1")),
+        SourceVersion::Content(Digest::sha256_of(b"1")),
     ];
     let keys: Vec<Key> = versions.map(|version| add(url, version)).into();
     let different: std::collections::BTreeSet<&Key> = keys.iter().collect();
     assert_eq!(different.len(), keys.len());
-    // Whoever logs in gets the same file; a query may name another.
-    let login = |login: &str| add(&format!("https://{login}@example.com/file"), Version::Tag(text("1")));
+    // The file is the same for every login; a different query may select a different file.
+    let login = |login: &str| add(&format!("https://{login}@example.com/file"), SourceVersion::Tag(text("1")));
     assert_eq!(login("user:sesame"), login("user:another"));
-    assert_ne!(add("https://example.com/file?x", Version::Tag(text("1"))), keys[0]);
-    let commit = |url: &str, commit: &str| add(url, Version::Commit(commit.to_owned()));
+    assert_ne!(add("https://example.com/file?x", SourceVersion::Tag(text("1"))), keys[0]);
+    let commit = |url: &str, commit: &str| add(url, SourceVersion::Commit(commit.to_owned()));
     let repository = "https://example.com/app.git#main";
     assert_ne!(commit(repository, "1"), commit(repository, "2"));
     assert_ne!(commit(repository, "1"), commit("https://example.com/app.git#main:sub", "1"));
@@ -332,7 +332,7 @@ fn what_comes_from_the_network_counts_by_its_version() {
     assert_ne!(commit(repository, "1"), commit("https://example.com/app.git?branch=main&submodules=false", "1"));
 }
 
-/// No ingredient's name, which is kept in the cache, holds a password.
+/// Names of ingredients are stored in the cache and must not contain passwords.
 #[test]
 fn ingredients_are_named_without_credentials() {
     let text = "FROM base\nADD https://user:sesame@example.com/file?signature=sesame /m\n\
@@ -345,10 +345,10 @@ fn ingredients_are_named_without_credentials() {
     }
 }
 
-/// A COPY does not read what the base's files hold, so that nothing checks whether they are those of the diffIDs: through a
-/// link in such a base it makes a layer that must not be found by builds of the real one.
+/// A `COPY` does not read the content of its base's files, so they are not verified against the diffIDs. Through a link
+/// in such a base it makes a layer that builds on the genuine image must not find.
 #[test]
-fn an_image_with_the_diff_ids_of_another_does_not_have_its_keys() {
+fn an_image_that_claims_diff_ids_does_not_get_their_keys() {
     let keys = |base: &str| {
         let build = build(&format!("FROM {base}\nCOPY main.txt /app/"));
         let plan = build.plan();
@@ -365,7 +365,7 @@ fn an_image_with_the_diff_ids_of_another_does_not_have_its_keys() {
 }
 
 #[test]
-fn the_form_of_layers_counts() {
+fn the_format_of_layers_counts() {
     let base = build("FROM base\nCOPY main.txt /m");
     let with = |change: &dyn Fn(&mut LayerFormat)| {
         let mut build = base.clone();
@@ -387,9 +387,9 @@ fn the_form_of_layers_counts() {
     assert_eq!(keys.len(), 8);
 }
 
-/// Where something cannot be known beforehand, neither can what builds on it; what does not is not touched.
+/// If the inputs of a step are unknown, the steps that build on it have no keys; other steps do.
 #[test]
-fn without_its_inputs_a_step_has_no_key_and_neither_have_those_behind_it() {
+fn steps_that_build_on_unknown_inputs_have_no_key() {
     let build = build(
         "FROM base AS one\nCOPY main.txt /m\nRUN x\nCOPY --link main.txt /l\n\
          FROM base\nRUN y\nCOPY --from=one /m /m\nRUN z",
@@ -404,7 +404,7 @@ fn without_its_inputs_a_step_has_no_key_and_neither_have_those_behind_it() {
 }
 
 #[test]
-fn contents_count_by_layers_and_files_whoever_made_them() {
+fn content_keys_depend_on_layers_and_files_alone() {
     let text = "FROM base AS one\nRUN x\nFROM base\nRUN make\nCOPY --from=one /m /m";
     let layers = [Digest::sha256_of(b"base"), Digest::sha256_of(b"made")];
     let files = |content: &[u8]| vec![Some(vec![("m".to_owned(), Digest::sha256_of(content))])];
@@ -415,24 +415,28 @@ fn contents_count_by_layers_and_files_whoever_made_them() {
             .map(|key_inputs| key_inputs.key())
     };
     let copy = |text: &str, layers: &[Digest], source: &[u8]| of(text, 1, layers, files(source));
-    let usual = copy(text, &layers, b"m");
-    assert!(usual.is_some());
-    // The same files of a stage that makes them in another way.
-    let another = text.replace("RUN x", "RUN y").replace("RUN make", "RUN made");
-    assert_eq!(copy(&another, &layers, b"m"), usual);
-    assert_ne!(copy(text, &layers, b"n"), usual);
-    assert_ne!(copy(text, &layers[..1], b"m"), usual);
+    let reference = copy(text, &layers, b"m");
+    assert!(reference.is_some());
+    // The same files, made by a different command.
+    let different = text.replace("RUN x", "RUN y").replace("RUN make", "RUN made");
+    assert_eq!(copy(&different, &layers, b"m"), reference);
+    assert_ne!(copy(text, &layers, b"n"), reference);
+    assert_ne!(copy(text, &layers[..1], b"m"), reference);
     let platform = text.replace("\nFROM base\n", "\nFROM --platform=linux/arm64 base\n");
-    assert_ne!(copy(&platform, &layers, b"m"), usual);
-    assert_ne!(of(text, 0, &layers, Vec::new()), of(&another, 0, &layers, Vec::new()), "the words still count");
-    assert_eq!(of(text, 1, &layers, vec![None]), None, "files that are not known have no key");
+    assert_ne!(copy(&platform, &layers, b"m"), reference);
+    assert_ne!(
+        of(text, 0, &layers, Vec::new()),
+        of(&different, 0, &layers, Vec::new()),
+        "the instruction's words still count"
+    );
+    assert_eq!(of(text, 1, &layers, vec![None]), None, "unknown files have no key");
     let build = build(text);
     let definition = build.key_inputs().last().map(KeyInputs::key);
-    assert_ne!(definition, usual);
+    assert_ne!(definition, reference);
 }
 
 #[test]
-fn names_of_ingredients_tell_one_mount_from_another() {
+fn names_of_ingredients_distinguish_mounts() {
     let text = "FROM base\nRUN --mount=target=/a --mount=target=/b,source=b --mount=from=other,target=/c make";
     let key_inputs = build(text).key_inputs();
     let names: Vec<&str> = key_inputs[0].ingredients().iter().map(|(name, _)| name.as_str()).collect();

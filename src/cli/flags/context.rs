@@ -5,7 +5,7 @@ use clap::ArgAction;
 use crate::cli::env::{Env, EnvError};
 use crate::cli::values::{self, non_empty, size};
 use crate::diag::redact::Secret;
-use crate::executor::copy::Limits;
+use crate::executor::copy::UnpackLimits;
 use crate::image::{Reference, ReferenceError};
 use crate::location::{ContextLocation, GitContext, LocationError};
 use crate::plan::{NamedContext, NamedSource};
@@ -104,8 +104,8 @@ pub enum ContextFlagError {
 
 impl ContextFlags {
     /// Returns the limits of an archive that is unpacked.
-    pub(crate) fn limits(&self) -> Limits {
-        Limits { entries: self.context_max_entries, bytes: self.context_max_size }
+    pub(crate) fn limits(&self) -> UnpackLimits {
+        UnpackLimits { entries: self.context_max_entries, bytes: self.context_max_size }
     }
 
     /// Returns where the context is.

@@ -1,9 +1,9 @@
-//! A cache's directory as an archive, and back.
+//! Packs a cache mount's directory into an archive, and unpacks it.
 //!
-//! The archive is a layer's, with exact times. It comes back from a place that others can write to, so it is taken apart by
-//! rules that its writer keeps anyway: every name is plain, every member lies in a directory that the archive brought, hard
-//! links name what it brought, nothing is a device, and all is bounded. An archive that breaks one of them is refused as a
-//! whole; no link is ever followed.
+//! The archive is a layer with exact times. Others can write to the place that it comes back from, so it is unpacked by
+//! strict rules, which our own archives follow: names are plain, each member is in a directory of the archive, hard
+//! links name members of the archive, there are no devices, and everything is bounded. An archive that breaks a rule is
+//! refused as a whole. Links are never followed.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::diag::Hint;
 use crate::diag::interrupt::{self, Interrupted};
-use crate::executor::copy::Limits;
+use crate::executor::copy::UnpackLimits;
 use crate::fs::FileKind;
 use crate::layer::{self, Compression, Layer, LayerError, LayerOptions};
 use crate::rootfs::archive::{ArchiveError, Member, MemberKind, Reader};
@@ -21,46 +21,46 @@ use crate::rootfs::{Attributes, RootfsError, Tree};
 
 use super::survey::contents;
 
-/// What the build itself needs of a directory while it fills it.
+/// Permission bits with which the build can fill a directory.
 const WORKING_MODE: u32 = 0o700;
-/// Bytes of an archive for each member, besides content: headers, records, names.
+/// Bytes that a member takes in an archive in addition to its content: headers, records, names.
 const OVERHEAD: u64 = 4 << 10;
-/// Bytes of names and extended attributes of directories, which are in memory until the end.
+/// The max_bytes bytes of directories' names and extended attributes, which are in memory until the end.
 const MAX_DIRECTORIES: usize = 64 << 20;
 
-/// Why a cache cannot be written as an archive, or be made of one.
+/// Why an archive of a cache mount cannot be written or unpacked.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheArchiveError {
     /// The archive cannot be read.
     #[error("failed to read its archive")]
     Archive(#[source] ArchiveError),
-    /// The archive is none that this program wrote.
+    /// This program did not write the archive.
     #[error("its archive is refused: {member:?} {problem}")]
     Foreign {
-        /// The member's name as it stands in the archive.
+        /// The member's name as the archive has it.
         member: String,
-        /// What is wrong with it.
+        /// The rule that it breaks.
         problem: &'static str,
     },
-    /// There is more in it than may be.
+    /// The archive has too many files.
     #[error("it has more than {limit} files")]
     TooManyEntries {
-        /// How many there may be.
+        /// The limit.
         limit: u64,
     },
-    /// What has to be remembered of its directories would fill the memory.
+    /// The names of its directories would take too much memory.
     #[error("the names of its directories have more than {limit} bytes")]
     TooManyDirectories {
-        /// How many bytes they may have.
+        /// The limit.
         limit: usize,
     },
-    /// It is larger than it may be.
+    /// The archive is too large.
     #[error("it unpacks to more than {limit} bytes (--cache-mounts-limit)")]
     TooLarge {
-        /// How large it may be.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// A file cannot be looked at.
+    /// A file cannot be inspected.
     #[error(transparent)]
     File(#[from] crate::fs::Error),
     /// A file cannot be written.
@@ -90,26 +90,26 @@ impl Hint for CacheArchiveError {
     }
 }
 
-/// Writes everything in a tree to a new file at `spool`.
+/// Writes all files of a tree to a new layer at `spool`.
 ///
 /// # Errors
-/// Something in it cannot be read or changes while it is read, the file cannot be written, or the build was asked to stop.
+/// A file cannot be read or changes meanwhile, the layer cannot be written, or the build was asked to stop.
 pub fn pack(tree: &Tree, spool: &Path) -> Result<Layer, CacheArchiveError> {
     let options = LayerOptions { compression: Compression::Zstd, exact_times: true, ..LayerOptions::default() };
     Ok(layer::write(tree, &contents(tree)?, spool, &options)?)
 }
 
-/// Unpacks an archive, decompressed, to a new directory. Owners that cannot be had there are known to the tree. The
-/// stream is read to its end, so that a digest computed on the way is that of the whole.
+/// Unpacks a decompressed archive into a new directory. The tree records owners that cannot be set. The stream is read
+/// to its end, so that a digest computed from it covers all of it.
 ///
 /// # Errors
-/// The archive cannot be read, is refused or passes a limit, a file cannot be written, or the build was asked to stop. What
-/// was unpacked by then is left for the caller to remove.
-pub fn unpack(directory: &Path, archive: impl Read, limits: Limits) -> Result<Tree, CacheArchiveError> {
-    // Headers and what is skipped count, too: a little input may be decompressed for hours.
-    let most = limits.entries.saturating_add(1).saturating_mul(OVERHEAD).saturating_add(limits.bytes);
-    let mut bounded = archive.take(most);
-    let mut unpacking = Unpacking {
+/// The archive cannot be read, is refused or exceeds a limit, a file cannot be written, or the build was asked to stop.
+/// The caller removes the files unpacked so far.
+pub fn unpack(directory: &Path, archive: impl Read, limits: UnpackLimits) -> Result<Tree, CacheArchiveError> {
+    // Headers and skipped bytes count as well: a few bytes of input may be decompressed for hours.
+    let max_bytes = limits.entries.saturating_add(1).saturating_mul(OVERHEAD).saturating_add(limits.bytes);
+    let mut bounded = archive.take(max_bytes);
+    let mut unpacking = CacheUnpacking {
         tree: Tree::create(directory)?,
         directories: BTreeMap::new(),
         room: MAX_DIRECTORIES,
@@ -124,17 +124,17 @@ pub fn unpack(directory: &Path, archive: impl Read, limits: Limits) -> Result<Tr
     unpacking.finish()
 }
 
-struct Unpacking {
+struct CacheUnpacking {
     tree: Tree,
-    /// The directories that the archive brought. Mode and time are set when nothing goes into them any more.
+    /// The directories of the archive so far. Mode and time are set last, when nothing more is put into them.
     directories: BTreeMap<PathBuf, Attributes>,
-    /// Bytes that they may still take.
+    /// The bytes that further directories may take.
     room: usize,
-    limits: Limits,
-    left: Limits,
+    limits: UnpackLimits,
+    left: UnpackLimits,
 }
 
-impl Unpacking {
+impl CacheUnpacking {
     fn members(&mut self, archive: impl Read) -> Result<(), CacheArchiveError> {
         let mut reader = Reader::new(archive);
         while let Some(member) = reader.next_member().map_err(CacheArchiveError::Archive)? {
@@ -156,8 +156,8 @@ impl Unpacking {
             member: String::from_utf8_lossy(&member.name).into_owned(),
             problem,
         };
-        // The size that a sparse file says it has is what its zeros will take.
-        let Limits { entries, bytes } = self.limits;
+        // A sparse file counts with its full size, because its zeros take space when they are written.
+        let UnpackLimits { entries, bytes } = self.limits;
         self.left.entries =
             self.left.entries.checked_sub(1).ok_or(CacheArchiveError::TooManyEntries { limit: entries })?;
         self.left.bytes =
@@ -190,10 +190,10 @@ impl Unpacking {
                 self.tree.create_symlink(&path, OsStr::from_bytes(target), &attributes(FileKind::Symlink))?;
             }
             MemberKind::HardLink(target) => {
-                let target = self.place(target).map_err(|_| refused("is a hard link to somewhere else"))?;
+                let target = self.place(target).map_err(|_| refused("is a hard link out of the cache"))?;
                 let is_file = |kind| kind != FileKind::Directory;
                 if !self.tree.node(&target)?.is_some_and(|node| is_file(node.attributes.kind)) {
-                    return Err(refused("is a hard link to nothing"));
+                    return Err(refused("is a hard link to a missing file"));
                 }
                 self.tree.create_hard_link(&target, &path)?;
             }
@@ -205,7 +205,7 @@ impl Unpacking {
         Ok(())
     }
 
-    /// Where a name leads: into a directory of this archive.
+    /// Returns the path of a member, whose directory must be in this archive.
     fn place(&self, name: &[u8]) -> Result<PathBuf, &'static str> {
         let path = Path::new(OsStr::from_bytes(name));
         if !path.components().all(|component| matches!(component, Component::Normal(_))) {
@@ -217,7 +217,7 @@ impl Unpacking {
                 // Without the slash at the end of a directory's name.
                 Ok(path.components().collect())
             }
-            Some(_) => Err("is in no directory of the cache"),
+            Some(_) => Err("is not in a directory of the cache"),
         }
     }
 }
@@ -231,7 +231,7 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits = Limits { entries: 50, bytes: 10_000 };
+    const LIMITS: UnpackLimits = UnpackLimits { entries: 50, bytes: 10_000 };
 
     fn archive_of(directory: &Path) -> Vec<u8> {
         let spool = directory.with_extension("spool");
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_comes_back() {
+    fn unpacking_restores_everything() {
         let place = tempfile::tempdir().unwrap();
         let (here, there) = (place.path().join("here"), place.path().join("there"));
         fs::create_dir_all(here.join("closed/deep")).unwrap();
@@ -262,7 +262,7 @@ mod tests {
 
         let archive = archive_of(&here);
         unpack(&there, archive.as_slice(), LIMITS).unwrap();
-        assert_eq!(archive_of(&there), archive, "the archive of the copy is the archive");
+        assert_eq!(archive_of(&there), archive, "the copy has the same archive");
         assert_eq!(fs::read_to_string(there.join("closed/deep/file")).unwrap(), "content");
         let (one, other) =
             (there.join("linked").metadata().unwrap(), there.join("closed/deep/file").metadata().unwrap());
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn owners_that_cannot_be_had_are_kept_all_the_same() {
+    fn owners_that_cannot_be_set_are_recorded() {
         let place = tempfile::tempdir().unwrap();
         let there = place.path().join("there");
         let mut header = header(b"file", b'0', b"");
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_cache_holds_is_refused() {
+    fn archives_that_break_a_rule_are_refused() {
         let directory = header(b"d/", b'5', b"");
         let link = header(b"l", b'2', b"/");
         let file = header(b"f", b'0', b"");
@@ -354,21 +354,21 @@ mod tests {
     }
 
     #[test]
-    fn all_is_bounded() {
+    fn entries_and_bytes_are_bounded() {
         let unpacked = |archive: &mut dyn Read, limits| {
             let place = tempfile::tempdir().unwrap();
             unpack(&place.path().join("new"), archive, limits).map(drop).map_err(|error| error.to_string())
         };
         let names: Vec<tar::Header> = (0..4).map(|number| header(&[b'a' + number], b'0', b"")).collect();
-        let few = Limits { entries: 4, ..LIMITS };
+        let few = UnpackLimits { entries: 4, ..LIMITS };
         assert_eq!(unpacked(&mut archive(&names).as_slice(), few), Ok(()));
-        let fewer = Limits { entries: 3, ..LIMITS };
+        let fewer = UnpackLimits { entries: 3, ..LIMITS };
         assert_eq!(unpacked(&mut archive(&names).as_slice(), fewer), Err("it has more than 3 files".to_owned()));
         let mut large = header(b"large", b'0', b"");
         large.set_size(10_001);
         let too_large = Err("it unpacks to more than 10000 bytes (--cache-mounts-limit)".to_owned());
         assert_eq!(unpacked(&mut archive(&[large]).as_slice().chain(std::io::repeat(0)), LIMITS), too_large);
-        // What stands behind the end, or in headers, takes time and no place.
+        // Bytes after the end, and headers, take time but no space.
         assert_eq!(unpacked(&mut archive(&names).as_slice().chain(std::io::repeat(0)), LIMITS), too_large);
         let mut record = header(b"x", b'x', b"");
         record.set_size(1 << 20);
@@ -378,14 +378,15 @@ mod tests {
         assert!(unpacked(&mut &archive(&names)[..700], few).is_err(), "it ends early");
     }
 
-    /// A little archive may name many directories, each with a long name.
+    /// A small archive may name many directories, each with a long name.
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn memory_for_directories_is_bounded() {
         let nested = archive(&[header(b"a/", b'5', b""), header(b"a/bc/", b'5', b""), header(b"a/bc/d", b'0', b"")]);
         for (room, fits) in [(5, true), (4, false)] {
             let place = tempfile::tempdir().unwrap();
             let tree = Tree::create(place.path().join("new")).unwrap();
-            let mut unpacking = Unpacking { tree, directories: BTreeMap::new(), room, limits: LIMITS, left: LIMITS };
+            let mut unpacking =
+                CacheUnpacking { tree, directories: BTreeMap::new(), room, limits: LIMITS, left: LIMITS };
             let result = unpacking.members(nested.as_slice());
             assert_eq!(matches!(result, Err(CacheArchiveError::TooManyDirectories { .. })), !fits, "{room}");
             assert_eq!(result.is_ok(), fits, "{room}");

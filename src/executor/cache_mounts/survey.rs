@@ -1,8 +1,8 @@
-//! What a cache's directory holds, told from metadata alone.
+//! Detects changes of a cache mount's directory from metadata alone.
 //!
-//! No file is read: what a command changes shows in an inode's number, size or times, and no program can set the time of a
-//! change. Only a change in the very tick of the clock of the first look, which leaves size and modification time as they
-//! were, could stay hidden; then the next build's changes are written instead.
+//! No file is read: a change shows in the inode number, size or times, and no program can set the change time (ctime).
+//! A change can only be missed if it happens in the same clock tick as the first survey and keeps size and modification
+//! time; the next build's changes export it then.
 
 use std::collections::HashSet;
 use std::os::fd::AsFd;
@@ -17,20 +17,20 @@ use crate::rootfs::{Change, ChangeKind, ContentHash, ContentHasher, Tree};
 
 use super::archive::CacheArchiveError;
 
-/// A look at a directory. Two looks are equal if nothing below the directory was changed in between.
+/// The state of a directory. Two surveys are equal if nothing below the directory changed in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Survey {
-    /// Files, directories and links.
+    /// The number of files, directories and links.
     pub entries: u64,
-    /// Bytes of the files, one with several names counted once.
+    /// Bytes of the files; a file with several names counts once.
     pub bytes: u64,
     fingerprint: ContentHash,
 }
 
-/// Looks at everything below a directory.
+/// Surveys everything below a directory.
 ///
 /// # Errors
-/// Something in it cannot be looked at, or the build was asked to stop.
+/// A file cannot be inspected, or the build was asked to stop.
 pub fn survey(directory: &Path) -> Result<Survey, CacheArchiveError> {
     let mut hasher = ContentHasher::new();
     let (mut entries, mut bytes) = (0, 0);
@@ -58,8 +58,8 @@ pub fn survey(directory: &Path) -> Result<Survey, CacheArchiveError> {
     Ok(Survey { entries, bytes, fingerprint: hasher.finish() })
 }
 
-/// Everything in a tree that an archive of it holds, in the order of a layer: no sockets, which no archive has, and no device
-/// nodes, which have no place in a cache.
+/// Returns everything in a tree that its archive contains, in the order of a layer. Sockets are left out, which no
+/// archive can hold, and device nodes, which are not allowed in a cache mount.
 pub(super) fn contents(tree: &Tree) -> Result<Vec<Change>, CacheArchiveError> {
     let mut found = Vec::new();
     walk(tree, &mut |path, status| match status.kind {
@@ -67,13 +67,13 @@ pub(super) fn contents(tree: &Tree) -> Result<Vec<Change>, CacheArchiveError> {
             found.push(Change { path: path.to_owned(), kind: ChangeKind::Added });
         }
         FileKind::CharDevice { .. } | FileKind::BlockDevice { .. } | FileKind::Socket => {
-            tracing::debug!("{} stays out of the archive: it is a device or a socket", path.display());
+            tracing::debug!("{}: not archived: it is a device or a socket", path.display());
         }
     })?;
     Ok(found)
 }
 
-/// Shows every path below a tree's root, directories before what they hold, siblings by the bytes of their names.
+/// Visits every path below a tree's root: directories before their entries, siblings by the bytes of their names.
 fn walk(tree: &Tree, visit: &mut dyn FnMut(&Path, &Status)) -> Result<(), CacheArchiveError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
     let failed = |errno| fs::Error::new("open directory", tree.path(), errno);
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_counted() {
+    fn entries_and_bytes_are_counted() {
         let found = survey(filled().path()).unwrap();
         assert_eq!((found.entries, found.bytes), (5, 5), "a file with two names counts once");
         let empty = tempfile::tempdir().unwrap();
@@ -119,12 +119,12 @@ mod tests {
         assert!(survey(&empty.path().join("missing")).is_err());
     }
 
-    /// What a command can do, and what a look shows of it.
-    type Deed = (&'static str, fn(&Path), bool);
+    /// A name, a change, and whether a survey shows it.
+    type Change = (&'static str, fn(&Path), bool);
 
     #[test]
-    fn a_change_shows_and_a_look_is_none() {
-        let deeds: &[Deed] = &[
+    fn writes_show_and_reads_do_not() {
+        let deeds: &[Change] = &[
             ("nothing", |_| {}, false),
             ("read", |path| drop(fs::read(path.join("a/b/file")).unwrap()), false),
             ("list", |path| assert_eq!(fs::read_dir(path.join("a")).unwrap().count(), 1), false),
@@ -148,7 +148,7 @@ mod tests {
                 true,
             ),
             (
-                "another file of the same size and time",
+                "a different file of the same size and time",
                 |path| {
                     let time = fs::metadata(path.join("linked")).unwrap().modified().unwrap();
                     fs::write(path.join("new"), "54321").unwrap();
@@ -158,7 +158,7 @@ mod tests {
                 true,
             ),
             (
-                "another target of a link",
+                "a different target of a link",
                 |path| {
                     fs::remove_file(path.join("link")).unwrap();
                     std::os::unix::fs::symlink("another", path.join("link")).unwrap();

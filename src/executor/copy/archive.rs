@@ -1,7 +1,7 @@
-//! Telling archives from other files, by their content.
+//! Recognizes archives by their content.
 //!
-//! A file is an archive when it can be decompressed and starts with a tar header; its name says nothing. Only as much as
-//! that takes is read before the decision, and unpacking goes on from there.
+//! A file is an archive if it can be decompressed and starts with a tar header; its name does not matter. Only the
+//! first block is read for the decision, and unpacking continues from there.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -13,29 +13,29 @@ use liblzma::stream::{CONCATENATED, Stream};
 
 use crate::rootfs::archive::{Member, Reader};
 
-/// Bytes of input read at a time.
+/// Bytes of input that are read at a time.
 const CHUNK: usize = 128 * 1024;
-/// Bytes an xz decoder may use; `xz -9` needs 65 MiB.
+/// The memory limit of the xz decoder; `xz -9` needs 65 MiB.
 const XZ_MEMORY: u64 = 256 * 1024 * 1024;
-/// Largest zstd window as a power of two: 128 MiB, what `zstd --long` makes and what decoders take unasked.
+/// The largest zstd window as a power of two: 128 MiB, the window of `zstd --long` and the default limit of decoders.
 const ZSTD_WINDOW_LOG: u32 = 27;
 
-/// An archive whose first header is read already.
+/// An archive whose first header has been read.
 pub(super) struct Archive<R> {
-    /// Goes on after the first header.
+    /// The reader, after the first header.
     pub(super) reader: Reader<R>,
     /// The first member.
     pub(super) first: Member,
 }
 
-/// Opens an archive; `None` for any other file. A file that cannot be read is none, either: copying it shows the error.
+/// Opens an archive. Returns `None` for any other file, and for one that cannot be read: copying it reports the error.
 pub(super) fn open(file: File) -> Option<Archive<Box<dyn Read>>> {
     let mut reader = Reader::new(decompress(file).ok()?);
     let first = reader.next_member().ok().flatten()?;
     Some(Archive { reader, first })
 }
 
-/// The content of a file, decompressed if it starts as a compressed one does.
+/// Returns the content of a file, decompressed if its first bytes are those of a compression format.
 pub(super) fn decompress<'a>(mut file: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut head = [0; 6];
     let mut filled = 0;
@@ -61,7 +61,7 @@ pub(super) fn decompress<'a>(mut file: impl Read + 'a) -> io::Result<Box<dyn Rea
     })
 }
 
-/// How a file is compressed.
+/// The compression format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
     Plain,
@@ -72,7 +72,7 @@ enum Format {
 }
 
 impl Format {
-    /// Tells from the first bytes.
+    /// Recognizes the format by the first bytes.
     fn of(head: &[u8]) -> Self {
         let starts: [(&[u8], Self); 4] = [
             (b"\x1f\x8b\x08", Self::Gzip),

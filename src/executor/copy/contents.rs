@@ -1,7 +1,7 @@
-//! What a COPY would read, as digests: the same choice of files as the copy itself makes, without making one.
+//! Computes digests of the files that a `COPY` would read, without copying them.
 //!
-//! A file counts with all that the image would say of it but its time. Where there are many, they are read side by side, a
-//! piece at a time, and each only once however many steps copy it.
+//! The files are selected exactly as for the copy. The digest of a file covers everything that the image records of it
+//! except its time. Many files are read in parallel, in small pieces, and each file once, however many steps copy it.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -23,63 +23,64 @@ use crate::rootfs::{Node, RootfsError};
 use super::error::CopyError;
 use super::mode::ModeChange;
 use super::selection::{Marks, Selection};
-use super::source::{Finder, Found};
+use super::source::{Finder, FoundSource};
 use super::step::{CopySource, find};
 
 /// Bytes of a file that are in memory at a time.
-const PIECE: usize = 128 * 1024;
-/// Threads beyond this number wait for the disk.
+const BUFFER_SIZE: usize = 128 * 1024;
+/// More threads than this only wait for the disk.
 const MAX_THREADS: usize = 16;
 
 /// Digests of files that have been read, so that each is read once.
 #[derive(Debug, Default)]
-pub struct KnownFiles {
-    digests: Mutex<HashMap<Version, Digest>>,
+pub struct FileDigests {
+    digests: Mutex<HashMap<FileVersion, Digest>>,
 }
 
-/// One state of one file.
+/// A file at one point in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Version {
+struct FileVersion {
     identity: (u64, u64),
     size: u64,
     modified: (i64, u32),
 }
 
-impl Version {
+impl FileVersion {
     fn of(node: &Node) -> Self {
         let Timestamp { seconds, nanoseconds } = node.attributes.mtime;
         Self { identity: node.identity, size: node.size, modified: (seconds, nanoseconds) }
     }
 }
 
-impl KnownFiles {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Version, Digest>> {
+impl FileDigests {
+    fn lock(&self) -> MutexGuard<'_, HashMap<FileVersion, Digest>> {
         self.digests.lock()
     }
 }
 
-/// Something that would be copied.
-struct Item {
-    /// The source as it was asked for, and the path below it.
+/// A file, directory or link that would be copied.
+struct DescribedFile {
+    /// The requested source, and the path below it.
     name: PathBuf,
-    /// All but the content.
+    /// The hash of everything except the content.
     described: Hasher,
-    /// The content, of a regular file that is no second name of another.
-    content: Option<(PathBuf, Version)>,
+    /// The content of a regular file, unless it is a further name of one.
+    content: Option<(PathBuf, FileVersion)>,
 }
 
-/// What of `source` the step would copy, by name; remote sources and here-documents excepted. The directory `excluded` counts as
-/// not there. `with_top`: the attributes of a directory whose contents are copied count too, but for those of a build context
-/// itself, which are an accident of the checkout (BuildKit leaves them out as well).
+/// Returns the digests of what the step would copy from `source`, by name. Remote sources and here-documents are not
+/// included. The directory `excluded` (device and inode) counts as missing. With `with_top`, the attributes of a
+/// directory whose contents are copied count as well, except those of a build context itself, which depend on the
+/// checkout (BuildKit ignores them, too).
 ///
 /// # Errors
-/// As for the copy itself, as far as its sources are concerned.
+/// As for the copy, as far as its sources are concerned.
 pub fn contents(
     step: &plan::Copy,
     source: &CopySource<'_>,
     excluded: Option<(u64, u64)>,
     with_top: bool,
-    known: &KnownFiles,
+    known: &FileDigests,
 ) -> Result<Vec<(String, Digest)>, CopyError> {
     let mode = step.chmod.as_deref().filter(|chmod| !chmod.is_empty()).map(ModeChange::parse).transpose()?;
     let is_owned = step.chown.as_deref().is_some_and(|chown| !chown.is_empty());
@@ -91,7 +92,7 @@ pub fn contents(
         }
         let (found, selection) = find(step, &finder, written)?;
         for item in &found {
-            let walk = Walk {
+            let walk = SourceWalk {
                 finder: &finder,
                 selection: &selection,
                 mode: mode.as_ref(),
@@ -105,7 +106,7 @@ pub fn contents(
     }
     read_contents(source, &items, known)?;
     let digests = known.lock();
-    let finished = items.into_iter().map(|Item { name, mut described, content }| {
+    let finished = items.into_iter().map(|DescribedFile { name, mut described, content }| {
         if let Some(digest) = content.and_then(|(_, version)| digests.get(&version).cloned()) {
             described.update(digest.hex().as_bytes());
         }
@@ -114,84 +115,85 @@ pub fn contents(
     Ok(finished.collect())
 }
 
-/// A name as text, no two names as the same one: a byte that is not UTF-8 is written `\xff`, and a backslash is doubled.
+/// Returns a name as text. Different names stay different: a byte that is not UTF-8 becomes `\xff`, a backslash is
+/// doubled.
 fn as_text(name: &Path) -> String {
     let mut text = String::new();
     for chunk in name.as_os_str().as_bytes().utf8_chunks() {
         text.push_str(&chunk.valid().replace('\\', r"\\"));
         for byte in chunk.invalid() {
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             let _ = write!(text, r"\x{byte:02x}");
         }
     }
     text
 }
 
-/// Makes the digest of every file known.
-fn read_contents(source: &CopySource<'_>, items: &[Item], known: &KnownFiles) -> Result<(), CopyError> {
-    let mut wanted: HashMap<Version, &Path> = HashMap::new();
+/// Adds the digest of every file to `known`.
+fn read_contents(source: &CopySource<'_>, items: &[DescribedFile], known: &FileDigests) -> Result<(), CopyError> {
+    let mut unread: HashMap<FileVersion, &Path> = HashMap::new();
     let digests = known.lock();
     let contents = items.iter().filter_map(|item| item.content.as_ref());
-    wanted.extend(
+    unread.extend(
         contents
             .filter(|(_, version)| !digests.contains_key(version))
             .map(|(path, version)| (*version, path.as_path())),
     );
     drop(digests);
-    let wanted: Vec<(Version, &Path)> = wanted.into_iter().collect();
+    let unread: Vec<(FileVersion, &Path)> = unread.into_iter().collect();
     let next = AtomicUsize::new(0);
     let read = || -> Result<(), CopyError> {
-        let mut piece = vec![0; PIECE];
-        while let Some((version, path)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+        let mut buffer = vec![0; BUFFER_SIZE];
+        while let Some((version, path)) = unread.get(next.fetch_add(1, Ordering::Relaxed)) {
             interrupt::check()?;
-            let digest = digest(source, path, &mut piece)?;
+            let digest = digest(source, path, &mut buffer)?;
             known.lock().insert(*version, digest);
         }
         Ok(())
     };
-    // Few files are read sooner than threads start.
+    // Few files are read faster than threads start.
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = processors.min(MAX_THREADS).min(wanted.len() / 16 + 1);
+    let threads = processors.min(MAX_THREADS).min(unread.len() / 16 + 1);
     std::thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(read)).collect();
         let mut result = read();
         for other in others {
-            // A thread that panicked read nothing more, and the panic is everyone's.
+            // A panic of a thread is passed on.
             result = result.and(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }
         result
     })
 }
 
-fn digest(source: &CopySource<'_>, path: &Path, piece: &mut [u8]) -> Result<Digest, CopyError> {
+fn digest(source: &CopySource<'_>, path: &Path, buffer: &mut [u8]) -> Result<Digest, CopyError> {
     let mut file = source.tree.open_file(path)?;
     let mut hasher = Hasher::new();
     loop {
         let failed = |error| RootfsError::from(fs::Error::new("read", source.tree.path().join(path), error));
-        match file.read(piece).map_err(failed)? {
+        match file.read(buffer).map_err(failed)? {
             0 => return Ok(hasher.finish()),
-            count => hasher.update(&piece[..count]),
+            count => hasher.update(&buffer[..count]),
         }
     }
 }
 
-/// One source on its way to being described.
-struct Walk<'a> {
+/// The walk through one source.
+struct SourceWalk<'a> {
     finder: &'a Finder<'a>,
     selection: &'a Selection,
     mode: Option<&'a ModeChange>,
-    /// `--chown` says whose the files are.
+    /// Whether `--chown` sets the owner.
     is_owned: bool,
     excluded: Option<(u64, u64)>,
-    /// Names of files with several, by their identity.
+    /// Names of files that have several, by device and inode.
     links: HashMap<(u64, u64), PathBuf>,
-    items: &'a mut Vec<Item>,
+    items: &'a mut Vec<DescribedFile>,
 }
 
-impl Walk<'_> {
-    fn top(mut self, found: &Found, with_top: bool) -> Result<(), CopyError> {
-        // The name matters where the destination is a directory.
-        let name = found.asked.with_file_name(&found.name);
+impl SourceWalk<'_> {
+    fn top(mut self, found: &FoundSource, with_top: bool) -> Result<(), CopyError> {
+        // The name matters if the destination is a directory.
+        let name = found.requested.with_file_name(&found.name);
         if found.node.attributes.kind != FileKind::Directory {
             self.add(&name, &found.path, &found.node);
             return Ok(());
@@ -221,7 +223,7 @@ impl Walk<'_> {
             }
             let verdict = self.finder.ignore().verdict(&from, verdict);
             let Some(node) = self.finder.tree().node(&from)? else { continue };
-            if !self.finder.is_seen(&from, node.attributes.kind, verdict)? || self.excluded == Some(node.identity) {
+            if !self.finder.is_visible(&from, node.attributes.kind, verdict)? || self.excluded == Some(node.identity) {
                 continue;
             }
             match (node.attributes.kind, selected) {
@@ -229,7 +231,7 @@ impl Walk<'_> {
                     let before = self.items.len();
                     self.add(&name, &from, &node);
                     self.directory(&from, &name, &below, verdict, marks)?;
-                    // A directory that is not copied itself comes along with what is below it.
+                    // A directory that is not selected itself is copied with the files below it.
                     if !selected && self.items.len() == before + 1 {
                         self.items.truncate(before);
                     }
@@ -255,7 +257,7 @@ impl Walk<'_> {
             FileKind::CharDevice { major, minor } => (b'c', major, minor),
             FileKind::BlockDevice { major, minor } => (b'b', major, minor),
             FileKind::Fifo => (b'p', 0, 0),
-            // No image can hold one.
+            // Images cannot hold sockets.
             FileKind::Socket => return,
         };
         let mode = match self.mode {
@@ -283,13 +285,13 @@ impl Walk<'_> {
         if kind == FileKind::File {
             match self.links.get(&node.identity) {
                 Some(first) => put(first.as_os_str().as_bytes()),
-                None => content = Some((from.to_owned(), Version::of(node))),
+                None => content = Some((from.to_owned(), FileVersion::of(node))),
             }
             if node.link_count > 1 {
                 self.links.entry(node.identity).or_insert_with(|| name.to_owned());
             }
         }
-        self.items.push(Item { name: name.to_owned(), described, content });
+        self.items.push(DescribedFile { name: name.to_owned(), described, content });
     }
 }
 
@@ -303,7 +305,7 @@ mod tests {
 
     use super::*;
 
-    /// What a step reads of a directory, as a build context.
+    /// Returns what a step reads of a directory as a build context.
     fn read(directory: &Path, change: impl FnOnce(&mut plan::Copy)) -> Vec<(String, Digest)> {
         read_ignoring(directory, &IgnoreMatcher::default(), change)
     }
@@ -322,7 +324,7 @@ mod tests {
             ..plan::Copy::default()
         };
         change(&mut step);
-        contents(&step, &source, None, false, &KnownFiles::default()).unwrap()
+        contents(&step, &source, None, false, &FileDigests::default()).unwrap()
     }
 
     fn names(contents: &[(String, Digest)]) -> Vec<&str> {
@@ -342,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_copied_is_named_and_nothing_else() {
+    fn exactly_the_copied_files_are_named() {
         let directory = context();
         assert_eq!(names(&read(directory.path(), |_| ())), ["a", "link", "src", "src/b", "src/deep", "src/deep/c"]);
         let ignore = IgnoreMatcher::new(["src/deep", "link"]).unwrap();
@@ -366,7 +368,7 @@ mod tests {
         let old = std::time::SystemTime::UNIX_EPOCH;
         std::fs::File::options().write(true).open(&path).unwrap().set_modified(old).unwrap();
         assert_eq!(read(directory.path(), |_| ()), before);
-        assert_eq!(read(context().path(), |_| ()), before, "another checkout");
+        assert_eq!(read(context().path(), |_| ()), before, "a different checkout");
     }
 
     #[test]
@@ -390,7 +392,7 @@ mod tests {
         note("a new file");
         std::fs::remove_file(path("d")).unwrap();
         hard_link(path("a"), path("d")).unwrap();
-        note("a second name of one file");
+        note("a further name of a file");
     }
 
     #[test]
@@ -413,13 +415,13 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_mounted_counts_with_its_mode_unless_it_is_the_context_itself() {
+    fn the_mode_of_a_mounted_directory_counts_unless_it_is_the_context_itself() {
         let directory = context();
         let mounted = |source: &str, reset_owner: bool| {
             let tree = Tree::open(directory.path()).unwrap();
             let source_of = CopySource { tree: &tree, ignore: None, reset_owner, describe: "context" };
             let step = plan::Copy { sources: vec![source.to_owned()], ..plan::Copy::default() };
-            contents(&step, &source_of, None, true, &KnownFiles::default()).unwrap()
+            contents(&step, &source_of, None, true, &FileDigests::default()).unwrap()
         };
         let all = || [mounted(".", true), mounted("/", true), mounted("src", true), mounted(".", false)];
         let before = all();
@@ -433,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_that_the_step_sets_makes_that_of_the_files_meaningless() {
+    fn modes_of_files_do_not_count_if_the_step_sets_them() {
         let directory = context();
         let fixed = |step: &mut plan::Copy| step.chmod = Some("755".to_owned());
         let before = read(directory.path(), fixed);
@@ -442,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn many_files_are_read_side_by_side_and_once() {
+    fn many_files_are_read_in_parallel_and_once() {
         let directory = tempfile::tempdir().unwrap();
         for number in 0..200 {
             write(directory.path().join(format!("file{number}")), number.to_string()).unwrap();
@@ -450,7 +452,7 @@ mod tests {
         let tree = Tree::open(directory.path()).unwrap();
         let source = CopySource { tree: &tree, ignore: None, reset_owner: true, describe: "context" };
         let step = plan::Copy { sources: vec![".".to_owned()], ..plan::Copy::default() };
-        let known = KnownFiles::default();
+        let known = FileDigests::default();
         let first = contents(&step, &source, None, false, &known).unwrap();
         assert_eq!(first.len(), 200);
         assert_eq!(known.lock().len(), 200);

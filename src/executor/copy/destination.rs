@@ -1,18 +1,18 @@
-//! Where the destination of an instruction is.
+//! Resolves the destination of an instruction.
 
 use std::path::{Path, PathBuf};
 
 /// A destination, before symbolic links are followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Destination {
-    /// Relative to the root, cleaned as text: `a/../b` is `b` whatever `a` is.
+    /// Relative to the root and cleaned as text: `a/../b` is `b` even if `a` is a link.
     pub(super) path: PathBuf,
-    /// Whether it must be a directory: written with a slash, or as the working directory.
+    /// Whether it must be a directory: it ends with a slash, or is the working directory.
     pub(super) is_directory: bool,
 }
 
 impl Destination {
-    /// Reads the destination as written.
+    /// Parses the destination as written.
     pub(super) fn new(written: &str, working_directory: &str) -> Self {
         let is_directory = written.is_empty() || written.ends_with('/') || written == "." || written.ends_with("/.");
         let path =
@@ -21,7 +21,7 @@ impl Destination {
     }
 }
 
-/// A path without `.` and `..`, relative to the root, which `..` does not leave.
+/// Returns a path relative to the root, without `.` and `..`; `..` does not climb above the root.
 pub(super) fn clean(path: &str) -> PathBuf {
     let mut cleaned = PathBuf::new();
     for part in path.split('/') {
@@ -34,7 +34,7 @@ pub(super) fn clean(path: &str) -> PathBuf {
     cleaned
 }
 
-/// A path of a tree as messages show it.
+/// Returns a path of a tree in the form for messages.
 pub(super) fn shown(path: &Path) -> String {
     Path::new("/").join(path).to_string_lossy().into_owned()
 }

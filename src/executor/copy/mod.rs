@@ -1,10 +1,13 @@
-//! COPY and ADD: files from the build context, another stage or an image into the tree of a stage.
+//! `COPY` and `ADD`: copies files from the build context, a stage or an image into the tree of a stage.
 //!
-//! What becomes of an instruction depends on what its words lead to, so it is done in this order: every source is found
-//! (`source`: wildcards, links, ignored files), then each is placed (`place`) where the destination puts it
-//! (`destination`), less what `--exclude` and `--parents` leave out (`selection`), archives that ADD unpacks by `unpack`. Owners and modes follow BuildKit: files of the context belong to
-//! root, files of a stage keep their owner, `--chown` and `--chmod` (`mode`) go over both and over the directories made on
-//! the way.
+//! The effect of an instruction depends on what its words name, so the order is:
+//!
+//! 1. `source` finds every source: wildcards, links, ignored files.
+//! 2. `place` copies each source to the path that `destination` determines, without the files that `--exclude` and
+//!    `--parents` leave out (`selection`). `unpack` unpacks the archives of `ADD`.
+//!
+//! Owners and modes follow BuildKit: files of the context belong to root, files of a stage keep their owner. `--chown`
+//! and `--chmod` (`mode`) override both, also for directories that are made for the destination.
 
 mod archive;
 mod contents;
@@ -20,9 +23,9 @@ mod step;
 mod tests;
 mod unpack;
 
-pub use contents::{KnownFiles, contents};
+pub use contents::{FileDigests, contents};
 pub use context_archive::unpack_context;
 pub use error::{CopyError, MemberError};
 pub use mode::{ModeChange, ModeError};
-pub use step::{CopySource, Fetched, copy};
-pub use unpack::Limits;
+pub use step::{CopySource, FetchedSource, copy};
+pub use unpack::UnpackLimits;

@@ -1,13 +1,13 @@
-//! What `--chmod` says: a mode in octal, or changes in letters as chmod(1) takes them, without a umask.
+//! Parses and applies `--chmod`: an octal mode, or symbolic changes as in chmod(1), without a umask.
 //!
-//! The letters mean what BSD's setmode(3) makes of them, which is what BuildKit uses: `t` and `s` for others alone say
-//! nothing, `=` takes the set-id bit of whom it names, `X` looks at the mode before any change.
+//! The symbols mean what they mean in BSD's setmode(3), which BuildKit uses: `t`, and `s` for others only, have no
+//! effect; `=` clears the set-id bit of the classes it names; `X` looks at the mode before any change.
 
 const SET_IDS: u32 = 0o6000;
 const STICKY: u32 = 0o1000;
 const EXECUTE: u32 = 0o111;
 
-/// A `--chmod` that is no mode.
+/// A `--chmod` that is not a mode.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid chmod parameter {text:?}: it must be octal between 0 and 07777, or symbolic as in u=rwX,go=rX")]
 pub struct ModeError {
@@ -18,23 +18,23 @@ pub struct ModeError {
 /// A change of modes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ModeChange {
-    /// This mode (07777) for everything.
+    /// Sets this mode (07777).
     Absolute(u32),
-    /// Changes one after the other.
+    /// Changes that are applied in order.
     Symbolic(Vec<Change>),
 }
 
-/// One operation on some bits.
+/// An operation on some bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
     operation: Operation,
-    /// Bits of whom it is about.
+    /// The bits of the classes that it changes.
     who: u32,
-    /// Bits for everybody, to be restricted to `who`.
+    /// Bits for all classes, to be restricted to `who`.
     bits: u32,
-    /// `X`: execute where it makes sense.
+    /// `X`: execute permission for directories, and for files that any class may execute.
     conditional_execute: bool,
-    /// Shifts of the classes whose present permissions are taken: 6, 3, 0 for `u`, `g`, `o`.
+    /// Shifts of the classes whose current permissions are copied: 6, 3, 0 for `u`, `g`, `o`.
     copied: [Option<u32>; 3],
 }
 
@@ -46,10 +46,10 @@ enum Operation {
 }
 
 impl ModeChange {
-    /// Reads the text after `--chmod=`.
+    /// Parses the value of `--chmod`.
     ///
     /// # Errors
-    /// It is neither an octal number up to 07777 nor a list of symbolic changes.
+    /// The text is neither an octal number up to 07777 nor a list of symbolic changes.
     pub fn parse(text: &str) -> Result<Self, ModeError> {
         let invalid = || ModeError { text: text.to_owned() };
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -63,7 +63,7 @@ impl ModeChange {
         Ok(Self::Symbolic(changes))
     }
 
-    /// The mode a file or directory gets that has `mode`.
+    /// Returns the new mode of a file or directory that has `mode`.
     pub fn apply(&self, mode: u32, directory: bool) -> u32 {
         let changes = match self {
             Self::Absolute(absolute) => return *absolute,
@@ -73,7 +73,7 @@ impl ModeChange {
         changes.iter().fold(mode, |now, change| change.apply(now, executable))
     }
 
-    /// The mode of directories made on the way. Symbolic changes do not concern them.
+    /// Returns the mode of directories made for the destination. Symbolic changes do not apply to them.
     pub fn of_new_directories(&self) -> Option<u32> {
         match self {
             Self::Absolute(mode) => Some(*mode),
@@ -100,7 +100,7 @@ impl Change {
     }
 }
 
-/// Reads `[ugoa]*([-+=][rwxXstugo]*)+`.
+/// Parses `[ugoa]*([-+=][rwxXstugo]*)+`.
 fn parse_clause(clause: &str, changes: &mut Vec<Change>) -> Option<()> {
     let (letters, mut rest) = clause.split_at(clause.find(['+', '-', '='])?);
     let mut who = 0;
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn octal_modes_are_taken_as_they_are() {
+    fn octal_modes_replace_the_mode() {
         for (text, mode) in [("600", 0o600), ("0755", 0o755), ("4755", 0o4755), ("0", 0), ("07777", 0o7777)] {
             let change = ModeChange::parse(text).expect(text);
             assert_eq!((change.apply(0o1234, true), change.of_new_directories()), (mode, Some(mode)), "{text}");
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn other_text_is_refused() {
         for text in ["", "wat", "77777", "10000", "8", "0o755", "u", "u+q", "+x,", "z=r", "-1", "u=rw go=r"] {
             let error = ModeChange::parse(text).expect_err(text);
             assert!(error.to_string().starts_with("invalid chmod parameter"), "{text}");

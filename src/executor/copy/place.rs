@@ -1,4 +1,4 @@
-//! Placing one source in the destination tree.
+//! Copies one source into the destination tree.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -19,67 +19,67 @@ use super::destination::{Destination, shown};
 use super::error::{CopyError, is_kind};
 use super::mode::ModeChange;
 use super::selection::{Marks, Selection};
-use super::source::{Finder, Found};
-use super::unpack::Unpacking;
+use super::source::{Finder, FoundSource};
+use super::unpack::ArchiveUnpacking;
 
-/// What the build itself needs of a directory while it fills it.
+/// Permission bits with which the build can fill a directory.
 const WORKING_MODE: u32 = 0o700;
 /// Mode of a here-document.
 const TEXT_MODE: u32 = 0o644;
 
-/// Where the walk through a source directory is.
+/// The position of the walk through a source directory.
 struct CopyCursor {
     /// The path below the source.
     below: PathBuf,
-    /// What the ignore file says of it.
+    /// The verdict of the ignore file.
     verdict: Verdict,
-    /// What the flags say of it.
+    /// The effect of the flags.
     marks: Marks,
 }
 
-/// A directory that comes along if something below it is copied.
+/// A directory that is copied only if something below it is.
 struct Pending {
     to: PathBuf,
     attributes: Attributes,
     state: PendingState,
 }
 
-/// What is left to do to a directory when nothing is put into it any more.
-enum Last {
-    /// It gets its attributes.
+/// Changes to a directory that wait until nothing more is put into it.
+enum FinalChange {
+    /// Set all attributes.
     Attributes(Attributes),
-    /// It gets its attributes but for the time, at which something was last put into it.
+    /// Set all attributes but the time, which is that of the last entry.
     AttributesButTime(Attributes),
-    /// It gets the time, and keeps everything else.
+    /// Set the time only.
     Time(Timestamp),
 }
 
 #[derive(PartialEq, Eq)]
 enum PendingState {
-    /// Nothing was copied into it yet.
+    /// Nothing has been copied into it yet.
     Waiting,
-    /// It is there; made by us if `true`.
+    /// It exists; `true` if this step made it.
     Present(bool),
 }
 
-/// One source on its way into the destination.
+/// The copy of one source to the destination.
 pub(super) struct Placement<'a> {
     finder: &'a Finder<'a>,
     destination: &'a mut Tree,
     owner: Option<Owner>,
     mode: Option<&'a ModeChange>,
     selection: &'a Selection,
-    /// Where files with several names went, by their identity.
+    /// The copies of files with several names, by device and inode.
     links: HashMap<(u64, u64), PathBuf>,
-    /// Directories the walk is in that are not copied themselves, but with the first thing found below them.
+    /// Directories around the current one that are not selected, and are made with the first selected file below them.
     pending: Vec<Pending>,
-    /// The destination's own directory, which may lie within a context.
+    /// The destination's own directory, which may be inside a context.
     itself: Option<(u64, u64)>,
-    /// Files on their way.
+    /// Copies in progress.
     copies: FileCopies,
-    /// Directories to be finished when all files are there, those within others first.
-    last: Vec<(PathBuf, Last)>,
-    /// The directory of the source that the walk is in. One at a time is open, however deep they lie in each other.
+    /// Directories to finish when all files are written, innermost first.
+    last: Vec<(PathBuf, FinalChange)>,
+    /// The current source directory. Only one is open, however deep the tree is.
     open: Option<Directory<'a>>,
 }
 
@@ -106,15 +106,15 @@ impl<'a> Placement<'a> {
         }
     }
 
-    /// Copies a directory's contents, unpacks an archive if `unpack`, or copies a file.
-    pub(super) fn place(mut self, found: &Found, target: &Destination, unpack: bool) -> Result<(), CopyError> {
+    /// Copies a directory's contents, unpacks an archive if `unpack` is set, or copies a file.
+    pub(super) fn place(mut self, found: &FoundSource, target: &Destination, unpack: bool) -> Result<(), CopyError> {
         let path = self.resolve(target)?;
         match found.node.attributes.kind {
             FileKind::Directory => self.place_contents(found, &path),
             FileKind::File if unpack => match archive::open(self.finder.tree().open_file(&found.path)?) {
                 Some(archive) => {
-                    let archive_name = shown(&found.asked);
-                    // Archives bring their own modes, and none for the directory they are unpacked to.
+                    let archive_name = shown(&found.requested);
+                    // An archive sets its members' modes, but not that of the directory it is unpacked to.
                     let new = NewDirectories { mode: None, owner: self.owner };
                     create_directories(self.destination, &path, new).map_err(|error| match error.into() {
                         CopyError::NotDirectory { path } => {
@@ -122,7 +122,7 @@ impl<'a> Placement<'a> {
                         }
                         error => error,
                     })?;
-                    Unpacking::new(self.destination, &path, self.owner, &archive_name).unpack(archive).map(drop)
+                    ArchiveUnpacking::new(self.destination, &path, self.owner, &archive_name).unpack(archive).map(drop)
                 }
                 None => self.place_file(found, target, path),
             },
@@ -130,7 +130,7 @@ impl<'a> Placement<'a> {
         }
     }
 
-    /// Writes a here-document, which belongs to root and has mode 0644 where nothing else is said.
+    /// Writes a here-document. It belongs to root and has mode 0644 unless the step says otherwise.
     pub(super) fn place_text(mut self, text: &TextFile, target: &Destination) -> Result<(), CopyError> {
         let mut path = self.resolve(target)?;
         self.enter(target, OsStr::new(&text.name), &mut path)?;
@@ -151,28 +151,28 @@ impl<'a> Placement<'a> {
         })
     }
 
-    /// The source directory itself is not copied: the destination keeps its mode and owner, and takes the time.
-    fn place_contents(&mut self, found: &Found, path: &Path) -> Result<(), CopyError> {
+    /// Copies the contents of a directory. The destination keeps its mode and owner, and gets the time of the source.
+    fn place_contents(&mut self, found: &FoundSource, path: &Path) -> Result<(), CopyError> {
         self.create_directories(path)?;
         self.itself = self.destination.node(Path::new(""))?.map(|root| root.identity);
         let top = CopyCursor { below: PathBuf::new(), verdict: found.verdict, marks: Marks::default() };
         self.copy_contents(&found.path, &top, path)?;
-        self.last.push((path.to_owned(), Last::Time(found.node.attributes.mtime)));
+        self.last.push((path.to_owned(), FinalChange::Time(found.node.attributes.mtime)));
         self.finish()
     }
 
-    /// Waits for all files, and finishes the directories then.
+    /// Waits for all files, then finishes the directories.
     fn finish(&mut self) -> Result<(), CopyError> {
         self.copies.wait(self.destination).or_else(|failed| self.explain_copy(failed))?;
         for (path, last) in std::mem::take(&mut self.last) {
             let now = || Ok::<_, RootfsError>(self.destination.node(&path)?.map(|node| node.attributes));
             let attributes = match last {
-                Last::Attributes(attributes) => attributes,
-                Last::AttributesButTime(attributes) => {
+                FinalChange::Attributes(attributes) => attributes,
+                FinalChange::AttributesButTime(attributes) => {
                     let mtime = now()?.map_or(attributes.mtime, |now| now.mtime);
                     Attributes { mtime, ..attributes }
                 }
-                Last::Time(mtime) => match now()? {
+                FinalChange::Time(mtime) => match now()? {
                     Some(now) => Attributes { mtime, ..now },
                     None => continue,
                 },
@@ -182,12 +182,12 @@ impl<'a> Placement<'a> {
         Ok(())
     }
 
-    fn place_file(&mut self, found: &Found, target: &Destination, mut path: PathBuf) -> Result<(), CopyError> {
+    fn place_file(&mut self, found: &FoundSource, target: &Destination, mut path: PathBuf) -> Result<(), CopyError> {
         self.enter(target, &found.name, &mut path)?;
         if !self.selection.takes(self.selection.marks(Path::new(&found.name), Marks::default())) {
             tracing::warn!(
-                "{} is copied whatever --exclude says: as in BuildKit, it is about files below a source directory",
-                shown(&found.asked)
+                "{}: copied despite --exclude, which only applies to files below a source directory",
+                shown(&found.requested)
             );
         }
         match found.node.attributes.kind {
@@ -200,7 +200,7 @@ impl<'a> Placement<'a> {
         }
     }
 
-    /// Makes the directory a file called `name` goes into; `path`, the destination, becomes the file's path.
+    /// Makes the directory for a file called `name`. `path`, the destination, becomes the file's path.
     fn enter(&mut self, target: &Destination, name: &OsStr, path: &mut PathBuf) -> Result<(), CopyError> {
         let existing = self.destination.node(path)?;
         if target.is_directory || existing.is_some_and(|node| node.attributes.kind == FileKind::Directory) {
@@ -230,7 +230,7 @@ impl<'a> Placement<'a> {
             let verdict = self.finder.ignore().verdict(&from, place.verdict);
             let with_xattrs = !self.finder.source.reset_owner;
             let Some(node) = self.source_directory(directory)?.node(&name, with_xattrs)? else { continue };
-            if !self.finder.is_seen(&from, node.attributes.kind, verdict)? || self.itself == Some(node.identity) {
+            if !self.finder.is_visible(&from, node.attributes.kind, verdict)? || self.itself == Some(node.identity) {
                 continue;
             }
             let place = CopyCursor { below, verdict, marks };
@@ -252,18 +252,18 @@ impl<'a> Placement<'a> {
         let attributes = self.attributes(node);
         let made = self.make_directory(to, &attributes)?;
         self.copy_contents(from, place, to)?;
-        let last = if made { Last::Attributes(attributes) } else { Last::Time(attributes.mtime) };
+        let last = if made { FinalChange::Attributes(attributes) } else { FinalChange::Time(attributes.mtime) };
         self.last.push((to.to_owned(), last));
         Ok(())
     }
 
-    /// Copies what is selected below a directory that is not.
+    /// Copies the selected files below a directory that is not selected itself.
     fn copy_below(&mut self, from: &Path, node: &Node, place: &CopyCursor, to: &Path) -> Result<(), CopyError> {
         let attributes = self.attributes(node);
         self.pending.push(Pending { to: to.to_owned(), attributes, state: PendingState::Waiting });
         self.copy_contents(from, place, to)?;
         if let Some(Pending { attributes, state: PendingState::Present(true), .. }) = self.pending.pop() {
-            self.last.push((to.to_owned(), Last::AttributesButTime(attributes)));
+            self.last.push((to.to_owned(), FinalChange::AttributesButTime(attributes)));
         }
         Ok(())
     }
@@ -272,7 +272,7 @@ impl<'a> Placement<'a> {
         opened(&mut self.open, self.finder.tree(), path)
     }
 
-    /// Makes the directories above what is about to be copied.
+    /// Makes the pending directories above a file that is about to be copied.
     fn create_pending(&mut self) -> Result<(), CopyError> {
         let mut pending = std::mem::take(&mut self.pending);
         for directory in pending.iter_mut().filter(|directory| directory.state == PendingState::Waiting) {
@@ -286,9 +286,9 @@ impl<'a> Placement<'a> {
         Ok(())
     }
 
-    /// Makes a directory the build can fill. `false`: there is one, and it is to keep its attributes.
+    /// Makes a directory that the build can fill. Returns `false` if one exists that keeps its attributes.
     fn make_directory(&mut self, path: &Path, attributes: &Attributes) -> Result<bool, CopyError> {
-        if self.selection.spares_directories()
+        if self.selection.keeps_existing_directories()
             && let Some(node) = self.destination.node(path)?
             && node.attributes.kind == FileKind::Directory
         {
@@ -318,7 +318,7 @@ impl<'a> Placement<'a> {
             (FileKind::File, _) => return self.start_file(from, &attributes, to),
             (FileKind::Symlink, Some(target)) => self.destination.create_symlink(to, target, &attributes),
             (FileKind::Socket, _) => {
-                tracing::warn!("socket {} not copied: no image can hold one", shown(from));
+                tracing::warn!("socket {}: not copied: images cannot hold sockets", shown(from));
                 Ok(())
             }
             _ => self.destination.create_special(to, &attributes),
@@ -326,7 +326,7 @@ impl<'a> Placement<'a> {
         copied.or_else(|error| self.explain_file(error, to))
     }
 
-    /// Starts to copy a file that has one name.
+    /// Starts the copy of a file that has one name.
     fn start_file(&mut self, from: &Path, attributes: &Attributes, to: &Path) -> Result<(), CopyError> {
         let directory = from.parent().unwrap_or(Path::new(""));
         let name = from.file_name().unwrap_or_default();
@@ -352,7 +352,8 @@ impl<'a> Placement<'a> {
         Ok(())
     }
 
-    /// Says what was in the way where that is why something failed. Looking only then saves looking for every file.
+    /// Replaces an error by its reason if something was in the way. Checking this only after a failure is cheaper than
+    /// for every file.
     fn explain(
         &self,
         error: RootfsError,
@@ -365,7 +366,7 @@ impl<'a> Placement<'a> {
         Err(reason.unwrap_or(CopyError::Tree(error)))
     }
 
-    /// What the image is to say of a copied file.
+    /// Returns the attributes that a copied file has in the image.
     fn attributes(&self, node: &Node) -> Attributes {
         let Attributes { kind, mode, mtime, ref xattrs, .. } = node.attributes;
         let mode = match self.mode {
@@ -380,7 +381,7 @@ impl<'a> Placement<'a> {
     }
 }
 
-/// The directory at `path`: the `open` one, or the one that takes its place.
+/// Opens the directory at `path`, unless it is `open` already; it replaces `open`.
 fn opened<'o, 't>(
     open: &'o mut Option<Directory<'t>>,
     tree: &'t Tree,

@@ -1,7 +1,7 @@
-//! Which files of a source are copied: those `--exclude` leaves, and with `--parents` those its pattern names.
+//! Selects the files of a source: all but those of `--exclude`, and with `--parents` those that match the pattern.
 //!
-//! Patterns have the syntax and the meaning of ignore files, and are relative to the source directory. A directory that is
-//! not selected itself is still looked into while something below it may be.
+//! Patterns have the syntax of ignore files and are relative to the source directory. A directory that is not selected
+//! itself is still entered if something below it may be.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::plan;
 use super::destination::clean;
 use super::error::CopyError;
 
-/// What to copy of a source directory.
+/// The files of a source directory that are copied.
 #[derive(Debug, Default)]
 pub(super) struct Selection {
     include: Option<Include>,
@@ -22,23 +22,23 @@ pub(super) struct Selection {
 #[derive(Debug)]
 struct Include {
     matcher: IgnoreMatcher,
-    /// The pattern's part before the first wildcard: every match lies on the way to it or below.
+    /// The part of the pattern before the first wildcard: all matches are below it.
     fixed: PathBuf,
 }
 
-/// What is known of one path; carried down to the paths below it.
+/// The result of the patterns for one path, from which those of the paths below it are computed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Marks {
     included: Verdict,
     excluded: Verdict,
 }
 
-/// A source written for `--parents`: `BASE/./PATTERN`, or a pattern from the top.
+/// A source of `--parents`: `BASE/./PATTERN`, or a pattern from the root.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Pivoted<'a> {
-    /// The directory whose contents are copied; what is above it is not re-created.
+    /// The directory whose contents are copied. It and its parents are not made in the destination.
     pub(super) base: &'a str,
-    /// What of it.
+    /// The files to copy from it.
     pub(super) pattern: PathBuf,
 }
 
@@ -48,14 +48,14 @@ impl<'a> Pivoted<'a> {
         Self { base, pattern: clean(pattern) }
     }
 
-    /// Whether there has to be such a file.
+    /// Reports whether the file must exist.
     pub(super) fn is_required(&self) -> bool {
         !has_wildcard(self.pattern.as_os_str().as_encoded_bytes())
     }
 }
 
 impl Selection {
-    /// What `--exclude` leaves.
+    /// Selects everything but the files of `--exclude`.
     pub(super) fn new(step: &plan::Copy) -> Result<Self, CopyError> {
         let mut patterns = Vec::new();
         for pattern in &step.excludes {
@@ -72,7 +72,7 @@ impl Selection {
         Ok(Self { include: None, exclude: IgnoreMatcher::new(patterns).map_err(invalid)? })
     }
 
-    /// The same, restricted to what a pattern matches. Everything matches the empty pattern.
+    /// Restricts the selection to matches of a pattern. Everything matches the empty pattern.
     pub(super) fn only(self, pattern: &Path, written: &str) -> Result<Self, CopyError> {
         if pattern.as_os_str().is_empty() {
             return Ok(self);
@@ -81,30 +81,31 @@ impl Selection {
             .map_err(|source| CopyError::ParentsPattern { pattern: written.to_owned(), source })?;
         let wild = |component: &Component<'_>| {
             let name = component.as_os_str().as_encoded_bytes();
-            // An escape is no wildcard, but the name is another one than the pattern.
+            // An escape is not a wildcard, but the file's name differs from the pattern.
             has_wildcard(name) || name.contains(&b'\\')
         };
         let fixed = pattern.components().take_while(|component| !wild(component)).collect();
         Ok(Self { include: Some(Include { matcher, fixed }), ..self })
     }
 
-    /// Whether directories of the destination that exist keep their attributes, because the source's parents come along.
-    pub(super) fn spares_directories(&self) -> bool {
+    /// Reports whether existing directories of the destination keep their attributes, because parents are copied as
+    /// well.
+    pub(super) fn keeps_existing_directories(&self) -> bool {
         self.include.is_some()
     }
 
-    /// The marks of a path below the source directory.
+    /// Returns the marks of a path below the source directory.
     pub(super) fn marks(&self, below: &Path, parent: Marks) -> Marks {
         let included = self.include.as_ref().map(|include| include.matcher.verdict(below, parent.included));
         Marks { included: included.unwrap_or_default(), excluded: self.exclude.verdict(below, parent.excluded) }
     }
 
-    /// Whether a path is copied.
+    /// Reports whether a path is copied.
     pub(super) fn takes(&self, marks: Marks) -> bool {
         !marks.excluded.is_ignored() && (self.include.is_none() || marks.included.is_ignored())
     }
 
-    /// Whether something below a directory may be copied.
+    /// Reports whether something below a directory may be copied.
     pub(super) fn may_take_below(&self, directory: &Path, marks: Marks) -> bool {
         let reached = self.include.as_ref().is_none_or(|Include { fixed, .. }| {
             marks.included.is_ignored() || directory.starts_with(fixed) || fixed.starts_with(directory)

@@ -1,8 +1,8 @@
-//! What the sources of an instruction lead to.
+//! Finds the files that an instruction's sources name.
 //!
-//! A source is a path from the top of its tree, or a pattern; `..` does not climb above the top. Symbolic links given or met
-//! on the way are followed within the tree. What the ignore file takes out is not there; a directory is there nevertheless
-//! while something below it is.
+//! A source is a path from the root of its tree, or a pattern; `..` does not climb above the root. Symbolic links are
+//! followed within the tree. Ignored files count as missing. An ignored directory exists if something below it is not
+//! ignored.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -18,41 +18,41 @@ use super::destination::{clean, shown};
 use super::error::CopyError;
 use super::step::CopySource;
 
-/// As many links as the kernel follows before it speaks of a loop.
+/// The number of links that the kernel follows before it reports a loop.
 const MAX_LINKS: usize = 40;
 
-/// One file or directory to copy.
+/// A file or directory to copy.
 #[derive(Debug)]
-pub(super) struct Found {
-    /// The name it has in a directory it is copied into: that of the source, not of what a link leads to.
+pub(super) struct FoundSource {
+    /// Its name in a destination directory: that of the source, not of a link's target.
     pub(super) name: OsString,
     /// The source as a path of its tree, for messages.
-    pub(super) asked: PathBuf,
+    pub(super) requested: PathBuf,
     /// The path in the tree, without links.
     pub(super) path: PathBuf,
-    /// What is there.
+    /// The file itself.
     pub(super) node: Node,
-    /// What the ignore file says of it.
+    /// The verdict of the ignore file.
     pub(super) verdict: Verdict,
 }
 
-/// What a path leads to.
-enum Sight {
-    Seen { path: PathBuf, node: Node, verdict: Verdict },
+/// The result of following a path.
+enum PathLookup {
+    Visible { path: PathBuf, node: Node, verdict: Verdict },
     Ignored(Verdict),
     Missing,
 }
 
-/// Looks for sources in a tree.
+/// Finds sources in a tree.
 #[derive(Debug)]
 pub(super) struct Finder<'a> {
     pub(super) source: &'a CopySource<'a>,
-    nothing: IgnoreMatcher,
+    no_ignored_files: IgnoreMatcher,
 }
 
 impl<'a> Finder<'a> {
     pub(super) fn new(source: &'a CopySource<'a>) -> Self {
-        Self { source, nothing: IgnoreMatcher::default() }
+        Self { source, no_ignored_files: IgnoreMatcher::default() }
     }
 
     pub(super) fn tree(&self) -> &'a Tree {
@@ -60,41 +60,41 @@ impl<'a> Finder<'a> {
     }
 
     pub(super) fn ignore(&self) -> &IgnoreMatcher {
-        self.source.ignore.unwrap_or(&self.nothing)
+        self.source.ignore.unwrap_or(&self.no_ignored_files)
     }
 
-    /// Everything a source leads to, in the order in which it is copied: by name.
-    pub(super) fn find(&self, written: &str) -> Result<Vec<Found>, CopyError> {
+    /// Returns everything that a source names, by name: the order in which it is copied.
+    pub(super) fn find(&self, written: &str) -> Result<Vec<FoundSource>, CopyError> {
         if has_wildcard(written) {
             return self.find_matching(written);
         }
         Ok(vec![self.follow_existing(clean(written))?])
     }
 
-    /// What a name without wildcards leads to, whatever characters it has.
-    pub(super) fn find_exactly(&self, name: &str) -> Result<Found, CopyError> {
+    /// Returns the file of this name, in which wildcards have no meaning.
+    pub(super) fn find_exactly(&self, name: &str) -> Result<FoundSource, CopyError> {
         self.follow_existing(clean(name))
     }
 
-    /// Complains if there is no such file.
-    pub(super) fn require(&self, asked: PathBuf) -> Result<(), CopyError> {
-        self.follow_existing(asked).map(drop)
+    /// Fails if the file does not exist.
+    pub(super) fn require(&self, requested: PathBuf) -> Result<(), CopyError> {
+        self.follow_existing(requested).map(drop)
     }
 
-    fn follow_existing(&self, asked: PathBuf) -> Result<Found, CopyError> {
-        match self.follow(&asked)? {
-            Sight::Seen { path, node, verdict } => {
-                let name = asked.file_name().unwrap_or_default().to_owned();
-                Ok(Found { name, asked, path, node, verdict })
+    fn follow_existing(&self, requested: PathBuf) -> Result<FoundSource, CopyError> {
+        match self.follow(&requested)? {
+            PathLookup::Visible { path, node, verdict } => {
+                let name = requested.file_name().unwrap_or_default().to_owned();
+                Ok(FoundSource { name, requested, path, node, verdict })
             }
-            Sight::Ignored(verdict) => Err(self.not_found(&asked, self.ignored_hint(verdict))),
-            Sight::Missing => Err(self.not_found(&asked, self.similar_name(&asked)?)),
+            PathLookup::Ignored(verdict) => Err(self.not_found(&requested, self.ignored_hint(verdict))),
+            PathLookup::Missing => Err(self.not_found(&requested, self.similar_name(&requested)?)),
         }
     }
 
-    /// The files a pattern matches. Below the part without wildcards no link is followed while looking; a link that matches
-    /// is. A matching directory is not searched further.
-    fn find_matching(&self, written: &str) -> Result<Vec<Found>, CopyError> {
+    /// Returns the files that match a pattern. The search follows links only in the part before the first wildcard, and
+    /// links that match. It does not continue below a matching directory.
+    fn find_matching(&self, written: &str) -> Result<Vec<FoundSource>, CopyError> {
         let bad_pattern = |source| CopyError::Pattern { pattern: written.to_owned(), source };
         let cleaned = clean(written);
         let wild = |component: &Component<'_>| has_wildcard(component.as_os_str().as_bytes());
@@ -102,14 +102,15 @@ impl<'a> Finder<'a> {
         let pattern: PathBuf = cleaned.components().skip_while(|component| !wild(component)).collect();
         let pattern = pattern.as_os_str().as_bytes();
         matches(pattern, "").map_err(bad_pattern)?;
-        // BuildKit fetches the files of a context by the rules of ignore files, in which brackets are no shelter for `*`.
+        // BuildKit fetches files of a context by the rules of ignore files, in which `*` is a wildcard even in
+        // brackets.
         let fetched =
             if self.source.reset_owner { IgnoreMatcher::new([cleaned.as_os_str().as_bytes()]).ok() } else { None };
-        let Sight::Seen { path, node, verdict } = self.follow(&base)? else { return Ok(Vec::new()) };
+        let PathLookup::Visible { path, node, verdict } = self.follow(&base)? else { return Ok(Vec::new()) };
         if node.attributes.kind != FileKind::Directory {
             return Ok(Vec::new());
         }
-        // A class may match a slash, nothing else but a slash does.
+        // A bracket expression may match a slash; other wildcards do not.
         let depth = 1 + pattern.iter().filter(|byte| matches!(byte, b'/' | b'[')).count();
         let mut paths = Vec::new();
         let is_match = |below: &Path| {
@@ -138,7 +139,7 @@ impl<'a> Finder<'a> {
             }
             let Some(node) = self.tree().node(&path)? else { continue };
             let verdict = self.ignore().verdict(&path, verdict);
-            if !self.is_seen(&path, node.attributes.kind, verdict)? {
+            if !self.is_visible(&path, node.attributes.kind, verdict)? {
                 continue;
             }
             if matching {
@@ -150,10 +151,10 @@ impl<'a> Finder<'a> {
         Ok(())
     }
 
-    /// Follows a path through all its links, minding at every step what the build does not see.
-    fn follow(&self, asked: &Path) -> Result<Sight, CopyError> {
+    /// Follows a path through all its links. Ignored files stop it.
+    fn follow(&self, requested: &Path) -> Result<PathLookup, CopyError> {
         let mut pending: Vec<OsString> = Vec::new();
-        push_reversed(&mut pending, asked);
+        push_reversed(&mut pending, requested);
         let mut path = PathBuf::new();
         let mut verdicts = vec![Verdict::default()];
         let mut links = 0;
@@ -165,18 +166,18 @@ impl<'a> Finder<'a> {
                 continue;
             }
             path.push(name);
-            let Some(node) = self.tree().node(&path)? else { return Ok(Sight::Missing) };
+            let Some(node) = self.tree().node(&path)? else { return Ok(PathLookup::Missing) };
             let verdict = self.ignore().verdict(&path, verdicts.last().copied().unwrap_or_default());
             let Some(target) = node.link_target else {
                 verdicts.push(verdict);
                 continue;
             };
             if verdict.is_ignored() {
-                return Ok(Sight::Ignored(verdict));
+                return Ok(PathLookup::Ignored(verdict));
             }
             links += 1;
             if links > MAX_LINKS {
-                return Err(CopyError::TooManyLinks { path: shown(asked), place: self.source.describe.to_owned() });
+                return Err(CopyError::TooManyLinks { path: shown(requested), place: self.source.describe.to_owned() });
             }
             if Path::new(&target).is_absolute() {
                 path.clear();
@@ -187,16 +188,16 @@ impl<'a> Finder<'a> {
             push_reversed(&mut pending, Path::new(&target));
         }
         let verdict = verdicts.last().copied().unwrap_or_default();
-        let Some(node) = self.tree().node(&path)? else { return Ok(Sight::Missing) };
-        if self.is_seen(&path, node.attributes.kind, verdict)? {
-            Ok(Sight::Seen { path, node, verdict })
+        let Some(node) = self.tree().node(&path)? else { return Ok(PathLookup::Missing) };
+        if self.is_visible(&path, node.attributes.kind, verdict)? {
+            Ok(PathLookup::Visible { path, node, verdict })
         } else {
-            Ok(Sight::Ignored(verdict))
+            Ok(PathLookup::Ignored(verdict))
         }
     }
 
-    /// Whether the build sees a path: it is not ignored, or it is a directory on the way to something that is not.
-    pub(super) fn is_seen(&self, path: &Path, kind: FileKind, verdict: Verdict) -> Result<bool, CopyError> {
+    /// Reports whether the build sees a path: it is not ignored, or is a directory with something below it that is not.
+    pub(super) fn is_visible(&self, path: &Path, kind: FileKind, verdict: Verdict) -> Result<bool, CopyError> {
         if !verdict.is_ignored() {
             return Ok(true);
         }
@@ -207,15 +208,15 @@ impl<'a> Finder<'a> {
             let below = path.join(name);
             let verdict = self.ignore().verdict(&below, verdict);
             let Some(node) = self.tree().node(&below)? else { continue };
-            if self.is_seen(&below, node.attributes.kind, verdict)? {
+            if self.is_visible(&below, node.attributes.kind, verdict)? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    fn not_found(&self, asked: &Path, hint: Option<String>) -> CopyError {
-        CopyError::NotFound { path: shown(asked), place: self.source.describe.to_owned(), hint }
+    fn not_found(&self, requested: &Path, hint: Option<String>) -> CopyError {
+        CopyError::NotFound { path: shown(requested), place: self.source.describe.to_owned(), hint }
     }
 
     fn ignored_hint(&self, verdict: Verdict) -> Option<String> {
@@ -224,10 +225,10 @@ impl<'a> Finder<'a> {
         Some(format!("excluded by the pattern {pattern:?} of {}", file.display()))
     }
 
-    /// The name beside a missing one that may have been meant.
-    fn similar_name(&self, asked: &Path) -> Result<Option<String>, CopyError> {
-        let (Some(above), Some(name)) = (asked.parent(), asked.file_name()) else { return Ok(None) };
-        let Sight::Seen { path, node, verdict } = self.follow(above)? else { return Ok(None) };
+    /// Returns a name that is similar to a missing one, in the same directory.
+    fn similar_name(&self, requested: &Path) -> Result<Option<String>, CopyError> {
+        let (Some(above), Some(name)) = (requested.parent(), requested.file_name()) else { return Ok(None) };
+        let PathLookup::Visible { path, node, verdict } = self.follow(above)? else { return Ok(None) };
         if node.attributes.kind != FileKind::Directory {
             return Ok(None);
         }

@@ -1,4 +1,4 @@
-//! The instruction and its execution.
+//! Executes a `COPY` or `ADD`.
 
 use std::collections::BTreeMap;
 
@@ -12,44 +12,44 @@ use super::error::CopyError;
 use super::mode::ModeChange;
 use super::place::Placement;
 use super::selection::{Pivoted, Selection};
-use super::source::{Finder, Found};
+use super::source::{Finder, FoundSource};
 
-/// Where the files come from.
+/// The tree that files are copied from.
 #[derive(Debug, Clone, Copy)]
 pub struct CopySource<'a> {
     /// The files.
     pub tree: &'a Tree,
-    /// What of them the build does not see.
+    /// The files that the build does not see.
     pub ignore: Option<&'a IgnoreMatcher>,
-    /// Whether it is a build context: its files are root's and have no extended attributes, whoever owns them here.
+    /// Whether it is a build context: its files belong to root and have no extended attributes in the image.
     pub reset_owner: bool,
-    /// How messages call it: "the build context", "stage build".
+    /// Its name in messages: "the build context", "stage build".
     pub describe: &'a str,
 }
 
-/// A source that came over the network.
+/// A remote source that has been fetched.
 #[derive(Debug)]
-pub struct Fetched {
-    /// The directory it lies in; it belongs to root, whoever owns it here.
+pub struct FetchedSource {
+    /// The directory of its files, which belong to root in the image.
     pub tree: Tree,
-    /// Its name there; empty for everything in the directory.
+    /// The file's name in it; empty for all files.
     pub name: String,
-    /// How messages call it.
+    /// Its name in messages.
     pub describe: String,
     /// Whether an archive is unpacked.
     pub unpack: bool,
 }
 
-/// Does what the instruction says. `fetched` holds its remote sources, by their position among all. All sources are found before anything is changed; a pattern that matches nothing copies
-/// nothing.
+/// Executes the step. `fetched` has its remote sources by their position among all sources. All sources are found
+/// before anything changes. A pattern without matches copies nothing.
 ///
 /// # Errors
-/// A source is missing or ignored, a flag is malformed, something of the wrong kind is in the way, an archive is damaged, or
-/// a file cannot be read or written. The destination is in between then.
+/// A source is missing or ignored, a flag is malformed, a file of the wrong kind is in the way, an archive is damaged,
+/// or a file cannot be read or written. Then the destination may be half-written.
 pub fn copy(
     step: &plan::Copy,
     source: &CopySource<'_>,
-    fetched: &BTreeMap<usize, Fetched>,
+    fetched: &BTreeMap<usize, FetchedSource>,
     destination: &mut Tree,
 ) -> Result<(), CopyError> {
     let mode = step.chmod.as_deref().filter(|chmod| !chmod.is_empty()).map(ModeChange::parse).transpose()?;
@@ -77,7 +77,7 @@ pub fn copy(
     let target = Destination::new(&step.destination, &step.working_directory);
     for Located { finder, found, selection, unpack } in &sources {
         for item in found {
-            // Hard links are kept within a source, not between sources.
+            // Hard links are preserved within a source, not between sources.
             Placement::new(finder, destination, owner, mode.as_ref(), selection).place(item, &target, *unpack)?;
         }
     }
@@ -88,26 +88,26 @@ pub fn copy(
     Ok(())
 }
 
-/// A source that was found, to be placed.
+/// The files of a source, to be copied.
 struct Located<'a> {
     finder: Finder<'a>,
-    found: Vec<Found>,
+    found: Vec<FoundSource>,
     selection: Selection,
     unpack: bool,
 }
 
-impl Fetched {
+impl FetchedSource {
     fn source(&self) -> CopySource<'_> {
         CopySource { tree: &self.tree, ignore: None, reset_owner: true, describe: &self.describe }
     }
 }
 
-/// What a source leads to, and what of it is copied.
+/// Returns the files that a source names, and the selection below them.
 pub(super) fn find(
     step: &plan::Copy,
     finder: &Finder<'_>,
     written: &str,
-) -> Result<(Vec<Found>, Selection), CopyError> {
+) -> Result<(Vec<FoundSource>, Selection), CopyError> {
     let selection = Selection::new(step)?;
     if !step.parents {
         return Ok((finder.find(written)?, selection));
@@ -116,7 +116,7 @@ pub(super) fn find(
     let found = finder.find(pivoted.base)?;
     if pivoted.is_required() {
         for base in &found {
-            finder.require(base.asked.join(&pivoted.pattern))?;
+            finder.require(base.requested.join(&pivoted.pattern))?;
         }
     }
     Ok((found, selection.only(&pivoted.pattern, written)?))

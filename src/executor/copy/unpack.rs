@@ -1,8 +1,9 @@
-//! Unpacking an archive that ADD was given.
+//! Unpacks an archive of `ADD`.
 //!
-//! Members see the directory they are unpacked to as their root: `..` and absolute symbolic links end there, those the archive
-//! brings as well as those it finds. Missing directories are made, but not behind a link. Anything in a member's way is
-//! replaced, except a directory by a directory. Names that would be whiteouts in a layer are ordinary names.
+//! The destination directory is the members' root: `..` and absolute symbolic links do not leave it, whether the links
+//! are from the archive or existed before. Missing directories are made, but not at the target of a dangling link.
+//! Anything in a member's way is replaced, except a directory by a directory. Names of whiteouts have no special
+//! meaning here.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -20,49 +21,49 @@ use crate::rootfs::{Attributes, Tree};
 use super::archive::Archive;
 use super::error::{CopyError, MemberError};
 
-/// As many links as the kernel follows before it speaks of a loop.
+/// The number of links that the kernel follows before it reports a loop.
 const MAX_LINKS: usize = 40;
-/// Mode of directories the archive does not mention.
+/// The mode of directories that the archive does not mention.
 const IMPLIED_MODE: u32 = 0o755;
-/// What the build itself needs of a directory while it fills it.
+/// Permission bits with which the build can fill a directory.
 const WORKING_MODE: u32 = 0o700;
 
-/// Bytes of memory that a directory's attributes take beside its path, with its share of the map's nodes.
+/// Bytes of memory that a directory's attributes take in addition to its path, with its share of the map's nodes.
 const EACH_DIRECTORY: usize = 300;
 
-/// What an archive may become.
+/// The most that an archive may unpack to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Files, directories and links, those included that it does not name itself.
+pub struct UnpackLimits {
+    /// Files, directories and links, including directories that the archive does not mention.
     pub entries: u64,
     /// Bytes of content.
     pub bytes: u64,
 }
 
-impl Limits {
-    /// For what the build itself has chosen to unpack.
+impl UnpackLimits {
+    /// No limits: for archives that the build itself selected.
     pub const NONE: Self = Self { entries: u64::MAX, bytes: u64::MAX };
 }
 
-/// An archive being unpacked.
-pub(super) struct Unpacking<'a> {
+/// An archive that is being unpacked.
+pub(super) struct ArchiveUnpacking<'a> {
     tree: &'a mut Tree,
-    /// The members' root, a path of the tree without links.
+    /// The members' root: a path of the tree without links.
     base: &'a Path,
     owner: Option<Owner>,
     archive: &'a str,
-    /// The directory of the last member, as members name it and as it is: the next member mostly goes there, too.
+    /// The parent directory of the last member, as written and resolved: the next member is mostly in the same one.
     last_parent: Option<(PathBuf, PathBuf)>,
-    /// What it may be, and how much of that is left.
-    limits: Limits,
-    left: Limits,
-    /// Directories the archive brought. Mode and time are set when nothing goes into them any more.
+    /// The limits, and how much of them is left.
+    limits: UnpackLimits,
+    left: UnpackLimits,
+    /// Directories of the archive. Mode and time are set last, when nothing more is put into them.
     directories: BTreeMap<PathBuf, Attributes>,
-    /// Bytes of memory that they take, about.
+    /// Bytes of memory that they take, roughly.
     remembered: usize,
 }
 
-impl<'a> Unpacking<'a> {
+impl<'a> ArchiveUnpacking<'a> {
     pub(super) fn new(tree: &'a mut Tree, base: &'a Path, owner: Option<Owner>, archive: &'a str) -> Self {
         Self {
             tree,
@@ -70,19 +71,19 @@ impl<'a> Unpacking<'a> {
             owner,
             archive,
             last_parent: None,
-            limits: Limits::NONE,
-            left: Limits::NONE,
+            limits: UnpackLimits::NONE,
+            left: UnpackLimits::NONE,
             directories: BTreeMap::new(),
             remembered: 0,
         }
     }
 
-    /// With bounds.
-    pub(super) fn limited(self, limits: Limits) -> Self {
+    /// Sets limits.
+    pub(super) fn limited(self, limits: UnpackLimits) -> Self {
         Self { limits, left: limits, ..self }
     }
 
-    /// Gives the reader back, which stands behind the last member.
+    /// Unpacks all members and returns the reader, positioned after the last member.
     pub(super) fn unpack<R: Read>(mut self, archive: Archive<R>) -> Result<Reader<R>, CopyError> {
         let Archive { mut reader, first } = archive;
         let mut next = Some(first);
@@ -111,7 +112,7 @@ impl<'a> Unpacking<'a> {
         }
     }
 
-    /// Counts what is going to be made.
+    /// Counts entries and bytes that are about to be written.
     fn take(&mut self, entries: u64, bytes: u64) -> Result<(), MemberError> {
         self.left.entries = self.left.entries.checked_sub(entries).ok_or(MemberError::TooManyEntries)?;
         self.left.bytes = self.left.bytes.checked_sub(bytes).ok_or(MemberError::TooManyBytes)?;
@@ -119,12 +120,12 @@ impl<'a> Unpacking<'a> {
     }
 
     fn member(&mut self, member: &Member, content: &mut Reader<impl Read>) -> Result<(), MemberError> {
-        // The size that a sparse file says it has is what its zeros will take.
+        // A sparse file counts with its full size, because its zeros take space when they are written.
         self.take(1, member.size)?;
-        let asked = normalized(&member.name);
-        // The directory unpacked to is not the archive's to change.
-        let Some(name) = asked.file_name() else { return Ok(()) };
-        let path = self.parent(asked.parent().unwrap_or(Path::new("")))?.join(name);
+        let requested = normalized(&member.name);
+        // The archive may not change its root directory.
+        let Some(name) = requested.file_name() else { return Ok(()) };
+        let path = self.parent(requested.parent().unwrap_or(Path::new("")))?.join(name);
         let linked = match &member.kind {
             MemberKind::HardLink(target) => Some(self.linked(target)?),
             _ => None,
@@ -153,7 +154,7 @@ impl<'a> Unpacking<'a> {
         Ok(self.tree.check_metadata(self.remembered)?)
     }
 
-    /// A further name for a file. The member's attributes become those of the file.
+    /// Adds a name to a file. The member's attributes become those of the file.
     fn hard_link(&mut self, linked: &Path, path: &Path, attributes: Attributes) -> Result<(), MemberError> {
         let missing = || MemberError::Missing { path: self.within(linked) };
         let existing = self.tree.node(linked)?.ok_or_else(missing)?.attributes;
@@ -166,34 +167,34 @@ impl<'a> Unpacking<'a> {
         Ok(self.tree.set_attributes(path, &Attributes { kind: existing.kind, xattrs, ..attributes })?)
     }
 
-    /// Where the file is that a hard link names.
+    /// Returns the path of the file that a hard link names.
     fn linked(&mut self, target: &[u8]) -> Result<PathBuf, MemberError> {
-        let asked = normalized(target);
-        let missing = || MemberError::Missing { path: Path::new("/").join(&asked) };
-        let name = asked.file_name().ok_or_else(missing)?;
-        let path = self.walk(asked.parent().unwrap_or(Path::new("")), false)?.join(name);
+        let requested = normalized(target);
+        let missing = || MemberError::Missing { path: Path::new("/").join(&requested) };
+        let name = requested.file_name().ok_or_else(missing)?;
+        let path = self.walk(requested.parent().unwrap_or(Path::new("")), false)?.join(name);
         if self.tree.node(&path)?.is_none() {
             return Err(missing());
         }
         Ok(path)
     }
 
-    fn parent(&mut self, asked: &Path) -> Result<PathBuf, MemberError> {
+    fn parent(&mut self, requested: &Path) -> Result<PathBuf, MemberError> {
         if let Some((known, path)) = &self.last_parent
-            && known == asked
+            && known == requested
         {
             return Ok(path.clone());
         }
-        let path = self.walk(asked, true)?;
-        self.last_parent = Some((asked.to_owned(), path.clone()));
+        let path = self.walk(requested, true)?;
+        self.last_parent = Some((requested.to_owned(), path.clone()));
         Ok(path)
     }
 
-    /// Follows a directory's path from the members' root through the links on the way. With `create`, what is missing is made,
-    /// as long as the archive names it: a link to nothing stays one.
-    fn walk(&mut self, asked: &Path, create: bool) -> Result<PathBuf, MemberError> {
+    /// Resolves a directory's path from the members' root, following links. With `create`, missing directories that the
+    /// archive names are made; the target of a dangling link is not.
+    fn walk(&mut self, requested: &Path, create: bool) -> Result<PathBuf, MemberError> {
         let mut pending: Vec<(OsString, bool)> = Vec::new();
-        push_reversed(&mut pending, asked, false);
+        push_reversed(&mut pending, requested, false);
         let mut path = self.base.to_owned();
         let mut links = 0;
         while let Some((name, from_link)) = pending.pop() {
@@ -234,7 +235,7 @@ impl<'a> Unpacking<'a> {
         Ok(path)
     }
 
-    /// Removes what is in a member's way.
+    /// Removes whatever is in a member's way.
     fn clear(&mut self, path: &Path, for_directory: bool) -> Result<(), MemberError> {
         let Some(node) = self.tree.node(path)? else { return Ok(()) };
         let is_directory = node.attributes.kind == FileKind::Directory;
@@ -264,13 +265,13 @@ impl<'a> Unpacking<'a> {
         Attributes { kind, mode: member.mode, uid, gid, mtime: member.mtime, xattrs: capability_alone(&member.xattrs) }
     }
 
-    /// A path of the tree as members would name it.
+    /// Returns a path of the tree as members name it.
     fn within(&self, path: &Path) -> PathBuf {
         Path::new("/").join(path.strip_prefix(self.base).unwrap_or(path))
     }
 }
 
-/// A member's name without a leading slash, `.` and `..`, which does not climb above the members' root.
+/// Returns a member's name without a leading slash, `.` and `..`; `..` does not climb above the root.
 fn normalized(name: &[u8]) -> PathBuf {
     let mut path = PathBuf::new();
     for component in Path::new(OsStr::from_bytes(name)).components() {

@@ -1,5 +1,5 @@
-//! Whole plans in one process: files and layers are real, commands are not. Stages start from scratch, RUN writes the file its
-//! words name, and the cache is a table.
+//! Whole plans in one process. Files and layers are real, commands are not: stages start from scratch, `RUN` writes the
+//! file that its words name, and the cache is a map.
 
 mod graphs;
 mod trees;
@@ -34,28 +34,28 @@ struct Bench {
     builds: Mutex<usize>,
 }
 
-/// A plan, and what a build of it left.
+/// A plan and the result of its build.
 struct Build {
     plan: Plan,
     cache: Cache,
     result: Result<Vec<Digest>, ExecutorError>,
-    /// Root directories that are still there at its end.
-    left: Vec<String>,
+    /// Root directories that still exist after the build.
+    remaining: Vec<String>,
 }
 
-/// What builds have left, and which of it the next one may have.
+/// The layers of earlier builds, and those that the next build may use.
 #[derive(Default)]
 struct Cache {
-    /// What is found by definition.
+    /// The hits by definition.
     hits: CacheHits,
-    /// By instruction, the layers below and what is read: what can be found by content.
+    /// The layers by instruction, layers below and files read.
     by_content: Mutex<HashMap<Content, BuiltLayer>>,
     contents: Mutex<BTreeMap<StepId, Content>>,
     texts: BTreeMap<StepId, String>,
     made: Mutex<BTreeMap<StepId, BuiltLayer>>,
     /// The layers that were unpacked, once for each time.
     unpacked: Mutex<Vec<Digest>>,
-    /// The root directories that there were when a step had been carried out.
+    /// The root directories that existed when a step had executed.
     roots: Mutex<BTreeMap<StepId, Vec<String>>>,
     trees: PathBuf,
 }
@@ -79,7 +79,7 @@ impl Bench {
         self.build_with(dockerfile, parallel, Cache::default())
     }
 
-    /// Builds with what is in a cache. It is told of what is made.
+    /// Builds with a cache, which records the new layers.
     fn build_with(&self, dockerfile: &str, parallel: usize, cache: Cache) -> Build {
         let plan = planned(dockerfile);
         let number = {
@@ -93,8 +93,8 @@ impl Bench {
         let texts = plan.steps().map(|(id, step)| (id, step.text.clone())).collect();
         let cache = Cache { texts, trees: trees.clone(), ..cache };
         let removals = Removals::default();
-        let nothing = Nothing;
-        let sandboxes = (0..parallel).map(|_| Mutex::new(Box::new(Writer) as Box<dyn Sandbox>)).collect();
+        let nothing = NoOutside;
+        let sandboxes = (0..parallel).map(|_| Mutex::new(Box::new(FakeSandbox) as Box<dyn Sandbox>)).collect();
         let resources = Resources {
             context: &self.context,
             named_contexts: &[],
@@ -103,8 +103,8 @@ impl Bench {
             remote_sources: &nothing,
             secrets: &Secrets::default(),
             ssh_agents: &nothing,
-            caches: directory.join("caches"),
-            shared_caches: None,
+            cache_mounts_directory: directory.join("caches"),
+            shared_cache_mounts: None,
             sandboxes,
             parallel,
             directory: directory.clone(),
@@ -120,7 +120,7 @@ impl Bench {
         let result = result.map(|layers| layers.into_iter().map(|layer| layer.diff_id).collect());
         drop(resources);
         drop(removals);
-        Build { plan, cache, result, left: names(&trees) }
+        Build { plan, cache, result, remaining: names(&trees) }
     }
 }
 
@@ -135,13 +135,13 @@ impl Build {
         StepId { stage, step }
     }
 
-    /// The layer that a step made.
+    /// Returns the layer that a step made.
     fn made(&self, stage: &str, step: usize) -> BuiltLayer {
         self.cache.made.lock()[&self.position(stage, step)].clone()
     }
 
-    /// A cache that knows the layers of these steps from their definitions.
-    fn knowing(&self, is_known: impl Fn(StepId, &str) -> bool) -> Cache {
+    /// Returns a cache with hits by definition for these steps.
+    fn with_hits(&self, is_known: impl Fn(StepId, &str) -> bool) -> Cache {
         let made = self.cache.made.lock();
         let known = made.iter().filter(|(position, _)| is_known(**position, &self.plan.stages[position.stage].name));
         Cache {
@@ -151,7 +151,7 @@ impl Build {
         }
     }
 
-    /// How often a layer was unpacked.
+    /// Returns how often a layer was unpacked.
     fn unpacked(&self, layer: &BuiltLayer) -> usize {
         self.cache.unpacked.lock().iter().filter(|unpacked| **unpacked == layer.diff_id).count()
     }
@@ -160,7 +160,7 @@ impl Build {
 fn planned(dockerfile: &str) -> Plan {
     let source = Source { name: "Dockerfile".into(), text: dockerfile.into() };
     let parsed = crate::dockerfile::parse(source).expect("it parses");
-    plan::plan(&parsed, &plan::Options::of_platform("linux/amd64"), &mut Nothing).expect("it can be planned")
+    plan::plan(&parsed, &plan::Options::of_platform("linux/amd64"), &mut NoOutside).expect("it can be planned")
 }
 
 fn names(directory: &Path) -> Vec<String> {
@@ -188,21 +188,21 @@ impl ContentCache for Cache {
         self.unpacked.lock().push(layer.diff_id.clone());
         match &layer.blob.source {
             BlobSource::File(path) => Ok(path.clone()),
-            _ => Err("the layer is no file".into()),
+            _ => Err("the layer is not a file".into()),
         }
     }
 }
 
-/// There is nothing outside of a bench.
-struct Nothing;
+/// A build without images, network and agents.
+struct NoOutside;
 
-impl Images for Nothing {
+impl Images for NoOutside {
     fn resolve(&mut self, requests: &[ImageRequest]) -> Vec<Result<BaseImage, ImageError>> {
         requests.iter().map(|request| Err(format!("{}: not found", request.reference).into())).collect()
     }
 }
 
-impl BaseLayers for Nothing {
+impl BaseLayers for NoOutside {
     fn file(&self, _: &BaseImage, _: usize) -> Result<PathBuf, ImageError> {
         Err("there are no images".into())
     }
@@ -216,23 +216,23 @@ impl BaseLayers for Nothing {
     }
 }
 
-impl RemoteSources for Nothing {
+impl RemoteSources for NoOutside {
     fn fetch(&self, _: &RemoteSource) -> Result<FetchedFiles, FetchError> {
         Err("there is no network".into())
     }
 }
 
-impl SshAgents for Nothing {
+impl SshAgents for NoOutside {
     fn socket(&self, _: &str) -> Result<Option<PathBuf>, AgentError> {
         Ok(None)
     }
 }
 
-/// Knows two commands. `write FILE TEXT` writes to a file in place and gives it a fixed time; `list FILE` writes there what
-/// it sees: names and contents of all files of the root and of the mounts.
-struct Writer;
+/// A sandbox with two commands. `write FILE TEXT` writes to a file in place and sets a fixed time. `list FILE` writes
+/// to a file the names and contents of all files of the root and the mounts.
+struct FakeSandbox;
 
-impl Sandbox for Writer {
+impl Sandbox for FakeSandbox {
     fn run(
         &mut self,
         root: &Path,
@@ -246,7 +246,7 @@ impl Sandbox for Writer {
                 let mut seen = String::new();
                 list(root, &mut seen);
                 for mount in &process.mounts {
-                    let MountContent::Bind { source } = &mount.content else { panic!("not among the tests") };
+                    let MountContent::Bind { source } = &mount.content else { panic!("no test has other mounts") };
                     seen.push_str("mounted\n");
                     list(source, &mut seen);
                 }

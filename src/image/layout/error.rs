@@ -1,11 +1,11 @@
-//! Why a layout cannot be read or written.
+//! The errors of reading and writing layouts.
 
 use std::path::PathBuf;
 
 use crate::diag::Hint;
 use crate::image::Digest;
 
-/// What went wrong with a layout.
+/// Why a layout cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum LayoutError {
     /// A file could not be read or written.
@@ -14,13 +14,13 @@ pub enum LayoutError {
     /// A JSON file is malformed.
     #[error("failed to read {} as JSON", path.display())]
     Json {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// The cause.
         #[source]
         source: serde_json::Error,
     },
-    /// The directory is no layout, or one of a later version.
+    /// The directory is not a layout, or one of an unknown version.
     #[error("{} is not an OCI image layout of version 1", path.display())]
     NotALayout {
         /// The directory.
@@ -35,20 +35,20 @@ pub enum LayoutError {
         digest: Digest,
         /// The descriptor's size.
         expected: u64,
-        /// The size that was found.
+        /// The actual size.
         found: u64,
     },
-    /// The blob's content is not what its digest says.
+    /// The blob's content does not match its digest.
     #[error("blob {expected} in {}: the content has digest {found}", path.display())]
     Digest {
         /// The layout's directory.
         path: PathBuf,
         /// The blob.
         expected: Digest,
-        /// The digest that was found.
+        /// The actual digest.
         found: Digest,
     },
-    /// A manifest, index or config is too large to be one.
+    /// A document is too large for a manifest, index or configuration.
     #[error("{digest} in {}: {size} bytes are too many for a manifest or config", path.display())]
     TooLarge {
         /// The layout's directory.

@@ -1,7 +1,8 @@
-//! Files on their way to their names.
+//! Temporary files that are renamed into place.
 //!
-//! Whatever keeps one from getting there, an error or the end of the build, removes it. A process that is killed cannot; but its
-//! locks end with it, and so a later one can tell what is left behind from what somebody writes at this moment.
+//! If a file is not renamed, because of an error or the end of the build, it is removed. A process that is killed
+//! cannot do that, but its locks end with it, so later processes can distinguish abandoned files from those being
+//! written.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
@@ -16,32 +17,32 @@ use rustix::io::Errno;
 use super::error::LayoutError;
 use crate::fs::{failed_to, gated as fs};
 
-/// What the names of such files have behind the name that they are to get.
+/// The part of a temporary file's name after the final name.
 const MARK: &str = ".partial.";
-/// How long a file was not written to that has no writer any more, on a file system without locks.
+/// On a file system without locks, a file that was not written to for this long is abandoned.
 const ABANDONED: Duration = Duration::from_secs(60 * 60);
 
-/// A file that has not got its name yet. It is removed unless it is placed.
+/// A file without its final name. Dropping it removes it, unless it is placed.
 #[derive(Debug)]
 pub(super) struct Partial {
     path: PathBuf,
-    /// Locked, as long as it is open.
+    /// Locked while it is open.
     file: File,
     is_placed: bool,
 }
 
 impl Partial {
-    /// An empty file beside `path`.
+    /// Makes an empty file next to `path`.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// The file cannot be made.
     pub(super) fn create(path: &Path) -> Result<Self, LayoutError> {
         loop {
             let path = unique(path);
             let file = fs::create_new(&path).map_err(failed_to("create", &path))?;
             let partial = Self { path, file, is_placed: false };
             try_lock(&partial.file).map_err(failed_to("lock", &partial.path))?;
-            // Somebody may have taken it for abandoned before it was locked.
+            // A different process may have removed it as abandoned before it was locked.
             let metadata = partial.file.metadata().map_err(failed_to("look at", &partial.path))?;
             if metadata.nlink() > 0 {
                 return Ok(partial);
@@ -57,10 +58,10 @@ impl Partial {
         &mut self.file
     }
 
-    /// Gives it its name.
+    /// Renames the file to its final name.
     ///
     /// # Errors
-    /// It cannot be renamed.
+    /// The file cannot be renamed.
     pub(super) fn place(mut self, path: &Path) -> Result<(), LayoutError> {
         fs::rename(&self.path, path).map_err(failed_to("rename", &self.path))?;
         self.is_placed = true;
@@ -73,28 +74,28 @@ impl Drop for Partial {
         if !self.is_placed
             && let Err(error) = fs::remove_file(&self.path)
         {
-            tracing::debug!("cannot remove {}: {error}", self.path.display());
+            tracing::debug!("failed to remove {}: {error}", self.path.display());
         }
     }
 }
 
-/// Removes the files of a directory that never got their names and have no writer any more.
+/// Removes the temporary files of a directory that have no writer.
 pub(super) fn remove_leftovers(directory: &Path) {
-    // Where there is no directory, nothing was left.
+    // There are no leftovers if there is no directory.
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         if !entry.file_name().to_string_lossy().contains(MARK) {
             continue;
         }
         let path = entry.path();
         match remove_abandoned(&path) {
-            Ok(true) => tracing::info!("removed {}, which a build left that was killed", path.display()),
+            Ok(true) => tracing::info!("{}: removed, because its writer was killed", path.display()),
             Ok(false) => {}
-            Err(error) => tracing::debug!("cannot remove {}: {error}", path.display()),
+            Err(error) => tracing::debug!("failed to remove {}: {error}", path.display()),
         }
     }
 }
 
-/// Whether a file had no writer, and is gone.
+/// Removes a file if it has no writer, and reports whether it did.
 fn remove_abandoned(path: &Path) -> io::Result<bool> {
     let file = fs::open_with(path, OpenOptions::new().append(true))?;
     let is_abandoned = match try_lock(&file)? {
@@ -113,7 +114,7 @@ fn is_old(metadata: &Metadata) -> bool {
     age.is_some_and(|age| age > ABANDONED)
 }
 
-/// What became of an attempt to lock a file.
+/// The result of an attempt to lock a file.
 enum Lock {
     Taken,
     Held,
@@ -130,7 +131,7 @@ fn try_lock(file: &File) -> io::Result<Lock> {
     }
 }
 
-/// A name that no other writer uses at this time: pods that share the directory may have the same process numbers.
+/// Returns a name that no other writer uses: pods that share the directory may have the same process ids.
 fn unique(path: &Path) -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_gets_its_name_or_is_gone() {
+    fn a_file_is_renamed_or_removed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("blob");
         let mut partial = Partial::create(&path).unwrap();
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_nobody_writes_any_more_is_removed() {
+    fn only_abandoned_files_are_removed() {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         for name in ["blob", "oci-layout.partial.7.0.1", "blob.partial.7.1.1"] {

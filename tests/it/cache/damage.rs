@@ -132,7 +132,7 @@ async fn whatever_is_wrong_with_an_entry_is_a_miss() {
             let built = bench.build_with(&["-v=debug"]);
             let repeated = if *shows_at_once { 3..=4 } else { 2..=4 };
             assert!(repeated.contains(&built.executed()), "{store:?}: {name}:\n{}", built.said());
-            let reason = ["cannot be used: ", "is not there"].iter().any(|words| built.said().contains(words));
+            let reason = ["cannot be used: ", "is missing"].iter().any(|words| built.said().contains(words));
             assert!(reason, "{store:?}: {name}: no reason is given in\n{}", built.said());
             assert_eq!(files_of_image(&bench), ["one", "two", "edited", "one\ntwo\nedited"], "{store:?}: {name}");
         }

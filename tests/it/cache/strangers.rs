@@ -36,7 +36,7 @@ impl Guarded {
 }
 
 /// What tells of entries that are not used.
-const TOLD: &str = "is not used, and neither are others like it";
+const TOLD: &str = "is ignored, as are others like it";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_those_with_the_secret_are_believed() {

@@ -299,7 +299,7 @@ async fn what_nobody_wants_any_more_is_given_up() {
             build.uploads.begin(&Handle::current(), &complete);
             until("it waits for what is never answered", || registry.count("HEAD", "/v2/app/") == 1).await;
         }
-        build.uploads.give_up().await;
+        build.uploads.cancel().await;
         assert_eq!(registry.count("POST", "/v2/app/"), 3, "nothing is begun instead");
         assert_eq!(registry.open_uploads(), 0, "hangs: {hangs}");
         assert_eq!(registry.contents().len(), 0);

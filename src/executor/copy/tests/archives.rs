@@ -1,4 +1,4 @@
-//! Archives that ADD unpacks: how they are known, and that no member leads out of the destination.
+//! Archives that `ADD` unpacks: how they are recognized, and that no member leaves the destination.
 
 use std::io::Write;
 
@@ -11,7 +11,7 @@ fn tar(members: Members<'_>) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, kind, content, mode, owner) in members {
         let mut header = tar::Header::new_ustar();
-        // The builder would refuse hostile names.
+        // The tar builder would refuse hostile names.
         header.as_mut_bytes()[..name.len()].copy_from_slice(name.as_bytes());
         header.set_entry_type(match kind {
             'd' => tar::EntryType::Directory,
@@ -39,7 +39,7 @@ fn tar(members: Members<'_>) -> Vec<u8> {
 const SMALL: Members<'_> = &[("t/", 'd', "", 0o750, 3), ("t/f", 'f', "f", 0o4755, 1000), ("t/l", 'l', "f", 0o777, 0)];
 
 #[test]
-fn archives_are_known_by_their_content() {
+fn archives_are_recognized_by_content() {
     let plain = tar(SMALL);
     let gzip = |data: &[u8]| {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -174,7 +174,7 @@ fn members_replace_what_is_in_their_way() {
 }
 
 #[test]
-fn what_cannot_be_unpacked_is_named() {
+fn archives_that_cannot_be_unpacked_are_named() {
     let mut damaged = tar(&[("f", 'f', "f", 0o644, 0), ("g", 'f', "g", 0o644, 0)]);
     damaged[1024 + 148] ^= 0x55;
     let mut trees = trees().source(|tree| {

@@ -1,4 +1,4 @@
-//! Which files a step takes, where they go, and what they look like there.
+//! Which files a step copies, where to, and with which attributes.
 
 use std::os::unix::net::UnixListener;
 
@@ -8,7 +8,7 @@ use super::*;
 
 #[test]
 fn a_file_goes_where_the_destination_says() {
-    let mut trees = trees().source(usual).destination(|tree| {
+    let mut trees = trees().source(common_source).destination(|tree| {
         directory(tree, "dir", 0o700);
         file(tree, "old", "old");
     });
@@ -20,12 +20,12 @@ fn a_file_goes_where_the_destination_says() {
     );
     assert_eq!(trees.mtime("x/y/name"), THEN);
     trees.step("a b /last");
-    assert!(trees.listing().contains("last=b 644\n"), "without a slash every source has the same name");
+    assert!(trees.listing().contains("last=b 644\n"), "without a slash all sources have the same destination");
 }
 
 #[test]
-fn a_directory_brings_its_contents_and_its_time() {
-    let mut trees = trees().source(usual).destination(|tree| {
+fn contents_of_a_directory_are_copied_with_its_time() {
+    let mut trees = trees().source(common_source).destination(|tree| {
         directory(tree, "there", 0o700);
         directory(tree, "there/e", 0o755);
         file(tree, "there/c", "old");
@@ -40,10 +40,10 @@ fn a_directory_brings_its_contents_and_its_time() {
     }
 }
 
-/// Small files are copied by several threads, and directories get their times when all files are there.
+/// Small files are copied by several threads, and directories get their times when all files are written.
 #[test]
-fn many_files_and_deep_directories_come_as_they_are() {
-    // A thread of a test has less of a stack than one of a build.
+fn many_files_and_deep_directories_are_copied_exactly() {
+    // A thread of a test has a smaller stack than one of a build.
     let copies = std::thread::Builder::new().stack_size(64 << 20).spawn(copy_many_files_and_deep_directories);
     copies.unwrap().join().unwrap();
 }
@@ -78,8 +78,8 @@ fn content(trees: &Trees, path: &str) -> String {
 }
 
 #[test]
-fn the_top_of_the_source_is_as_far_up_as_a_path_leads() {
-    let mut trees = trees().source(usual);
+fn paths_do_not_leave_the_root_of_the_source() {
+    let mut trees = trees().source(common_source);
     trees.step("/a ../../b ./d/../d/c /x/").step("/ /all");
     let listing = trees.listing();
     assert!(listing.ends_with("x/ 755\nx/a=a 644\nx/b=b 644\nx/c=c 644\n"), "{listing}");
@@ -89,7 +89,7 @@ fn the_top_of_the_source_is_as_far_up_as_a_path_leads() {
 #[test]
 fn wildcards_match_names_of_one_directory() {
     let mut trees = trees().source(|tree| {
-        usual(tree);
+        common_source(tree);
         file(tree, ".h", "h");
         file(tree, "d/e/deep", "deep");
     });
@@ -102,7 +102,7 @@ fn wildcards_match_names_of_one_directory() {
          renamed=deep 644\nsome/ 755\nsome/a=a 644\nstars/ 755\nstars/f=f 644\nunder/ 755\nunder/c=c 644\n"
     );
     assert!(trees.refused("[ /x").starts_with("bad pattern \"[\": syntax error in pattern"));
-    assert!(trees.refused("a\\* /x").starts_with("\"/a\\\\*\": not found"), "an escape alone makes no pattern");
+    assert!(trees.refused("a\\* /x").starts_with("\"/a\\\\*\": not found"), "an escape alone is not a pattern");
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_star_in_brackets_matches_a_star_of_a_stage_only() {
 }
 
 #[test]
-fn context_files_are_roots_and_bare() {
+fn context_files_belong_to_root_and_have_no_attributes() {
     let build = |tree: &mut Tree| {
         let mut owned = attributes(FileKind::File, 0o4755, 7);
         owned.xattrs =
@@ -135,7 +135,7 @@ fn context_files_are_roots_and_bare() {
 
 #[test]
 fn owner_and_octal_mode_count_for_new_directories_too() {
-    let mut trees = trees().source(usual).destination(|tree| directory(tree, "old", 0o755));
+    let mut trees = trees().source(common_source).destination(|tree| directory(tree, "old", 0o755));
     trees.step("--chown=5:6 --chmod=640 d /p/q").step("--chown=5 --chmod=600 d /old").step("--chmod=u+s,go= a /r/s");
     assert_eq!(
         trees.listing(),
@@ -143,14 +143,14 @@ fn owner_and_octal_mode_count_for_new_directories_too() {
          p/q/e/ 640 5:6\np/q/e/f=f 640 5:6\nr/ 755\nr/s=a 4600\n"
     );
     assert!(trees.refused("--chmod=77777 a /x").starts_with("invalid chmod parameter"));
-    let mut scratch = super::trees().source(usual);
+    let mut scratch = super::trees().source(common_source);
     assert!(scratch.refused("--chown=app a /x").starts_with("invalid user app"));
 }
 
 #[test]
-fn links_given_are_followed_and_links_found_are_kept() {
+fn source_links_are_followed_and_links_below_are_copied() {
     let mut trees = trees().source(|tree| {
-        usual(tree);
+        common_source(tree);
         link(tree, "to-file", "/d/c");
         link(tree, "to-directory", "../../d");
         link(tree, "dangling", "gone");
@@ -167,8 +167,8 @@ fn links_given_are_followed_and_links_found_are_kept() {
 }
 
 #[test]
-fn links_of_the_destination_are_followed_inside_it_but_not_replaced_by_contents() {
-    let mut trees = trees().source(usual).destination(|tree| {
+fn links_in_the_destination_are_followed_and_not_replaced() {
+    let mut trees = trees().source(common_source).destination(|tree| {
         directory(tree, "real", 0o755);
         link(tree, "up", "../../../../real");
         link(tree, "dangling", "/not/yet");
@@ -183,7 +183,7 @@ fn links_of_the_destination_are_followed_inside_it_but_not_replaced_by_contents(
 }
 
 #[test]
-fn names_of_one_file_stay_together_within_a_source() {
+fn hard_links_are_preserved_within_a_source() {
     let build = |tree: &mut Tree| {
         directory(tree, "d", 0o755);
         file(tree, "d/one", "1");
@@ -211,9 +211,9 @@ fn special_files_are_copied_and_sockets_are_not() {
 }
 
 #[test]
-fn ignored_files_are_not_there() {
+fn ignored_files_count_as_missing() {
     let mut trees = trees().source(|tree| {
-        usual(tree);
+        common_source(tree);
         link(tree, "to-c", "d/c");
     });
     trees = trees.ignoring("d\n!d/e/f\nb\n");
@@ -240,7 +240,7 @@ fn ignored_files_are_not_there() {
 }
 
 #[test]
-fn a_missing_source_stops_everything() {
+fn a_missing_source_prevents_any_copy() {
     let mut trees = trees().source(|tree| file(tree, "package.json", "{}")).of_a_stage();
     assert_eq!(
         trees.refused("package.json pakage.json /x/"),
@@ -251,8 +251,8 @@ fn a_missing_source_stops_everything() {
 }
 
 #[test]
-fn kinds_do_not_replace_each_other() {
-    let mut trees = trees().source(usual).destination(|tree| {
+fn files_and_directories_do_not_replace_each_other() {
+    let mut trees = trees().source(common_source).destination(|tree| {
         file(tree, "file", "");
         directory(tree, "c", 0o755);
         directory(tree, "e", 0o755);
@@ -268,7 +268,7 @@ fn kinds_do_not_replace_each_other() {
 
 #[test]
 fn a_destination_within_the_source_is_not_copied_into_itself() {
-    let mut trees = trees().source(usual);
+    let mut trees = trees().source(common_source);
     trees.source = Tree::open(trees.directory.path()).expect("the directory of both");
     trees.step(". /x");
     let listing = trees.listing();
@@ -277,7 +277,7 @@ fn a_destination_within_the_source_is_not_copied_into_itself() {
 
 #[test]
 fn here_documents_become_files() {
-    let mut trees = trees().source(usual).destination(|tree| directory(tree, "there", 0o700));
+    let mut trees = trees().source(common_source).destination(|tree| directory(tree, "there", 0o700));
     trees.step("<<one /new/name").step("<<two /there").step("--chown=3:4 --chmod=u+x <<three a /many");
     assert_eq!(trees.listing(), "many=text 744 3:4\nnew/ 755\nnew/name=text 644\nthere/ 700\nthere/two=text 644\n");
     assert!(trees.refused("<<one /new/name/below").contains("/new/name"));
@@ -285,7 +285,7 @@ fn here_documents_become_files() {
 
 #[test]
 fn excluded_files_are_left_out_below_a_source_directory() {
-    let mut trees = trees().source(usual);
+    let mut trees = trees().source(common_source);
     trees
         .step("--exclude=d/e --exclude=a . /top")
         .step("--exclude=e --exclude=!e/f d /kept")
@@ -300,9 +300,9 @@ fn excluded_files_are_left_out_below_a_source_directory() {
 }
 
 #[test]
-fn parents_come_along_up_to_the_pivot() {
+fn parents_are_made_up_to_the_pivot() {
     let mut trees = trees().source(|tree| {
-        usual(tree);
+        common_source(tree);
         directory(tree, "d/private", 0o700);
         file(tree, "d/private/x", "x");
         directory(tree, "empty", 0o711);
@@ -328,8 +328,8 @@ fn parents_come_along_up_to_the_pivot() {
 }
 
 #[test]
-fn parents_that_are_there_keep_their_attributes() {
-    let mut trees = trees().source(usual).destination(|tree| {
+fn existing_parents_keep_their_attributes() {
+    let mut trees = trees().source(common_source).destination(|tree| {
         directory(tree, "p", 0o700);
         directory(tree, "p/d", 0o711);
     });

@@ -1,6 +1,6 @@
-//! COPY and ADD over real trees: what a step is given as one types it, and what the destination then holds as lines.
+//! `COPY` and `ADD` over real trees: steps as a user writes them, and listings of the destination.
 //!
-//! A tree records what the file system refuses, so that the tests need no root.
+//! A tree records metadata that the file system refuses, so the tests need no root.
 
 mod archives;
 mod files;
@@ -72,7 +72,7 @@ impl Trees {
         with_causes(&self.try_step(&step(words)).expect_err(words))
     }
 
-    /// Everything in the destination, one line a path.
+    /// Returns all paths of the destination, one per line.
     fn listing(&self) -> String {
         let mut lines = String::new();
         list(&self.destination, Path::new(""), &mut lines);
@@ -84,7 +84,8 @@ impl Trees {
     }
 }
 
-/// `[ADD] [--parents] [--exclude=] [--chown=] [--chmod=] [<<NAME] SOURCE... DESTINATION`, in the working directory `/w`.
+/// `[ADD] [--parents] [--exclude=] [--chown=] [--chmod=] [<<NAME] SOURCE... DESTINATION`, in the working directory
+/// `/w`.
 fn step(words: &str) -> plan::Copy {
     let mut step = plan::Copy { working_directory: "/w".to_owned(), ..plan::Copy::default() };
     for word in words.split(' ') {
@@ -149,18 +150,18 @@ fn link(tree: &mut Tree, path: &str, target: &str) {
 }
 
 /// `a`, `b`, and a directory `d` with `c` and `e/f`.
-fn usual(tree: &mut Tree) {
+fn common_source(tree: &mut Tree) {
     file(tree, "a", "a");
     file(tree, "b", "b");
     directory(tree, "d", 0o750);
     file(tree, "d/c", "c");
     directory(tree, "d/e", 0o711);
     file(tree, "d/e/f", "f");
-    still(tree);
+    restore_times(tree);
 }
 
-/// Gives `d` and `d/e` their times back, which filling them has moved.
-fn still(tree: &mut Tree) {
+/// Restores the times of `d` and `d/e`, which change when they are filled.
+fn restore_times(tree: &mut Tree) {
     directory(tree, "d/e", 0o711);
     directory(tree, "d", 0o750);
 }

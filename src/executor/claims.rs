@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use crate::plan::{Base, CopyFrom, Plan, Step};
 
-use super::stages::Execution;
+use super::execution::Execution;
 use super::trees::{FinishedTree, OwnedTree};
 use super::{BuiltLayer, Disposition, ExecutorError, Resolution, RootfsNeed};
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::context::ContextError;
-use crate::diag::Hint;
+use crate::diag::{BoxedError, Hint};
 use crate::dockerfile::ast::{Source, Span};
 use crate::image::Digest;
 use crate::layer::LayerError;
@@ -16,11 +16,18 @@ use crate::sandbox::SandboxError;
 use crate::secret::SecretError;
 use crate::snapshot::SnapshotError;
 
-use super::content_cache::CachedLayerError;
 use super::copy::CopyError;
 use super::directories::DirectoryError;
 use super::users::UserError;
-use super::{AgentError, FetchError};
+
+/// Why a source could not be fetched.
+pub type FetchError = BoxedError;
+
+/// Why there is no socket of an SSH agent.
+pub type AgentError = BoxedError;
+
+/// Why the blob of a cached layer cannot be read.
+pub type CachedLayerError = BoxedError;
 
 /// Why a build stopped.
 #[derive(Debug, thiserror::Error)]

@@ -16,8 +16,8 @@ use crate::sandbox::{self, MountContent};
 
 use super::StepError;
 use super::cache_mounts::{self, CacheDirectory, InitialContent, SharedCacheMounts};
-use super::stage::copy_into;
-use super::stages::Execution;
+use super::copy_step::copy_into;
+use super::execution::Execution;
 use super::trees::{FinishedTree, OwnedTree};
 
 /// The variable in which programs look for an SSH agent's socket.

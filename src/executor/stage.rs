@@ -1,24 +1,23 @@
 //! Runs the steps of one stage in order; each step's changes become a layer.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::diag::{Phase, Step as StepLine};
 use crate::fs::Timestamp;
-use crate::image::{BaseImage, Blob, BlobSource};
+use crate::image::{BaseImage, Blob, BlobSource, Digest};
 use crate::layer::{self, Layer, VerifyingReader};
-use crate::plan::{Action, Base, Copy, CopyFrom, RemoteSource, Run, Step};
+use crate::plan::{Action, Base, Copy, CopyFrom, Run, Step, StepId};
 use crate::rootfs::Tree;
 use crate::snapshot;
 
 use super::claims::{Claims, ReadClaim};
-use super::copy::{CopySource, FetchedSource, copy};
+use super::copy_step::copy_into;
+use super::execution::Execution;
 use super::schedule::{Scheduler, Slot};
-use super::stages::Execution;
 use super::trees::{FinishedTree, OwnedTree};
 use super::users::resolve_directory_owner;
 use super::{
-    BaseLayers, BuiltLayer, Disposition, ExecutorError, FetchedFiles, LayerObserver, RootfsNeed, StepError, mounts, run,
+    BaseLayers, BuiltLayer, Disposition, ExecutorError, LayerObserver, RootfsNeed, StepError, mounts, run,
 };
 
 /// A stage that is running.
@@ -309,6 +308,63 @@ impl<'p, 'e> StageRun<'p, 'e> {
     }
 }
 
+impl<'e> StageRun<'_, 'e> {
+    /// Gives the stage a tree that holds all its layers so far.
+    pub(super) fn materialize(&mut self) -> Result<(), ExecutorError> {
+        let execution = self.execution;
+        let mut tree = match self.tree.take() {
+            Some(tree) => tree,
+            None => {
+                self.unpacked = execution.base_layers_of(self.index);
+                self.claims.start.take().ok_or(ExecutorError::NotMade)?.make_tree(execution)?
+            }
+        };
+        for layer in self.layers.get(self.unpacked..).unwrap_or_default() {
+            execution.apply_cached(&mut tree, layer)?;
+        }
+        self.unpacked = self.layers.len();
+        self.tree = Some(tree);
+        Ok(())
+    }
+
+    /// Records the layer that a step has just made, for later builds.
+    pub(super) fn record(&self, number: usize, step: &Step) {
+        if let (Some(cache), Some(layer), true) = (self.execution.cache, self.layers.last(), step.action.makes_layer())
+        {
+            cache.record(StepId { stage: self.index, step: number }, layer);
+        }
+    }
+
+    /// Returns the step's layer if an earlier build made it of the same inputs. Returns `None` if its sources cannot be
+    /// read: executing the step reports the same error.
+    pub(super) fn lookup_by_content(
+        &self,
+        number: usize,
+        step: &Step,
+        claims: &[Option<ReadClaim<'e>>],
+    ) -> Result<Option<BuiltLayer>, ExecutorError> {
+        let execution = self.execution;
+        let Some(cache) = execution.cache.filter(|_| step.action.makes_layer()) else { return Ok(None) };
+        let trees = self.sources(claims)?;
+        let mut sources = Vec::new();
+        for (origin, (from, tree)) in step.action.origins().into_iter().zip(&trees).enumerate() {
+            let (CopyFrom::Stage(stage), Some(tree)) = (from, tree) else {
+                sources.push(None);
+                continue;
+            };
+            match tree.files_of(&step.action, origin, &execution.plan.stages[stage].name) {
+                Ok(files) => sources.push(files),
+                Err(error) => {
+                    tracing::debug!("{}: cannot be looked up by content: {error}", step.text);
+                    return Ok(None);
+                }
+            }
+        }
+        let below: Vec<Digest> = self.layers.iter().map(|layer| layer.diff_id.clone()).collect();
+        Ok(cache.lookup(StepId { stage: self.index, step: number }, &below, sources))
+    }
+}
+
 /// Applies a layer to a tree.
 fn overlay(tree: &mut Tree, layer: &Layer) -> Result<(), StepError> {
     let opened = crate::fs::open(&layer.path).map_err(|error| StepError::ReadLayer(error.into()))?;
@@ -316,51 +372,6 @@ fn overlay(tree: &mut Tree, layer: &Layer) -> Result<(), StepError> {
     let reader = VerifyingReader::new(reader, &layer.diff_id);
     tree.apply_layer(&layer.descriptor.digest.to_string(), reader).map_err(StepError::Overlay)?;
     Ok(())
-}
-
-/// Executes a `COPY` or `ADD`. `source` is the tree of a stage or an image, `None` for a build context.
-pub(super) fn copy_into(
-    execution: &Execution<'_>,
-    step: &Copy,
-    source: Option<&Tree>,
-    destination: &mut Tree,
-) -> Result<(), StepError> {
-    let plan = execution.plan;
-    let fetched = fetch(execution, step)?;
-    let result = match step.from {
-        CopyFrom::Context | CopyFrom::Directory(_) => {
-            let context = execution.context(step.from);
-            let tree = Tree::open(&context.root).map_err(StepError::Rootfs)?;
-            let ignore = Some(&context.ignore);
-            let source = CopySource { tree: &tree, ignore, reset_owner: true, describe: &context.description };
-            copy(step, &source, &fetched, destination)
-        }
-        CopyFrom::Stage(stage) => copy(step, &from_tree(source, &plan.stages[stage].name)?, &fetched, destination),
-        CopyFrom::Image(image) => {
-            let name = plan.images[image].reference.to_string();
-            copy(step, &from_tree(source, &name)?, &fetched, destination)
-        }
-    };
-    result.map_err(StepError::Copy)
-}
-
-/// Fetches the remote sources of a step.
-fn fetch(execution: &Execution<'_>, step: &Copy) -> Result<BTreeMap<usize, FetchedSource>, StepError> {
-    let mut fetched = BTreeMap::new();
-    for (position, source) in &step.remotes {
-        let location = source.to_string();
-        let unpack = matches!(source, RemoteSource::File { unpack: true, .. });
-        let files = execution.resources.remote_sources.fetch(source);
-        let FetchedFiles { directory, name } =
-            files.map_err(|cause| StepError::Fetch { location: location.clone(), cause })?;
-        let tree = Tree::open(directory).map_err(StepError::Rootfs)?;
-        fetched.insert(*position, FetchedSource { tree, name, describe: location, unpack });
-    }
-    Ok(fetched)
-}
-
-fn from_tree<'t>(tree: Option<&'t Tree>, describe: &'t str) -> Result<CopySource<'t>, StepError> {
-    Ok(CopySource { tree: tree.ok_or(StepError::NoRoot)?, ignore: None, reset_owner: false, describe })
 }
 
 fn base_layers(image: &BaseImage, sources: &dyn BaseLayers) -> Vec<BuiltLayer> {

@@ -9,7 +9,7 @@ use crate::builder::layouts::LayoutImageError;
 use crate::cache::WarmError;
 use crate::diag::BoxedError;
 use crate::dockerfile::ast::Source;
-use crate::executor::cache_mounts::archive::CacheArchiveError;
+use crate::executor::cache_mounts::error::CacheArchiveError;
 use crate::executor::{DirectoryError, StepError, UserError};
 use crate::image::archive::ArchiveError;
 use crate::image::docker_archive_reader::DockerArchiveError;

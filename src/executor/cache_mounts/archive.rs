@@ -11,14 +11,14 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use crate::diag::Hint;
-use crate::diag::interrupt::{self, Interrupted};
+use crate::diag::interrupt::{self};
 use crate::executor::copy::UnpackLimits;
 use crate::fs::FileKind;
-use crate::layer::{self, Compression, Layer, LayerError, LayerOptions};
-use crate::rootfs::archive::{ArchiveError, Member, MemberKind, Reader};
-use crate::rootfs::{Attributes, RootfsError, Tree};
+use crate::layer::{self, Compression, Layer, LayerOptions};
+use crate::rootfs::archive::{Member, MemberKind, Reader};
+use crate::rootfs::{Attributes, Tree};
 
+use super::error::CacheArchiveError;
 use super::survey::contents;
 
 /// Permission bits with which the build can fill a directory.
@@ -27,68 +27,6 @@ const WORKING_MODE: u32 = 0o700;
 const OVERHEAD: u64 = 4 << 10;
 /// The max_bytes bytes of directories' names and extended attributes, which are in memory until the end.
 const MAX_DIRECTORIES: usize = 64 << 20;
-
-/// Why an archive of a cache mount cannot be written or unpacked.
-#[derive(Debug, thiserror::Error)]
-pub enum CacheArchiveError {
-    /// The archive cannot be read.
-    #[error("failed to read its archive")]
-    Archive(#[source] ArchiveError),
-    /// This program did not write the archive.
-    #[error("its archive is refused: {member:?} {problem}")]
-    Foreign {
-        /// The member's name as the archive has it.
-        member: String,
-        /// The rule that it breaks.
-        problem: &'static str,
-    },
-    /// The archive has too many files.
-    #[error("it has more than {limit} files")]
-    TooManyEntries {
-        /// The limit.
-        limit: u64,
-    },
-    /// The names of its directories would take too much memory.
-    #[error("the names of its directories have more than {limit} bytes")]
-    TooManyDirectories {
-        /// The limit.
-        limit: usize,
-    },
-    /// The archive is too large.
-    #[error("it unpacks to more than {limit} bytes (--cache-mounts-limit)")]
-    TooLarge {
-        /// The limit in bytes.
-        limit: u64,
-    },
-    /// A file cannot be inspected.
-    #[error(transparent)]
-    File(#[from] crate::fs::Error),
-    /// A file cannot be written.
-    #[error(transparent)]
-    Rootfs(#[from] RootfsError),
-    /// The archive cannot be written.
-    #[error(transparent)]
-    Layer(#[from] LayerError),
-    /// The build was asked to stop.
-    #[error(transparent)]
-    Interrupted(#[from] Interrupted),
-}
-
-impl Hint for CacheArchiveError {
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Archive(error) => error.hint(),
-            Self::File(error) => error.hint(),
-            Self::Rootfs(error) => error.hint(),
-            Self::Layer(error) => error.hint(),
-            Self::Foreign { .. }
-            | Self::TooManyEntries { .. }
-            | Self::TooManyDirectories { .. }
-            | Self::TooLarge { .. }
-            | Self::Interrupted(_) => None,
-        }
-    }
-}
 
 /// Writes all files of a tree to a new layer at `spool`.
 ///

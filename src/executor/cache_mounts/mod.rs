@@ -9,6 +9,7 @@
 //! imports it; others use the directory as it is.
 
 pub mod archive;
+pub mod error;
 pub mod survey;
 
 use std::fs::{File, OpenOptions};

@@ -15,7 +15,7 @@ use crate::diag::interrupt;
 use crate::fs::{self, FileKind, Status, Step, Walk};
 use crate::rootfs::{Change, ChangeKind, ContentHash, ContentHasher, Tree};
 
-use super::archive::CacheArchiveError;
+use super::error::CacheArchiveError;
 
 /// The state of a directory. Two surveys are equal if nothing below the directory changed in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -23,8 +23,9 @@ use crate::rootfs::{Node, RootfsError};
 use super::error::CopyError;
 use super::mode::ModeChange;
 use super::selection::{Marks, Selection};
+use super::source::CopySource;
 use super::source::{Finder, FoundSource};
-use super::step::{CopySource, find};
+use super::step::find;
 
 /// Bytes of a file that are in memory at a time.
 const BUFFER_SIZE: usize = 128 * 1024;

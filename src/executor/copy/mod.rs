@@ -27,5 +27,6 @@ pub use contents::{FileDigests, contents};
 pub use context_archive::unpack_context;
 pub use error::{CopyError, MemberError};
 pub use mode::{ModeChange, ModeError};
-pub use step::{CopySource, FetchedSource, copy};
+pub use source::CopySource;
+pub use step::{FetchedSource, copy};
 pub use unpack::UnpackLimits;

@@ -16,10 +16,22 @@ use crate::rootfs::{Node, Tree};
 
 use super::destination::{clean, shown};
 use super::error::CopyError;
-use super::step::CopySource;
 
 /// The number of links that the kernel follows before it reports a loop.
 const MAX_LINKS: usize = 40;
+
+/// The tree that files are copied from.
+#[derive(Debug, Clone, Copy)]
+pub struct CopySource<'a> {
+    /// The files.
+    pub tree: &'a Tree,
+    /// The files that the build does not see.
+    pub ignore: Option<&'a IgnoreMatcher>,
+    /// Whether it is a build context: its files belong to root and have no extended attributes in the image.
+    pub reset_owner: bool,
+    /// Its name in messages: "the build context", "stage build".
+    pub describe: &'a str,
+}
 
 /// A file or directory to copy.
 #[derive(Debug)]

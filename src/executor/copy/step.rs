@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::context::IgnoreMatcher;
 use crate::executor::users::resolve_owner;
 use crate::plan;
 use crate::rootfs::Tree;
@@ -12,20 +11,7 @@ use super::error::CopyError;
 use super::mode::ModeChange;
 use super::place::Placement;
 use super::selection::{Pivoted, Selection};
-use super::source::{Finder, FoundSource};
-
-/// The tree that files are copied from.
-#[derive(Debug, Clone, Copy)]
-pub struct CopySource<'a> {
-    /// The files.
-    pub tree: &'a Tree,
-    /// The files that the build does not see.
-    pub ignore: Option<&'a IgnoreMatcher>,
-    /// Whether it is a build context: its files belong to root and have no extended attributes in the image.
-    pub reset_owner: bool,
-    /// Its name in messages: "the build context", "stage build".
-    pub describe: &'a str,
-}
+use super::source::{CopySource, Finder, FoundSource};
 
 /// A remote source that has been fetched.
 #[derive(Debug)]

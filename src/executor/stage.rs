@@ -16,9 +16,7 @@ use super::execution::Execution;
 use super::schedule::{Scheduler, Slot};
 use super::trees::{FinishedTree, OwnedTree};
 use super::users::resolve_directory_owner;
-use super::{
-    BaseLayers, BuiltLayer, Disposition, ExecutorError, LayerObserver, RootfsNeed, StepError, mounts, run,
-};
+use super::{BaseLayers, BuiltLayer, Disposition, ExecutorError, LayerObserver, RootfsNeed, StepError, mounts, run};
 
 /// A stage that is running.
 pub(super) struct StageRun<'p, 'e> {

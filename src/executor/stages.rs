@@ -1,6 +1,5 @@
 //! Runs all stages of a build, as far as possible in parallel.
 
-
 use parking_lot::Mutex;
 
 use crate::plan::{Plan, Stage};

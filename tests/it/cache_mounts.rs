@@ -288,7 +288,7 @@ async fn what_is_hostile_is_refused_as_a_whole() {
         ("leads out of the cache", |archive| archive.file("../../../../escaped", "x")),
         ("leads out of the cache", |archive| archive.file("/escaped", "x")),
         ("is not in a directory of the cache", |archive| archive.symlink("link", "/").file("link/escaped", "x")),
-        ("is a hard link to somewhere else", |archive| archive.hard_link("hard", "/etc/passwd")),
+        ("is a hard link out of the cache", |archive| archive.hard_link("hard", "/etc/passwd")),
         ("is a device", |archive| archive.member(b'3', "device", "", b"")),
         ("unpacks to more than 1000000 bytes", |archive| archive.member(b'0', "bomb", "", &vec![0; 1_000_001])),
         ("no tar header", |mut archive| {

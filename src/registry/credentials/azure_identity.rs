@@ -216,7 +216,7 @@ mod tests {
             ("aadClientSecret: sesame\naadClientId: c\n", "it has no tenantId"),
             ("aadClientId: c\ntenantId: t\n", "neither an aadClientSecret nor"),
             ("aadClientCertPath: /c\naadClientId: c\n", "use aadClientSecret"),
-            ("cloud: moon\n", "names the cloud \"moon\", which is not known: expected AzurePublicCloud"),
+            ("cloud: moon\n", "names the unknown cloud \"moon\": expected AzurePublicCloud"),
         ] {
             let error = configured(text).unwrap_err();
             assert!(error.contains(message) && !error.contains("sesame"), "{text:?}: {error}");

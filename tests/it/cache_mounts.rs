@@ -324,7 +324,7 @@ async fn what_is_hostile_is_refused_as_a_whole() {
     bench.plant(&archive, b"no archive at all".to_vec(), |_| {});
     check("nothing packed", "not imported from");
     bench.plant(&archive, zstd(&archive), |cache| cache.id = "other".to_owned());
-    check("another cache", "it is not the content of this cache");
+    check("another cache", "it is the content of a different cache mount");
     bench.plant(&archive, zstd(&archive), |cache| cache.size = 1_000_001);
     check("too large", "more than --cache-mounts-limit");
     // And it would have been taken.

@@ -102,7 +102,7 @@ fn the_builds_own_reading_does_not_follow_links_out_of_the_context() {
     let outside = secret.to_str().unwrap();
     let link = |name: &str, target: &str| Archive::default().symlink(name, target).bytes();
     let dockerfile = place.file("dockerfile.tar", &link("Dockerfile", outside));
-    let words = ["Dockerfile is a symbolic link to", "no file of the build context", "--dockerfile"];
+    let words = ["Dockerfile is a symbolic link to", "not a file of the build context", "--dockerfile"];
     let ended = place.refused(&mut place.command(&format!("tar://{}", dockerfile.display())), &words);
     assert!(!ended.said.contains("hunter2"), "{}", ended.said);
 

@@ -326,7 +326,7 @@ async fn files_whose_names_are_no_text_are_told_apart() {
     std::fs::rename(named(0xff), named(0xfe)).unwrap();
     let renamed = bench.build();
     assert_eq!(renamed.executed(), 2, "{}", renamed.said());
-    renamed.says(r"context file d/a\xfe is new, context file d/a\xff is gone");
+    renamed.says(r"context file d/a\xfe is new, context file d/a\xff was removed");
 
     let made =
         "FROM {base} AS made\nRUN mkdir /d && touch /d/a$(printf '\\\\377')\nFROM scratch\nCOPY --from=made /d /d\n";

@@ -71,7 +71,7 @@ async fn faults_on_the_way_change_nothing() {
                 Fault::ResetMidBody | Fault::ShortChunkedBody => no_range,
                 _ => false,
             };
-            assert_eq!(ended.said.contains("once more, with the layer"), again, "{fault:?}: {}", ended.said);
+            assert_eq!(ended.said.contains("unpacked again after its second download"), again, "{fault:?}: {}", ended.said);
         }
     }
 }

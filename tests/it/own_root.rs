@@ -40,7 +40,7 @@ fn builds_with_work_directories_of_their_own_do_not_take_each_others_files() {
     let other = ["--dockerfile=Dockerfile.run", "--work-dir=/wb"];
     beside(&first, &other).refused(1, &["another build in this container", "/wb", "/kaniko"]);
     let same = ["--dockerfile=Dockerfile.run", "--work-dir=/kaniko"];
-    beside(&first, &same).refused(1, &["another build in this container", "one at a time"]);
+    beside(&first, &same).refused(1, &["another build in this container", "only one build at a time"]);
     // What is copied needs no command, but a place that stays where it is.
     beside(&first, &["--dockerfile=Dockerfile.copy", "--work-dir=/wb"]).refused(1, &["hides", "/wb"]);
     for place in ["/kaniko", "/out/work"] {
@@ -67,7 +67,7 @@ fn a_build_without_commands_keeps_its_files_in_sight() {
     assert!(connection.read(&mut [0; 4096]).unwrap() > 0);
     first.wait_for("ADD http://", LIMIT);
     beside(&first, &["--dockerfile=Dockerfile.run", "--work-dir=/kaniko"])
-        .refused(1, &["another build in this container", "one at a time"]);
+        .refused(1, &["another build in this container", "only one build at a time"]);
     connection.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nslow").unwrap();
     drop((connection, server));
     first.wait(LIMIT).success();

@@ -76,7 +76,7 @@ async fn a_tag_that_must_not_change_may_be_no_failure() {
     let mut command = build(&workspace, &registry);
     command.arg("--push-ignore-immutable-tag-errors");
     let ended = run_beside(command).await.success();
-    assert!(ended.said.contains("stays as it was"), "{}", ended.said);
+    assert!(ended.said.contains("is immutable and was not changed"), "{}", ended.said);
     assert!(registry.manifest("app", "1").is_none());
 }
 

@@ -82,7 +82,7 @@ enum ExportError {
     TooLarge { size: u64, limit: u64 },
     #[error("it has {entries} files, more than {MAX_ENTRIES}")]
     TooMany { entries: u64 },
-    #[error("a different build is using it")]
+    #[error("another build is using it")]
     InUse,
 }
 

@@ -61,7 +61,7 @@ pub enum BuildError {
     Secret(#[from] SecretError),
     #[error("failed to prepare the sandbox that RUN needs")]
     NoSandbox(#[source] SandboxError),
-    /// A command of a different build has replaced the files that this build works with.
+    /// A command of another build has replaced the files that this build works with.
     #[error("failed to start the build")]
     InPlace(#[source] SandboxError),
     #[error(transparent)]

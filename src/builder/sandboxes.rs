@@ -15,7 +15,7 @@ use super::request::BuildRequest;
 
 pub(super) type Sandboxes = Vec<Mutex<Box<dyn Sandbox>>>;
 
-/// Keeps the work directory and the context in place: a command of a different build could move them.
+/// Keeps the work directory and the context in place: a command of another build could move them.
 pub(super) fn keep_in_place(
     request: &BuildRequest,
     sandbox: Result<&Chosen, &SandboxError>,

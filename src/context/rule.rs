@@ -119,6 +119,18 @@ enum Shape {
     Expression,
 }
 
+impl Shape {
+    /// Returns how a pattern of this shape matches; `expression` is its regular expression in Go's syntax, without the end.
+    fn into_kind(self, expression: String) -> Result<Kind, IgnoreError> {
+        Ok(match self {
+            Self::Exact => Kind::Exact,
+            Self::Prefix => Kind::Prefix,
+            Self::Suffix => Kind::Suffix,
+            Self::Expression => Kind::Expression(Regex::new(&from_go(&(expression + "$"))).map_err(|_| BadPattern)?),
+        })
+    }
+}
+
 /// Translates a pattern to the regular expression of moby's patternmatcher, unless a simpler match suffices.
 fn translate(pattern: &str) -> Result<Translation, IgnoreError> {
     let mut expression = String::from("^");
@@ -188,15 +200,7 @@ fn translate(pattern: &str) -> Result<Translation, IgnoreError> {
         }
         first = false;
     }
-    let kind = match shape {
-        Shape::Exact => Kind::Exact,
-        Shape::Prefix => Kind::Prefix,
-        Shape::Suffix => Kind::Suffix,
-        Shape::Expression => {
-            expression.push('$');
-            Kind::Expression(Regex::new(&from_go(&expression)).map_err(|_| BadPattern)?)
-        }
-    };
+    let kind = shape.into_kind(expression)?;
     let Literals { prefix, run, interrupted, .. } = literals;
     let suffix = if interrupted { run } else { String::new() };
     Ok(Translation { kind, prefix: prefix.into_bytes(), suffix: suffix.into_bytes() })

@@ -145,7 +145,7 @@ impl fmt::Display for CacheSummary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.images.is_empty() {
-            writeln!(f, "image    not kept")?;
+            writeln!(f, "image    not exported")?;
         }
         for (index, image) in self.images.iter().enumerate() {
             writeln!(f, "{:9}{image}", if index == 0 { "image" } else { "" })?;
@@ -154,7 +154,7 @@ impl fmt::Display for Summary {
         let plural = if self.layers == 1 { "" } else { "s" };
         writeln!(f, "size     {} in {} layer{plural}", Bytes(self.size), self.layers)?;
         if self.disk > 0 {
-            writeln!(f, "disk     {} at most", Bytes(self.disk))?;
+            writeln!(f, "disk     {} peak", Bytes(self.disk))?;
         }
         if let Some(cache) = &self.cache {
             writeln!(f, "cache    {cache}")?;
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(
             summary.to_string(),
             "image    reg:5000/app:1\n         reg:5000/app:latest\ndigest   sha256:ab\n\
-             size     12.3 MB in 4 layers\ndisk     23.4 MB at most\n\
+             size     12.3 MB in 4 layers\ndisk     23.4 MB peak\n\
              cache    5 of 7 steps; 24 requests, 2.0 kB received, 10 B sent\n\
              mounts   2 imported (3.0 MB), 1 exported (1.5 kB), 1 unchanged\ntime     9.8s: pull 3.1s, run 6.0s"
         );
@@ -213,7 +213,7 @@ mod tests {
         let summary = Summary { digest: "sha256:ab".to_owned(), layers: 1, ..Summary::default() };
         assert_eq!(
             summary.to_string(),
-            "image    not kept\ndigest   sha256:ab\nsize     0 B in 1 layer\ntime     0.0s"
+            "image    not exported\ndigest   sha256:ab\nsize     0 B in 1 layer\ntime     0.0s"
         );
     }
 

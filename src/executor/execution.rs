@@ -196,7 +196,7 @@ impl<'a> Execution<'a> {
     pub(super) fn apply_cached(&self, tree: &mut Tree, layer: &BuiltLayer) -> Result<(), ExecutorError> {
         let Some(cache) = self.cache else { return Ok(()) };
         let descriptor = &layer.blob.descriptor;
-        // Every failure means that the cached layer is unusable: a different build made it.
+        // Every failure means that the cached layer is unusable: another build made it.
         let unusable = |cause| ExecutorError::CachedLayer { digest: descriptor.digest.clone(), cause };
         let file = cache.file(layer).map_err(unusable)?;
         let opened = crate::fs::open(file).map_err(|error| unusable(error.into()))?;

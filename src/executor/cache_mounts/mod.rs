@@ -233,7 +233,7 @@ fn remove_leftovers(path: &Path) {
     }
 }
 
-/// Renames a new directory into place. If a different build was faster, its directory is as good.
+/// Renames a new directory into place. If another build was faster, its directory is as good.
 fn install(new: &Path, path: &Path, exists: bool) -> Result<(), StepError> {
     let renamed = match exists {
         // Only an empty directory can be replaced.

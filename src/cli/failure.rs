@@ -1,7 +1,7 @@
-//! Every error to what the user reads and to the exit code, in one place.
+//! Turns every error into what the user reads, and into an exit code.
 //!
-//! The modules keep their errors typed, and each error knows its hint ([`Hint`]); here it becomes a message, the chain of its causes,
-//! its hint, and the places in the Dockerfile that it is about.
+//! The modules have typed errors, and each error has its hint ([`Hint`]). Here an error becomes a message, the chain of
+//! its causes, its hint, and snippets of the Dockerfile.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -23,42 +23,42 @@ use crate::lint::SettingsError;
 use crate::plan::PlanError;
 use crate::sandbox::SandboxError;
 
-/// The exit code of everything that has no code of its own.
+/// The exit code of all errors that have no code of their own.
 const FAILED: u8 = 1;
 
-/// kaniko's exit code for a RUN whose command a signal ended.
+/// kaniko's exit code for a RUN whose command was ended by a signal.
 const COMMAND_SIGNALED: u8 = 255;
 
-/// A build that ended without an image, ready to be told.
+/// A failed build, ready to be printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What went wrong, in one line.
+    /// The message, in one line.
     pub message: String,
-    /// Why, each the reason of the one before.
+    /// The causes, each that of the one before.
     pub causes: Vec<String>,
     /// What the user can do.
     pub hints: Vec<String>,
-    /// The places it is about.
+    /// Snippets of the Dockerfile.
     pub snippets: Vec<Snippet>,
-    /// What the process exits with.
+    /// The exit code of the process.
     pub exit_code: u8,
 }
 
 impl Failure {
-    /// A failure with nothing but a message.
+    /// Returns a failure that only has a message.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), causes: Vec::new(), hints: Vec::new(), snippets: Vec::new(), exit_code: FAILED }
     }
 
-    /// A failure with the error's message, the chain of its sources and its hint.
+    /// Returns a failure with the error's message, the chain of its sources and its hint.
     #[must_use]
     pub fn from_error(error: &(impl Hint + 'static)) -> Self {
         let causes = error.source().map(messages).unwrap_or_default();
         Self { causes, hints: error.hint().into_iter().collect(), ..Self::new(error.to_string()) }
     }
 
-    /// The failure of a build during which `signal` arrived: whatever it says, it ended because it was asked to.
+    /// Returns the failure of a build that received `signal`. Whatever its error says, the signal ended it.
     #[must_use]
     pub fn interrupted_by(self, signal: i32) -> Self {
         let stopped = Self::stopped(signal);
@@ -75,8 +75,8 @@ impl Failure {
         Self { exit_code, ..Self::new(format!("stopped by {}", signal_name(signal))) }
     }
 
-    /// The text for a terminal or a log: the places first, then the message, its causes and hints. Colours, if any, are
-    /// escape sequences.
+    /// Returns the text for a terminal or a log: snippets first, then the message, its causes and hints. Colours, if
+    /// any, are escape sequences.
     #[must_use]
     pub fn render(&self, style: Style) -> String {
         let colour = style == Style::Colour;
@@ -100,7 +100,7 @@ impl Failure {
         text
     }
 
-    /// Prints the failure where the build's other lines went.
+    /// Prints the failure to where the build's other lines went.
     pub fn report(&self, progress: &Progress) {
         let format = progress.format();
         if format.style != Style::Json {
@@ -162,13 +162,14 @@ impl From<BuildError> for Failure {
     }
 }
 
-/// A place in a source that an error points at.
+/// A location in a source that an error points at.
 struct SourceLocation {
     source: Arc<Source>,
     span: Span,
 }
 
-/// One error is the message itself; several are told at their places, in the order of the file.
+/// Returns the failure of one or more errors in the Dockerfile. A single error is the message; several are shown at
+/// their locations, in the order of the file.
 fn dockerfile(mut errors: Vec<PlanError>) -> Failure {
     if errors.len() == 1
         && let Some(only) = errors.pop()
@@ -194,7 +195,7 @@ fn dockerfile(mut errors: Vec<PlanError>) -> Failure {
     failure
 }
 
-/// The hint goes to the place, where there is one; that of the cause stands below.
+/// Returns the failure of an error with a location, which gets its hint. The hint of its cause is printed below.
 fn planning(error: &PlanError) -> Failure {
     let mut failure = Failure::from_error(error);
     if let Some((source, span)) = &error.place {
@@ -205,7 +206,7 @@ fn planning(error: &PlanError) -> Failure {
     failure
 }
 
-/// A failing command ends the build with its own exit code.
+/// Returns the failure of a step. If its command failed, the build has the command's exit code.
 fn step(text: &str, place: SourceLocation, cause: &StepError) -> Failure {
     let mut failure = match cause {
         StepError::Exit(_) | StepError::Busy { .. } | StepError::Signal(_) => Failure::new(format!("{text}: {cause}")),
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn one_problem_in_the_dockerfile_is_the_message() {
+    fn a_single_error_in_the_dockerfile_is_the_message() {
         let failure = Failure::from(BuildError::Dockerfile(vec![problem(
             0..4,
             "unknown instruction: FORM",
@@ -315,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn several_problems_are_told_where_they_are() {
+    fn several_errors_are_shown_at_their_locations() {
         let failure = Failure::from(BuildError::Dockerfile(vec![
             problem(0..4, "unknown instruction: FORM", Some("did you mean FROM?")),
             problem(22..27, "unknown instruction: COPPY", None),
@@ -334,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_command_gives_its_exit_code() {
+    fn the_exit_code_is_that_of_the_failed_command() {
         let exited = failed_step(StepError::Exit(42));
         assert_eq!(exited.exit_code, 42);
         insta::assert_snapshot!(exited.render(Style::Plain), @r"
@@ -361,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stopped_build_says_on_one_line_what_is_left() {
+    fn a_stopped_build_names_what_is_left_in_one_line() {
         let left = "nothing was pushed, /kaniko is empty".to_owned();
         let failure = Failure::from(BuildError::Interrupted { signal: 15, left }).interrupted_by(15);
         assert_eq!(failure.exit_code, 143);
@@ -369,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_collector_gets_one_object() {
+    fn a_json_log_has_one_object_for_a_failure() {
         let recorded = Recorded::default();
         let json = LineFormat { style: Style::Json, timestamp: false };
         failed_step(StepError::Exit(2)).report(&Progress::to(recorded.clone()).with_format(json));

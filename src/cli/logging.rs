@@ -1,4 +1,4 @@
-//! The log: `--verbosity`, `--log-format` and `--log-timestamp`, and nothing of the environment.
+//! Sets up the log from `--verbosity`, `--log-format` and `--log-timestamp`. The environment has no influence.
 
 use std::fmt;
 use std::io::IsTerminal as _;
@@ -15,13 +15,13 @@ use crate::diag::Hint;
 use crate::diag::line::{LineFormat, Style};
 use crate::diag::progress::Progress;
 
-/// The log could not be set up.
+/// Why the log could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     /// It was set up before.
     #[error("failed to set up the log")]
     Twice(#[from] TryInitError),
-    /// What is under way is to be drawn on something that is no terminal.
+    /// `--progress=tty` without a terminal.
     #[error("--progress=tty needs a terminal on standard error: use --progress=plain, or auto")]
     NoTerminal,
 }
@@ -32,10 +32,10 @@ impl Hint for LoggingError {
     }
 }
 
-/// Sets the log up and returns what prints to the same place, standard error.
+/// Sets up the log, and returns the progress that prints to the same standard error.
 ///
 /// # Errors
-/// The log was set up before, or there is no terminal for `--progress=tty`.
+/// The log was set up before, or `--progress=tty` has no terminal.
 pub fn start_logging(flags: &LogFlags, env: Env<'_>) -> Result<Progress, LoggingError> {
     let format = LineFormat { style: style(flags.log_format, env), timestamp: flags.log_timestamp };
     let is_terminal = std::io::stderr().is_terminal();
@@ -48,7 +48,7 @@ pub fn start_logging(flags: &LogFlags, env: Env<'_>) -> Result<Progress, Logging
         ProgressKind::RawJson => Progress::raw_json(std::io::stderr()),
         ProgressKind::Quiet => Progress::stderr().silent(),
     };
-    // BuildKit's objects hold messages as people read them.
+    // BuildKit's objects contain messages as text for people.
     let format = match (flags.progress, format.style) {
         (ProgressKind::RawJson, Style::Json) => LineFormat { style: Style::Plain, ..format },
         _ => format,
@@ -70,8 +70,8 @@ fn style(format: LogFormat, env: Env<'_>) -> Style {
     }
 }
 
-/// Our own events at the level asked for; those of libraries never finer than information, because HTTP libraries write
-/// down headers, credentials among them, when asked for details.
+/// Returns the filter: our own events at the requested level, those of libraries at `info` at most, because HTTP
+/// libraries log headers, including credentials, at finer levels.
 fn filter(verbosity: Verbosity) -> Targets {
     let level = match verbosity {
         Verbosity::Trace => LevelFilter::TRACE,
@@ -79,7 +79,7 @@ fn filter(verbosity: Verbosity) -> Targets {
         Verbosity::Info => LevelFilter::INFO,
         Verbosity::Warn => LevelFilter::WARN,
         Verbosity::Error => LevelFilter::ERROR,
-        // What ends the build is printed in any case.
+        // The error that ends the build is always printed.
         Verbosity::Fatal | Verbosity::Panic => LevelFilter::OFF,
     };
     let libraries = if level == LevelFilter::INFO { LevelFilter::WARN } else { level.min(LevelFilter::INFO) };
@@ -110,7 +110,7 @@ impl Parts {
     fn add(&mut self, field: &Field, value: String) {
         match field.name() {
             "message" => self.message = value,
-            // What the log crate's bridge adds to every event.
+            // Fields that the bridge of the `log` crate adds to every event.
             name if name.starts_with("log.") => {}
             name => self.fields.push((name.to_owned(), value)),
         }
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn libraries_keep_their_details_to_themselves() {
+    fn details_of_libraries_are_not_logged() {
         let text = logged(Verbosity::Trace, || {
             tracing::debug!(target: "hyper::proto", "authorization: secret");
             tracing::info!(target: "hyper::proto", "connected");

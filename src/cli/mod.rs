@@ -1,4 +1,4 @@
-//! The command line: flags as typed to a validated request, the shape of the log, and errors as the user reads them.
+//! The command line: turns flags into a validated request, sets up the log, and prints errors.
 
 mod commands;
 mod env;

@@ -1,4 +1,4 @@
-//! A piece of a source text with a mark under what an error is about.
+//! Shows an error's lines of a source text, with a mark below the span.
 
 use std::ops::Range;
 
@@ -7,24 +7,24 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet as Pictu
 
 use crate::diag::redact;
 
-/// A longer mark is cut: the first lines of a here-document say where to look as well as all of them.
+/// The most lines of a mark: the first lines of a here-document are enough to find it.
 const MARKED_LINES: usize = 6;
 
-/// Where in a text, and what about it.
+/// A span of a text, and a label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snippet {
-    /// What the text is called: a path as the user gave it, or a description.
+    /// The name of the text: a path as the user gave it, or a description.
     pub name: String,
     /// The whole text.
     pub text: String,
-    /// Bytes of `text`; one that reaches beyond it is cut.
+    /// The bytes of `text`; a span that ends after the text is cut.
     pub span: Range<usize>,
-    /// What to say at the mark; may be empty.
+    /// The label at the mark; may be empty.
     pub label: String,
 }
 
 impl Snippet {
-    /// File, line and column, the lines, a caret; without a line feed at the end.
+    /// Returns file, line and column, the lines, and carets; without a line feed at the end.
     #[must_use]
     pub fn render(&self, colour: bool) -> String {
         let marked = AnnotationKind::Primary.span(self.marked());
@@ -35,7 +35,7 @@ impl Snippet {
         renderer.decor_style(DecorStyle::Ascii).render(&[Group::with_level(Level::ERROR).element(picture)])
     }
 
-    /// Line and column of the span's first byte, both from 1; a column is a character.
+    /// Returns line and column of the span's first byte, both from 1. Columns count characters.
     #[must_use]
     pub fn location(&self) -> (usize, usize) {
         let before = &self.text[..self.marked().start];
@@ -43,7 +43,7 @@ impl Snippet {
         (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
     }
 
-    /// The span within the text, on character boundaries, without the white space at its end and of a few lines at most.
+    /// Returns the span cut to the text, to character boundaries and to a few lines, without white space at its end.
     fn marked(&self) -> Range<usize> {
         let start = floor_boundary(&self.text, self.span.start);
         let end = floor_boundary(&self.text, self.span.end).max(start);
@@ -62,7 +62,7 @@ fn floor_boundary(text: &str, offset: usize) -> usize {
     offset
 }
 
-/// The text on one line with nothing in it that a terminal would act on: it may come from a registry or a Dockerfile.
+/// Returns the text on one line without control characters, because it may come from a registry or a Dockerfile.
 pub(super) fn printable(text: &str) -> String {
     let line = text.split(['\n', '\r', '\t']).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>();
     line.join(" ").chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_covered_and_the_mark_stays_where_it_was() {
+    fn credentials_are_covered_and_the_mark_is_unchanged() {
         let text = "FROM scratch\nADD https://user:sesame@host/a /b\n";
         let start = text.find("/b").unwrap();
         let snippet =
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_that_do_not_fit_do_no_harm() {
+    fn spans_outside_of_the_text_are_cut() {
         for (text, span) in [("", 0..0), ("é", 1..2), ("é", 5..9), ("a\r\nb", 1..2), ("abc", 2..2)] {
             let snippet = Snippet { name: "x".to_owned(), text: text.to_owned(), span, label: "here".to_owned() };
             assert!(snippet.render(false).contains("x:"), "{text:?}: {}", snippet.render(false));
@@ -137,13 +137,13 @@ mod tests {
     }
 
     #[test]
-    fn colour_is_there_when_asked_for() {
+    fn colours_are_used_on_request() {
         assert!(snippet("COPPY", "").render(true).contains('\u{1b}'));
         assert!(!snippet("COPPY", "").render(false).contains('\u{1b}'));
     }
 
     #[test]
-    fn nothing_reaches_the_terminal_that_it_would_act_on() {
+    fn control_characters_do_not_reach_the_terminal() {
         assert_eq!(printable("a\n\tb\u{1b}[2J "), "a b\u{fffd}[2J");
     }
 

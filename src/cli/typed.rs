@@ -1,4 +1,4 @@
-//! Command lines and environments as one would type them, for the tests of what they ask for.
+//! Parses command lines and environments for tests.
 
 use std::ffi::OsString;
 

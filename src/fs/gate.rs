@@ -1,18 +1,19 @@
-//! The gate before the container's own files.
+//! The gate in front of the container's own files.
 //!
-//! own-root puts an image's files in the place of the container's while a command runs. A path such as `/root/.aws/config` then leads to what
-//! the image has there, and a program found by `PATH` is the image's: read or started by this process, it would choose the credentials
-//! that are used, or run with an environment full of them (the class of CVE-2019-14271 and CVE-2026-41567). So everything in this
-//! program that goes by a path goes through [`super::gated`], which has a [`Pass`] for that moment; libraries that open files by
-//! themselves are called with one. own-root shuts the gate before it touches `/`, which waits until no pass is out; who
-//! wants one then waits until the container's files are back.
+//! own-root puts an image's files in place of the container's while a command runs. A path such as `/root/.aws/config`
+//! then leads to the image's file, and a program found by `PATH` is the image's: if this process read or started it,
+//! the image would choose the credentials, or run a program with an environment full of them (the class of
+//! CVE-2019-14271 and CVE-2026-41567). So all code in this program that follows a path goes through [`super::gated`],
+//! which holds a [`Pass`] meanwhile; libraries that open files by themselves are called with one. own-root shuts the
+//! gate before it changes `/`: it waits until no pass is out, and new passes then wait until the container's files are
+//! back.
 //!
-//! Files below a directory that stays in place ([`stays`]: the work directory) are reached at any time, so that layers are written
-//! and uploaded while a command runs.
+//! Files below a directory that stays in place ([`stays`]: the work directory) are always accessible, so that layers
+//! are written and uploaded while a command runs.
 //!
-//! A pass may be asked for while another is held, by the same thread or by one that it waits for: as long as one is out the gate is
-//! open to everybody. Tasks of the network wait with [`passed`], which holds up no thread; so that they never hold up a command
-//! for long, a pass is not kept while a server is waited for, except where a library does both at once.
+//! A second pass may be requested while one is held, by the same thread or by one that it waits for: while one is out,
+//! the gate is open. Network tasks wait with [`passed`], which blocks no thread. They do not hold a pass while they
+//! wait for a server, so that they never delay a command for long; the exception is a library that does both at once.
 
 use std::io;
 use std::panic::Location;
@@ -23,42 +24,42 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::sync::Notify;
 
-/// After this time it is said who keeps the gate from being shut.
+/// After this time, the log names the passes that keep the gate from being shut.
 const LONG: Duration = Duration::from_secs(10);
 
 static GATE: Gate = Gate::new();
 
-/// Directories whose files stay where they are whatever a sandbox does.
+/// Directories whose files stay in place during an exchange.
 static STAYING: RwLock<Vec<PathBuf>> = RwLock::new(Vec::new());
 
-/// Whether paths lead to the container's own files.
+/// The files that paths lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Paths {
-    /// They do.
+    /// The container's own.
     Own,
-    /// Not now. The sandbox that this thread runs knows where they lead.
+    /// An image's. Only the thread of this sandbox follows paths.
     Exchanged(ThreadId),
-    /// Not any more: the files could not be given back.
+    /// An image's for good: the container's files could not be restored.
     Lost,
 }
 
 #[derive(Debug)]
 struct State {
     paths: Paths,
-    /// Where the passes that are out were asked for.
+    /// The code locations that requested the passes that are out.
     out: Vec<&'static Location<'static>>,
 }
 
 #[derive(Debug)]
 struct Gate {
     state: Mutex<State>,
-    /// For threads: the gate was opened, or the last pass came back.
+    /// For threads: the gate was opened, or the last pass was returned.
     changed: Condvar,
     /// For tasks: the gate was opened.
     opened: Notify,
 }
 
-/// As long as it lives, paths lead to the container's own files.
+/// While it exists, paths lead to the container's own files.
 #[must_use = "paths lead to the container's own files only as long as the pass lives"]
 #[derive(Debug)]
 pub struct Pass {
@@ -66,7 +67,7 @@ pub struct Pass {
     asked: &'static Location<'static>,
 }
 
-/// The gate, shut. Only [`Shut::open`] opens it again: after an error or a panic in between, paths lead nowhere.
+/// A shut gate. Only [`Shut::open`] opens it again: after an error or a panic in between, no path is followed any more.
 #[must_use = "the gate stays shut until it is opened"]
 #[derive(Debug)]
 pub struct Shut {
@@ -74,51 +75,51 @@ pub struct Shut {
     opened: bool,
 }
 
-/// Waits until paths lead to the container's own files, and keeps it so. For threads; a task uses [`passed`].
+/// Waits until paths lead to the container's own files, and keeps them in place. For threads; a task uses [`passed`].
 ///
 /// # Errors
-/// The files could not be given back.
+/// The files could not be restored.
 #[track_caller]
 pub fn pass() -> io::Result<Pass> {
     GATE.pass()
 }
 
-/// The same for a task of the network, whose thread does not wait.
+/// Does the same as [`pass`] for a network task, without blocking its thread.
 ///
 /// # Errors
-/// The files could not be given back.
+/// The files could not be restored.
 #[track_caller]
 pub fn passed() -> impl Future<Output = io::Result<Pass>> + Send {
     GATE.passed(Location::caller())
 }
 
-/// [`passed`], if `path` is one that needs it.
+/// Calls [`passed`] if `path` needs a pass.
 ///
 /// # Errors
-/// The files could not be given back.
+/// The files could not be restored.
 pub async fn passed_for(path: &Path) -> io::Result<Option<Pass>> {
     if is_in_place(path) { Ok(None) } else { passed().await.map(Some) }
 }
 
-/// [`pass`], if `path` is one that needs it.
+/// Calls [`pass`] if `path` needs a pass.
 #[track_caller]
 pub(super) fn pass_for(path: &Path) -> io::Result<Option<Pass>> {
     if is_in_place(path) { Ok(None) } else { pass().map(Some) }
 }
 
-/// For a sandbox that is about to put other files in the place of the container's: waits until no pass is out. The thread that has
-/// shut the gate goes by paths meanwhile, and knows what it finds there.
+/// Waits until no pass is out, and shuts the gate, for a sandbox that exchanges the container's files. The thread that
+/// shut the gate may follow paths.
 ///
 /// # Errors
-/// The files could not be given back an earlier time.
+/// The files could not be restored after an earlier command.
 pub fn shut() -> io::Result<Shut> {
     GATE.shut()
 }
 
-/// Says that the files below `directory` stay where they are while a sandbox puts others in the place of the container's. It has to
-/// be absolute, without symbolic links on the way.
+/// Declares that the files below `directory` stay in place when a sandbox exchanges the container's files. The path
+/// must be absolute, without symbolic links.
 pub fn stays(directory: &Path) {
-    // That of the root directory is no way around the gate.
+    // The root directory must not open the whole gate.
     if directory.parent().is_none() {
         return;
     }
@@ -165,7 +166,7 @@ impl Gate {
 
     async fn passed(&'static self, asked: &'static Location<'static>) -> io::Result<Pass> {
         loop {
-            // Listens before it looks: the gate may be opened in between.
+            // Registered before the check, because the gate may be opened in between.
             let mut opened = std::pin::pin!(self.opened.notified());
             opened.as_mut().enable();
             {
@@ -225,7 +226,7 @@ impl Drop for Pass {
 }
 
 impl Shut {
-    /// The container's own files are back.
+    /// Opens the gate: the container's own files are back.
     pub fn open(mut self) {
         self.opened = true;
         self.gate.turn(Paths::Own);
@@ -247,13 +248,13 @@ mod tests {
 
     use super::*;
 
-    /// A gate of the test's own: the one of the process is used by all tests at once.
+    /// Returns a gate for one test: all tests share that of the process.
     fn gate() -> &'static Gate {
         Box::leak(Box::new(Gate::new()))
     }
 
     #[test]
-    fn nobody_is_inside_while_it_is_shut() {
+    fn no_pass_is_out_while_the_gate_is_shut() {
         let gate = gate();
         let (inside, most) = (AtomicU32::new(0), AtomicU32::new(0));
         thread::scope(|scope| {
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_inside_may_ask_again_while_a_sandbox_waits() {
+    fn a_holder_gets_a_second_pass_while_a_sandbox_waits() {
         let gate = gate();
         let outer = gate.pass().unwrap();
         let (told, waiting) = mpsc::channel();
@@ -298,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_shut_it_goes_by_paths() {
+    fn the_thread_that_shut_the_gate_follows_paths() {
         let gate = gate();
         let shut = gate.shut().unwrap();
         drop(gate.pass().unwrap());
@@ -323,7 +324,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_task_that_no_longer_waits_leaves_no_pass_behind() {
+    async fn a_cancelled_wait_leaves_no_pass() {
         let gate = gate();
         let shut = gate.shut().unwrap();
         let waiting = tokio::spawn(gate.passed(Location::caller()));
@@ -335,7 +336,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn files_that_were_not_given_back_are_nobodys() {
+    async fn no_path_is_followed_after_a_failed_restore() {
         let gate = gate();
         let shut = gate.shut().unwrap();
         let (thread, task) = (thread::spawn(|| gate.pass().err()), tokio::spawn(gate.passed(Location::caller())));
@@ -347,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stays_is_known_by_its_path_alone() {
+    fn directories_in_place_are_recognized_by_path() {
         stays(Path::new("/gate-test/work"));
         for path in ["/gate-test/work", "/gate-test/work/build-1/layer-0", "/gate-test/work/./x"] {
             assert!(is_in_place(Path::new(path)), "{path}");

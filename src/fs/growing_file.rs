@@ -4,7 +4,7 @@
 //! whole, and an error if the writer gave up, or started again after some of the content could be read.
 //!
 //! If only this reader needs the content, the blocks it has read are freed ([`GrowingFile::reclaim_behind_reader`]): a
-//! large file then occupies only what lies between writer and reader.
+//! large file then takes only the disk space between reader and writer.
 
 use std::fs::File;
 use std::io;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use parking_lot::{Condvar, Mutex};
 use rustix::fs::FallocateFlags;
 
-/// Bytes before the reader's position that stay readable: a reader that guessed where something begins goes back this far.
+/// Bytes before the reader's position that stay readable: a reader that guesses where a part begins goes back this far.
 const LOOK_BACK: u64 = 64 << 20;
 /// Bytes whose blocks are freed at a time.
 const RECLAIMED_AT_ONCE: u64 = 8 << 20;
@@ -115,7 +115,8 @@ impl GrowingFile {
         self.changed.notify_all();
     }
 
-    /// Ends writing. `outcome` is `Ok` if the content is whole and verified, else the reason. Later calls have no effect.
+    /// Ends writing. `outcome` is `Ok` if the content is whole and verified, else the reason. Later calls have no
+    /// effect.
     pub fn end(&self, outcome: Result<(), String>) {
         self.state.lock().outcome.get_or_insert(outcome);
         self.changed.notify_all();
@@ -176,7 +177,7 @@ impl GrowingFileReader {
 }
 
 impl State {
-    /// Notes that bytes up to `end` were read, and frees blocks behind them.
+    /// Notes that bytes up to `end` were read, and frees blocks before that.
     fn has_read(&mut self, end: u64) {
         self.read = self.read.max(end);
         let (Some(file), Blocks::Reclaimed { freed }) = (&self.file, self.blocks) else { return };

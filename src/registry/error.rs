@@ -369,7 +369,7 @@ fn connect_hint(host: &str, source: &HttpError) -> String {
     let causes = source.causes();
     if source.forbidden_reference().is_some() {
         return format!(
-            "a server elsewhere must not lead to this machine or its metadata service, nor must the address of {host} change to one \
+            "a remote server must not refer to this machine or its metadata service, nor must the address of {host} change to one \
              of these: check what resolves the name"
         );
     }

@@ -1,7 +1,7 @@
-//! Which secrets of the build go to which server.
+//! Selects which secrets of the build are sent to which server.
 //!
-//! The names are BuildKit's. A secret for a host goes to that host alone; the one without a host goes to the server that the build
-//! itself names, not to those of its submodules.
+//! The names of secrets are BuildKit's. A secret for a host is only sent to that host. One without a host is sent to
+//! the server that the build itself names, not to those of its submodules.
 
 use std::sync::Arc;
 
@@ -12,37 +12,37 @@ use crate::diag::redact::Secret;
 use crate::http::{host_of, is_loopback};
 use crate::location::{GitLocation, HttpLocation};
 
-/// The user name that git hosts expect beside a token.
+/// The user name that git hosts expect with a token.
 const TOKEN_USER: &str = "x-access-token";
 
-/// Looks a secret of the build up by its id.
+/// Looks up a secret of the build by its id.
 pub type Lookup = Arc<dyn Fn(&str) -> Option<Secret<String>> + Send + Sync>;
 
-/// How to log in to ssh servers.
+/// The credentials for ssh servers.
 #[derive(Debug, Clone, Default)]
 pub struct SshAccess {
     /// Private keys in OpenSSH or PEM form, tried in order.
     pub keys: Vec<Secret<String>>,
-    /// Whether the agent that `SSH_AUTH_SOCK` names is asked.
+    /// True if the agent at `SSH_AUTH_SOCK` may be used.
     pub agent: bool,
 }
 
-/// What a git server is told over HTTP.
+/// The credentials for a git server over HTTP.
 #[derive(Debug, Clone)]
 pub enum GitAuthorization {
-    /// A user and a password, where the server asks for them.
+    /// A user and a password, sent if the server asks for them.
     Basic {
         /// The user.
         user: String,
         /// The password or token.
         password: Secret<String>,
     },
-    /// The value of an `Authorization` header of another scheme.
+    /// The value of an `Authorization` header of a different scheme.
     Header(Secret<String>),
 }
 
-/// The value of the `Authorization` header for a file: the secret `HTTP_AUTH_HEADER_<host>`, or `HTTP_AUTH_TOKEN_<host>` as a
-/// bearer token. The host is tried with its port first.
+/// Returns the value of the `Authorization` header for a file: the secret `HTTP_AUTH_HEADER_<host>`, or
+/// `HTTP_AUTH_TOKEN_<host>` as a bearer token. The host is first tried with its port.
 pub fn http_authorization(lookup: &Lookup, location: &HttpLocation) -> Option<Secret<String>> {
     let name = location.url().host_str().unwrap_or_default();
     let host = host_of(location.url());
@@ -56,9 +56,10 @@ pub fn http_authorization(lookup: &Lookup, location: &HttpLocation) -> Option<Se
     })
 }
 
-/// What the server of a repository is told: the secret `GIT_AUTH_HEADER.<host>` or `GIT_AUTH_TOKEN.<host>`, and for the server that
-/// the build itself names (`is_main`) also those without a host. Only that one is told anything over plain http, and then what is
-/// for no host in particular stays here. `<scheme>://<host>` in place of the host is one that is told over that scheme alone.
+/// Returns the credentials for the server of a repository: the secret `GIT_AUTH_HEADER.<host>` or
+/// `GIT_AUTH_TOKEN.<host>`. For the server that the build itself names (`is_main`), secrets without a host count as
+/// well. Only that server gets credentials over plain http, and secrets without a host only if it is on this machine.
+/// `<scheme>://<host>` in place of the host limits a secret to that scheme.
 pub fn git_authorization(lookup: &Lookup, location: &GitLocation, is_main: bool) -> Option<GitAuthorization> {
     let scheme = location.remote.split_once("://").map(|(scheme, _)| scheme).filter(|_| !location.is_ssh())?;
     let host = location.host();
@@ -82,7 +83,7 @@ pub fn git_authorization(lookup: &Lookup, location: &GitLocation, is_main: bool)
     })
 }
 
-/// A file of a secret mostly ends with a line end, which is not part of it.
+/// Removes the line end at the end of a secret's file, which is not part of the secret.
 fn trimmed(secret: &Secret<String>) -> Secret<String> {
     Secret::new(secret.reveal().trim().to_owned())
 }

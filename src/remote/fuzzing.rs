@@ -1,3 +1,3 @@
-//! Fuzz targets: git's.
+//! The fuzz targets of git.
 
 pub(crate) use super::git::fuzzing::{gitmodules, pack};

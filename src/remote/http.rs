@@ -1,4 +1,4 @@
-//! One file behind a URL.
+//! Downloads a file from a URL.
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -19,43 +19,43 @@ use crate::http::{
 use crate::image::Digest;
 use crate::location::HttpLocation;
 
-/// How long a server may take to begin its answer.
+/// The time limit for the start of a response.
 const RESPONSE_LIMIT: Duration = Duration::from_secs(120);
-/// How long a server may be silent between two pieces of the file.
+/// The time limit for silence within a response.
 const BODY_LIMIT: Duration = Duration::from_secs(60);
 const MAX_REDIRECTS: usize = 10;
-/// Bytes a file may have: more than any layer a registry takes.
+/// The most bytes of a file: more than any layer that a registry accepts.
 const MAX_SIZE: u64 = 64 << 30;
-/// As in BuildKit: what was fetched is root's alone.
+/// The mode of downloaded files, as in BuildKit: only root can read them.
 const MODE: u32 = 0o600;
 
-/// A file that was fetched.
+/// A downloaded file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Downloaded {
-    /// Where it lies, with mode 0600 and the time of `last_modified`.
+    /// The path of the file, which has mode 0600 and the time `last_modified`.
     pub path: PathBuf,
-    /// What the URL calls it: one path component.
+    /// The file's name in the URL: one path component.
     pub file_name: String,
-    /// When the server says it was changed; 1970 where it says nothing, as in BuildKit.
+    /// The time of the last change according to the server, otherwise 1970, as in BuildKit.
     pub last_modified: SystemTime,
-    /// What the server calls this version.
+    /// The version according to the server.
     pub validator: Validator,
-    /// The SHA-256 digest of its content, or the one asked for.
+    /// The SHA-256 digest of the content, or the digest of the requested algorithm.
     pub digest: Digest,
-    /// Bytes.
+    /// The size in bytes.
     pub size: u64,
 }
 
-/// Why a file could not be fetched.
+/// Why a file could not be downloaded.
 #[derive(Debug, thiserror::Error)]
 pub enum DownloadError {
-    /// The HTTP client could not be made.
+    /// The HTTP client could not be set up.
     #[error("failed to set up the HTTP client")]
     Setup(#[source] http::SetupError),
-    /// No connection to the host came about, or it broke.
+    /// The connection failed or broke.
     #[error("failed to fetch {url}: {} {host}", if source.is_connect() { "cannot connect to" } else { "lost the connection to" })]
     Transport {
-        /// The file, without credentials.
+        /// The URL, without credentials.
         url: String,
         /// `host[:port]`.
         host: String,
@@ -63,10 +63,10 @@ pub enum DownloadError {
         #[source]
         source: HttpError,
     },
-    /// The file did not come whole.
-    #[error("failed to fetch {url}: lost the connection to {host} in the middle of it")]
+    /// The response is incomplete.
+    #[error("failed to fetch {url}: lost the connection to {host} within the response")]
     Truncated {
-        /// The file, without credentials.
+        /// The URL, without credentials.
         url: String,
         /// `host[:port]`.
         host: String,
@@ -74,82 +74,82 @@ pub enum DownloadError {
         #[source]
         source: HttpError,
     },
-    /// Nothing came for too long.
-    #[error("failed to fetch {url}: nothing came from {host} for {} seconds", idle.as_secs())]
+    /// The server was silent for too long.
+    #[error("failed to fetch {url}: {host} sent nothing for {} seconds", idle.as_secs())]
     Stalled {
-        /// The file, without credentials.
+        /// The URL, without credentials.
         url: String,
         /// `host[:port]`.
         host: String,
-        /// How long.
+        /// The time limit.
         idle: Duration,
     },
-    /// So little came that the file would take for ever.
-    #[error("failed to fetch {url}: hardly anything comes from {host}")]
+    /// The transfer is slower than the minimum speed.
+    #[error("failed to fetch {url}: {host} sends too slowly")]
     Slow {
-        /// The file, without credentials.
+        /// The URL, without credentials.
         url: String,
         /// `host[:port]`.
         host: String,
     },
-    /// The server refused.
+    /// The server refused the request.
     #[error("failed to fetch {url}: invalid response status {status} from {host}")]
     Status {
-        /// The file, without credentials.
+        /// The URL, without credentials.
         url: String,
         /// `host[:port]`.
         host: String,
         /// The HTTP status.
         status: StatusCode,
-        /// Whether credentials were sent.
+        /// True if credentials were sent.
         authorized: bool,
-        /// What `Retry-After` asked for.
+        /// The wait that `Retry-After` requests.
         retry_after: Option<Duration>,
     },
-    /// The server redirects to nowhere, or without end.
+    /// A redirect has no valid target, or there are too many.
     #[error("failed to fetch {url}: {host} {problem}")]
     Redirect {
-        /// The file, without credentials.
+        /// The URL, without credentials.
         url: String,
         /// `host[:port]`.
         host: String,
-        /// What is wrong with it.
+        /// What is wrong with the redirect.
         problem: String,
     },
     /// The file is too large.
     #[error("failed to fetch {url}: more than {limit} bytes")]
     TooLarge {
-        /// The file, without credentials.
+        /// The URL, without credentials.
         url: String,
         /// The limit.
         limit: u64,
     },
-    /// The content is not what was asked for. In BuildKit's words.
+    /// The content has a different digest. The message is BuildKit's.
     #[error("failed to fetch {url}: digest mismatch {found}: {expected}")]
     Digest {
-        /// The file, without credentials.
+        /// The URL, without credentials.
         url: String,
-        /// The digest asked for.
+        /// The requested digest.
         expected: Digest,
         /// The content's digest.
         found: Digest,
     },
-    /// The file is another one than it was when its beginning came.
-    #[error("failed to fetch {url}: it was changed while it was fetched")]
+    /// The file changed between two requests.
+    #[error("failed to fetch {url}: it changed during the download")]
     Changed {
-        /// The file, without credentials.
+        /// The URL, without credentials.
         url: String,
     },
     /// A secret cannot be sent as a header.
     #[error("failed to fetch {url}: the secret with its credentials is not one line of text")]
     Authorization {
-        /// The file, without credentials.
+        /// The URL, without credentials.
         url: String,
     },
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] fs::Error),
-    /// An error after which another attempt would not help, whatever the error itself knows.
+    /// An error that must not be retried, even if its kind could be.
     #[error(transparent)]
     Final(Box<Self>),
     /// The build was asked to stop.
@@ -196,7 +196,7 @@ impl Hint for DownloadError {
     }
 }
 
-/// Fetches files; cheap to clone, and safe to use from several tasks.
+/// Downloads files. Cheap to clone; several tasks can use it.
 #[derive(Debug, Clone)]
 pub struct Downloader {
     pub(super) clients: HttpClients,
@@ -206,7 +206,7 @@ pub struct Downloader {
 }
 
 impl Downloader {
-    /// Reads the machine's certificate authorities and proxies.
+    /// Returns a downloader with the machine's certificate authorities and proxies.
     ///
     /// # Errors
     /// The HTTP library cannot start.
@@ -215,22 +215,22 @@ impl Downloader {
         Ok(Self { clients, policy, pace: Pace::default(), progress })
     }
 
-    /// The same with another least pace of bodies.
+    /// Returns the same downloader with a different minimum speed.
     #[must_use]
     pub fn with_pace(self, pace: Pace) -> Self {
         Self { pace, ..self }
     }
 
-    /// What it speaks to servers with.
+    /// Returns the HTTP clients.
     pub fn clients(&self) -> &HttpClients {
         &self.clients
     }
 
-    /// Fetches a file into `directory`, under its own name. `authorization` is sent to the URL's own scheme, host and port and to
-    /// nobody it redirects to.
+    /// Downloads a file into `directory`, under its own name. `authorization` is sent to the URL's scheme, host and
+    /// port, and never to a redirect's target.
     ///
     /// # Errors
-    /// It cannot be had, is not what `checksum` says, or cannot be written.
+    /// The file cannot be downloaded or written, or does not match `checksum`.
     pub async fn fetch(
         &self,
         location: &HttpLocation,
@@ -246,11 +246,11 @@ impl Downloader {
         http::run(&self.policy, &format!("fetch {shown}"), || transfer.attempt()).await
     }
 
-    /// What the server calls the version of a file that it would send now. The file itself is asked for only where a question
-    /// for its head alone is refused, as those to signed URLs are, or gives no answer to this.
+    /// Returns the version of the file that the server would send now. The file itself is requested only if a HEAD
+    /// request is refused, as for signed URLs, or has no version.
     ///
     /// # Errors
-    /// The file cannot be had.
+    /// The file cannot be requested.
     pub async fn validator(
         &self,
         location: &HttpLocation,
@@ -274,21 +274,21 @@ impl Downloader {
     }
 }
 
-/// What a server says of the version of a file, without sending it.
+/// The version of a file according to its server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Validator {
-    /// `ETag`, a strong one.
+    /// A strong `ETag`.
     Tag(String),
     /// `Last-Modified`.
     Modified(String),
-    /// Nothing.
+    /// Unknown.
     None,
 }
 
 impl Validator {
     fn of(headers: &HeaderMap) -> Self {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        // A weak one says that versions are as good as each other, not that they are the same.
+        // A weak tag means that versions are equivalent, not that they are identical.
         let tag = text(ETAG).filter(|tag| !tag.starts_with("W/"));
         match (tag, text(LAST_MODIFIED)) {
             (Some(tag), _) => Self::Tag(tag),
@@ -298,7 +298,7 @@ impl Validator {
     }
 }
 
-/// The value of `Authorization`, marked so that no log shows it.
+/// Returns the value of `Authorization`, marked so that no log shows it.
 pub(super) fn header(secret: &Secret<String>, shown: &str) -> Result<HeaderValue, DownloadError> {
     let mut value = HeaderValue::from_str(secret.reveal().trim())
         .map_err(|_invalid| DownloadError::Authorization { url: shown.to_owned() })?;
@@ -306,7 +306,7 @@ pub(super) fn header(secret: &Secret<String>, shown: &str) -> Result<HeaderValue
     Ok(value)
 }
 
-/// One file on its way.
+/// One download.
 struct Transfer<'a> {
     exchange: Exchange<'a>,
     pace: Pace,
@@ -352,7 +352,7 @@ impl Transfer<'_> {
     }
 }
 
-/// What is said to the servers of one file.
+/// The requests for one file.
 pub(super) struct Exchange<'a> {
     pub(super) clients: &'a HttpClients,
     pub(super) location: &'a HttpLocation,
@@ -362,8 +362,8 @@ pub(super) struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    /// The answer with the file (GET) or with what is said of it (HEAD), behind all redirects; with `rest` the answer may be
-    /// that part alone (206).
+    /// Returns the response with the file (GET) or its headers (HEAD), after all redirects. With `rest`, the response
+    /// may contain only that part (206).
     pub(super) async fn follow(&self, method: &Method, rest: Option<&Rest>) -> Result<Response, DownloadError> {
         let mut url = self.location.url().clone();
         let origin = url.origin();
@@ -401,7 +401,7 @@ impl Exchange<'_> {
         let client = self.clients.for_lead(self.location.url(), url).map_err(|astray| DownloadError::Redirect {
             url: self.shown.to_owned(),
             host: host_of(self.location.url()),
-            problem: format!("leads to {}: refused, {astray}", redact::url(url.as_str())),
+            problem: format!("redirects to {}: refused, {astray}", redact::url(url.as_str())),
         })?;
         let mut request = client.request(method.clone(), url.clone());
         if let Some(Rest { from, validator }) = rest {
@@ -433,10 +433,10 @@ impl Exchange<'_> {
         let url = response
             .url()
             .join(text)
-            .map_err(|_invalid| problem(format!("redirects to {}, which is no URL", shown())))?;
+            .map_err(|_invalid| problem(format!("redirects to {}, which is not a URL", shown())))?;
         match (response.url().scheme(), url.scheme()) {
             ("https", "http") => {
-                tracing::warn!("{} leads from https to plain http: {}", self.shown, shown());
+                tracing::warn!("{} redirects from https to plain http: {}", self.shown, shown());
             }
             (_, "http" | "https") => tracing::debug!(to = %shown(), "redirected"),
             _ => return Err(problem(format!("redirects to {}: refused", shown()))),
@@ -476,20 +476,20 @@ impl Exchange<'_> {
     }
 }
 
-/// What is still missing of a file, and the version that it is missing of.
+/// The part of a file that is still missing, and its version.
 pub(super) struct Rest {
     pub(super) from: u64,
-    /// The strong ETag of the beginning.
+    /// The strong ETag of the first part.
     pub(super) validator: HeaderValue,
 }
 
-/// `Last-Modified`; without one, or with a malformed one, the beginning of 1970.
+/// Returns `Last-Modified`, or the beginning of 1970 if it is missing or malformed.
 fn last_modified(headers: &HeaderMap) -> SystemTime {
     let text = headers.get(LAST_MODIFIED).and_then(|value| value.to_str().ok());
     text.and_then(|text| httpdate::parse_http_date(text).ok()).unwrap_or(UNIX_EPOCH)
 }
 
-/// The file while it grows; removed unless it is finished.
+/// The file while it is written. It is removed unless it is completed.
 struct Spool<'a> {
     file: std::fs::File,
     path: &'a Path,
@@ -505,7 +505,7 @@ impl<'a> Spool<'a> {
         }
     }
 
-    // Written by the task itself: pieces go to the page cache, as those of a registry's blobs.
+    // Written by the task itself: pieces go to the page cache, as those of a registry's blobs do.
     fn write(&mut self, piece: &[u8]) -> Result<(), DownloadError> {
         Ok(self.file.write_all(piece).map_err(|error| fs::Error::new("write", self.path, error))?)
     }

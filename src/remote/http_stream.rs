@@ -1,7 +1,7 @@
-//! A file behind a URL as a stream, which goes on where it broke.
+//! Downloads a file as a stream, and continues after an interruption.
 //!
-//! A connection that breaks is followed by a request for the rest, if the server has named the version of what it sent (a strong
-//! ETag): only then can the two parts be known to belong together. Of another file, whoever reads has to begin again.
+//! After an interruption, the rest is requested if the server named the version of the first part (a strong ETag),
+//! because only then are both parts of the same file. Otherwise the reader has to start again.
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT_RANGES, CONTENT_RANGE, ETAG, HeaderValue};
@@ -17,10 +17,10 @@ use crate::location::HttpLocation;
 use super::http::{DownloadError, Downloader, Exchange, Rest, header};
 
 impl Downloader {
-    /// Sends the pieces of a file to `pieces`, in order. It ends early where nobody takes them any more.
+    /// Sends the pieces of a file to `pieces`, in order. It ends early if the receiver is gone.
     ///
     /// # Errors
-    /// The file cannot be had, or not to its end; [`DownloadError::Final`] if the rest of it cannot be asked for.
+    /// The file cannot be downloaded completely; [`DownloadError::Final`] if the rest cannot be requested.
     pub(super) async fn stream(
         &self,
         location: &HttpLocation,
@@ -32,7 +32,7 @@ impl Downloader {
         let exchange = Exchange { clients: &self.clients, location, authorization, shown: &shown };
         let state = Mutex::new(State::default());
         http::run(&self.policy, &format!("fetch {shown}"), || async {
-            // Attempts come one after the other.
+            // Attempts are made one after the other.
             let mut state = state.lock().await;
             let result = self.attempt(&exchange, &mut state, pieces).await;
             match result {
@@ -77,7 +77,7 @@ impl Downloader {
     }
 }
 
-/// How far a file has come.
+/// The progress of a download.
 #[derive(Default)]
 struct State {
     received: u64,
@@ -86,7 +86,7 @@ struct State {
 }
 
 impl State {
-    /// Whether what is missing can be asked for, or nothing has come yet.
+    /// Reports whether the rest can be requested, or nothing has arrived yet.
     fn can_go_on(&self) -> bool {
         self.received == 0 || self.validator.is_some()
     }
@@ -96,7 +96,7 @@ impl State {
         Some(Rest { from: self.received, validator })
     }
 
-    /// How many bytes of the answer are known already; `None` if it is about something else than the beginning was.
+    /// Returns how many bytes of the response are known already; `None` if it is about a different version.
     fn begin(&mut self, response: &Response) -> Option<usize> {
         let etag = response.headers().get(ETAG).filter(|etag| is_strong(etag)).cloned();
         if self.received == 0 {
@@ -115,7 +115,7 @@ impl State {
     }
 }
 
-/// Whether equal tags mean equal bytes (RFC 9110, 8.8.1).
+/// Reports whether equal tags mean equal bytes (RFC 9110, 8.8.1).
 fn is_strong(etag: &HeaderValue) -> bool {
     etag.as_bytes().starts_with(b"\"")
 }

@@ -1,7 +1,7 @@
-//! An archive on its way from the network to whoever unpacks it.
+//! An archive that is unpacked while it is downloaded.
 //!
-//! A task fetches, the reader unpacks on a thread of its own; between them are so many pieces as fit a bounded queue. The archive is
-//! never in memory as a whole, and not on disk at all.
+//! A task downloads, and the reader unpacks on its own thread. Between them is a bounded queue of pieces. The archive
+//! is never completely in memory, and not on disk at all.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use crate::location::{BucketLocation, HttpLocation};
 use super::bucket::{self, BucketError, Variables};
 use super::http::{DownloadError, Downloader};
 
-/// Pieces in the queue; each is as large as what one read of a connection gives, some ten KiB.
+/// The most pieces in the queue; each is the result of one read of a connection, some ten KiB.
 const QUEUE: usize = 64;
 
-/// An archive that did not come.
+/// Why an archive could not be downloaded.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
     /// From a URL.
@@ -39,7 +39,7 @@ pub enum TransferError {
 }
 
 impl TransferError {
-    /// Whether the transfer broke, and only one of the whole archive may succeed.
+    /// Reports whether the transfer broke and only an attempt for the whole archive may succeed.
     pub fn may_begin_again(&self) -> bool {
         matches!(self, Self::Download(DownloadError::Final(error)) if error.transient().is_some())
     }
@@ -55,7 +55,7 @@ impl Hint for TransferError {
     }
 }
 
-/// Nothing is tried again here: the two sources do so themselves.
+/// Nothing is retried here: both sources retry by themselves.
 impl Transient for TransferError {
     fn transient(&self) -> Option<Option<std::time::Duration>> {
         None
@@ -72,7 +72,7 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// Fetches a file behind a URL. `authorization` is for the URL's own server alone.
+    /// Downloads a file from a URL. `authorization` is only sent to the URL's server.
     pub fn file(
         runtime: &Handle,
         downloader: Downloader,
@@ -84,7 +84,7 @@ impl Incoming {
         })
     }
 
-    /// Fetches an object from a bucket.
+    /// Downloads an object from a bucket.
     pub fn object(runtime: &Handle, location: BucketLocation, variables: Variables, progress: Progress) -> Self {
         Self::start(runtime, |pieces| async move {
             let once = RetryPolicy { attempts: 1, ..RetryPolicy::default() };
@@ -100,7 +100,7 @@ impl Incoming {
         T: Future<Output = Result<(), TransferError>> + Send + 'static,
     {
         let (sender, pieces) = mpsc::channel(QUEUE);
-        // The reader is told that there is nothing more only when the failure can be seen.
+        // The error is stored before the reader sees the end.
         let held = sender.clone();
         let transfer = transfer(sender);
         let failure = Arc::new(Mutex::new(None));
@@ -114,7 +114,7 @@ impl Incoming {
         Self { pieces, current: Bytes::new(), failure, task }
     }
 
-    /// Why the transfer ended early, if it did. Whoever reads only learns that it did.
+    /// Returns why the transfer ended early, if it did. The reader only sees that it did.
     pub fn failure(&self) -> Option<TransferError> {
         self.failure.lock().take()
     }
@@ -137,7 +137,7 @@ impl Read for Incoming {
     }
 }
 
-/// Whoever stops reading needs nothing more.
+/// The reader needs no more pieces.
 impl Drop for Incoming {
     fn drop(&mut self) {
         self.task.abort();

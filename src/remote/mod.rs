@@ -1,8 +1,8 @@
-//! What comes over the network besides images: files behind URLs, objects in buckets, and git repositories.
+//! Fetches everything but images from the network: files from URLs, objects in buckets, and git repositories.
 //!
-//! They come to lie in a directory of the build, complete and checked, before anything looks at them; archives that are
-//! contexts are unpacked to it while they come. Whoever serves them is
-//! not trusted: sizes are bounded, names cannot leave the directory, and credentials go to the host they are meant for alone.
+//! Files are stored completely and verified in a directory of the build before they are used. Archives that are build
+//! contexts are unpacked while they are downloaded. Servers are not trusted: sizes are bounded, names cannot leave the
+//! directory, and credentials are sent only to the host that they are for.
 
 mod bucket;
 mod credentials;

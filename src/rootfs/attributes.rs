@@ -1,37 +1,37 @@
-//! What an image says about a file, apart from its content.
+//! The attributes of files in an image.
 
 use std::ffi::OsString;
 
 use crate::fs::xattr::Xattrs;
 use crate::fs::{FileKind, Status, Timestamp};
 
-/// A symbolic link's mode; Linux knows no other.
+/// The mode of symbolic links; Linux has no other.
 pub(crate) const SYMLINK_MODE: u32 = 0o777;
 
-/// Kind, mode, owner, time and extended attributes of a file, as they stand in a layer.
+/// Kind, mode, owner, time and extended attributes of a file, as in a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attributes {
-    /// What it is.
+    /// The kind of the file.
     pub kind: FileKind,
-    /// Permission, set-id and sticky bits (07777); of no meaning for a symbolic link.
+    /// Permission, set-id and sticky bits (07777); without meaning for a symbolic link.
     pub mode: u32,
-    /// Owner, as the image numbers users.
+    /// The owner, an id in the image.
     pub uid: u32,
-    /// Group, as the image numbers groups.
+    /// The group, an id in the image.
     pub gid: u32,
-    /// Last change of the content.
+    /// The time of the last change of the content.
     pub mtime: Timestamp,
-    /// Extended attributes that images carry.
+    /// The extended attributes that images carry.
     pub xattrs: Xattrs,
 }
 
 impl Attributes {
-    /// A file of root's, made at the epoch, with this mode.
+    /// Returns the attributes of a file of root with this mode and the time 1970.
     pub fn new(kind: FileKind, mode: u32) -> Self {
         Self { kind, mode, uid: 0, gid: 0, mtime: Timestamp::default(), xattrs: Xattrs::new() }
     }
 
-    /// What the kernel shows, with the extended attributes read beside it.
+    /// Returns the attributes on disk, with extended attributes that were read separately.
     pub(crate) fn shown(status: &Status, xattrs: Xattrs) -> Self {
         Self {
             kind: status.kind,
@@ -44,17 +44,17 @@ impl Attributes {
     }
 }
 
-/// A file of the tree, the record applied.
+/// A file of the tree, as the image has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// What the image says of it.
+    /// The attributes in the image.
     pub attributes: Attributes,
-    /// Size of the content in bytes; of a link, of its target.
+    /// The size of the content in bytes; for a link, of its target.
     pub size: u64,
-    /// Where a symbolic link points.
+    /// The target of a symbolic link.
     pub link_target: Option<OsString>,
-    /// Device and inode number: names with the same identity are hard links of one file.
+    /// Device and inode number: paths with the same identity are hard links of one file.
     pub identity: (u64, u64),
-    /// Number of hard links.
+    /// The number of hard links.
     pub link_count: u64,
 }

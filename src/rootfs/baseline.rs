@@ -1,4 +1,4 @@
-//! The index of a tree after a layer was written or its files were moved: what the next compare starts from.
+//! Updates the baseline after a layer was written or files were moved, for the next comparison.
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;
@@ -14,12 +14,12 @@ use super::index::{ContentHash, Entry};
 use super::tree::Tree;
 
 impl Tree {
-    /// Makes the changes of a written layer part of the baseline. `hashes` are those of the regular files' content. `latest` is the
-    /// latest file time in the layer: the files get it, too, so that later steps find what they would find had the layer come
-    /// from a cache.
+    /// Adds the changes of a written layer to the baseline. `hashes` are those of the regular files' content. `latest`
+    /// is the latest file time in the layer: files on disk get at most this time, too, so that later steps see the same
+    /// files as if the layer came from a cache.
     ///
     /// # Errors
-    /// A changed path cannot be looked at any more.
+    /// The status of a changed path cannot be read.
     pub fn absorb(
         &mut self,
         changes: &[Change],
@@ -49,8 +49,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Gives changed files times of at most `latest`. A file that has another name outside of the changes keeps its time: that name is
-    /// not part of the layer.
+    /// Limits the times of changed files to `latest`. A file that has a name outside of the changes keeps its time,
+    /// because that name is not part of the layer.
     fn limit_times(&self, changes: &[Change], latest: Timestamp) -> Result<(), RootfsError> {
         let mut names: HashMap<(u64, u64), u64> = HashMap::new();
         for Change { path, .. } in changes.iter().filter(|change| change.kind != ChangeKind::Removed) {
@@ -74,8 +74,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Which names are one file may have changed for names that are no change themselves: a file replaced by its equal, or
-    /// the last name left of several. What a later compare makes of them depends on the inodes being right.
+    /// Updates names whose hard links changed although they are not changes themselves: a file was replaced by an equal
+    /// one, or one name of several remains. Later comparisons depend on correct inodes.
     fn refresh_links(&mut self) -> Result<(), RootfsError> {
         let linked = self.index.iter().filter(|(_, entry)| entry.linked());
         let moved: Vec<(PathBuf, Option<Status>)> = linked
@@ -87,7 +87,7 @@ impl Tree {
         for (path, status) in moved {
             if let (Some(entry), Some(status)) = (self.index.get_mut(&path), status) {
                 entry.restamp(&status);
-                // Only the compare looked at the content, perhaps of part of the tree.
+                // Only the comparison looked at the content, possibly at a part of the tree.
                 entry.distrust();
             }
         }
@@ -113,14 +113,14 @@ impl Tree {
         Ok(entry)
     }
 
-    /// Whether an empty file on the disk stands for something else.
+    /// Reports whether an empty file on disk is a placeholder for a device.
     fn is_placeholder(&self, status: &Status) -> bool {
         self.plain_attributes(status).kind != status.kind
     }
 
-    /// Takes a new change time for a path whose inode the build itself renamed away and back: the baseline goes along if it
-    /// has the change time `before` and the disk now shows `after`. Otherwise something else touched the file, and the next
-    /// compare looks closely.
+    /// Updates the change time of a path whose inode the build itself renamed away and back, if the baseline has the
+    /// change time `before` and the disk now has `after`. Otherwise something else changed the file, and the next
+    /// comparison reads it.
     pub fn restamp(&mut self, path: &Path, before: Timestamp, after: Timestamp) {
         let status = self.root().parent(path).and_then(|(directory, name)| Status::at(directory, &name));
         if let (Ok(status), Some(entry)) = (status, self.index.get_mut(path))

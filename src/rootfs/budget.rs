@@ -1,8 +1,9 @@
-//! How much memory the names and attributes of a tree may take.
+//! Limits the memory for the names and attributes of a tree.
 //!
-//! They are kept for every path, so whoever makes an archive decides what they cost: a layer of a megabyte can hold a million
-//! long names. The limit is half of what this container may use. An archive of that kind then ends in an error that says so,
-//! where the kernel would end the build without a word; and what a machine has memory for is built.
+//! They are in memory for every path, so the author of an archive decides how much they take: a layer of a megabyte can
+//! contain a million long names. The limit is half of the memory that this container may use. Such an archive then
+//! fails with an error message instead of a kill by the kernel, and images that fit into the machine's memory can be
+//! built.
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -10,18 +11,18 @@ use std::sync::OnceLock;
 use crate::fs::gated;
 use crate::fs::xattr::Xattrs;
 
-/// The most that is taken anywhere: some seven million paths. The largest images known have two.
+/// The upper limit: about seven million paths. The largest known images have two million.
 const MOST: u64 = 2 << 30;
-/// Bytes of one attribute besides its name and value, and of the map they are in: what the allocator and the map's nodes take.
+/// Bytes of an attribute in addition to its name and value, for the allocator and the map's nodes.
 const XATTR: usize = 100;
 
-/// Where the kernel says how much memory this container may use: version 2 of control groups, and version 1.
+/// The files with this container's memory limit: cgroups version 2, and version 1.
 const LIMITS: [&str; 2] = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
-/// Where it says how much the machine has.
+/// The file with the machine's memory.
 const MACHINE: &str = "/proc/meminfo";
 
-/// Bytes of memory that the names and attributes of one tree may take. It is found out once, before any command can hide the
-/// kernel's files.
+/// Returns the most bytes of memory for the names and attributes of one tree. It is determined once, before a command
+/// can hide the kernel's files.
 pub fn metadata_limit() -> usize {
     static LIMIT: OnceLock<usize> = OnceLock::new();
     *LIMIT.get_or_init(|| {
@@ -32,25 +33,25 @@ pub fn metadata_limit() -> usize {
     })
 }
 
-/// Half of the smallest of these, which are bytes of memory.
+/// Returns half of the smallest of these numbers of bytes.
 fn limit_of(memory: impl Iterator<Item = u64>) -> usize {
     let half = memory.min().map_or(MOST, |memory| memory / 2);
     usize::try_from(half.min(MOST)).unwrap_or(usize::MAX)
 }
 
-/// The bytes in the line `MemTotal: N kB`.
+/// Parses the bytes in the line `MemTotal: N kB`.
 fn total_memory(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kilobytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     kilobytes.checked_mul(1024)
 }
 
-/// Bytes of memory that a path takes where `each` is what is kept beside it.
+/// Returns the bytes of memory for a path, where `each` is the size of its entry.
 pub(crate) fn path_size(path: &Path, each: usize) -> usize {
     path.as_os_str().len() + each
 }
 
-/// Bytes of memory that attributes take.
+/// Returns the bytes of memory for attributes.
 pub(crate) fn xattrs_size(xattrs: &Xattrs) -> usize {
     if xattrs.is_empty() {
         0

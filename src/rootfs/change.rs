@@ -1,25 +1,25 @@
-//! What happened to a path between two layers.
+//! A change of a path between two layers.
 
 use std::path::PathBuf;
 
-/// A path that a layer has to mention.
+/// A path that a layer contains.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Change {
     /// The path, without a leading slash.
     pub path: PathBuf,
-    /// What happened to it.
+    /// The kind of change.
     pub kind: ChangeKind,
 }
 
-/// Why a layer mentions a path.
+/// The kind of change of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ChangeKind {
-    /// It is new.
+    /// The path is new.
     Added,
-    /// It was there and differs in kind, attributes or content.
+    /// The path existed and differs in kind, attributes or content.
     Modified,
-    /// It is gone.
+    /// The path was deleted.
     Removed,
-    /// A directory on the way to another change.
+    /// A parent directory of a different change.
     Parent,
 }

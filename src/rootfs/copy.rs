@@ -1,4 +1,4 @@
-//! A tree once more: what `FROM stage` starts from.
+//! Copies a tree, for a stage that starts from a different one.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -19,16 +19,16 @@ use super::file::{CHUNK, MadeFile, NewFile, write_content};
 use super::index::ContentHash;
 use super::tree::Tree;
 
-/// Bytes copied between two looks at whether the build was asked to stop.
+/// Bytes that are copied between checks for an interrupt.
 const PIECE: usize = 64 * 1024 * 1024;
 
 impl Tree {
-    /// Copies the tree to a new directory: content (shared blocks where the file system can), holes, hard links, attributes
-    /// with what only the record holds, and times. The copy's baseline is this tree's, so that a snapshot of the copy
-    /// finds what a snapshot of this tree would. Sockets are left out.
+    /// Copies the tree to a new directory: content (with shared blocks if the file system supports it), holes, hard
+    /// links, attributes including those in the record, and times. The copy has the same baseline, so a snapshot of it
+    /// has the same result. Sockets are left out.
     ///
     /// # Errors
-    /// The directory exists, something cannot be read or written, or the build was asked to stop.
+    /// The directory exists, a file cannot be read or written, or the build was asked to stop.
     pub fn copy_to(&self, path: impl Into<PathBuf>) -> Result<Self, RootfsError> {
         let mut copy = Self::create(path)?;
         copy.index = self.index.clone();
@@ -49,7 +49,7 @@ impl Tree {
         Ok(copy)
     }
 
-    /// The entries of files with several names were stamped before the last name was made.
+    /// Updates the entries of files with several names, whose inodes changed with each further name.
     fn stamp_links(&mut self, links: &HashMap<(u64, u64), Vec<Copied>>) -> Result<(), RootfsError> {
         for Copied { path, unchanged } in links.values().flatten() {
             let looked = self.root().parent(path).and_then(|(directory, name)| Status::at(directory, &name));
@@ -59,7 +59,7 @@ impl Tree {
         Ok(())
     }
 
-    /// The baseline's entry follows the inode, which is only trusted if it is what the baseline saw.
+    /// Updates the baseline's entry of a copied file. It is trusted only if the source was as in its baseline.
     fn stamp(&mut self, path: &Path, status: &Status, unchanged: bool) {
         if let Some(entry) = self.index.get_mut(path) {
             entry.restamp(status);
@@ -70,26 +70,26 @@ impl Tree {
     }
 }
 
-/// A name made, and whether the source's file was as its baseline says.
+/// A copied name, and whether the source's file was as in its baseline.
 struct Copied {
     path: PathBuf,
     unchanged: bool,
 }
 
-/// A directory that was made and is being filled.
+/// A directory that is being filled.
 struct BegunDirectory {
-    /// What it is to have in the end.
+    /// Its final attributes.
     attributes: Attributes,
-    /// Whether the source's directory was as its baseline says.
+    /// Whether the source's directory was as in its baseline.
     unchanged: bool,
 }
 
 struct Copying<'a> {
     from: &'a Tree,
     to: &'a mut Tree,
-    /// The names of each file with several, by the source's inode.
+    /// The names of each file that has several, by the source's inode.
     links: HashMap<(u64, u64), Vec<Copied>>,
-    /// Whether files can share their blocks, as far as that is known.
+    /// Whether files can share blocks, as far as known.
     may_share: bool,
     buffer: Vec<u8>,
 }
@@ -99,12 +99,12 @@ impl<'a> Copying<'a> {
         Self { from, to, links: HashMap::new(), may_share: true, buffer: vec![0; CHUNK] }
     }
 
-    /// Copies what is below `from`.
+    /// Copies everything below `from`.
     fn all(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), RootfsError> {
         let tree = self.from;
         let mut walk = Walk::new(tree.path(), PathBuf::new(), from)?;
         let mut target = Descent::new(to, OFlags::PATH);
-        // The directories that the walk is in.
+        // The directories from the start of the walk to the current one.
         let mut begun = Vec::new();
         while let Some(step) = walk.step()? {
             interrupt::check()?;
@@ -129,7 +129,7 @@ impl<'a> Copying<'a> {
         Ok(())
     }
 
-    /// Copies one file. What is left to do to a directory is returned: it still has to be filled.
+    /// Copies one file. A directory that still has to be filled is returned.
     fn child(
         &mut self,
         from: BorrowedFd<'_>,
@@ -179,7 +179,7 @@ impl<'a> Copying<'a> {
         Ok(None)
     }
 
-    /// Making its children moved the directory's time.
+    /// Sets the attributes of a directory again, because making its entries changed its time.
     fn finish_directory(
         &mut self,
         to: BorrowedFd<'_>,
@@ -216,12 +216,12 @@ impl<'a> Copying<'a> {
         Ok(self.to.note_file(attributes, made).0)
     }
 
-    /// Copies a file's content into an empty file: by sharing its blocks where the file system can.
+    /// Copies a file's content into an empty file, with shared blocks if the file system supports it.
     fn content(&mut self, mut source: File, target: &File, size: u64) -> io::Result<()> {
         if self.may_share {
             match rustix::fs::ioctl_ficlone(target, &source) {
                 Ok(()) => return Ok(()),
-                // Neither do the other files then.
+                // The same applies to the other files.
                 Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::NOTTY | Errno::NOSYS) => self.may_share = false,
                 Err(_) => {}
             }
@@ -234,11 +234,11 @@ impl<'a> Copying<'a> {
     }
 }
 
-/// Copies `size` bytes into an empty file within the kernel, else through memory.
+/// Copies `size` bytes into an empty file, in the kernel if possible, otherwise through memory.
 fn copy_content(source: File, target: &File, size: u64, buffer: &mut [u8]) -> io::Result<()> {
     let mut at = 0;
     while at < size {
-        // Holes stay holes. A file system that cannot tell where they are says that all is data.
+        // Holes are preserved. A file system that does not know them reports everything as data.
         let data = match rustix::fs::seek(&source, SeekFrom::Data(at)) {
             Ok(data) => data,
             Err(Errno::NXIO) => break,
@@ -254,13 +254,13 @@ fn copy_content(source: File, target: &File, size: u64, buffer: &mut [u8]) -> io
     Ok(())
 }
 
-/// Whether the kernel could copy the range.
+/// Returns whether the kernel could copy the range.
 fn copy_range(source: &File, target: &File, start: u64, end: u64) -> io::Result<bool> {
     let (mut read_at, mut write_at) = (start, start);
     while read_at < end {
         let piece = usize::try_from(end - read_at).unwrap_or(PIECE).min(PIECE);
         match rustix::fs::copy_file_range(source, Some(&mut read_at), target, Some(&mut write_at), piece) {
-            // The file became shorter; the caller's truncation decides its size.
+            // The file became shorter; the caller truncates to the final size.
             Ok(0) => break,
             Ok(_) => {}
             Err(Errno::INTR) => {}

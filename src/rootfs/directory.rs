@@ -1,4 +1,4 @@
-//! An open directory of a tree, whose entries need not be looked up from the top one by one.
+//! An open directory of a tree, which avoids resolving the path of each entry.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,7 +14,7 @@ use super::attributes::Node;
 use super::error::RootfsError;
 use super::tree::Tree;
 
-/// A directory of a tree, to look at what is in it.
+/// An open directory of a tree.
 #[derive(Debug)]
 pub struct Directory<'t> {
     tree: &'t Tree,
@@ -23,10 +23,10 @@ pub struct Directory<'t> {
 }
 
 impl Tree {
-    /// Opens a directory. A link to one is followed.
+    /// Opens a directory. A link to a directory is followed.
     ///
     /// # Errors
-    /// It is not a directory or cannot be opened.
+    /// The path is not a directory or cannot be opened.
     pub fn directory(&self, path: &Path) -> Result<Directory<'_>, RootfsError> {
         let descriptor = Arc::new(self.open_directory(path)?);
         Ok(Directory { tree: self, path: path.to_owned(), descriptor })
@@ -39,7 +39,7 @@ impl Tree {
 }
 
 impl Directory<'_> {
-    /// Where it is in the tree.
+    /// Returns its path in the tree.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -48,19 +48,19 @@ impl Directory<'_> {
         self.tree.shown(&self.path.join(name))
     }
 
-    /// The names in it, sorted by their bytes.
+    /// Returns the names in it, sorted by their bytes.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The directory cannot be read.
     pub fn names(&self) -> Result<Vec<OsString>, RootfsError> {
         sys::names(&self.descriptor).map_err(|errno| self.tree.error("list", &self.path, errno))
     }
 
-    /// What is called `name` in it, as [`Tree::node`] says it; without extended attributes, which cost another system call,
-    /// unless `with_xattrs`.
+    /// Returns the node of an entry, as [`Tree::node`] does; extended attributes, which cost a further system call, are
+    /// only included with `with_xattrs`.
     ///
     /// # Errors
-    /// It cannot be looked at.
+    /// The status of the entry cannot be read.
     pub fn node(&self, name: &OsStr, with_xattrs: bool) -> Result<Option<Node>, RootfsError> {
         let found = Status::at(&self.descriptor, name)
             .and_then(|status| self.tree.node_of(self.descriptor.as_fd(), name, &status, with_xattrs));

@@ -1,9 +1,9 @@
-//! Unpacking a layer into a tree (OCI image spec, layer.md), and recording the baseline on the way.
+//! Unpacks a layer into a tree (OCI image specification, layer.md), and records the baseline.
 //!
-//! A member's name says where in the image it goes: a leading slash and `.` mean nothing, `..` may not climb above the root.
-//! Symbolic links on the way were put there by the image and are followed inside the root, as the kernel would in a
-//! container. What is in the way of a member is replaced, except a directory by a directory. Whiteouts hide what lower
-//! layers hold, never what this layer brought, in whatever order the two stand.
+//! A member's name is its path in the image: a leading slash and `.` are ignored, `..` must not leave the root.
+//! Symbolic links in the path come from the image and are followed inside the root, as the kernel would in a container.
+//! Whatever is in the way of a member is replaced, except a directory by a directory. Whiteouts hide files of lower
+//! layers, never files of their own layer, in any order.
 
 mod whiteout;
 
@@ -30,35 +30,35 @@ use super::index::{ContentHash, Entry};
 use super::tree::Tree;
 use super::writers::{Content, Job, LARGEST, WriteError, Writers, Written};
 
-/// Members a layer may have. The largest images known have some hundred thousand.
+/// The most members of a layer. The largest known images have a few hundred thousand.
 const MAX_MEMBERS: u64 = 10_000_000;
-/// Bytes a name may have: what the kernel takes as a path.
+/// The most bytes of a name: the kernel's limit for a path.
 const MAX_NAME: usize = 4096;
-/// Bytes that the time of a directory takes beside its path, with its share of the map's nodes.
+/// Bytes that a directory's time takes in addition to its path, with its share of the map's nodes.
 const EACH_TIME: usize = 90;
-/// What the names of whiteouts start with.
+/// The prefix of whiteouts.
 const WHITEOUT: &[u8] = b".wh.";
 
-/// What a layer brought.
+/// The result of unpacking a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LayerSummary {
-    /// Members of the archive, whiteouts included.
+    /// The members of the archive, including whiteouts.
     pub members: u64,
     /// Bytes of file content.
     pub bytes: u64,
-    /// Paths of lower layers that whiteouts took away, directories counting as one.
+    /// Paths of lower layers that whiteouts removed; a directory counts as one.
     pub removed: u64,
 }
 
 impl Tree {
-    /// Unpacks an uncompressed layer over what is there and makes it part of the baseline. The stream is read to its end,
-    /// also behind the archive's, so that a digest computed on the way is that of the whole. `layer` names it in errors.
+    /// Unpacks an uncompressed layer into the tree and adds it to the baseline. The stream is read to its end, also
+    /// after the archive's end, so that a digest computed from it covers all of it. `layer` names it in errors.
     ///
-    /// After an error the tree is in between and only good for removal.
+    /// After an error the tree is incomplete and must be removed.
     ///
     /// # Errors
-    /// The archive cannot be read; a member leads out of the root, links to nothing or cannot be written; the build was
-    /// asked to stop.
+    /// The archive cannot be read; a member leads out of the root, links to a missing file or cannot be written; the
+    /// build was asked to stop.
     pub fn apply_layer(&mut self, layer: &str, tar: impl Read) -> Result<LayerSummary, RootfsError> {
         self.layers += 1;
         let archive_error = |source| RootfsError::Layer { layer: layer.to_owned(), source };
@@ -99,31 +99,31 @@ impl Tree {
     }
 }
 
-/// A directory that members go into.
+/// A directory that members are unpacked into.
 struct Parent {
-    /// As members name it.
+    /// The path as members name it.
     asked: PathBuf,
-    /// As it is, without links.
+    /// The path without links.
     path: PathBuf,
     directory: Arc<OwnedFd>,
 }
 
 pub(super) struct Extraction<'a> {
     pub(super) tree: &'a mut Tree,
-    /// The directory of the last member; the next one mostly is in the same.
+    /// The directory of the last member; the next one is mostly in the same directory.
     parent: Option<Rc<Parent>>,
-    /// Directories whose time has to be set when nothing more moves it.
+    /// Directories whose time is set when nothing changes it any more.
     times: BTreeMap<PathBuf, Timestamp>,
-    /// Inodes with several names of which one was changed: the other names' entries have to follow.
+    /// Inodes with several names, of which one was changed: the entries of the others must be updated.
     pub(super) touched: HashSet<(u64, u64)>,
-    /// What hard links said of files that were left out, by their identity.
+    /// Attributes from hard links to omitted files, by identity.
     pub(super) absent_links: HashMap<(u64, u64), Attributes>,
-    /// Bytes of memory that `times` and `absent_links` take, about.
+    /// Bytes of memory that `times` and `absent_links` take, roughly.
     pub(super) remembered: usize,
     pub(super) summary: LayerSummary,
-    /// Files of this layer that are being written. Until they are, they are in the index as absent ones.
+    /// Files of this layer that are being written. Until then, the index has them as absent.
     writers: Writers,
-    /// The one that could not be written, where that is what an error is about.
+    /// The file that could not be written, if an error is about a file.
     failed: Option<PathBuf>,
 }
 
@@ -191,7 +191,7 @@ impl Extraction<'_> {
         }
     }
 
-    /// Remembers the time that a directory is to have in the end.
+    /// Records the final time of a directory.
     fn note_time(&mut self, directory: &Path, time: Timestamp) {
         if self.times.insert(directory.to_owned(), time).is_none() {
             self.remembered += path_size(directory, EACH_TIME);
@@ -211,7 +211,7 @@ impl Extraction<'_> {
             })
     }
 
-    /// Makes a regular file: a small one some time until [`Extraction::finish_files`], while others are.
+    /// Makes a regular file: a small one at some time before [`Extraction::finish_files`] returns, a large one at once.
     fn write_file(
         &mut self,
         path: PathBuf,
@@ -243,7 +243,7 @@ impl Extraction<'_> {
         self.note_written(written)
     }
 
-    /// Waits for the files that are on their way: before anything is done to one of them, or depends on one.
+    /// Waits for files that are being written. Required before one of them is changed, or something depends on them.
     fn finish_files(&mut self) -> Result<(), MemberError> {
         let written = self.writers.wait().map_err(|source| MemberError::Io { verb: "write file", source })?;
         self.note_written(written)
@@ -265,13 +265,14 @@ impl Extraction<'_> {
         Ok(())
     }
 
-    /// A member's directory, links followed inside the root; missing directories are made if `create`, else give `None`.
+    /// Returns a member's directory, following links inside the root. Missing directories are made with `create`;
+    /// otherwise the result is `None`.
     fn parent(&mut self, asked: &Path, create: bool) -> Result<Option<Rc<Parent>>, MemberError> {
         if let Some(parent) = self.parent.as_ref().filter(|parent| parent.asked == asked) {
             return Ok(Some(Rc::clone(parent)));
         }
         let known = |tree: &Tree, path: &Path| tree.index.get(path).map(|entry| entry.kind());
-        // The index knows only paths without links, so a directory in it needs no resolving.
+        // The index only has paths without links, so a directory in it is already resolved.
         let path = if asked.as_os_str().is_empty() || known(self.tree, asked) == Some(FileKind::Directory) {
             asked.to_owned()
         } else {
@@ -280,7 +281,7 @@ impl Extraction<'_> {
         let mut missing = Vec::new();
         for above in path.ancestors().filter(|path| !path.as_os_str().is_empty()) {
             match known(self.tree, above) {
-                // What is above a directory of the index is one, too.
+                // A parent of a directory in the index is a directory.
                 Some(FileKind::Directory) => break,
                 Some(_) if create => return Err(not_directory(above)),
                 None if create => missing.push(above),
@@ -297,7 +298,8 @@ impl Extraction<'_> {
         Ok(Some(parent))
     }
 
-    /// A directory no layer has a member for. Its time is fixed, because nothing else in an image depends on the clock.
+    /// Makes a directory for which no layer has a member. Its time is fixed, because nothing else in an image depends
+    /// on the clock.
     fn implied_directory(&mut self, path: &Path) -> Result<(), MemberError> {
         let attributes = Attributes::new(FileKind::Directory, 0o755);
         if let Some(above) = path.parent() {
@@ -311,7 +313,7 @@ impl Extraction<'_> {
         Ok(())
     }
 
-    /// A directory's time is that of its last member, not of what is unpacked into it.
+    /// Restores a directory's time, which is that of its last member, after unpacking into it.
     fn keep_time(&mut self, directory: &Path) {
         if !self.times.contains_key(directory)
             && let Some(entry) = self.tree.index.get(directory)
@@ -321,7 +323,7 @@ impl Extraction<'_> {
         }
     }
 
-    /// Removes what may not stay where a directory is to be.
+    /// Removes a file that is in the way of a directory.
     fn clear_for_directory(&mut self, path: &Path, directory: BorrowedFd<'_>, name: &OsStr) -> Result<(), MemberError> {
         match self.tree.index.get(path) {
             Some(entry) if !entry.is_directory() => {
@@ -332,7 +334,7 @@ impl Extraction<'_> {
         }
     }
 
-    /// Removes a directory where something else is to be; a file is replaced when the new one is made.
+    /// Removes a directory that is in the way of a file. A file in the way is replaced when the new one is made.
     pub(super) fn clear_for_file(
         &mut self,
         path: &Path,
@@ -341,7 +343,7 @@ impl Extraction<'_> {
     ) -> Result<(), MemberError> {
         match self.tree.index.get(path) {
             Some(entry) if entry.is_directory() => {
-                // Some of them may be on their way into it.
+                // Some of them may be about to be written into it.
                 self.finish_files()?;
                 absent_is_fine(fs::remove_at(directory, name)).map_err(io("replace"))?;
                 self.forget(path);
@@ -352,9 +354,9 @@ impl Extraction<'_> {
         Ok(())
     }
 
-    /// Takes a path and everything below it from the index.
+    /// Removes a path and everything below it from the index.
     fn forget(&mut self, path: &Path) {
-        // The directory of the last member may be reached through what goes away.
+        // The directory of the last member may be below the path.
         self.parent = None;
         let linked = |(_, entry): (&Path, &Entry)| entry.linked().then(|| entry.identity());
         self.touched.extend(self.tree.index.below(path).filter_map(linked));
@@ -387,7 +389,7 @@ impl Extraction<'_> {
         if existing == path {
             return Ok(());
         }
-        // A directory that gives way takes the file with it.
+        // Removing a directory would remove the file with it.
         if existing.starts_with(path) {
             return Err(missing());
         }
@@ -417,7 +419,7 @@ impl Extraction<'_> {
         Ok(())
     }
 
-    /// Sets the times of directories, and brings the entries up to date whose inode changed under another name.
+    /// Sets the times of directories, and updates entries whose inode changed under a different name.
     fn settle(mut self) -> Result<LayerSummary, (PathBuf, MemberError)> {
         let settled = self.finish_files().and_then(|()| self.set_times()).and_then(|()| self.refresh_touched());
         settled.map_err(|error| (self.failed.take().unwrap_or_default(), error))?;
@@ -433,7 +435,7 @@ impl Extraction<'_> {
             }
             let (directory, name) = self.tree.root().parent(&path).map_err(io("open directory"))?;
             match sys::set_modified_at(&directory, &name, time) {
-                // A time out of the file system's range; nothing depends on a directory's.
+                // The time is out of the file system's range; nothing depends on a directory's time.
                 Err(Errno::INVAL | Errno::PERM) => {}
                 answer => answer.map_err(io("set time of directory"))?,
             }
@@ -510,15 +512,16 @@ fn attributes_of(member: &Member) -> Attributes {
     attributes
 }
 
-/// Takes away what no file system holds for files of this kind: programs attach attributes to regular files and directories.
-/// containerd leaves them out as well.
+/// Drops attributes that no file system supports for this kind: programs set attributes on regular files and
+/// directories.
+/// containerd drops them as well.
 fn drop_unheld(attributes: &mut Attributes) {
     if !matches!(attributes.kind, FileKind::File | FileKind::Directory) {
         attributes.xattrs.retain(|name, _| !name.as_bytes().starts_with(b"user."));
     }
 }
 
-/// The path a name in an archive means, relative to the root.
+/// Returns the path of an archive's name, relative to the root.
 fn normalized(name: &[u8]) -> Result<PathBuf, MemberError> {
     if name.len() > MAX_NAME {
         return Err(MemberError::NameTooLong { length: name.len(), limit: MAX_NAME });

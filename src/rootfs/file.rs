@@ -1,7 +1,7 @@
-//! Making one regular file, whatever tree it goes into.
+//! Makes one regular file in any tree.
 //!
-//! It takes as few system calls as there can be, because most files of an image are small: a file that comes out with the
-//! owner and mode it is to have, as nearly all do, is made, written, given its time and looked at.
+//! It uses as few system calls as possible, because most files of an image are small: a file that gets its owner and
+//! mode when it is made, as nearly all do, is made, written, given its time, and its status is read.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -18,40 +18,40 @@ use crate::fs::{FileKind, Status, sys};
 use super::attributes::Attributes;
 use super::index::{ContentHash, ContentHasher};
 
-/// Bytes read or written at a time.
+/// Bytes that are read or written at a time.
 pub(super) const CHUNK: usize = 128 * 1024;
-/// Bits of a mode that a file may be made with; others do not survive a change of its owner.
+/// The mode bits with which a file may be made; a change of the owner clears the others.
 const PERMISSIONS: u32 = 0o777;
 
-/// A file to be made.
+/// A file to make.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NewFile<'a> {
-    /// The directory it goes into.
+    /// The directory.
     pub(super) directory: BorrowedFd<'a>,
-    /// Its name there.
+    /// The name in it.
     pub(super) name: &'a OsStr,
-    /// What the image says of it.
+    /// The attributes in the image.
     pub(super) attributes: &'a Attributes,
-    /// The mode it gets on the disk.
+    /// The mode on disk.
     pub(super) mode: u32,
 }
 
 /// A file that was made.
 #[derive(Debug)]
 pub(super) struct MadeFile {
-    /// What the disk shows of it.
+    /// The status on disk.
     pub(super) status: Status,
-    /// Of its content.
+    /// The hash of the content.
     pub(super) hash: ContentHash,
-    /// Extended attributes that the file system did not take.
+    /// Extended attributes that the file system did not accept.
     pub(super) missing_xattrs: Xattrs,
-    /// The file that was in its way, if it had no other name.
+    /// The file that it replaced, if that had no other name.
     pub(super) replaced: Option<Status>,
 }
 
 impl NewFile<'_> {
-    /// Makes it of what `content` gives, through `buffer`, which is not empty. What is in its way is replaced, except a
-    /// directory.
+    /// Makes the file from `content`, through `buffer`, which is not empty. A file in the way is replaced, a directory
+    /// is not.
     pub(super) fn make(&self, content: &mut impl Read, buffer: &mut [u8]) -> io::Result<MadeFile> {
         let (file, replaced) = self.create()?;
         let hash = write_content(content, &file, buffer)?;
@@ -59,7 +59,7 @@ impl NewFile<'_> {
         Ok(MadeFile { status, hash, missing_xattrs, replaced })
     }
 
-    /// Makes it of bytes at hand.
+    /// Makes the file from bytes in memory.
     pub(super) fn make_of(&self, content: &[u8]) -> io::Result<MadeFile> {
         let (file, replaced) = self.create()?;
         write_bytes(content, &file)?;
@@ -67,14 +67,15 @@ impl NewFile<'_> {
         Ok(MadeFile { status, hash: ContentHash::of(content), missing_xattrs, replaced })
     }
 
-    /// Makes it empty, and gives the file that was replaced if it had no other name.
+    /// Makes an empty file, and returns the replaced file if that had no other name.
     pub(super) fn create(&self) -> rustix::io::Result<(File, Option<Status>)> {
         let Self { directory, name, mode, .. } = *self;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         replacing(directory, name, || sys::open_at(directory, name, flags, mode & PERMISSIONS).map(File::from))
     }
 
-    /// Gives owner, mode, attributes and time to the written file. Gives what the disk shows then, and what it did not take.
+    /// Sets owner, mode, attributes and time of the written file. Returns its status, and the attributes that the file
+    /// system did not accept.
     pub(super) fn finish(&self, file: &File) -> rustix::io::Result<(Status, Xattrs)> {
         let Attributes { uid, gid, mtime, ref xattrs, .. } = *self.attributes;
         held_or_recorded(sys::set_modified(file, mtime))?;
@@ -83,7 +84,7 @@ impl NewFile<'_> {
         if is_owned && status.mode == self.mode && xattrs.is_empty() {
             return Ok((status, Xattrs::new()));
         }
-        // An owner's change takes set-id bits and capabilities, so that it comes first. None of these moves the time.
+        // A change of the owner clears set-id bits and capabilities, so it comes first. None of these changes the time.
         if !is_owned {
             held_or_recorded(rustix::fs::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))))?;
         }
@@ -93,8 +94,8 @@ impl NewFile<'_> {
     }
 }
 
-/// Runs `make`, and once more after removing the file that is in its way; a directory is an error. Also gives what that file was
-/// if no other name of it is left.
+/// Runs `make`, and again after removing a file in the way; a directory is an error. Also returns the status of the
+/// removed file if it had no other name.
 pub(super) fn replacing<T>(
     directory: BorrowedFd<'_>,
     name: &OsStr,
@@ -113,7 +114,7 @@ pub(super) fn replacing<T>(
     }
 }
 
-/// Sets extended attributes and gives those that the file system cannot hold.
+/// Sets extended attributes, and returns those that the file system does not support.
 pub(super) fn set_xattrs(directory: BorrowedFd<'_>, name: &OsStr, xattrs: &Xattrs) -> rustix::io::Result<Xattrs> {
     let mut missing = Xattrs::new();
     for (attribute, value) in xattrs.iter().filter(|(attribute, _)| xattr::is_carried(attribute)) {
@@ -124,7 +125,7 @@ pub(super) fn set_xattrs(directory: BorrowedFd<'_>, name: &OsStr, xattrs: &Xattr
     Ok(missing)
 }
 
-/// Whether the file system took an attribute. One it cannot hold is recorded instead; anything else is an error.
+/// Returns whether the file system accepted an attribute. An unsupported one is recorded; other errors are returned.
 pub(super) fn held_or_recorded(answer: rustix::io::Result<()>) -> rustix::io::Result<bool> {
     match answer {
         Ok(()) => Ok(true),
@@ -133,8 +134,8 @@ pub(super) fn held_or_recorded(answer: rustix::io::Result<()>) -> rustix::io::Re
     }
 }
 
-/// Copies everything `content` gives into an empty file and hashes it. Runs of zeros become holes, so that a small layer
-/// cannot fill a disk with nothing. A file that fits into `buffer`, which is not empty, is written in one piece.
+/// Copies `content` into an empty file and hashes it. Runs of zeros become holes, so that a small layer cannot fill a
+/// disk with zeros. A file that fits into `buffer`, which is not empty, is written at once.
 pub(super) fn write_content(content: &mut impl Read, file: &File, buffer: &mut [u8]) -> io::Result<ContentHash> {
     let mut hasher = ContentHasher::new();
     let mut size = 0_u64;
@@ -167,7 +168,7 @@ pub(super) fn write_content(content: &mut impl Read, file: &File, buffer: &mut [
     Ok(hasher.finish())
 }
 
-/// The same for content in memory.
+/// Writes content in memory in the same way.
 fn write_bytes(content: &[u8], file: &File) -> io::Result<()> {
     let mut hole = false;
     for chunk in content.chunks(CHUNK) {
@@ -179,7 +180,7 @@ fn write_bytes(content: &[u8], file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes what comes next; zeros that fill the whole buffer as a hole. Says which it was.
+/// Writes a chunk; zeros that fill the whole buffer become a hole. Returns whether it was one.
 fn write_chunk(chunk: &[u8], is_full: bool, mut file: &File) -> io::Result<bool> {
     let hole = is_full && chunk.iter().all(|byte| *byte == 0);
     if hole {

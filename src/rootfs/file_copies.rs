@@ -1,4 +1,4 @@
-//! Files on their way from one tree into another, several at once.
+//! Copies files from one tree to a different one in several threads.
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -14,26 +14,26 @@ use super::error::RootfsError;
 use super::tree::Tree;
 use super::writers::{Content, Job, WriteError, Writers, Written};
 
-/// Copies of regular files. Until [`FileCopies::wait`] is done with, nothing else may be done to the paths they go to.
+/// Copies of regular files. Before [`FileCopies::wait`] returns, their paths must not be used.
 #[derive(Debug, Default)]
 pub struct FileCopies {
     writers: Writers,
-    /// The directory that the last one went into; the next one mostly does, too.
+    /// The directory of the last copy; the next one is mostly in the same directory.
     parent: Option<(PathBuf, Arc<OwnedFd>)>,
 }
 
 /// A file that was not copied.
 #[derive(Debug)]
 pub struct NotCopied {
-    /// Where it was to be.
+    /// The destination.
     pub path: PathBuf,
-    /// Why it is not.
+    /// The reason.
     pub error: RootfsError,
 }
 
 impl FileCopies {
-    /// Starts to copy the regular file called `name` in `from` to the path `to` of `tree`, with these attributes. A file,
-    /// link or special file there is replaced, a directory is an error.
+    /// Starts to copy the regular file `name` in `from` to the path `to` of `tree`, with these attributes. A file, link
+    /// or special file there is replaced, a directory is an error.
     ///
     /// # Errors
     /// This file or an earlier one cannot be read or written.
@@ -70,10 +70,10 @@ impl FileCopies {
         written.into_iter().try_for_each(|written| note(tree, written))
     }
 
-    /// Waits for all that were started.
+    /// Waits for all copies.
     ///
     /// # Errors
-    /// One of them cannot be read or written.
+    /// A file cannot be read or written.
     pub fn wait(&mut self, tree: &mut Tree) -> Result<(), NotCopied> {
         let written = self.writers.wait().map_err(|source| NotCopied {
             path: PathBuf::new(),

@@ -1,7 +1,8 @@
-//! How every path of the layers so far looked when it was last written or compared.
+//! The index of a tree: the state of every path when it was last written or compared.
 //!
-//! This is the baseline a snapshot compares with. It is made while unpacking, so that no walk is needed before the first
-//! step. It costs some 280 bytes for a path, and counts them: names and attributes are whatever the makers of layers chose.
+//! It is the baseline of a snapshot. It is built while layers are unpacked, so that no walk is needed before the first
+//! step. It takes about 280 bytes for each path, and counts them, because the authors of layers choose names and
+//! attributes.
 
 use std::collections::{BTreeMap, HashSet, btree_map};
 use std::ops::Bound;
@@ -15,20 +16,21 @@ use crate::fs::{FileKind, Status, Timestamp};
 use super::attributes::Attributes;
 use super::budget::{path_size, xattrs_size};
 
-/// Largest granularity of file times: a change this soon after another may leave the same time behind. Kernels tick
-/// every 10 ms at the slowest; the double is to be safe.
+/// The largest granularity of file times: a second change within this time may not change the time. Kernels tick every
+/// 10 ms at the slowest; this is twice as long.
 const TICK_MILLISECONDS: u32 = 20;
 
-/// Bytes that a path takes beside its name: the entry, and its share of the map's nodes, which are two thirds full.
+/// Bytes that a path takes in addition to its name: the entry, and its share of the map's nodes, which are two thirds
+/// full.
 const EACH: usize = 190;
 
-/// Hash of a file's content, or of a symbolic link's target (XXH3, 128 bits: fast, and nobody gains by a collision in
-/// their own image).
+/// The hash of a file's content or of a symbolic link's target (XXH3, 128 bits). It is fast, and a collision only
+/// affects the image of its own author.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct ContentHash([u64; 2]);
 
 impl ContentHash {
-    /// Hash of the whole content.
+    /// Returns the hash of the content.
     pub fn of(bytes: &[u8]) -> Self {
         Self::from(xxhash_rust::xxh3::xxh3_128(bytes))
     }
@@ -41,7 +43,7 @@ impl From<u128> for ContentHash {
     }
 }
 
-/// Computes a [`ContentHash`] from pieces.
+/// Computes a [`ContentHash`] step by step.
 #[derive(Clone, Default)]
 pub struct ContentHasher(Xxh3);
 
@@ -52,30 +54,30 @@ impl std::fmt::Debug for ContentHasher {
 }
 
 impl ContentHasher {
-    /// Starts with no content.
+    /// Starts without content.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds the next piece.
+    /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The hash of all pieces.
+    /// Returns the hash of all bytes.
     pub fn finish(&self) -> ContentHash {
         self.0.digest128().into()
     }
 }
 
-/// One path of the index: what the image says of it, and by what the disk is recognized as unchanged. There are as many as
-/// files in the image, so it is packed.
+/// A path of the index: the image's attributes, and the status by which the file is recognized as unchanged. It is
+/// packed, because there is one for every file of the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     xattrs: Option<Box<Xattrs>>,
     device: u64,
     inode: u64,
-    /// A device node has its numbers here.
+    /// The size; for a device node, its numbers.
     size: u64,
     content: ContentHash,
     mtime: PackedTime,
@@ -100,7 +102,7 @@ enum Kind {
     Socket,
 }
 
-/// A [`Timestamp`] that aligns to four bytes.
+/// A [`Timestamp`] with an alignment of four bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct PackedTime {
     seconds: [u32; 2],
@@ -122,11 +124,11 @@ impl From<PackedTime> for Timestamp {
     }
 }
 
-/// The device of files that are not on the disk.
+/// The device of files that are not on disk.
 const NOWHERE: u64 = u64::MAX;
 
 impl Entry {
-    /// An entry for a file as it is now.
+    /// Returns an entry for the current state of a file.
     pub(crate) fn new(attributes: Attributes, status: &Status, content: ContentHash, layer: u32) -> Self {
         let Attributes { kind, mode, uid, gid, mtime, xattrs } = attributes;
         let numbers = |major: u32, minor: u32| u64::from(major) << 32 | u64::from(minor);
@@ -156,7 +158,7 @@ impl Entry {
         }
     }
 
-    /// An entry for a regular file that is not on the disk. All its names share the `number`.
+    /// Returns an entry for a regular file that is not on disk. All its names share the `number`.
     pub(crate) fn absent(attributes: Attributes, size: u64, content: ContentHash, number: u64, layer: u32) -> Self {
         let Attributes { kind: _, mode, uid, gid, mtime: modified, .. } = attributes;
         let never = Timestamp::from_seconds(i64::MIN);
@@ -176,17 +178,17 @@ impl Entry {
         Self::new(attributes, &status, content, layer)
     }
 
-    /// The same absent file with other attributes, or one of its names in another layer.
+    /// Returns the entry of an absent file with other attributes, or for a name in a different layer.
     pub(crate) fn with_attributes(&self, attributes: Attributes, layer: u32) -> Self {
         Self::absent(attributes, self.size, self.content, self.inode, layer)
     }
 
-    /// Whether the file is not on the disk.
+    /// Reports whether the file is not on disk.
     pub(crate) fn is_absent(&self) -> bool {
         self.device == NOWHERE
     }
 
-    /// What the image says of the file.
+    /// Returns the attributes in the image.
     pub fn attributes(&self) -> Attributes {
         Attributes {
             kind: self.kind(),
@@ -198,7 +200,7 @@ impl Entry {
         }
     }
 
-    /// What the file is.
+    /// Returns the kind of the file.
     pub fn kind(&self) -> FileKind {
         let numbers = || (u32::try_from(self.size >> 32), u32::try_from(self.size & u64::from(u32::MAX)));
         match (self.kind, numbers()) {
@@ -212,7 +214,7 @@ impl Entry {
         }
     }
 
-    /// Whether it is a directory.
+    /// Reports whether it is a directory.
     pub fn is_directory(&self) -> bool {
         self.kind == Kind::Directory
     }
@@ -229,7 +231,7 @@ impl Entry {
         self.mtime.into()
     }
 
-    /// Size of the content; of a link, of its target.
+    /// Returns the size of the content; of a link, of its target.
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
@@ -238,27 +240,27 @@ impl Entry {
         self.mtime = mtime.into();
     }
 
-    /// Hash of the content or of the link's target.
+    /// Returns the hash of the content or of the link's target.
     pub(crate) fn content(&self) -> ContentHash {
         self.content
     }
 
-    /// The layer the path was last written by; counts up with every layer applied.
+    /// Returns the number of the layer that last wrote the path.
     pub(crate) fn layer(&self) -> u32 {
         self.layer
     }
 
-    /// Whether the file had other names.
+    /// Reports whether the file had other names.
     pub(crate) fn linked(&self) -> bool {
         self.linked
     }
 
-    /// Whether the size or the target's length of a file or link is this; other kinds have none.
+    /// Reports whether a file or link has this size; other kinds have none.
     pub(crate) fn has_size(&self, size: u64) -> bool {
         !matches!(self.kind, Kind::File | Kind::Symlink) || self.size == size
     }
 
-    /// Whether the extended attributes are these.
+    /// Reports whether the extended attributes are equal.
     pub(crate) fn has_xattrs(&self, xattrs: &Xattrs) -> bool {
         self.xattrs.as_deref().map_or(xattrs.is_empty(), |own| own == xattrs)
     }
@@ -267,17 +269,17 @@ impl Entry {
         self.xattrs.as_deref().map_or(0, xattrs_size)
     }
 
-    /// Names of one file have the same identity.
+    /// Returns the identity, which names of one file share.
     pub(crate) fn identity(&self) -> (u64, u64) {
         (self.device, self.inode)
     }
 
-    /// The change time the disk showed.
+    /// Returns the change time on disk.
     pub(crate) fn changed(&self) -> Timestamp {
         self.changed.into()
     }
 
-    /// Takes the inode, its change time and whether it has other names from the disk; everything else stays.
+    /// Updates the inode, its change time and whether it has other names; nothing else changes.
     pub(crate) fn restamp(&mut self, status: &Status) {
         self.device = status.device;
         self.inode = status.inode;
@@ -285,12 +287,12 @@ impl Entry {
         self.linked = is_linked(status);
     }
 
-    /// Makes the next compare read the file's content, because this entry was never compared with the disk.
+    /// Makes the next comparison read the file's content, because the entry was never compared with the disk.
     pub(crate) fn distrust(&mut self) {
         self.changed = Timestamp::from_seconds(i64::MIN).into();
     }
 
-    /// Whether the disk shows the very inode, not touched since.
+    /// Reports whether the file on disk is the same inode and unchanged.
     pub(crate) fn is_stamped(&self, status: &Status) -> bool {
         (self.device, self.inode, self.changed) == (status.device, status.inode, status.changed.into())
     }
@@ -300,44 +302,44 @@ fn is_linked(status: &Status) -> bool {
     status.kind != FileKind::Directory && status.link_count > 1
 }
 
-/// The baseline: every path of the tree but the root itself.
+/// The baseline: every path of the tree except the root.
 #[derive(Debug, Clone, Default)]
 pub struct Index {
     entries: BTreeMap<Box<Path>, Entry>,
-    /// Bytes of memory that they take, about.
+    /// Bytes of memory that the entries take, roughly.
     memory: usize,
     complete: Timestamp,
 }
 
 impl Index {
-    /// The entry of a path without symbolic links on the way.
+    /// Returns the entry of a path without symbolic links.
     pub fn get(&self, path: &Path) -> Option<&Entry> {
         self.entries.get(path)
     }
 
-    /// All entries: parents before children, siblings by the bytes of their names.
+    /// Returns all entries: parents before children, siblings by the bytes of their names.
     pub fn iter(&self) -> Entries<'_> {
         self.below(Path::new(""))
     }
 
-    /// Bytes of the regular files on the disk; files with several names count once.
+    /// Returns the bytes of the regular files on disk; a file with several names counts once.
     pub fn content_size(&self) -> u64 {
         let mut linked = HashSet::new();
         let present = self.entries.values().filter(|entry| entry.kind == Kind::File && !entry.is_absent());
         present.filter(|entry| !entry.linked || linked.insert(entry.identity())).map(Entry::size).sum()
     }
 
-    /// Number of paths.
+    /// Returns the number of paths.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there is no path.
+    /// Reports whether there are no paths.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Bytes of memory that it takes, about.
+    /// Returns the bytes of memory that it takes, roughly.
     pub(super) fn memory(&self) -> usize {
         self.memory
     }
@@ -351,7 +353,7 @@ impl Index {
         }
     }
 
-    /// The entry of a path, to be changed in anything but its extended attributes.
+    /// Returns the entry of a path for changes, except of its extended attributes.
     pub(crate) fn get_mut(&mut self, path: &Path) -> Option<&mut Entry> {
         self.entries.get_mut(path)
     }
@@ -362,22 +364,22 @@ impl Index {
         Some(removed)
     }
 
-    /// The paths below `path`, itself left out, parents before children.
+    /// Returns the paths below `path`, parents before children.
     pub(crate) fn below(&self, path: &Path) -> Entries<'_> {
-        // Descendants follow their directory without a gap, because paths compare by components.
+        // Paths below a directory follow it directly, because paths are compared component by component.
         let end = after_descendants(path);
         let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let start = if path.as_os_str().is_empty() { Bound::Unbounded } else { Bound::Excluded(path) };
         Entries(self.entries.range::<Path, _>((start, end)))
     }
 
-    /// The paths that come after `path` and everything below it.
+    /// Returns the paths after `path` and everything below it.
     pub(crate) fn after(&self, path: &Path) -> Entries<'_> {
         let start = after_descendants(path).unwrap_or_default();
         Entries(self.entries.range::<Path, _>((Bound::Included(start.as_path()), Bound::Unbounded)))
     }
 
-    /// Forgets the paths below `path`.
+    /// Removes the paths below `path`.
     pub(crate) fn remove_below(&mut self, path: &Path) {
         let below: Vec<PathBuf> = self.below(path).map(|(path, _)| path.to_owned()).collect();
         for path in below {
@@ -385,19 +387,19 @@ impl Index {
         }
     }
 
-    /// The baseline is now what the disk shows.
+    /// Records that the baseline now equals the disk.
     pub(crate) fn set_complete(&mut self) {
         self.complete = Timestamp::now();
     }
 
-    /// Whether an equal stamp proves nothing, because the file changed in the same tick of the clock in which the baseline
-    /// was complete.
+    /// Reports whether an equal status proves nothing, because the file changed in the same tick of the clock in which
+    /// the baseline was completed.
     pub(crate) fn is_fresh(&self, entry: &Entry) -> bool {
         Timestamp::from(entry.changed) >= self.complete.minus_milliseconds(TICK_MILLISECONDS)
     }
 }
 
-/// Paths and entries in the index's order.
+/// Paths and entries in the order of the index.
 #[derive(Debug, Clone)]
 pub struct Entries<'a>(btree_map::Range<'a, Box<Path>, Entry>);
 
@@ -415,9 +417,9 @@ impl DoubleEndedIterator for Entries<'_> {
     }
 }
 
-/// The first path that sorts after everything below `path`; none for the root.
+/// Returns the first path after everything below `path`; `None` for the root.
 fn after_descendants(path: &Path) -> Option<PathBuf> {
-    // The smallest name greater than `name` is `name` with a zero byte appended, which no file name holds.
+    // The smallest name greater than `name` is `name` with a zero byte appended, which no file name contains.
     let mut name = path.file_name()?.to_owned();
     name.push("\0");
     Some(path.with_file_name(name))

@@ -1,7 +1,7 @@
-//! What is made, changed and removed in a tree.
+//! Makes, changes and removes files of a tree.
 //!
 //! Callers name a path. Layers and copies, which make many files in one directory, hold it open and name the file in it
-//! (`make_*`). What is made gets its attributes last, and what the disk does not take of them is recorded.
+//! (`make_*`). Attributes are set last, and those that the disk does not accept are recorded.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -22,11 +22,11 @@ use super::index::ContentHash;
 use super::tree::{Tree, xattrs_at};
 
 impl Tree {
-    /// Makes a directory, or gives the attributes to one that is there. Its parent must exist. Files made in it later move
-    /// its time; [`Tree::set_attributes`] sets it again.
+    /// Makes a directory, or sets the attributes of an existing one. Its parent must exist. Files made in it later
+    /// change its time; [`Tree::set_attributes`] sets it again.
     ///
     /// # Errors
-    /// Something else is in the way, or the directory cannot be made.
+    /// A file of a different kind is in the way, or the directory cannot be made.
     pub fn create_directory(&mut self, path: &Path, attributes: &Attributes) -> Result<(), RootfsError> {
         let (directory, name) = self.parent_of(path)?;
         if self.absent(path).is_some() {
@@ -50,8 +50,8 @@ impl Tree {
         self.apply_attributes(directory, name, attributes, true)
     }
 
-    /// Makes a regular file with what `content` gives. A file, link or special file of that name is replaced – not
-    /// written into, so that its hard links keep their content –; a directory is an error. Gives the content's hash.
+    /// Makes a regular file from `content`, and returns the content's hash. A file, link or special file of that name
+    /// is replaced, not written to, so that its hard links keep their content. A directory is an error.
     ///
     /// # Errors
     /// A directory is in the way, the content cannot be read, or the file cannot be written.
@@ -84,7 +84,7 @@ impl Tree {
         Ok(self.note_file(attributes, made))
     }
 
-    /// Records what the disk does not show of a file that was made.
+    /// Records the attributes of a new file that the disk did not accept.
     pub(super) fn note_file(&mut self, attributes: &Attributes, made: MadeFile) -> (Status, ContentHash) {
         let MadeFile { status, hash, missing_xattrs, replaced } = made;
         if let Some(replaced) = replaced {
@@ -99,7 +99,7 @@ impl Tree {
         self.replacing(directory, name, |directory, name| sys::open_at(directory, name, flags, 0o600))
     }
 
-    /// Makes a symbolic link that holds `target`, whatever that leads to. What it replaces is as for a file.
+    /// Makes a symbolic link to `target`, which need not exist. Files in the way are replaced as for a regular file.
     ///
     /// # Errors
     /// A directory is in the way, or the link cannot be made.
@@ -121,8 +121,8 @@ impl Tree {
         self.apply_attributes(directory, name, attributes, false)
     }
 
-    /// Gives the file `existing` the further name `new`. What it replaces is as for a file. A symbolic link as last
-    /// component of `existing` is itself linked.
+    /// Makes `new` a hard link to `existing`. Files in the way are replaced as for a regular file. If the last
+    /// component of `existing` is a symbolic link, the link itself is linked.
     ///
     /// # Errors
     /// `existing` is missing or a directory, a directory is in the way, or the link cannot be made.
@@ -151,11 +151,11 @@ impl Tree {
         self.replacing(to, to_name, |to, to_name| rustix::fs::linkat(from, from_name, to, to_name, AtFlags::empty()))
     }
 
-    /// Makes a device node or named pipe as `attributes.kind` says. Where devices are not permitted an empty file stands for
-    /// it and the record says what it is. What it replaces is as for a file.
+    /// Makes a device node or named pipe of the kind `attributes.kind`. If devices are not permitted, an empty file is
+    /// a placeholder and the record has the kind. Files in the way are replaced as for a regular file.
     ///
     /// # Errors
-    /// The kind is not a special file's, a directory is in the way, or the node cannot be made.
+    /// The kind is not one of a special file, a directory is in the way, or the node cannot be made.
     pub fn create_special(&mut self, path: &Path, attributes: &Attributes) -> Result<(), RootfsError> {
         let (directory, name) = self.parent_of(path)?;
         self.make_special(directory.as_fd(), &name, attributes)
@@ -185,10 +185,10 @@ impl Tree {
         self.apply_attributes(directory, name, attributes, false)
     }
 
-    /// Removes what is at `path`, with everything below it; a link is not followed. That nothing is there is fine.
+    /// Removes the file at `path`, with everything below it; a link is not followed. It may be missing.
     ///
     /// # Errors
-    /// Something cannot be removed.
+    /// A file cannot be removed.
     pub fn remove(&mut self, path: &Path) -> Result<(), RootfsError> {
         let removed = self.root().parent(path).and_then(|(directory, name)| fs::remove_at(directory, &name));
         match removed {
@@ -197,11 +197,11 @@ impl Tree {
         }
     }
 
-    /// Gives mode, owner, time and exactly these extended attributes to what is at `path`; a link is not followed. The
-    /// kind is not changed. What the file system cannot hold goes to the record.
+    /// Sets mode, owner, time and exactly these extended attributes of the file at `path`; a link is not followed. The
+    /// kind does not change. Unsupported attributes are recorded.
     ///
     /// # Errors
-    /// Nothing is there, or an attribute was refused for another reason than that it cannot be held.
+    /// The file does not exist, or an attribute was refused although it is supported.
     pub fn set_attributes(&mut self, path: &Path, attributes: &Attributes) -> Result<(), RootfsError> {
         let set = self.root().parent(path).and_then(|(directory, name)| {
             let status = Status::at(&directory, &name)?;
@@ -212,8 +212,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Applies attributes to a file in the order in which they survive: an owner's change takes set-id bits and capabilities,
-    /// and anything else moves no time. `existed` says that extended attributes may be there that are not wanted.
+    /// Sets attributes in an order that preserves them: a change of the owner clears set-id bits and capabilities, and
+    /// none of the others changes the time. `existed` says that the file may have other extended attributes.
     pub(super) fn apply_attributes(
         &mut self,
         directory: BorrowedFd<'_>,
@@ -233,11 +233,11 @@ impl Tree {
                 }
             }
         }
-        self.finish_dressing(directory, name, attributes)
+        self.finish_attributes(directory, name, attributes)
     }
 
-    /// The mode that a file gets: where permissions bind, its own, and what it takes to read it and to write below it. The
-    /// difference is recorded.
+    /// Returns the mode on disk: if permissions bind this process, the file's own and the bits needed to read it and to
+    /// write below it. The difference is recorded.
     pub(super) fn mode_on_disk(&self, attributes: &Attributes) -> u32 {
         match attributes.kind {
             FileKind::Directory if self.respects_permissions => attributes.mode | 0o700,
@@ -246,7 +246,7 @@ impl Tree {
         }
     }
 
-    fn finish_dressing(
+    fn finish_attributes(
         &mut self,
         directory: BorrowedFd<'_>,
         name: &OsStr,
@@ -259,7 +259,7 @@ impl Tree {
         Ok(status)
     }
 
-    /// Runs `make`, and once more after removing the file that is in its way.
+    /// Runs `make`, and again after removing a file in the way.
     fn replacing<T>(
         &mut self,
         directory: BorrowedFd<'_>,

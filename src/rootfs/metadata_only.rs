@@ -1,13 +1,13 @@
-//! Trees that know the regular files of their layers without having them.
+//! Metadata-only trees: the regular files of layers are not written.
 //!
-//! A step that only adds files needs to know what is there and how it looks, and nothing of what other files hold. So the
-//! layers of its base are read to their end – nothing less tells what a path is – but of their regular files only the
-//! entries of the index are kept, hashes of content included. Directories, links and special files are on the disk as in
-//! any tree, so that paths are followed by the same code. Whatever is done to a metadata_only gives the layer that a full tree
-//! gives.
+//! A step that only adds files needs names and attributes, but not the content of other files. So the layers of its
+//! base are read to their end, because any member may change a path, but for regular files only the entries of the
+//! index are stored, including hashes of their content. Directories, links and special files are on disk as in any
+//! tree, so that paths are followed by the same code. Every operation on a metadata-only tree results in the same layer
+//! as on a full tree.
 //!
-//! An absent file can be replaced, and its path is in the way of a directory. It cannot be opened, linked to or removed by a
-//! step: a stage that needs that starts from a full tree.
+//! An absent file can be replaced, and its path is in the way of a directory. It cannot be opened, linked to or removed
+//! by a step: a stage that needs that starts from a full tree.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -26,33 +26,34 @@ use super::error::{MemberError, RootfsError};
 use super::extract::{Extraction, absent_is_fine, io};
 use super::file::CHUNK;
 use super::index::{ContentHash, ContentHasher, Entry};
-use super::tree::{Skeleton, Tree};
+use super::tree::{MetadataOnly, Tree};
 
 impl Tree {
-    /// Makes an empty metadata_only, as [`Tree::create`] makes a full tree. The regular files `kept` will be unpacked.
+    /// Makes an empty metadata-only tree, as [`Tree::create`] makes a full one. The regular files `kept` will be
+    /// written.
     ///
     /// # Errors
-    /// The directory exists already or cannot be made.
+    /// The directory exists or cannot be made.
     pub fn create_metadata_only(path: impl Into<PathBuf>, kept: &'static [&'static str]) -> Result<Self, RootfsError> {
         let mut tree = Self::create(path)?;
-        tree.metadata_only = Some(Skeleton { kept, absent: 0 });
+        tree.metadata_only = Some(MetadataOnly { kept, absent: 0 });
         Ok(tree)
     }
 
-    /// Whether `path`, with links followed, leads to a regular file that was left out.
+    /// Reports whether `path`, following links, is a regular file that was omitted.
     ///
     /// # Errors
-    /// A circle of links.
+    /// Too many links.
     pub fn is_omitted(&self, path: &Path) -> Result<bool, RootfsError> {
         match self.find(path, true) {
             Ok(path) => Ok(self.absent(&path).is_some()),
-            // Nothing is behind a file.
+            // A path below a file does not exist.
             Err(Errno::NOTDIR) => Ok(false),
             Err(errno) => Err(self.error("resolve", path, errno)),
         }
     }
 
-    /// The entry of a file that was left out and is not replaced. `path` has no links on the way.
+    /// Returns the entry of a file that was omitted and not replaced. `path` has no links.
     pub(super) fn absent(&self, path: &Path) -> Option<&Entry> {
         self.metadata_only.as_ref()?;
         let entry = self.index.get(path).filter(|entry| entry.is_absent())?;
@@ -60,7 +61,7 @@ impl Tree {
         looked.is_err().then_some(entry)
     }
 
-    /// What [`Tree::node`] says of a file that was left out.
+    /// Returns the node of an omitted file, as [`Tree::node`] does.
     pub(super) fn absent_node(&self, path: &Path) -> Option<Node> {
         self.absent(path).map(|entry| Node {
             attributes: entry.attributes(),
@@ -71,7 +72,7 @@ impl Tree {
         })
     }
 
-    /// Fails as the kernel does where a file is in the way of `path`.
+    /// Fails as the kernel does if a file is in the way of `path`.
     pub(super) fn check_way(&self, path: &Path) -> rustix::io::Result<()> {
         match path.ancestors().skip(1).any(|above| self.absent(above).is_some()) {
             true => Err(Errno::NOTDIR),
@@ -87,7 +88,7 @@ impl Tree {
 }
 
 impl Extraction<'_> {
-    /// Reads a regular file of the layer that is not unpacked. `None`, with nothing read, if it is to be.
+    /// Reads a regular file of the layer that is not written. Returns `None`, without reading, if it must be written.
     pub(super) fn omit(
         &mut self,
         path: &Path,
@@ -109,7 +110,7 @@ impl Extraction<'_> {
         Ok(Some(Entry::absent(attributes.clone(), size, hash, metadata_only.absent, layer)))
     }
 
-    /// Gives a file that was left out the further name `path`.
+    /// Adds the name `path` to an omitted file.
     pub(super) fn link_absent(
         &mut self,
         entry: &Entry,
@@ -120,7 +121,7 @@ impl Extraction<'_> {
     ) -> Result<(), MemberError> {
         self.clear_for_absent(path, directory, name)?;
         self.tree.index.insert(path.to_owned(), entry.with_attributes(attributes.clone(), self.tree.layers));
-        // The other names follow when the layer is complete.
+        // The other names are updated when the layer is complete.
         self.touched.insert(entry.identity());
         self.remembered += xattrs_size(&attributes.xattrs);
         if let Some(replaced) = self.absent_links.insert(entry.identity(), attributes) {
@@ -139,7 +140,7 @@ impl Extraction<'_> {
         Ok(())
     }
 
-    /// Size and hash of what is not written.
+    /// Returns the size and hash of content that is not written.
     fn read(&mut self, content: &mut impl Read) -> io::Result<(u64, ContentHash)> {
         let buffer = &mut self.tree.buffer;
         buffer.resize(CHUNK, 0);

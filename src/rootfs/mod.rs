@@ -1,13 +1,13 @@
-//! The tree being built: a directory, what its files ought to be, and what they were when last looked at.
+//! The root file system of a stage: a directory, its files' attributes, and their state when last inspected.
 //!
-//! Three things make up a [`Tree`]. The directory holds the files. The *record* holds what the file system below could
-//! not take – an owner the user namespace does not map, a device node, a file capability – together with what the disk
-//! showed at that moment, so that a later change by a program wins over the record. The *index* holds, for every path of
-//! the layers so far, how the file looked and a hash of its content; [`crate::snapshot`] compares the directory with it
-//! instead of walking it once more before every step.
+//! A [`Tree`] has three parts. The directory holds the files. The *record* holds attributes that the file system does
+//! not accept (an owner that the user namespace does not map, a device node, a file capability), with the status on
+//! disk at that time, so that a later change by a program takes precedence. The *index* holds the state of every path
+//! of the layers, with a hash of its content. [`crate::snapshot`] compares the directory with it, so that no additional
+//! walk is needed before every step.
 //!
-//! Images are hostile input. Paths are only looked up through [`crate::fs::Root`], every change is made to a name in an open
-//! directory, and nothing is held in memory in proportion to a file's size; what is held of names and attributes has a limit
+//! Images are untrusted input. Paths are only resolved through [`crate::fs::Root`], every change is made to a name in
+//! an open directory, and no buffer depends on a file's size. Memory for names and attributes has a limit
 //! ([`metadata_limit`]).
 
 pub mod archive;

@@ -1,9 +1,9 @@
-//! What the file system below a tree could not hold.
+//! Records attributes that the file system below a tree does not accept.
 //!
-//! In a user namespace that maps one id, every `chown` to another id fails; device nodes and file capabilities may be
-//! refused anywhere. The image must still say what they are. So the wanted attributes are remembered beside the tree,
-//! by inode – a renamed file takes its owner along – with what the disk showed instead. As long as the disk
-//! still shows that, the record holds; what a program changed since is taken from the disk.
+//! In a user namespace that maps one id, every `chown` to a different id fails; device nodes and file capabilities may
+//! be refused anywhere. The image must still have them. So the wanted attributes are stored by inode, because a renamed
+//! file keeps its owner, together with the status on disk. The record is valid while the disk has that status;
+//! attributes that a program changed since are taken from the disk.
 
 use std::collections::HashMap;
 
@@ -13,10 +13,10 @@ use crate::fs::{FileKind, Status, Timestamp};
 use super::attributes::Attributes;
 use super::budget::xattrs_size;
 
-/// Bytes that a record takes beside attributes: itself, and its share of a map that is half full.
+/// Bytes that a record takes in addition to attributes: itself, and its share of a map that is half full.
 const EACH: usize = 600;
 
-/// An inode that cannot be mistaken for a later one with the same number, where the file system tells birth times.
+/// An inode that differs from a later one with the same number, if the file system records birth times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Inode {
     device: u64,
@@ -30,12 +30,12 @@ impl From<&Status> for Inode {
     }
 }
 
-/// What was wanted of a file, and what the disk showed after all was tried.
+/// The wanted attributes of a file, and the status on disk after setting them.
 #[derive(Debug, Clone)]
 struct Record {
     wanted: Attributes,
     shown: Status,
-    /// Attributes of `wanted` that the disk did not take.
+    /// Attributes of `wanted` that the disk did not accept.
     missing_xattrs: Xattrs,
 }
 
@@ -43,12 +43,12 @@ struct Record {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Records {
     by_inode: HashMap<Inode, Record>,
-    /// Bytes of memory that the attributes in them take, about.
+    /// Bytes of memory that their attributes take, roughly.
     xattrs: usize,
 }
 
 impl Records {
-    /// Bytes of memory that they take, about.
+    /// Returns the bytes of memory that they take, roughly.
     pub(super) fn memory(&self) -> usize {
         self.by_inode.len() * EACH + self.xattrs
     }
@@ -59,7 +59,7 @@ impl Records {
         }
     }
 
-    /// Remembers what `status` does not show of `wanted`, or forgets the inode if it shows everything.
+    /// Records the attributes of `wanted` that `status` lacks, or removes the record if it lacks none.
     pub(crate) fn note(&mut self, wanted: &Attributes, status: &Status, missing_xattrs: Xattrs) {
         let shown = Attributes::shown(status, Xattrs::new());
         let held = shown.kind == wanted.kind
@@ -76,10 +76,10 @@ impl Records {
         }
     }
 
-    /// The attributes of a file: the record's as far as the disk still shows what it showed, the disk's otherwise.
+    /// Returns the attributes of a file: those of the record that are still valid, otherwise those on disk.
     pub(crate) fn apply(&self, status: &Status, xattrs: Xattrs) -> Attributes {
         let mut attributes = Attributes::shown(status, xattrs);
-        // Nearly all trees have no record at all.
+        // Nearly all trees have no records.
         if self.by_inode.is_empty() {
             return attributes;
         }
@@ -102,7 +102,7 @@ impl Records {
         if shown.modified == status.modified {
             attributes.mtime = wanted.mtime;
         }
-        // The kernel takes capabilities away when content or owner change; so does the record.
+        // The kernel removes capabilities when content or owner change; so does the record.
         let keeps_capability = untouched && (shown.uid, shown.gid) == (status.uid, status.gid);
         for (name, value) in missing_xattrs {
             if name != CAPABILITY || keeps_capability {
@@ -112,7 +112,7 @@ impl Records {
         attributes
     }
 
-    /// Forgets everything about a file.
+    /// Removes the record of a file.
     pub(crate) fn forget(&mut self, status: &Status) {
         if !self.by_inode.is_empty() {
             self.remove(&Inode::from(status));

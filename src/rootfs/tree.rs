@@ -1,4 +1,4 @@
-//! The tree, and how it is looked into.
+//! The tree and its lookups.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -24,32 +24,32 @@ pub struct Tree {
     root: Root,
     pub(super) index: Index,
     pub(super) records: Records,
-    /// Number of layers applied.
+    /// The number of layers applied.
     pub(super) layers: u32,
-    /// Permissions bind this process, as they do an ordinary user and a root whose capabilities the pod drops.
+    /// True if this process has to respect permissions: it is not root, or its capabilities are dropped.
     pub(super) respects_permissions: bool,
-    /// Where content passes through. Kept, because clearing a new one would cost more than most files.
+    /// A buffer for content. It is reused, because clearing a new one would cost more than most files.
     pub(super) buffer: Vec<u8>,
-    /// Present if regular files of layers are left out.
-    pub(super) metadata_only: Option<Skeleton>,
-    /// Bytes of memory that names and attributes may take.
+    /// Set if regular files of layers are omitted.
+    pub(super) metadata_only: Option<MetadataOnly>,
+    /// The most bytes of memory for names and attributes.
     pub(super) metadata_limit: usize,
 }
 
-/// What makes a tree a metadata_only (`metadata_only`).
+/// The state of a metadata-only tree.
 #[derive(Debug, Clone)]
-pub(super) struct Skeleton {
-    /// Regular files that are unpacked all the same.
+pub(super) struct MetadataOnly {
+    /// Regular files that are written nevertheless.
     pub(super) kept: &'static [&'static str],
-    /// How many files were left out: the number of the last one.
+    /// The number of omitted files, which is the number of the last one.
     pub(super) absent: u64,
 }
 
 impl Tree {
-    /// Makes an empty tree: a new directory at `path` with mode 0755, owned by root as far as that can be had.
+    /// Makes an empty tree: a new directory at `path` with mode 0755, owned by root if possible.
     ///
     /// # Errors
-    /// The directory exists already or cannot be made.
+    /// The directory exists or cannot be made.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self, RootfsError> {
         let path = path.into();
         fs::gated::create_dir(&path).map_err(|source| fs::Error::new("create directory", &path, source))?;
@@ -61,10 +61,10 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Looks at an existing directory as a tree, without an index: everything in it counts as new.
+    /// Opens an existing directory as a tree without an index: everything in it counts as new.
     ///
     /// # Errors
-    /// It is not a directory or cannot be opened.
+    /// The path is not a directory or cannot be opened.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, RootfsError> {
         let root = Root::open(path)?;
         Ok(Self {
@@ -79,35 +79,34 @@ impl Tree {
         })
     }
 
-    /// The same tree, renamed to `path` meanwhile: everything in it counts as new, and what its file system cannot hold is
-    /// still known.
+    /// Returns the same tree after it was renamed to `path`: everything in it counts as new, and its records are kept.
     ///
     /// # Errors
-    /// There is no directory, or it cannot be opened.
+    /// The directory does not exist or cannot be opened.
     pub fn moved_to(self, path: impl Into<PathBuf>) -> Result<Self, RootfsError> {
         Ok(Self { root: Root::open(path)?, index: Index::default(), ..self })
     }
 
-    /// Where the tree is.
+    /// Returns the path of the tree.
     pub fn path(&self) -> &Path {
         self.root.path()
     }
 
-    /// The directory that no lookup leaves.
+    /// Returns the directory that lookups do not leave.
     pub fn root(&self) -> &Root {
         &self.root
     }
 
-    /// Whether names and attributes, with `more` bytes that are remembered beside the tree, take no more memory than they may.
+    /// Reports whether names and attributes, with `more` bytes of the caller, are within the memory limit.
     pub(super) fn has_room(&self, more: usize) -> bool {
         self.index.memory().saturating_add(self.records.memory()).saturating_add(more) <= self.metadata_limit
     }
 
-    /// Fails where the names and attributes of the files take more memory than they may ([`metadata_limit`]). `more`: bytes of
-    /// memory that the caller remembers of them.
+    /// Fails if the names and attributes of the files exceed the memory limit ([`metadata_limit`]). `more` is the
+    /// memory that the caller uses for them.
     ///
     /// # Errors
-    /// They do.
+    /// They exceed the limit.
     pub fn check_metadata(&self, more: usize) -> Result<(), RootfsError> {
         if self.has_room(more) {
             return Ok(());
@@ -115,16 +114,16 @@ impl Tree {
         Err(RootfsError::TooMuchMetadata { path: self.path().to_owned(), limit: self.metadata_limit })
     }
 
-    /// The baseline a snapshot compares with.
+    /// Returns the baseline of a snapshot.
     pub fn index(&self) -> &Index {
         &self.index
     }
 
-    /// The path that `path` leads to when the symbolic links in it are followed within the tree, the last component only
-    /// if `follow_last`. Components that do not exist are kept.
+    /// Resolves the symbolic links in `path` within the tree, in the last component only with `follow_last`. Missing
+    /// components are kept.
     ///
     /// # Errors
-    /// A circle of links, or a way that leads through something that is no directory.
+    /// Too many links, or a component is not a directory.
     pub fn resolve(&self, path: &Path, follow_last: bool) -> Result<PathBuf, RootfsError> {
         self.find(path, follow_last).map_err(|errno| self.error("resolve", path, errno))
     }
@@ -135,11 +134,11 @@ impl Tree {
         Ok(found)
     }
 
-    /// What is at `path`; a link as last component is not followed. `None` if nothing is there, also when the way there
-    /// does not exist or leads through a file.
+    /// Returns the file at `path`; a link in the last component is not followed. Returns `None` if it is missing, also
+    /// if a parent is missing or a file.
     ///
     /// # Errors
-    /// The file cannot be looked at.
+    /// The file's status cannot be read.
     pub fn node(&self, path: &Path) -> Result<Option<Node>, RootfsError> {
         let found = self.root.parent(path).and_then(|(directory, name)| self.node_at(directory.as_fd(), &name));
         match found {
@@ -153,7 +152,7 @@ impl Tree {
         self.node_of(directory, name, &Status::at(directory, name)?, true)
     }
 
-    /// The node of a file whose status is known; without extended attributes unless `with_xattrs`.
+    /// Returns the node of a file with a known status; extended attributes only with `with_xattrs`.
     pub(super) fn node_of(
         &self,
         directory: BorrowedFd<'_>,
@@ -179,7 +178,7 @@ impl Tree {
         })
     }
 
-    /// What the image says of a file whose status is known: the disk's attributes with the record applied.
+    /// Returns the attributes in the image of a file with a known status: those on disk, corrected by the record.
     pub(crate) fn attributes_at(
         &self,
         directory: BorrowedFd<'_>,
@@ -189,15 +188,15 @@ impl Tree {
         Ok(self.records.apply(status, xattrs_at(directory, name, status.kind)?))
     }
 
-    /// The same without the extended attributes, which cost two more system calls.
+    /// Returns them without the extended attributes, which cost two more system calls.
     pub(crate) fn plain_attributes(&self, status: &Status) -> Attributes {
         self.records.apply(status, Xattrs::new())
     }
 
-    /// The names in a directory, sorted by their bytes. A link to a directory is followed.
+    /// Returns the names in a directory, sorted by their bytes. A link to a directory is followed.
     ///
     /// # Errors
-    /// It is not a directory or cannot be read.
+    /// The path is not a directory or cannot be read.
     pub fn list(&self, path: &Path) -> Result<Vec<OsString>, RootfsError> {
         self.root
             .open_at(path, OFlags::RDONLY | OFlags::DIRECTORY)
@@ -205,10 +204,10 @@ impl Tree {
             .map_err(|errno| self.error("list", path, errno))
     }
 
-    /// Opens a regular file for reading. A link as last component is followed; anything but a regular file is refused.
+    /// Opens a regular file for reading. A link in the last component is followed; other kinds of files are refused.
     ///
     /// # Errors
-    /// It does not exist, cannot be opened, or is not a regular file.
+    /// The file does not exist, cannot be opened, or is not a regular file.
     pub fn open_file(&self, path: &Path) -> Result<File, RootfsError> {
         // Without NONBLOCK, opening a named pipe would wait for a writer.
         let opened = self.root.open_at(path, OFlags::RDONLY | OFlags::NONBLOCK).and_then(|file| {
@@ -234,7 +233,7 @@ impl Tree {
     }
 }
 
-/// Extended attributes exist on files and directories only, as far as images carry them.
+/// Returns the extended attributes that images carry, which only files and directories have.
 pub(super) fn xattrs_at(directory: BorrowedFd<'_>, name: &OsStr, kind: FileKind) -> rustix::io::Result<Xattrs> {
     match kind {
         FileKind::File | FileKind::Directory => xattr::read_at(directory, name),

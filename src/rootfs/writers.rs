@@ -1,9 +1,8 @@
-//! Files that several threads make at once.
+//! Makes files in several threads.
 //!
-//! Making a file costs the kernel more than finding out what is to be in it, and what it costs is spent in system calls that
-//! can go on side by side, or in waiting for the disk to read what is copied. So the content of small files is handed over
-//! to a few threads, together with the open directory that the file goes into. Whoever hands it over keeps the order: it
-//! waits for all that is on its way before it touches what may be among it.
+//! Making a file takes longer than unpacking its content, and most of that time is spent in system calls that can run
+//! in parallel, or in waiting for the disk. So the content of small files is passed to a few threads, with the open
+//! directory. The caller keeps the order: it waits for all pending files before it uses one of them.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -24,68 +23,68 @@ use crate::fs::{FileKind, Status, sys};
 use super::attributes::Attributes;
 use super::file::{CHUNK, MadeFile, NewFile};
 
-/// Threads that make files. More than there may be processors, as they also wait for the disk.
+/// The number of threads. It may exceed the number of processors, because threads also wait for the disk.
 const THREADS: usize = 4;
-/// Files that may wait for a thread.
+/// The most files that wait for a thread.
 const WAITING: usize = 16;
-/// Largest content that is handed over in memory: with those that wait, 10 MiB at most.
+/// The largest content that is passed in memory: with the waiting files, 10 MiB at most.
 pub(super) const LARGEST: usize = 512 << 10;
 
-/// A file on its way.
+/// A file to make.
 #[derive(Debug)]
 pub(super) struct Job {
-    /// Where it will be in the tree.
+    /// Its path in the tree.
     pub(super) path: PathBuf,
-    /// The directory it goes into.
+    /// Its directory.
     pub(super) directory: Arc<OwnedFd>,
-    /// Its name there.
+    /// Its name in the directory.
     pub(super) name: OsString,
-    /// What the image says of it.
+    /// Its attributes in the image.
     pub(super) attributes: Attributes,
-    /// The mode it gets on the disk.
+    /// Its mode on disk.
     pub(super) mode: u32,
-    /// What is to be in it.
+    /// Its content.
     pub(super) content: Content,
 }
 
-/// What is to be in a file.
+/// The content of a file.
 #[derive(Debug)]
 pub(super) enum Content {
-    /// These bytes, [`LARGEST`] at most.
+    /// These bytes, at most [`LARGEST`].
     Bytes(Vec<u8>),
-    /// What is in a regular file.
+    /// The content of a regular file.
     Of {
-        /// The directory it is in.
+        /// The directory of that file.
         directory: Arc<OwnedFd>,
-        /// Its name there.
+        /// Its name in the directory.
         name: OsString,
-        /// As messages call it.
+        /// Its path in messages.
         shown: PathBuf,
     },
 }
 
-/// A file that is there now, or why it is not.
+/// The result for a file.
 #[derive(Debug)]
 pub(super) struct Written {
-    /// Where it is in the tree.
+    /// Its path in the tree.
     pub(super) path: PathBuf,
-    /// What the image says of it.
+    /// Its attributes in the image.
     pub(super) attributes: Attributes,
-    /// What became of it.
+    /// The new file, or the error.
     pub(super) made: Result<MadeFile, WriteError>,
 }
 
 /// Why a file was not made.
 #[derive(Debug)]
 pub(super) enum WriteError {
-    /// What is to be in it cannot be opened.
+    /// The file with its content cannot be opened.
     Open {
-        /// The file that has it.
+        /// The path of that file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
-    /// It cannot be written.
+    /// The file cannot be written.
     Write(io::Error),
 }
 
@@ -94,33 +93,33 @@ pub(super) enum WriteError {
 pub(super) struct Writers {
     running: Option<Running>,
     pending: HashSet<PathBuf>,
-    /// Memory of files that are written.
+    /// Buffers of files that have been written.
     buffers: Vec<Vec<u8>>,
 }
 
 #[derive(Debug)]
 struct Running {
-    /// Taken when no more will come.
+    /// Taken when no more files follow.
     jobs: Option<SyncSender<Job>>,
     done: Receiver<(Written, Option<Vec<u8>>)>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Writers {
-    /// An empty buffer for content.
+    /// Returns an empty buffer for content.
     pub(super) fn buffer(&mut self) -> Vec<u8> {
         self.buffers.pop().unwrap_or_default()
     }
 
-    /// Whether the file at `path` is on its way.
+    /// Reports whether the file at `path` is pending.
     pub(super) fn is_pending(&self, path: &Path) -> bool {
         self.pending.contains(path)
     }
 
-    /// Hands a file over, waiting while too many are on their way, and gives those that have been finished since.
+    /// Passes on a file, after waiting if too many are pending, and returns those that have been finished since.
     ///
     /// # Errors
-    /// No thread can be started, or all of them ended.
+    /// No thread can be started, or all have ended.
     pub(super) fn write(&mut self, job: Job) -> io::Result<Vec<Written>> {
         let running = match &mut self.running {
             Some(running) => running,
@@ -139,10 +138,10 @@ impl Writers {
         Ok(finished.into_iter().map(|done| self.take(done)).collect())
     }
 
-    /// Waits for all that is on its way.
+    /// Waits for all pending files.
     ///
     /// # Errors
-    /// The threads ended.
+    /// The threads have ended.
     pub(super) fn wait(&mut self) -> io::Result<Vec<Written>> {
         let mut finished = Vec::with_capacity(self.pending.len());
         while !self.pending.is_empty() {
@@ -160,7 +159,7 @@ impl Writers {
         written
     }
 
-    /// Keeps a buffer for the next content.
+    /// Stores a buffer for the next content.
     pub(super) fn give_back(&mut self, mut buffer: Vec<u8>) {
         buffer.clear();
         self.buffers.push(buffer);
@@ -202,7 +201,7 @@ fn work(waiting: &Mutex<Receiver<Job>>, finished: &Sender<(Written, Option<Vec<u
     loop {
         let job = waiting.lock().recv();
         let Ok(job) = job else { return };
-        // Whoever waits for this file must hear of it in any case.
+        // The caller that waits for this file needs a result in any case.
         let made = catch_unwind(AssertUnwindSafe(|| make(&job, &mut buffer)))
             .unwrap_or_else(|_panic| Err(WriteError::Write(io::Error::other("the thread that wrote it panicked"))));
         let Job { path, attributes, content, .. } = job;
@@ -222,7 +221,7 @@ fn make(job: &Job, buffer: &mut Vec<u8>) -> Result<MadeFile, WriteError> {
     match &job.content {
         Content::Bytes(bytes) => new.make_of(bytes),
         Content::Of { directory, name, shown } => {
-            // Without NONBLOCK, opening a named pipe that took the file's place would wait for a writer.
+            // Without NONBLOCK, opening a named pipe that replaced the file would wait for a writer.
             let opened = sys::open_at(directory, name, OFlags::RDONLY | OFlags::NONBLOCK, 0);
             let opened = opened.and_then(|file| match Status::of(&file)?.kind {
                 FileKind::File => Ok(file),

@@ -125,7 +125,7 @@ fn a_hard_link_through_a_link_finds_only_what_is_inside() {
     let mut fixture = Fixture::new();
     let beside = fixture.directory.path().display().to_string();
     let text = fixture.refused(&Archive::default().symlink("away", &beside).hard_link("stolen", "away/outside"));
-    assert!(text.contains("which is no file in this or a lower layer"), "{text}");
+    assert!(text.contains("which is not a file in this or a lower layer"), "{text}");
     let mut fixture = Fixture::new();
     let archive = Archive::default().directory("d", 0o755).file("d/f", "x").symlink("l", "/d").hard_link("h", "l/f");
     fixture.apply(&archive);

@@ -10,7 +10,7 @@ use super::variables::{Variables, given};
 use crate::diag::redact::Secret;
 use crate::location::BucketLocation;
 
-/// Where an account's blobs are, and the way in that the URL brings.
+/// The endpoint of an account's blobs, and the credentials in the URL.
 pub(super) struct Blobs<'a> {
     pub(super) account: &'a str,
     pub(super) endpoint: &'a str,
@@ -24,7 +24,7 @@ pub(super) fn open(
     variables: &Variables,
     clients: StoreClients,
 ) -> Result<Opened, BucketError> {
-    // For emulators and for private endpoints.
+    // For emulators and private endpoints.
     let endpoint = given(variables, &["AZURE_STORAGE_ENDPOINT"]);
     let authority = given(variables, &["AZURE_AUTHORITY_HOST"]);
     let mut builder = MicrosoftAzureBuilder::new()
@@ -38,7 +38,7 @@ pub(super) fn open(
     let key = given(variables, &["AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCOUNT_KEY"]);
     let token = given(variables, &["AZURE_STORAGE_SAS_TOKEN"]);
     let signature = blobs.signature.map(|signature| signature.reveal().clone()).or(token);
-    // What the URL itself brings goes before what the environment has for all accounts.
+    // Credentials in the URL take precedence over those in the environment, which are for all accounts.
     if let Some(signature) = signature.filter(|_| blobs.signature.is_some() || key.is_none()) {
         let query = signature.trim_start_matches('?');
         let pairs: Vec<(String, String)> = match reqwest::Url::parse(&format!("sas:?{query}")) {
@@ -63,7 +63,8 @@ pub(super) fn open(
 
 type Set = fn(MicrosoftAzureBuilder, String) -> MicrosoftAzureBuilder;
 
-/// What the libraries of Azure read about the identity of a program. With none of it the machine's own is asked for.
+/// The variables that Azure's libraries read for the identity of a program. Without them the machine's identity is
+/// used.
 const IDENTITY: [(&str, Set); 4] = [
     ("AZURE_CLIENT_ID", |builder, value| builder.with_client_id(value)),
     ("AZURE_CLIENT_SECRET", |builder, value| builder.with_client_secret(value)),

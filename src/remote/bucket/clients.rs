@@ -1,4 +1,4 @@
-//! Our HTTP clients for `object_store`.
+//! The HTTP clients for `object_store`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,10 +13,10 @@ use reqwest::header::{ETAG, HeaderValue, LAST_MODIFIED};
 use crate::diag::redact;
 use crate::http::HttpClients;
 
-/// How long a server may take to begin its answer.
+/// The time limit for the start of a response.
 const RESPONSE_LIMIT: Duration = Duration::from_secs(120);
 
-/// The clients; every request goes out through the one that its URL wants.
+/// The clients. Each request uses the client for its URL.
 #[derive(Debug, Clone)]
 pub(super) struct StoreClients(HttpClients);
 
@@ -50,8 +50,9 @@ impl HttpService for StoreClients {
     }
 }
 
-/// The library wants to know when an object was changed, on which nothing here depends, and which version it is; not every service
-/// says so. A version without a name gets one that no other answer has: the rest of another answer can then never be taken for it.
+/// Adds headers that the library requires: the time of the last change, on which nothing here depends, and the version,
+/// which some services omit. A missing version is replaced by one that no other response has, so that the rest of a
+/// different response is never appended.
 fn described(mut answer: HttpResponse) -> HttpResponse {
     static ANSWERS: AtomicU64 = AtomicU64::new(0);
     let headers = answer.headers_mut();

@@ -1,4 +1,6 @@
-//! Why an object could not be had, and what to look at.
+//! Errors of buckets, with hints.
+
+#![expect(missing_docs, reason = "`#[error]` says it")]
 
 use std::error::Error;
 use std::fmt;
@@ -9,81 +11,54 @@ use crate::diag::redact;
 use crate::http::SetupError;
 use crate::location::{BucketLocation, BucketService};
 
-/// An object that could not be fetched.
+/// Why an object could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum BucketError {
-    /// The HTTP clients cannot be made.
     #[error("failed to set up the HTTP client for buckets")]
     Setup(#[source] SetupError),
-    /// The bucket's credentials cannot be had.
     #[error("failed to load the credentials for {location}")]
     Credentials {
-        /// The object, without a signature.
         location: String,
-        /// Why, without secrets.
         #[source]
         source: Said,
     },
-    /// There is no such object, or no such bucket.
     #[error("failed to fetch {location}: there is no such object")]
     Missing {
-        /// The object, without a signature.
         location: String,
-        /// What the service says.
         #[source]
         source: Said,
     },
-    /// The service refuses.
     #[error("failed to fetch {location}: access is denied")]
     Denied {
-        /// The object, without a signature.
         location: String,
-        /// What to look at.
         hint: String,
-        /// What the service says.
         #[source]
         source: Said,
     },
-    /// The bucket is in another region than the request says.
-    #[error("failed to fetch {location}: the bucket is in another region")]
+    #[error("failed to fetch {location}: the bucket is in a different region")]
     Region {
-        /// The object, without a signature.
         location: String,
-        /// What the service says.
         #[source]
         source: Said,
     },
-    /// So little came that the object would take for ever.
-    #[error("failed to fetch {location}: hardly anything comes")]
-    Slow {
-        /// The object, without a signature.
-        location: String,
-    },
-    /// Nothing came for too long.
-    #[error("failed to fetch {location}: nothing came for {} seconds", idle.as_secs())]
-    Stalled {
-        /// The object, without a signature.
-        location: String,
-        /// How long.
-        idle: Duration,
-    },
-    /// Anything else.
+    #[error("failed to fetch {location}: the service sends too slowly")]
+    Slow { location: String },
+    #[error("failed to fetch {location}: the service sent nothing for {} seconds", idle.as_secs())]
+    Stalled { location: String, idle: Duration },
     #[error("failed to fetch {location}")]
     Fetch {
-        /// The object, without a signature.
         location: String,
-        /// What the service or the library says.
         #[source]
         source: Said,
     },
 }
 
-/// What somebody said, with everything blanked that may be a credential.
+/// A message of a service or library, with everything removed that may be a credential.
 #[derive(Debug)]
 pub struct Said(String);
 
 impl Said {
-    /// The error and its causes in one line: each mostly repeats the next.
+    /// Returns the error and its causes in one line, without repetitions.
     pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
         let mut text = error.to_string();
         let mut cause = error.source();
@@ -107,7 +82,7 @@ impl fmt::Display for Said {
 
 impl Error for Said {}
 
-/// Every URL without user and query; what servers repeat of a request they could not verify is left out.
+/// Removes user and query from every URL, and parts of requests that servers repeat in errors about signatures.
 fn without_credentials(text: &str) -> String {
     const REPEATED: [&str; 6] = [
         "StringToSign",
@@ -133,7 +108,7 @@ fn without_credentials(text: &str) -> String {
 }
 
 impl BucketError {
-    /// Sorts what the library says.
+    /// Converts an error of the library.
     pub(super) fn new(location: &BucketLocation, anonymous: bool, error: &object_store::Error) -> Self {
         let (shown, source) = (location.to_string(), Said::of(error));
         let elsewhere = ["AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraint"];

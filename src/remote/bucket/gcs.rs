@@ -1,4 +1,4 @@
-//! Google Cloud Storage: a service account's key, the user's own credentials, or the machine's account.
+//! Google Cloud Storage: credentials of a service account's key, of the user, or of the machine's account.
 
 use object_store::gcp::GoogleCloudStorageBuilder;
 
@@ -21,7 +21,7 @@ pub(super) fn open(
     if let Some(file) = given(variables, &["GOOGLE_APPLICATION_CREDENTIALS"]) {
         builder = builder.with_application_credentials(file);
     }
-    // The variable of Google's own libraries; emulators know no accounts.
+    // The variable of Google's own libraries. Emulators have no accounts.
     let emulator = given(variables, &["STORAGE_EMULATOR_HOST"]);
     if let Some(host) = &emulator {
         let url = if host.contains("://") { host.clone() } else { format!("http://{host}") };

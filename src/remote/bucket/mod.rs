@@ -1,8 +1,8 @@
-//! Objects in buckets: Amazon S3 and what speaks its protocol, Google Cloud Storage, Azure Blob Storage.
+//! Fetches objects from buckets: Amazon S3 and compatible services, Google Cloud Storage, Azure Blob Storage.
 //!
-//! Signing, tokens and the resuming of a broken transfer (by range, as long as the object's ETag is the same) are
-//! `object_store`'s; TLS, proxies and time limits are those of every other request; Amazon's credentials are those of its SDK's
-//! whole chain. What a service says of a failure is shown without anything that was signed.
+//! `object_store` signs requests, gets tokens, and continues interrupted transfers (by range, while the object's ETag
+//! is the same). TLS, proxies and time limits are those of every other request, and Amazon's credentials come from the
+//! whole chain of its SDK. Error messages of a service are shown without signed parts.
 
 mod azure;
 mod clients;
@@ -29,12 +29,12 @@ use crate::location::{BucketLocation, BucketService};
 use clients::StoreClients;
 use tokio::sync::mpsc::Sender;
 
-/// How long a service may be silent between two pieces of an object.
+/// The time limit for silence within an object.
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
-/// Sends the pieces of an object to `pieces`, in order. It ends early where nobody takes them any more.
+/// Sends the pieces of an object to `pieces`, in order. It ends early if the receiver is gone.
 ///
 /// # Errors
-/// The object cannot be had, or not to its end.
+/// The object cannot be downloaded completely.
 pub(super) async fn stream(
     location: &BucketLocation,
     variables: &Variables,
@@ -42,7 +42,8 @@ pub(super) async fn stream(
     pieces: &Sender<Bytes>,
 ) -> Result<(), BucketError> {
     let shown = location.to_string();
-    // The libraries read files of credentials whenever they want to. Nobody waits for this: buckets hold contexts.
+    // The libraries may read credential files at any time. No command waits for this pass, because buckets contain
+    // contexts.
     let _pass = gate::passed().await.map_err(|error| BucketError::Setup(SetupError::Files(error)))?;
     let clients = HttpClients::new(USER_AGENT).map_err(BucketError::Setup)?;
     let clients = StoreClients::new(clients);

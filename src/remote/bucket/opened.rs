@@ -1,21 +1,21 @@
-//! A bucket that can be asked, whichever service it is of.
+//! An open bucket of any service.
 
 use std::time::Duration;
 
 use object_store::{ObjectStore, RetryConfig};
 
-/// How often a request is tried again, and how long in all.
+/// The limits for retries: number and total time.
 const RETRIES: usize = 4;
 const RETRY_TIME: Duration = Duration::from_secs(180);
 
-/// The bucket of a location, ready to be asked, and where its credentials are from.
+/// The bucket of a location, and the source of its credentials.
 pub(super) struct Opened {
     pub(super) store: Box<dyn ObjectStore>,
     /// No credentials were found.
     pub(super) anonymous: bool,
 }
 
-/// How requests are tried again.
+/// Returns how requests are retried.
 pub(super) fn retries() -> RetryConfig {
     RetryConfig { max_retries: RETRIES, retry_timeout: RETRY_TIME, ..RetryConfig::default() }
 }

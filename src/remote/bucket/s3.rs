@@ -1,4 +1,5 @@
-//! Amazon S3 and its like. Variables are kaniko's (`S3_ENDPOINT`, `S3_FORCE_PATH_STYLE`) and the AWS SDK's.
+//! Amazon S3 and compatible services. The variables are kaniko's (`S3_ENDPOINT`, `S3_FORCE_PATH_STYLE`) and the AWS
+//! SDK's.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use super::variables::{Variables, given};
 use crate::http::{AmazonChain, AmazonSettings, SetupError};
 use crate::location::BucketLocation;
 
-/// Where a bucket is unless something says otherwise, as for the AWS SDKs of old.
+/// The default region, as in older AWS SDKs.
 const DEFAULT_REGION: &str = "us-east-1";
 
 pub(super) async fn open(
@@ -29,7 +30,7 @@ pub(super) async fn open(
         location: shown.clone(),
         source: Said::of(error),
     };
-    // Asked once before the first request: that there are none is no failure, buckets may be public.
+    // Tried once before the first request. Missing credentials are not an error, because buckets may be public.
     let chain = match settings.chain {
         Some(chain) => match chain.credentials().await {
             Ok(_credentials) => Some(chain),
@@ -40,7 +41,7 @@ pub(super) async fn open(
     };
     let region = settings.region.unwrap_or_else(|| DEFAULT_REGION.to_owned());
     let endpoint = given(variables, &["S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]);
-    // Names with dots are not covered by Amazon's certificates as part of a host name.
+    // Amazon's certificates do not cover bucket names with dots as part of a host name.
     let path_style = match given(variables, &["S3_FORCE_PATH_STYLE"]) {
         Some(value) => matches!(value.to_ascii_lowercase().as_str(), "1" | "t" | "true"),
         None => location.bucket.contains('.'),
@@ -64,15 +65,15 @@ pub(super) async fn open(
     Ok(Opened { store: Box::new(store), anonymous })
 }
 
-/// The endpoint as the library wants it: with the bucket in the host where it is not in the path.
+/// Returns the endpoint as the library expects it: with the bucket in the host unless it is in the path.
 fn hosted(endpoint: &str, bucket: &str, path_style: bool) -> String {
     let endpoint = endpoint.trim_end_matches('/');
-    // kaniko passes the text on to an SDK that takes a host alone, too.
+    // kaniko passes the text to an SDK that also accepts a host alone.
     let (scheme, host) = endpoint.split_once("://").unwrap_or(("https", endpoint));
     if path_style { format!("{scheme}://{host}") } else { format!("{scheme}://{bucket}.{host}") }
 }
 
-/// The credential chain of the AWS SDK, which renews what expires.
+/// The credential chain of the AWS SDK, which renews expired credentials.
 #[derive(Debug)]
 struct Chain(AmazonChain);
 

@@ -1,11 +1,11 @@
-//! The environment, in which credentials and addresses of services are.
+//! The environment, which has credentials and endpoints of services.
 
 use std::sync::Arc;
 
-/// Looks a variable of the environment up.
+/// Looks up a variable of the environment.
 pub type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
-/// A variable that is set to something.
+/// Returns a variable that is set and not empty.
 pub(super) fn given(variables: &Variables, names: &[&str]) -> Option<String> {
     names.iter().find_map(|name| variables(name).filter(|value| !value.is_empty()))
 }

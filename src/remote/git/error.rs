@@ -1,4 +1,6 @@
-//! Why a repository could not be checked out.
+//! Errors of git checkouts.
+
+#![expect(missing_docs, reason = "`#[error]` says it")]
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,160 +10,70 @@ use crate::diag::Hint;
 use crate::fs;
 use crate::http::{Interrupted, SetupError, Transient};
 
-/// A checkout that failed.
+/// Why a checkout failed.
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
-    /// The server cannot be reached, refuses, or sends something that makes no sense.
-    #[error("fetch {url}")]
+    #[error("failed to fetch {url}")]
     Fetch {
-        /// The repository, without credentials.
         url: String,
-        /// What the git library says.
         #[source]
         source: git2::Error,
     },
-    /// The server cannot be asked over HTTP, or what it answers is not what a git server would.
-    #[error("fetch {url}")]
+    #[error("failed to fetch {url}")]
     Transport {
-        /// The repository, without credentials.
         url: String,
-        /// Why.
         #[source]
         source: TransportError,
     },
-    /// The HTTP client could not be made.
     #[error("failed to set up the HTTP client")]
     Setup(#[from] SetupError),
-    /// Nothing came for too long.
-    #[error("fetch {url}: nothing came for {} seconds", idle.as_secs())]
-    Stalled {
-        /// The repository, without credentials.
-        url: String,
-        /// How long.
-        idle: Duration,
-    },
-    /// More came than a repository should have.
-    #[error("fetch {url}: more than {limit} bytes")]
-    TooLarge {
-        /// The repository, without credentials.
-        url: String,
-        /// The limit.
-        limit: usize,
-    },
-    /// There is no such branch, tag or commit.
+    #[error("failed to fetch {url}: the server sent nothing for {} seconds", idle.as_secs())]
+    Stalled { url: String, idle: Duration },
+    #[error("failed to fetch {url}: more than {limit} bytes")]
+    TooLarge { url: String, limit: usize },
     #[error("repository {url} does not contain ref {reference}")]
-    Reference {
-        /// The repository, without credentials.
-        url: String,
-        /// What was asked for.
-        reference: String,
-    },
-    /// The commit is another one than was asked for. In BuildKit's words.
+    Reference { url: String, reference: String },
     #[error("expected checksum to match {expected}, got {found}")]
-    Checksum {
-        /// What the commit's hash should start with.
-        expected: String,
-        /// The commit's hash.
-        found: String,
-    },
-    /// An object of the repository cannot be read.
-    #[error("read {what} of commit {commit}")]
+    Checksum { expected: String, found: String },
+    #[error("failed to read {what} of commit {commit}")]
     Object {
-        /// What was to be read.
         what: String,
-        /// The commit.
         commit: String,
-        /// What the git library says.
         #[source]
         source: git2::Error,
     },
-    /// A name in a commit that no file system should get.
     #[error("commit {commit} has an entry {path:?}: {problem}")]
-    Entry {
-        /// The commit.
-        commit: String,
-        /// The entry's path, as far as it is text.
-        path: String,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
-    /// A file or link of a commit is larger than one may be.
+    Entry { commit: String, path: String, problem: &'static str },
     #[error("commit {commit} has an entry {path:?} of {size} bytes, the limit is {limit}")]
-    LargeEntry {
-        /// The commit.
-        commit: String,
-        /// The entry's path, as far as it is text.
-        path: String,
-        /// How large it is.
-        size: u64,
-        /// How large it may be.
-        limit: u64,
-    },
-    /// There is more in a commit than is wanted.
+    LargeEntry { commit: String, path: String, size: u64, limit: u64 },
     #[error("commit {commit} has more than {limit} files and directories")]
-    TooManyEntries {
-        /// The commit.
-        commit: String,
-        /// The limit.
-        limit: u64,
-    },
-    /// The files of a commit are larger than is wanted.
+    TooManyEntries { commit: String, limit: u64 },
     #[error("the files of commit {commit} have more than {limit} bytes")]
-    TooManyBytes {
-        /// The commit.
-        commit: String,
-        /// The limit.
-        limit: u64,
-    },
-    /// There is no such directory in the commit.
+    TooManyBytes { commit: String, limit: u64 },
     #[error("commit {commit} has no directory {subdir:?}")]
-    Subdir {
-        /// The commit.
-        commit: String,
-        /// What was asked for.
-        subdir: String,
-    },
-    /// A submodule could not be had.
-    #[error("check out the submodule {path}")]
+    Subdir { commit: String, subdir: String },
+    #[error("failed to check out the submodule {path}")]
     Submodule {
-        /// Where it belongs.
         path: String,
-        /// Why.
         #[source]
         source: Box<GitError>,
     },
-    /// A submodule that cannot be fetched from anywhere.
     #[error("commit {commit} has a submodule at {path:?}: {problem}")]
-    SubmoduleUrl {
-        /// The commit.
-        commit: String,
-        /// Where it belongs.
-        path: String,
-        /// What is wrong.
-        problem: String,
-    },
-    /// The repository that is kept could not be put in order.
-    #[error("keep the repository in {}", path.display())]
+    SubmoduleUrl { commit: String, path: String, problem: String },
+    #[error("failed to keep the repository in {}", path.display())]
     Keep {
-        /// Where it is.
         path: PathBuf,
-        /// What the git library says.
         #[source]
         source: git2::Error,
     },
-    /// A file could not be written.
     #[error(transparent)]
     File(#[from] fs::Error),
-    /// The thread that does the work could not be started, or ended without a word.
-    #[error("start the checkout of {url}")]
+    #[error("failed to start the checkout of {url}")]
     Thread {
-        /// The repository, without credentials.
         url: String,
-        /// Why.
         #[source]
         source: std::io::Error,
     },
-    /// The build was asked to stop.
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
 }
@@ -169,7 +81,7 @@ pub enum GitError {
 impl Transient for GitError {
     fn transient(&self) -> Option<Option<Duration>> {
         match self {
-            // Asking again changes nothing, and a server may count failed logins.
+            // A retry would not help, and a server may count failed logins.
             Self::Fetch { source, .. }
                 if matches!(source.code(), git2::ErrorCode::Auth | git2::ErrorCode::Certificate) =>
             {
@@ -177,7 +89,7 @@ impl Transient for GitError {
             }
             Self::Fetch { source, .. } => {
                 let network = matches!(source.class(), git2::ErrorClass::Net | git2::ErrorClass::Os);
-                // The connection ended in the middle of an answer, or of the pack in it.
+                // The connection ended within a response, or within the pack in it.
                 let broken = source.message().contains("EOF") || source.class() == git2::ErrorClass::Indexer;
                 (network || broken).then_some(None)
             }
@@ -189,7 +101,7 @@ impl Transient for GitError {
 }
 
 impl GitError {
-    /// Whether the server answered a question, and may have another answer for another one.
+    /// Reports whether the server answered, so that a different request may succeed.
     pub(super) fn is_answer(&self) -> bool {
         matches!(self, Self::Transport { source, .. } if source.is_answer())
     }
@@ -218,7 +130,7 @@ impl Hint for GitError {
                 Some("--context-max-size allows more, as in --context-max-size=20GiB".to_owned())
             }
             Self::Submodule { source, .. } if matches!(&**source, Self::Transport { source, .. } if source.is_astray()) => Some(
-                "a repository elsewhere must not lead to this machine or its metadata service: leave submodules out with ?submodules=false"
+                "a remote repository must not refer to this machine or its metadata service: leave submodules out with ?submodules=false"
                     .to_owned(),
             ),
             Self::Submodule { source, .. } => source.hint(),

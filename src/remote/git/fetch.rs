@@ -1,4 +1,4 @@
-//! From a server to a commit in a local object store: the reference looked up, and as little fetched as the server allows.
+//! Fetches a commit into a local object store: looks up the reference, and transfers as little as the server allows.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -17,14 +17,14 @@ use crate::http::{HostRefused, Lead, SetupError};
 use crate::location::GitLocation;
 use crate::remote::credentials::{GitAuthorization, git_authorization};
 
-/// Bytes that one repository may send.
+/// The most bytes that one repository may send.
 const MAX_PACK: usize = 16 << 30;
-/// Matches nothing: a fetch of it only asks for the server's references.
+/// A reference that matches nothing: fetching it only returns the server's references.
 const NO_REFERENCE: &str = "refs/crabwright/none";
-/// Where a reference that is neither branch nor tag comes to lie.
+/// The local name of a fetched reference that is neither branch nor tag.
 const FETCHED: &str = "refs/crabwright/fetched";
 
-/// Who asks, and for whom.
+/// The access to servers for one checkout.
 pub(super) struct Access<'a> {
     pub(super) request: &'a GitRequest,
     pub(super) watch: &'a Watch,
@@ -32,7 +32,7 @@ pub(super) struct Access<'a> {
 }
 
 impl<'a> Access<'a> {
-    /// For what is fetched for one checkout.
+    /// Returns the access for one checkout.
     ///
     /// # Errors
     /// The HTTP library cannot start.
@@ -40,8 +40,8 @@ impl<'a> Access<'a> {
         Ok(Self { request, watch, servers: Arc::new(Servers::of(request)?) })
     }
 
-    /// Makes sure that the library is led to no host that a server must not lead to: over ssh and git's own protocol it resolves the
-    /// name by itself.
+    /// Makes sure that the library does not connect to a host that a server must not lead to. Over ssh and git's own
+    /// protocol the library resolves the name by itself.
     fn judge(&self, lead: &Lead, host: &str) -> Result<(), TransportError> {
         match self.watch.wait(self.servers.clients().judge(lead, host)) {
             Some(Ok(())) => Ok(()),
@@ -51,7 +51,8 @@ impl<'a> Access<'a> {
         }
     }
 
-    /// What the server of a repository is told; it is the build's own where scheme, host and port are.
+    /// Returns the credentials for the server of a repository. The server is the build's own if scheme, host and port
+    /// are the same.
     fn authorization(&self, location: &GitLocation) -> Option<GitAuthorization> {
         let is_main = is_same_server(&location.remote, &self.request.location.remote);
         git_authorization(&self.request.secrets, location, is_main)
@@ -62,14 +63,14 @@ impl<'a> Access<'a> {
 pub(super) struct Fetched {
     pub(super) repository: Repository,
     pub(super) commit: Oid,
-    /// Who led to the server that the URL names.
+    /// Who named the server in the URL.
     pub(super) lead: Lead,
-    /// What the server that the commit came from may lead to.
+    /// The hosts that the commit's server may lead to.
     pub(super) onward: Lead,
 }
 
 impl Fetched {
-    /// In seconds since 1970.
+    /// Returns the commit's time, in seconds since 1970.
     pub(super) fn commit_time(&self) -> Result<i64, GitError> {
         let commit = self.repository.find_commit(self.commit).map_err(|source| self.unreadable("the time", source))?;
         Ok(commit.time().seconds())
@@ -86,7 +87,8 @@ struct Head {
     oid: Oid,
 }
 
-/// Fetches the commit that `location` names into a new repository at `place`; `lead` says who named it, where that is not the user.
+/// Fetches the commit that `location` names into a new repository at `place`. `lead` is who named the location, unless
+/// it is the user.
 pub(super) fn fetch(
     access: &Access<'_>,
     location: &GitLocation,
@@ -100,7 +102,7 @@ pub(super) fn fetch(
     Ok(Fetched { repository, commit, lead, onward: onward.into_inner() })
 }
 
-/// The hash of the commit that `location` names, with a new repository at `place` to ask from.
+/// Returns the hash of the commit that `location` names, using a new repository at `place`.
 pub(super) fn resolve(access: &Access<'_>, location: &GitLocation, place: &Path) -> Result<String, GitError> {
     let fetcher = Fetcher::new(access, location, None, place)?;
     let commit = match fetcher.named_commit()? {
@@ -111,7 +113,7 @@ pub(super) fn resolve(access: &Access<'_>, location: &GitLocation, place: &Path)
     Ok(commit)
 }
 
-/// Whether a commit is the one that was asked for.
+/// Checks that a commit is the requested one.
 fn check(location: &GitLocation, found: &str) -> Result<(), GitError> {
     match &location.checksum {
         Some(expected) if !found.starts_with(expected.as_str()) => {
@@ -121,8 +123,9 @@ fn check(location: &GitLocation, found: &str) -> Result<(), GitError> {
     }
 }
 
-/// An empty repository whose settings are its own alone. The library reads those of the user and the machine when it opens one,
-/// and only lets go of them afterwards: the calls that would keep it from looking are not thread-safe (and `unsafe` for it).
+/// Creates an empty repository that only has its own settings. The library reads those of the user and the machine when
+/// it opens a repository; they are dropped afterwards, because the calls that prevent reading them are not thread-safe
+/// (and `unsafe`).
 #[expect(clippy::disallowed_methods, reason = "who watches a fetch has a pass")]
 pub(super) fn create(place: &Path, _watch: &Watch) -> Result<Repository, git2::Error> {
     let mut options = RepositoryInitOptions::new();
@@ -146,7 +149,7 @@ struct Fetcher<'a> {
     address: Address,
     repository: Repository,
     lead: Lead,
-    /// What all servers that answered so far may lead to.
+    /// The hosts that all servers so far may lead to.
     onward: RefCell<Lead>,
 }
 
@@ -186,7 +189,7 @@ impl<'a> Fetcher<'a> {
         }
     }
 
-    /// The commit, as far as it can be told without fetching it.
+    /// Returns the commit, if it can be known without fetching it.
     fn named_commit(&self) -> Result<Option<String>, GitError> {
         let location = self.location;
         let wanted = match &location.checksum {
@@ -211,13 +214,13 @@ impl<'a> Fetcher<'a> {
         GitError::Reference { url: redact::url(&self.location.remote), reference: reference.to_owned() }
     }
 
-    /// The server's references.
+    /// Returns the server's references.
     fn heads(&self) -> Result<Vec<Head>, GitError> {
         self.fetch_references(&[format!("{NO_REFERENCE}:{NO_REFERENCE}")], 0)
     }
 
     fn by_head(&self, head: &Head) -> Result<Oid, GitError> {
-        // What an annotated tag leads to is listed beside it; only the tag itself can be asked for.
+        // The target of an annotated tag is listed next to it, but only the tag itself can be requested.
         let name = head.name.trim_end_matches("^{}");
         let here = match (name.strip_prefix("refs/heads/"), name.starts_with("refs/tags/")) {
             (Some(branch), _) => format!("refs/remotes/origin/{branch}"),
@@ -226,7 +229,7 @@ impl<'a> Fetcher<'a> {
         };
         let refspec = [format!("+{name}:{here}")];
         if let Err(error) = self.fetch_references(&refspec, 1) {
-            // Servers that know nothing but whole histories.
+            // Some servers only send complete histories.
             if !is_refusal_of_depth(&error) {
                 return Err(error);
             }
@@ -235,7 +238,7 @@ impl<'a> Fetcher<'a> {
         self.peel(&here)
     }
 
-    /// A commit by its hash, or by the start of it.
+    /// Fetches a commit by its hash, or by the start of it.
     fn by_hash(&self, hash: &str) -> Result<Oid, GitError> {
         let heads = self.heads()?;
         if let Some(head) = heads.iter().find(|head| head.oid.to_string() == hash) {
@@ -258,16 +261,16 @@ impl<'a> Fetcher<'a> {
         self.peel(hash)
     }
 
-    /// The commit behind a name or hash that has been fetched.
+    /// Returns the commit for a name or hash that has been fetched.
     fn peel(&self, name: &str) -> Result<Oid, GitError> {
         let object = self.repository.revparse_single(name).and_then(|object| object.peel_to_commit());
         object.map(|commit| commit.id()).map_err(|error| {
-            tracing::debug!("{name} is no commit: {error}");
+            tracing::debug!("{name} is not a commit: {error}");
             self.no_such(self.location.reference.as_deref().unwrap_or(name))
         })
     }
 
-    /// Fetches references, with `depth` commits of each or (0) all of them; gives the server's own list.
+    /// Fetches references with `depth` commits of each, or all of them (0), and returns the server's list.
     fn fetch_references(&self, refspecs: &[String], depth: i32) -> Result<Vec<Head>, GitError> {
         let mut options = FetchOptions::new();
         options.download_tags(AutotagOption::None).update_fetchhead(false);
@@ -305,7 +308,7 @@ impl<'a> Fetcher<'a> {
         GitError::TooLarge { url: redact::url(&self.location.remote), limit }
     }
 
-    /// What is said to the server where the library leaves that to the program.
+    /// Returns the callbacks with which the library asks for credentials and reports progress.
     fn conversation(&self) -> Result<Option<Arc<Conversation>>, GitError> {
         let Protocol::Http { base, login } = &self.address.protocol else { return Ok(None) };
         let secret = self.access.authorization(self.location);
@@ -321,7 +324,7 @@ impl<'a> Fetcher<'a> {
         let mut callbacks = RemoteCallbacks::new();
         callbacks.transfer_progress(move |progress| watch.received(progress.received_bytes(), MAX_PACK));
         callbacks.sideband_progress(move |_text| watch.touch());
-        // Asked again as long as the server takes nothing of what it is given.
+        // The library asks again as long as the server accepts none of the credentials.
         callbacks.credentials(move |_url, user, allowed| {
             let user = user.unwrap_or("git");
             if allowed.contains(CredentialType::USERNAME) {
@@ -346,22 +349,22 @@ impl<'a> Fetcher<'a> {
     }
 }
 
-/// The reference a name means: itself, below `refs/`, a branch before a tag.
+/// Finds the reference for a name: the name itself, below `refs/`, a branch before a tag.
 fn find<'h>(heads: &'h [Head], name: &str) -> Option<&'h Head> {
     ["", "refs/", "refs/heads/", "refs/tags/"]
         .iter()
         .find_map(|prefix| heads.iter().find(|head| head.name.strip_prefix(prefix) == Some(name)))
 }
 
-/// What a tag with a message leads to, which servers list behind it; any other reference itself.
+/// Returns the target of an annotated tag, which servers list after it; otherwise the reference itself.
 fn peeled<'h>(heads: &'h [Head], head: &'h Head) -> &'h Head {
     heads.iter().find(|other| other.name.strip_suffix("^{}") == Some(&head.name)).unwrap_or(head)
 }
 
-/// Whether two URLs lead to one host and port.
+/// Reports whether two URLs have the same scheme, host and port.
 fn is_same_server(one: &str, other: &str) -> bool {
     let origin = |text: &str| reqwest::Url::parse(text).ok().map(|url| url.origin());
-    // Opaque origins, those of other schemes than the web's, equal nothing.
+    // Opaque origins, those of schemes that are not the web's, never equal.
     matches!((origin(one), origin(other)), (Some(one), Some(other)) if one == other)
 }
 
@@ -373,7 +376,7 @@ fn is_hash(text: &str) -> bool {
     text.len() >= 4 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Whether a fetch failed for being shallow.
+/// Reports whether a fetch failed because it was shallow.
 fn is_refusal_of_depth(error: &GitError) -> bool {
     matches!(error, GitError::Fetch { source, .. } if source.message().contains("shallow"))
 }

@@ -1,7 +1,7 @@
-//! The files of a commit, written one by one.
+//! Writes the files of a commit.
 //!
-//! A repository can hold any bytes as names. Every file is made anew in a directory that is held open and was made here: a
-//! name cannot lead elsewhere, whatever links the commit has put beside it.
+//! A repository can contain any bytes as names. Every file is created in an open directory that was created here, so a
+//! name cannot lead elsewhere, whatever links the commit contains.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,16 +19,16 @@ use super::watch::Watch;
 use crate::fs::{self, Root, Timestamp, sys};
 use crate::location::GitLocation;
 
-/// Directories in directories; git's own tests stay below a hundred.
+/// The most nested directories; git's own tests have fewer than a hundred.
 const MAX_DEPTH: usize = 256;
-/// Bytes of a link's target: what the kernel takes as a path.
+/// The most bytes of a link's target: the kernel's limit for a path.
 const MAX_TARGET: u64 = 4096;
 
 const DIRECTORY: u32 = 0o755;
 const PROGRAM: u32 = 0o755;
 const FILE: u32 = 0o644;
 
-/// How a tree entry says what it is (git's own file modes).
+/// The types of tree entries (git's file modes).
 const LINK_ENTRY: i32 = 0o120_000;
 const PROGRAM_BIT: i32 = 0o100;
 
@@ -43,11 +43,11 @@ pub(super) trait CheckoutState {
     /// A limit is exceeded.
     fn take(&mut self, commit: Oid, bytes: u64) -> Result<(), GitError>;
 
-    /// Returns what notes that the checkout goes on.
+    /// Returns the watch, which receives progress.
     fn watch(&self) -> &Watch;
 
-    /// Writes the files of the submodule at `path` into `place`, an empty directory. Leaves it empty if submodules are not
-    /// wanted.
+    /// Writes the files of the submodule at `path` into `place`, an empty directory. Leaves it empty if submodules are
+    /// not wanted.
     ///
     /// # Errors
     /// The submodule cannot be fetched or written.
@@ -61,7 +61,7 @@ pub(super) trait CheckoutState {
     ) -> Result<(), GitError>;
 }
 
-/// Writes the files of a fetched commit into `directory`, submodules included where the location wants them.
+/// Writes the files of a fetched commit into `directory`, with submodules if the location wants them.
 pub(super) fn write(
     fetched: &Fetched,
     directory: &Path,
@@ -175,7 +175,7 @@ impl<'a> Writer<'a, '_> {
 
     fn unwritable(&self, verb: &'static str, path: &Path, errno: Errno) -> GitError {
         match errno {
-            // Two entries of one name: git makes no such tree.
+            // Two entries have the same name, which git never creates.
             Errno::EXIST => GitError::Entry {
                 commit: self.fetched.commit.to_string(),
                 path: path.to_string_lossy().into_owned(),
@@ -186,18 +186,18 @@ impl<'a> Writer<'a, '_> {
     }
 }
 
-/// What is wrong with a name of a commit.
+/// Returns what is wrong with a name in a commit.
 fn problem_of(name: &[u8]) -> Option<&'static str> {
     match name {
         b"" => Some("it has no name"),
-        b"." | b".." => Some("it is no name"),
-        name if name.contains(&b'/') || name.contains(&0) => Some("it is no name"),
+        b"." | b".." => Some("it is not a name"),
+        name if name.contains(&b'/') || name.contains(&0) => Some("it is not a name"),
         name if name.eq_ignore_ascii_case(b".git") => Some("the name is git's own"),
         _ => None,
     }
 }
 
-/// The directory asked for: links on the way are followed within the checkout.
+/// Returns the requested directory. Links in its path are followed within the checkout.
 pub(super) fn subdirectory(files: &Path, subdir: &str, commit: &str) -> Result<PathBuf, GitError> {
     if subdir.is_empty() {
         return Ok(files.to_owned());
@@ -213,7 +213,7 @@ pub(super) fn subdirectory(files: &Path, subdir: &str, commit: &str) -> Result<P
     Ok(files.join(path))
 }
 
-/// Gives everything below a directory, and the directory itself, one time.
+/// Sets the time of a directory and everything below it.
 pub(super) fn set_times(directory: &Path, time: Timestamp) -> Result<(), GitError> {
     let opened = fs::gated::open_flags(directory, OFlags::RDONLY | OFlags::DIRECTORY);
     let opened = opened.map_err(|error| fs::Error::new("open directory", directory, error))?;

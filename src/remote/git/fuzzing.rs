@@ -1,4 +1,4 @@
-//! Fuzz targets: what a git server sends, taken apart by libgit2 and written by us.
+//! Fuzz targets: data of a git server, parsed by libgit2 and written by us.
 
 use std::io::Write;
 use std::path::Path;
@@ -18,24 +18,24 @@ use crate::fuzzing::{Scratch, parts};
 use crate::http::{HttpClients, Lead, Pace, RetryPolicy, USER_AGENT};
 use crate::location::GitLocation;
 
-/// Objects of one pack.
+/// The most objects of one pack.
 const MOST: usize = 64;
-/// Objects that a pack may say it has.
+/// The most objects that a pack may claim to have.
 const CLAIMED: u32 = 1 << 16;
 
-/// What a fetch would have, once for all inputs.
+/// The parts that a fetch needs, created once for all inputs.
 static CLIENTS: LazyLock<HttpClients> = LazyLock::new(|| HttpClients::new(USER_AGENT).expect("HTTP clients"));
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Builder::new_current_thread().build().expect("a runtime"));
 
-/// Takes a pack apart and writes the files of a commit in it; nothing appears beside them. The input says which objects
-/// the pack has (see [`packed`]), or is the pack itself: a search would not find checksums and compressed streams.
+/// Parses a pack and writes the files of a commit in it; nothing may appear next to them. The input lists the objects
+/// of the pack (see [`packed`]), or is the pack itself, because a fuzzer cannot find checksums and compressed streams.
 pub(crate) fn pack(input: &[u8]) {
     let bytes = if input.starts_with(b"PACK") { input.to_vec() } else { packed(input) };
-    // The library reserves address space for as many objects as the header says, without touching it.
+    // The library reserves address space for the number of objects in the header, without using it.
     if bytes.get(8..12).is_some_and(|count| count > &CLAIMED.to_be_bytes()[..]) {
         return;
     }
-    // No submodule is fetched: there is no network here.
+    // No submodule is fetched, because there is no network.
     let request = GitRequest {
         location: GitLocation::default(),
         secrets: std::sync::Arc::new(|_| None),
@@ -80,8 +80,8 @@ pub(crate) fn pack(input: &[u8]) {
     });
 }
 
-/// A pack of the objects that `recipe` lists: a byte with the kind, two with the length of the content, the content. Of a
-/// difference the content begins with the number of the object it is against.
+/// Returns a pack of the objects that `recipe` lists: a byte with the kind, two with the length of the content, the
+/// content. The content of a delta starts with the number of its base object.
 fn packed(recipe: &[u8]) -> Vec<u8> {
     let mut objects = Vec::new();
     let mut offsets: Vec<usize> = Vec::new();
@@ -115,7 +115,7 @@ fn packed(recipe: &[u8]) -> Vec<u8> {
     pack
 }
 
-/// Kind and size of an object.
+/// Writes kind and size of an object.
 fn head(pack: &mut Vec<u8>, kind: u8, size: usize) {
     let mut byte = kind << 4 | (size & 15) as u8;
     let mut size = size >> 4;
@@ -127,7 +127,7 @@ fn head(pack: &mut Vec<u8>, kind: u8, size: usize) {
     pack.push(byte);
 }
 
-/// How far back the object lies that a difference is against.
+/// Writes the distance to the base object of a delta.
 fn back(pack: &mut Vec<u8>, mut distance: usize) {
     let mut bytes = vec![(distance & 0x7f) as u8];
     distance >>= 7;
@@ -140,7 +140,8 @@ fn back(pack: &mut Vec<u8>, mut distance: usize) {
     pack.extend_from_slice(&bytes);
 }
 
-/// Reads `.gitmodules`: a submodule's path, the URL of its repository and the file, with zero bytes between them.
+/// Reads `.gitmodules`. The input has a submodule's path, the URL of its repository and the file, separated by zero
+/// bytes.
 pub(crate) fn gitmodules(input: &[u8]) {
     let [path, parent, settings] = parts(input);
     let (Ok(path), Ok(parent)) = (std::str::from_utf8(path), std::str::from_utf8(parent)) else { return };
@@ -167,7 +168,7 @@ mod tests {
         let watch = Watch::new(gate::pass().unwrap(), runtime, Progress::to(std::io::sink()).transfer("packed", None));
         let repository = create(&directory.path().join("repository"), &watch).unwrap();
         let store = repository.odb().unwrap();
-        // A blob, and another as the first five bytes of it with two of its own.
+        // A blob, and a second one: its first five bytes and two more.
         let recipe = [b"\x02\x00\x0bhello world".as_slice(), b"\x04\x00\x08\x00\x0b\x07\x90\x05\x02!!"].concat();
         let mut writer = store.packwriter().unwrap();
         writer.write_all(&packed(&recipe)).unwrap();

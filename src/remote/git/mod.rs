@@ -1,12 +1,13 @@
-//! A commit of a git repository as a directory.
+//! Checks out a commit of a git repository into a directory.
 //!
-//! The work is libgit2's as far as packs and the object store go, and ssh; over HTTP it speaks through the program's own clients
-//! (`transport`). No hook, filter, alias or credential program of anybody
-//! ever runs. Files are written here (`files`), not by the library's checkout, so that every name is checked and every
-//! file made in an open directory; what attributes and settings would change in them stays as it was committed.
+//! libgit2 handles packs, the object store and ssh. Over HTTP it uses this program's own clients (`transport`). No
+//! hook, filter, alias or credential program ever runs. Files are written here (`files`), not by the library's
+//! checkout, so that every name is checked and every file is created in an open directory. Attributes and settings do
+//! not change the committed content.
 //!
-//! The library can only be interrupted where it reports progress, or asks for more over HTTP. It runs on a thread of its own, which is
-//! left behind when an ssh server falls silent: it ends with the next byte that comes, or with the process.
+//! The library can only be interrupted when it reports progress or requests more over HTTP. It runs on its own thread,
+//! which is abandoned if an ssh server is silent for too long: it ends with the next byte that arrives, or with the
+//! process.
 
 mod error;
 mod fetch;
@@ -33,28 +34,29 @@ use crate::http;
 use crate::location::FileTimes;
 use watch::Watch;
 
-/// How long a server may be silent.
+/// The time limit for a silent server.
 const SILENCE_LIMIT: Duration = Duration::from_secs(120);
-/// How long a worker that is no longer wanted is waited for.
+/// How long to wait for a worker that should stop.
 const PARTING: Duration = Duration::from_secs(2);
-/// How often the worker's state is looked at.
+/// How often the worker's state is checked.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Checks a commit out below `directory`, which is empty or does not exist.
+/// Checks out a commit below `directory`, which is empty or does not exist.
 ///
 /// # Errors
-/// The repository cannot be fetched, has no such commit or directory, or holds names that no file system should get.
+/// The repository cannot be fetched, does not have the commit or directory, or contains names that must not be created
+/// in a file system.
 pub async fn checkout(request: &GitRequest, directory: &Path) -> Result<Checkout, GitError> {
     let operation = format!("fetch {}", request.location);
     http::run(&request.retry, &operation, || attempt(request.clone(), directory.to_owned(), work)).await
 }
 
-/// The hash of the commit that a location names now, in small letters; `directory`, which is empty or does not exist, is needed
-/// for a moment. The server is asked for its references and for no object, unless all that is given is the start of a hash;
-/// it is not asked at all for a whole one.
+/// Returns the hash of the commit that a location names now, in lower case. `directory`, which is empty or does not
+/// exist, is used temporarily. Only the server's references are requested, and no objects, unless the location has an
+/// abbreviated hash. For a complete hash nothing is requested.
 ///
 /// # Errors
-/// The repository cannot be reached, has no such reference, or the commit is another one than the location's checksum says.
+/// The repository cannot be reached, does not have the reference, or the commit does not match the location's checksum.
 pub async fn resolve(request: &GitRequest, directory: &Path) -> Result<String, GitError> {
     let operation = format!("ask {} for its references", request.location);
     let commit =
@@ -70,7 +72,7 @@ fn work_out(request: &GitRequest, directory: &Path, watch: &Watch) -> Result<Str
     fetch::resolve(&access, &request.location, &directory.join("repository"))
 }
 
-/// Does some work on a thread of its own, in a directory that is empty.
+/// Runs `work` on its own thread, with an empty directory.
 async fn attempt<T: Send + 'static>(
     request: GitRequest,
     directory: PathBuf,
@@ -81,17 +83,17 @@ async fn attempt<T: Send + 'static>(
         fs::remove_dir_all(&directory)?;
     }
     fs::create_dir_all(&directory)?;
-    // The library reads settings, authorities and known hosts, and resolves names, whenever it wants to.
+    // The library reads settings, certificate authorities and known hosts, and resolves names, at any time.
     let pass = gate::passed().await.map_err(|source| fs::Error::new("fetch into", &directory, source))?;
     let watch = Watch::new(pass, Handle::current(), request.progress.transfer(format!("fetch {url}"), None));
     let (sender, mut receiver) = tokio::sync::oneshot::channel();
     let worker = watch.clone();
     let started = std::thread::Builder::new().name("git".to_owned()).spawn(move || {
-        // The receiver is gone where nobody waits any more.
+        // The receiver is gone if the task no longer waits.
         drop(sender.send(work(&request, &directory, &worker)));
     });
     let thread = started.map_err(|source| GitError::Thread { url: url.clone(), source })?;
-    // Whoever stops waiting, for a signal or for an error, ends the worker with this.
+    // Dropping this stops the worker, if the task ends early because of a signal or an error.
     let _worker = Worker { watch: watch.clone(), thread };
     loop {
         match tokio::time::timeout(POLL, &mut receiver).await {
@@ -136,8 +138,7 @@ fn work(request: &GitRequest, directory: &Path, watch: &Watch) -> Result<Checkou
     Ok(Checkout { directory, commit, commit_time })
 }
 
-/// The thread that does the work; it is told to stop when this is dropped, and has a moment to do so, in which it lets go of the
-/// directory it writes to.
+/// The thread that does the work. Dropping this asks it to stop, and waits briefly until it has closed its directory.
 struct Worker {
     watch: Watch,
     thread: std::thread::JoinHandle<()>,

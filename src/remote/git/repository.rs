@@ -1,6 +1,6 @@
-//! The repository that `--keep-git-dir` leaves beside the files.
+//! Completes the repository that `--keep-git-dir` keeps next to the files.
 //!
-//! It is what a clone would have left, less what differs from one checkout to the next or names a login: logs, and the user in
+//! It has what a clone would have, except for what differs between checkouts or contains a login: logs, and the user in
 //! the server's URL.
 
 use git2::Config;
@@ -10,7 +10,7 @@ use super::fetch::Fetched;
 use crate::fs;
 use crate::location::GitLocation;
 
-/// Makes a fetched repository the one of the files around it.
+/// Turns a fetched repository into that of the files around it.
 pub(super) fn tidy(fetched: &Fetched, location: &GitLocation) -> Result<(), GitError> {
     let path = fetched.repository.path().to_owned();
     let settle = || {
@@ -25,7 +25,8 @@ pub(super) fn tidy(fetched: &Fetched, location: &GitLocation) -> Result<(), GitE
         index.write()
     };
     settle().map_err(|source| GitError::Keep { path: path.clone(), source })?;
-    // HEAD is the commit itself, as for every checkout that names one; written here for the library would log who did it.
+    // HEAD is the commit itself, as for every checkout of a commit. It is written here, because the library would log
+    // who did it.
     fs::write(path.join("HEAD"), format!("{}\n", fetched.commit))?;
     for name in ["logs", "hooks", "refs/crabwright"] {
         let leftover = path.join(name);
@@ -36,7 +37,7 @@ pub(super) fn tidy(fetched: &Fetched, location: &GitLocation) -> Result<(), GitE
     Ok(())
 }
 
-/// A URL without the user's name and password.
+/// Returns a URL without user name and password.
 fn without_user(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));

@@ -1,4 +1,4 @@
-//! What a checkout is asked for, what it may use, and its result.
+//! The request, the limits and the result of a checkout.
 
 use std::path::PathBuf;
 
@@ -7,8 +7,8 @@ use crate::http::{HttpClients, Pace, RetryPolicy};
 use crate::location::GitLocation;
 use crate::remote::credentials::{Lookup, SshAccess};
 
-/// How much a checkout may be, submodules included. A repository of some kilobytes can name one directory a thousand times, and
-/// so on within it.
+/// The limits of a checkout, including submodules. A repository of a few kilobytes can contain one directory a thousand
+/// times, at every level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CheckoutLimits {
     /// Files, directories and links.
@@ -20,36 +20,36 @@ pub struct CheckoutLimits {
 }
 
 impl CheckoutLimits {
-    /// For what the build itself has chosen to fetch. The library reads no packed object piece by piece, so that a file is in
-    /// memory as a whole; servers refuse larger ones long before.
+    /// The limits for repositories that the build itself names. The library reads packed objects as a whole, so that a
+    /// file is completely in memory; servers refuse larger files.
     pub const DEFAULT: Self = Self { entries: u64::MAX, bytes: u64::MAX, file: 512 << 20 };
 }
 
-/// What a checkout needs besides the location.
+/// A checkout, and what it may use.
 #[derive(Clone)]
 pub struct GitRequest {
-    /// What to check out.
+    /// The repository and commit.
     pub location: GitLocation,
-    /// Where the build's secrets are.
+    /// The lookup of the build's secrets.
     pub secrets: Lookup,
-    /// How to log in to ssh servers.
+    /// The credentials for ssh servers.
     pub ssh: SshAccess,
-    /// What servers are spoken to over HTTP with.
+    /// The HTTP clients.
     pub clients: HttpClients,
-    /// How slowly they may answer.
+    /// The minimum speed of servers.
     pub pace: Pace,
-    /// How much it may be.
+    /// The limits of the checkout.
     pub limits: CheckoutLimits,
-    /// How often a fetch is tried again.
+    /// How fetches are retried.
     pub retry: RetryPolicy,
-    /// Where the transfer reports.
+    /// The receiver of progress.
     pub progress: Progress,
 }
 
 /// A commit's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkout {
-    /// The directory asked for: files have mode 0644 or 0755.
+    /// The requested directory; files have mode 0644 or 0755.
     pub directory: PathBuf,
     /// The commit's hash.
     pub commit: String,

@@ -1,4 +1,4 @@
-//! Repositories within a repository: where their commits come from is written in `.gitmodules`.
+//! Checks out submodules, whose sources are in `.gitmodules`.
 
 use std::path::Path;
 
@@ -12,21 +12,21 @@ use super::watch::Watch;
 use crate::fs;
 use crate::location::GitLocation;
 
-/// Repositories in repositories.
+/// The most nested submodules.
 const MAX_DEPTH: usize = 16;
-/// Submodules of one checkout.
+/// The most submodules of one checkout.
 const MAX_SUBMODULES: usize = 1000;
-/// Bytes of `.gitmodules`.
+/// The most bytes of `.gitmodules`.
 const MAX_SETTINGS: usize = 1 << 20;
 
 /// The submodules of one checkout.
 pub(super) struct Submodules<'a> {
     access: &'a Access<'a>,
-    /// Where their object stores are kept while the checkout runs.
+    /// The directory of their object stores during the checkout.
     directory: &'a Path,
     depth: usize,
     count: usize,
-    /// How much more the checkout may be.
+    /// What remains of the checkout's limits.
     left: CheckoutLimits,
 }
 
@@ -35,7 +35,7 @@ impl<'a> Submodules<'a> {
         Self { access, directory, depth: 0, count: 0, left: access.request.limits }
     }
 
-    /// What `.gitmodules` says of a path; `None` for a submodule that is not to be checked out.
+    /// Returns the URL that `.gitmodules` has for a path; `None` if the submodule should not be checked out.
     fn url(&self, parent: &Fetched, path: &Path, store: &Path) -> Result<Option<String>, GitError> {
         let unreadable = |source| parent.unreadable(".gitmodules", source);
         let refused = |problem: &str| GitError::SubmoduleUrl {
@@ -54,7 +54,7 @@ impl<'a> Submodules<'a> {
         }
         let blob = parent.repository.find_blob(entry.id()).map_err(unreadable)?;
         let content = blob.content();
-        // Settings can name further files to be read.
+        // Settings can include other files.
         if contains_include(content) {
             return Err(refused(REFUSED));
         }
@@ -118,11 +118,11 @@ impl CheckoutState for Submodules<'_> {
         }
         let store = self.directory.join(format!("submodule-{}", self.count));
         let Some(url) = self.url(parent, path, &store)? else { return Ok(()) };
-        // A relative one cannot leave the server that its parent was fetched from; any other is that server's to say.
+        // A relative URL stays on its parent's server; any other URL comes from that server's commit.
         let lead = if is_relative(&url) { &parent.lead } else { &parent.onward };
         let url = resolve(&location.remote, &url).map_err(refused)?;
         let module = GitLocation::parse(&url).map_err(|error| refused(error.to_string()))?;
-        // Only the server: what else a URL can ask for is not a submodule's to say.
+        // Only the server: a submodule cannot set the other fields of a URL.
         let remote = module.map(|module| module.remote).or_else(|| without_suffix(&url));
         let Some(remote) = remote else {
             return Err(refused(format!(
@@ -157,7 +157,7 @@ pub(super) fn setting_for(settings: &Path, path: &Path) -> Result<Option<Setting
     let config = Config::open(settings)?;
     let mut names = Vec::new();
     config.entries(Some("submodule\\..*\\.path"))?.for_each(|entry| {
-        // A key alone means true, and is no path; git2 panics when it is asked for the value.
+        // A key without a value means true and is not a path; git2 panics if its value is requested.
         if entry.has_value()
             && let (Ok(name), Ok(value)) = (entry.name(), entry.value())
             && Path::new(value.trim_end_matches('/')) == path
@@ -171,7 +171,7 @@ pub(super) fn setting_for(settings: &Path, path: &Path) -> Result<Option<Setting
     Ok(Some(Setting { url, skipped }))
 }
 
-/// A URL over http needs no `.git` at its end where git itself reads it.
+/// Returns an http URL that lacks `.git` at its end, which git accepts for submodules.
 fn without_suffix(url: &str) -> Option<String> {
     let clean = !url.contains(['#', '?']);
     (clean && (url.starts_with("http://") || url.starts_with("https://"))).then(|| url.to_owned())
@@ -181,7 +181,7 @@ fn is_relative(url: &str) -> bool {
     url.starts_with("./") || url.starts_with("../")
 }
 
-/// A URL as `.gitmodules` has it: one that starts with `./` or `../` is relative to the repository it stands in.
+/// Resolves a URL of `.gitmodules`: one that starts with `./` or `../` is relative to its repository.
 pub(super) fn resolve(parent: &str, url: &str) -> Result<String, String> {
     if !is_relative(url) {
         return Ok(url.to_owned());

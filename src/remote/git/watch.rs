@@ -10,7 +10,8 @@ use tokio::sync::Notify;
 use crate::diag::progress::Transfer;
 use crate::fs::gate::Pass;
 
-/// What the worker and the task that waits for it share: bytes received, the time of the last ones, and the wish to stop.
+/// What the worker and the task that waits for it share: bytes received, the time of the last ones, and the wish to
+/// stop.
 #[derive(Clone)]
 pub(super) struct Watch {
     shared: Arc<Shared>,

@@ -1,32 +1,32 @@
-//! The 512 bytes before a member.
+//! Parses the header of a tar member: a block of 512 bytes.
 
 use super::error::ArchiveError;
 
-/// Everything in an archive is a multiple of this.
+/// The size of a block. Everything in an archive is a multiple of it.
 pub(super) const BLOCK: usize = 512;
 
-/// What the header of an old GNU sparse file says of its map.
+/// The start of an old GNU sparse file's map.
 pub(super) struct SparseStart {
     /// Offset and length of the first segments.
     pub(super) segments: Vec<(u64, u64)>,
-    /// Size of the whole file.
+    /// The size of the file.
     pub(super) size: u64,
     /// Whether blocks with more segments follow.
     pub(super) continued: bool,
 }
 
-/// One header block whose checksum is right.
+/// A header block with a valid checksum.
 pub(super) struct Header<'a> {
     block: &'a [u8; BLOCK],
     position: u64,
 }
 
 impl<'a> Header<'a> {
-    /// Checks the block at `position`.
+    /// Verifies the block at `position`.
     pub(super) fn new(block: &'a [u8; BLOCK], position: u64) -> Result<Self, ArchiveError> {
         let header = Self { block, position };
         let stored = header.unsigned(148, 8, "checksum").map_err(|_| ArchiveError::Checksum { position })?;
-        // The checksum counts its own field as blanks. Some old archivers summed signed bytes.
+        // The checksum's own field counts as blanks. Some old archivers added signed bytes.
         let blanked = |at: usize, byte: u8| if (148..156).contains(&at) { b' ' } else { byte };
         let bytes = || block.iter().enumerate().map(|(at, byte)| blanked(at, *byte));
         let sum: u64 = bytes().map(u64::from).sum();
@@ -42,12 +42,12 @@ impl<'a> Header<'a> {
         self.block[156]
     }
 
-    /// Whether the fields after the link name are ustar's; GNU's differ in the last part.
+    /// Reports whether the fields after the link name are ustar's; GNU's differ in the last part.
     fn is_ustar(&self) -> bool {
         &self.block[257..263] == b"ustar\0"
     }
 
-    /// The name, ustar's prefix included.
+    /// Returns the name, including ustar's prefix.
     pub(super) fn name(&self) -> Vec<u8> {
         let name = self.text(0, 100);
         let prefix = if self.is_ustar() { self.text(345, 155) } else { &[] };
@@ -59,7 +59,7 @@ impl<'a> Header<'a> {
     }
 
     pub(super) fn mode(&self) -> Result<u32, ArchiveError> {
-        // Only the low bits mean anything; some archivers add the file type.
+        // Only the low bits have a meaning; some archivers add the file type.
         Ok(u32::try_from(self.number(100, 8, "mode")? & 0o7777).unwrap_or(0))
     }
 
@@ -85,7 +85,7 @@ impl<'a> Header<'a> {
         major.and_then(|major| Ok((major, minor?))).map_err(|_| self.invalid("device number"))
     }
 
-    /// The first part of an old GNU sparse file's map.
+    /// Returns the start of an old GNU sparse file's map.
     pub(super) fn sparse(&self) -> Result<SparseStart, ArchiveError> {
         Ok(SparseStart {
             segments: sparse_segments(&self.block[386..482], self.position)?,
@@ -112,7 +112,7 @@ impl<'a> Header<'a> {
     }
 }
 
-/// The segments in a piece of an old GNU sparse map: pairs of offset and length, up to the first empty one.
+/// Returns the segments in a part of an old GNU sparse map: pairs of offset and length, up to the first empty one.
 pub(super) fn sparse_segments(field: &[u8], position: u64) -> Result<Vec<(u64, u64)>, ArchiveError> {
     let mut segments = Vec::new();
     for pair in field.chunks_exact(24) {
@@ -128,7 +128,7 @@ pub(super) fn sparse_segments(field: &[u8], position: u64) -> Result<Vec<(u64, u
     Ok(segments)
 }
 
-/// A number in octal digits, or, when the first bit is set, in two's complement (GNU).
+/// Parses a number in octal digits, or in two's complement if the first bit is set (GNU).
 fn number(field: &[u8]) -> Option<i64> {
     let first = *field.first()?;
     if first & 0x80 != 0 {

@@ -1,8 +1,8 @@
-//! Reading tar archives of any origin: layers, build contexts, what `ADD` unpacks.
+//! Reads tar archives from any source: layers, build contexts, archives of `ADD`.
 //!
-//! The format is three decades of extensions – ustar, GNU long names and sparse files, POSIX (PAX) records – and the input
-//! is untrusted. Every number is bounded before anything is allocated: a header may not claim more memory than a constant,
-//! whatever it says of its own size. Nothing here touches a file system.
+//! The format has three decades of extensions (ustar, GNU long names and sparse files, POSIX (PAX) records), and the
+//! input is untrusted. Every number is checked before memory is allocated: a header cannot claim more than a constant
+//! amount of memory, whatever size it states. Nothing here accesses a file system.
 
 mod error;
 mod header;

@@ -1,4 +1,4 @@
-//! POSIX extended header records: `length key=value\n`.
+//! Parses POSIX extended header records: `length key=value\n`.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use crate::fs::Timestamp;
 use crate::fs::xattr::{Xattrs, is_carried};
 
-/// What extended records say about the next member, where they say anything.
+/// The fields of the next member that extended records set.
 #[derive(Debug, Default)]
 pub(super) struct Records {
     pub(super) name: Option<Vec<u8>>,
@@ -15,24 +15,25 @@ pub(super) struct Records {
     pub(super) uid: Option<u32>,
     pub(super) gid: Option<u32>,
     pub(super) mtime: Option<Timestamp>,
-    /// Those that images carry.
+    /// The attributes that images carry.
     pub(super) xattrs: Xattrs,
     pub(super) sparse: Sparse,
 }
 
-/// GNU's sparse files in PAX clothes, in three versions.
+/// GNU's sparse files in PAX records, in three versions.
 #[derive(Debug, Default)]
 pub(super) struct Sparse {
-    /// Version 1.0: the map stands before the content.
+    /// Version 1.0: the map precedes the content.
     pub(super) map_in_content: bool,
-    /// Versions 0.x: the map, offset and length in turn.
+    /// Versions 0.x: the map, alternating offset and length.
     pub(super) map: Option<Vec<u64>>,
     pub(super) name: Option<Vec<u8>>,
     pub(super) size: Option<u64>,
 }
 
 impl Records {
-    /// The records of one extended header; later ones win. Gives the name of what is wrong otherwise.
+    /// Parses the records of one extended header; later ones take precedence. The error is the name of the invalid
+    /// part.
     pub(super) fn parse(mut text: &[u8]) -> Result<Self, &'static str> {
         const INVALID: &str = "extended record";
         let mut records = Self::default();
@@ -91,12 +92,12 @@ fn ascii<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// An empty value takes an earlier record back.
+/// Parses a number; an empty value cancels an earlier record.
 fn optional<T: std::str::FromStr>(value: &[u8]) -> Result<Option<T>, ()> {
     if value.is_empty() { Ok(None) } else { ascii(value).map(Some).ok_or(()) }
 }
 
-/// Decimal seconds, perhaps with a fraction and a sign.
+/// Parses decimal seconds, optionally with a fraction and a sign.
 fn timestamp(value: &[u8]) -> Option<Timestamp> {
     let text = std::str::from_utf8(value).ok()?;
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
@@ -108,7 +109,7 @@ fn timestamp(value: &[u8]) -> Option<Timestamp> {
     let digits: String = fraction.chars().chain("000000000".chars()).take(9).collect();
     let nanoseconds: u32 = digits.parse().ok()?;
     if negative && nanoseconds > 0 {
-        // The fraction counts away from zero there, and forward here.
+        // The fraction of a negative time points away from zero; nanoseconds count forward.
         Some(Timestamp { seconds: seconds.checked_sub(1)?, nanoseconds: 1_000_000_000 - nanoseconds })
     } else {
         Some(Timestamp { seconds, nanoseconds })

@@ -1,4 +1,4 @@
-//! One member after the other, without going back.
+//! Reads the members of an archive in order, without seeking.
 
 use std::io::{self, Read};
 
@@ -10,22 +10,21 @@ use super::header::{BLOCK, Header, SparseStart, sparse_segments};
 use super::pax::Records;
 use super::sparse::{MAX_SEGMENTS, Map, Next};
 
-/// Bytes an extended header or a GNU long name may have: as many as Go's archive/tar takes, with which BuildKit reads.
+/// The most bytes of an extended header or a GNU long name: the limit of Go's archive/tar, which BuildKit uses.
 const MAX_EXTENDED: u64 = 1 << 20;
-/// Bytes a name, or what a link names, may have: what the kernel takes as a path.
+/// The most bytes of a name or a link's target: the kernel's limit for a path.
 const MAX_NAME: usize = 4096;
-/// Bytes of names and values that the extended attributes of one member may have: what the kernel takes as the value of one.
+/// The most bytes of names and values of a member's extended attributes: the kernel's limit for one value.
 const MAX_XATTRS: usize = 64 << 10;
-/// Bytes that all sparse files of an archive may have beyond what it holds of them. A hole costs no disk, but its zeros are
-/// hashed.
+/// The most bytes of holes in all sparse files of an archive. A hole takes no disk space, but its zeros are hashed.
 const MAX_HOLES: u64 = 1 << 40;
 
-/// One member of an archive, without its content.
+/// A member of an archive, without its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// The name as it stands in the archive: perhaps absolute, perhaps with `..`, directories perhaps with a slash.
+    /// The name as the archive has it: it may be absolute, contain `..`, or end with a slash.
     pub name: Vec<u8>,
-    /// What it is.
+    /// The kind of the member.
     pub kind: MemberKind,
     /// Permission, set-id and sticky bits.
     pub mode: u32,
@@ -33,20 +32,20 @@ pub struct Member {
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Last change of the content.
+    /// The time of the last change of the content.
     pub mtime: Timestamp,
-    /// Size of the content; 0 for all kinds but regular files.
+    /// The size of the content; 0 for all kinds but regular files.
     pub size: u64,
-    /// The extended attributes that images carry; others are left out.
+    /// The extended attributes that images carry; others are dropped.
     pub xattrs: Xattrs,
 }
 
-/// What a member is.
+/// The kind of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MemberKind {
     /// A regular file; its content is read from the [`Reader`].
     File,
-    /// Another name for the file of this name, earlier in the archive or in a layer below.
+    /// A further name of the file with this name, which is earlier in the archive or in a lower layer.
     HardLink(Vec<u8>),
     /// A symbolic link to this target.
     Symlink(Vec<u8>),
@@ -70,18 +69,18 @@ pub enum MemberKind {
     Fifo,
 }
 
-/// Reads an archive from a stream. After [`Reader::next_member`] gave a regular file, reading from the reader gives the
-/// content; what is not read is skipped.
+/// Reads an archive from a stream. After [`Reader::next_member`] returned a regular file, the reader returns its
+/// content; unread content is skipped.
 #[derive(Debug)]
 pub struct Reader<R> {
     input: R,
-    /// Bytes of the archive read so far.
+    /// The number of bytes of the archive that have been read.
     position: u64,
     content: Map,
-    /// Bytes of the current member still in the archive, and the padding after them.
+    /// Bytes of the current member that are still in the archive, and the padding after them.
     stored: u64,
     padding: u64,
-    /// Bytes of holes that sparse files may still have.
+    /// The bytes of holes that further sparse files may have.
     holes: u64,
     finished: bool,
 }
@@ -92,15 +91,15 @@ impl<R: Read> Reader<R> {
         Self { input, position: 0, content: Map::default(), stored: 0, padding: 0, holes: MAX_HOLES, finished: false }
     }
 
-    /// Bytes of the archive read so far.
+    /// Returns the number of bytes of the archive that have been read.
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// The next member, or `None` at the archive's end.
+    /// Returns the next member, or `None` at the end of the archive.
     ///
     /// # Errors
-    /// The archive cannot be read or understood.
+    /// The archive cannot be read or parsed.
     pub fn next_member(&mut self) -> Result<Option<Member>, ArchiveError> {
         if self.finished {
             return Ok(None);
@@ -120,8 +119,8 @@ impl<R: Read> Reader<R> {
                 b'x' | b'X' => {
                     extensions.records = Records::parse(&self.extended(&header, position)?).map_err(invalid)?;
                 }
-                // Records for the rest of the archive. To Go's archive/tar they are a member of its own, which ends what was
-                // said of the next one, and which BuildKit leaves alone.
+                // Records for the rest of the archive. Go's archive/tar treats them as a member of its own, which
+                // discards the records for the next one, and BuildKit ignores it.
                 b'g' => {
                     Records::parse(&self.extended(&header, position)?).map_err(invalid)?;
                     extensions = Extensions::default();
@@ -137,7 +136,7 @@ impl<R: Read> Reader<R> {
 
     fn member(&mut self, header: &Header<'_>, extensions: Extensions, position: u64) -> Result<Member, ArchiveError> {
         let Extensions { mut records, name: long_name, link_name: long_link } = extensions;
-        // Where several say it, the one counts that counts for Go's archive/tar.
+        // If a name is specified several times, the same one counts as in Go's archive/tar.
         let name = records.sparse.name.take().or(long_name).or(records.name.take()).unwrap_or_else(|| header.name());
         let link = long_link.or(records.link_name.take());
         let link = || {
@@ -175,7 +174,7 @@ impl<R: Read> Reader<R> {
             kind,
             xattrs,
         };
-        // Links, devices and named pipes have no content even where a size is given.
+        // Links, devices and named pipes have no content even if they have a size.
         if matches!(header.kind(), b'1'..=b'6') {
             return Ok(member);
         }
@@ -207,7 +206,7 @@ impl<R: Read> Reader<R> {
         Ok(Member { size: self.content.size(), ..member })
     }
 
-    /// An old GNU sparse file's map goes on in blocks after the header.
+    /// Reads an old GNU sparse file's map, which continues in blocks after the header.
     fn old_sparse_map(&mut self, header: &Header<'_>, position: u64) -> Result<(u64, Vec<(u64, u64)>), ArchiveError> {
         let SparseStart { mut segments, size, mut continued } = header.sparse()?;
         while continued {
@@ -220,8 +219,8 @@ impl<R: Read> Reader<R> {
         Ok((size, segments))
     }
 
-    /// In version 1.0 the map stands in front of the content: lines with the number of segments, and each one's offset and
-    /// length, filled up to a block.
+    /// Reads the map of version 1.0, which precedes the content: lines with the number of segments, and the offset and
+    /// length of each, padded to a block.
     fn sparse_map_in_content(&mut self, position: u64) -> Result<Vec<(u64, u64)>, ArchiveError> {
         let invalid = || ArchiveError::Field { position, field: "sparse map" };
         let mut numbers = Vec::new();
@@ -258,7 +257,7 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// The content of a header that describes the next one.
+    /// Returns the content of a header that describes the next one.
     fn extended(&mut self, header: &Header<'_>, position: u64) -> Result<Vec<u8>, ArchiveError> {
         let size = header.size()?;
         if size > MAX_EXTENDED {
@@ -270,7 +269,7 @@ impl<R: Read> Reader<R> {
         Ok(content)
     }
 
-    /// The next header block; `None` at the end, which is a block of zeros or the end of the stream.
+    /// Returns the next header block; `None` at the end, which is a block of zeros or the end of the stream.
     fn header_block(&mut self) -> Result<Option<[u8; BLOCK]>, ArchiveError> {
         let mut block = [0; BLOCK];
         let mut filled = 0;
@@ -320,7 +319,7 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// Reads what follows the archive's end, so that a digest of the whole stream can be checked.
+    /// Reads the rest of the stream after the archive's end, so that its digest can be verified.
     ///
     /// # Errors
     /// The stream cannot be read.
@@ -364,8 +363,8 @@ impl<R: Read> Read for Reader<R> {
     }
 }
 
-/// What the headers before a member's own say of it. A later one of a kind replaces an earlier one, so that no number of them
-/// takes more memory than one.
+/// Extensions from preceding headers. A later one of the same kind replaces an earlier one, so that any number of them
+/// takes the memory of one.
 #[derive(Debug, Default)]
 struct Extensions {
     records: Records,
@@ -386,7 +385,7 @@ fn check_size(size: usize, limit: usize, field: &'static str, position: u64) -> 
     Err(ArchiveError::TooLarge { position, field, size: size as u64, limit: limit as u64 })
 }
 
-/// A name up to its first zero; an empty one says nothing.
+/// Returns a name up to its first zero byte; `None` if it is empty.
 fn until_zero(mut name: Vec<u8>) -> Option<Vec<u8>> {
     if let Some(end) = name.iter().position(|byte| *byte == 0) {
         name.truncate(end);

@@ -1,37 +1,37 @@
-//! The map of a sparse file: which parts of it the archive holds.
+//! The map of a sparse file: the parts that the archive contains.
 
 use super::error::ArchiveError;
 
-/// Segments a map may have; GNU tar makes one for every run of data.
+/// The most segments of a map; GNU tar makes one for every run of data.
 pub(super) const MAX_SEGMENTS: usize = 256 * 1024;
 
-/// What comes next in a member's content.
+/// The next part of a member's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// So many bytes of the archive.
+    /// This number of bytes from the archive.
     Data(u64),
-    /// So many zeros.
+    /// This number of zeros.
     Zeros(u64),
-    /// Nothing more.
+    /// The end.
     End,
 }
 
-/// Where in the content of a member a reader is.
+/// The position of a reader in a member's content.
 #[derive(Debug, Default)]
 pub(super) struct Map {
-    /// Offset and length, not empty, in order; those already read are gone. Last first.
+    /// Offset and length of the remaining segments, which are not empty, in reverse order.
     segments: Vec<(u64, u64)>,
     at: u64,
     size: u64,
 }
 
 impl Map {
-    /// Content that is in the archive from end to end.
+    /// Returns the map of content that is completely in the archive.
     pub(super) fn dense(size: u64) -> Self {
         Self { segments: if size == 0 { Vec::new() } else { vec![(0, size)] }, at: 0, size }
     }
 
-    /// Content of `size` bytes of which `stored` are in the archive.
+    /// Returns the map of content of `size` bytes, of which `stored` are in the archive.
     pub(super) fn sparse(
         segments: impl IntoIterator<Item = (u64, u64)>,
         size: u64,
@@ -58,13 +58,13 @@ impl Map {
         Ok(Self { segments: checked, at: 0, size })
     }
 
-    /// Bytes of zeros that the archive does not hold, of content that nothing was read of. `None` if that cannot be counted.
+    /// Returns the number of zeros that the archive does not contain, before anything is read. `None` on overflow.
     pub(super) fn holes(&self) -> Option<u64> {
         let stored = self.segments.iter().try_fold(0_u64, |sum, (_, length)| sum.checked_add(*length))?;
         self.size.checked_sub(stored)
     }
 
-    /// Size of the content.
+    /// Returns the size of the content.
     pub(super) fn size(&self) -> u64 {
         self.size
     }
@@ -78,7 +78,7 @@ impl Map {
         }
     }
 
-    /// So many of the bytes [`Map::next`] announced were read.
+    /// Records that this number of the bytes that [`Map::next`] announced were read.
     pub(super) fn advance(&mut self, bytes: u64) {
         self.at += bytes;
         if let Some((offset, length)) = self.segments.last()

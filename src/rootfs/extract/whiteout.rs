@@ -1,7 +1,7 @@
-//! Members that take away what lower layers hold.
+//! Unpacks whiteouts, which remove files of lower layers.
 //!
-//! A whiteout names one path, an opaque one means everything in its directory. Neither touches what its own layer brought, so
-//! that a directory may be hidden and made anew in one layer.
+//! A whiteout removes one path, an opaque whiteout everything in its directory. Neither removes files of its own layer,
+//! so a layer may hide a directory and make it again.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -16,9 +16,9 @@ use crate::rootfs::index::Entry;
 
 use super::{Extraction, absent_is_fine, io};
 
-/// What the names of AUFS's own files start with; the one for opaque directories became part of the format.
+/// The prefix of AUFS's internal files; the one for opaque directories became part of the format.
 const WHITEOUT_META: &[u8] = b".wh..wh.";
-/// Hides everything that lower layers hold in its directory.
+/// Hides everything that lower layers have in its directory.
 const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
 
 impl Extraction<'_> {
@@ -38,7 +38,7 @@ impl Extraction<'_> {
         if self.tree.index.get(&path).is_some() { self.hide(&path, true) } else { Ok(()) }
     }
 
-    /// Removes what lower layers hold below `path`, and at it if `itself`.
+    /// Removes everything of lower layers below `path`, and `path` with `itself`.
     fn hide(&mut self, path: &Path, itself: bool) -> Result<(), MemberError> {
         let current = self.tree.layers;
         let is_current = |entry: &Entry| entry.layer() == current;
@@ -48,7 +48,7 @@ impl Extraction<'_> {
             self.summary.removed += 1;
             return self.unlink(path, true).map(drop);
         }
-        // Deepest first, so that a directory is looked at when everything that can go from it is gone.
+        // Deepest first, so that a directory is checked when everything removable below it is removed.
         let below = index.below(path).map(|(path, entry)| (path.to_owned(), entry));
         let hidden: Vec<PathBuf> = own
             .map(|entry| (path.to_owned(), entry))
@@ -65,11 +65,11 @@ impl Extraction<'_> {
         Ok(())
     }
 
-    /// Removes a path, a directory only if it is empty or `tree`. Says whether it is gone.
+    /// Removes a path; a directory only if it is empty, or with `tree`. Returns whether it was removed.
     fn unlink(&mut self, path: &Path, tree: bool) -> Result<bool, MemberError> {
         let (directory, name) = self.tree.root().parent(path).map_err(io("open directory"))?;
         let is_directory = self.tree.index.get(path).is_some_and(|entry| entry.is_directory());
-        // What is left in a metadata_only's directory may be nowhere on the disk.
+        // Entries of a metadata-only tree's directory may not be on disk.
         if is_directory && !tree && self.tree.index.below(path).next().is_some() {
             return Ok(false);
         }

@@ -170,7 +170,7 @@ fn what_is_not_there_is_named() {
     assert!(server.refused("/app.git#main:nosuch").contains("has no directory \"nosuch\""));
     assert!(server.refused("/app.git#main:version").contains("has no directory \"version\""));
     let absent = server.refused("/absent.git");
-    assert!(absent.starts_with("fetch http://") && absent.contains("404"), "{absent}");
+    assert!(absent.starts_with("failed to fetch http://") && absent.contains("404"), "{absent}");
 }
 
 #[test]
@@ -442,7 +442,10 @@ fn credentials_do_not_go_to_a_submodule_over_plain_http() {
         location.skip_tls_verify = true;
         let error = check_out(location, &[(id, value)], CheckoutLimits::DEFAULT).err().unwrap();
         assert!(
-            with_causes(&error).contains(&format!("check out the submodule m: fetch {}", plain.url("/module.git")))
+            with_causes(&error).contains(&format!(
+                "failed to check out the submodule m: failed to fetch {}",
+                plain.url("/module.git")
+            ))
         );
         assert!(error.hint().is_some(), "{error:?}");
     }

@@ -149,12 +149,12 @@ fn a_git_server_elsewhere_leads_neither_to_this_machine_nor_to_its_metadata() {
             for url in ["http://hub.example/app.git", "http://203.0.113.5/app.git", "http://hub.example/far.git"] {
                 let said = failure(url);
                 inner.assert_untouched(&format!("{place} of {url}"));
-                assert!(said.starts_with(&format!("fetch {url}: ")), "{said}");
+                assert!(said.starts_with(&format!("failed to fetch {url}: ")), "{said}");
                 if *place == BOTH {
                     assert!(said.contains("cannot connect to both.example:9099"), "{said}");
                 } else {
                     assert!(
-                        said.contains("a remote server must not refer to it; a server elsewhere must not lead"),
+                        said.contains("a remote server must not refer to it; a remote server must not refer"),
                         "{said}"
                     );
                 }
@@ -180,7 +180,7 @@ fn a_repository_elsewhere_names_no_submodule_on_this_machine_or_at_its_metadata(
             with_module(directory.path(), &format!("app{number}"), place, &commit);
             let said = failure(&format!("http://hub.example/app{number}.git"));
             inner.assert_untouched(place);
-            assert!(said.contains("check out the submodule m: fetch"), "{said}");
+            assert!(said.contains("failed to check out the submodule m: failed to fetch"), "{said}");
             assert!(said.contains(words), "{said}");
             let without = fetch(&format!("http://hub.example/app{number}.git?submodules=false"));
             assert_eq!(without.unwrap().names(), [".gitmodules", "m"]);
@@ -330,7 +330,7 @@ fn a_server_that_drips_is_given_up() {
         let web = Web::serve_git(directory.path().to_owned(), drips);
         let error = check_out_at(location(&web.url("/plain.git")), &[], CheckoutLimits::DEFAULT, PACE).err().unwrap();
         let said = with_causes(&error);
-        assert_eq!(said, format!("fetch {}: hardly anything comes from {}", web.url("/plain.git"), web.host()));
+        assert_eq!(said, format!("failed to fetch {}: {} sends too slowly", web.url("/plain.git"), web.host()));
         let attempts = web.asked().iter().filter(|asked| asked.method == method).count();
         assert_eq!(attempts, 3, "it is tried as often as what breaks");
     }

@@ -1,27 +1,27 @@
-//! The server of a repository, as the program understands the text of its URL.
+//! Parses the server out of a repository's URL.
 
 use reqwest::Url;
 
 use crate::diag::redact::Secret;
 use crate::location::{GitLocation, decoded};
 
-/// Where a repository is.
+/// The address of a repository.
 #[derive(Debug, Clone)]
 pub(in super::super) struct Address {
-    /// The host as it is compared and looked up: `0x7f.1` is 127.0.0.1 here.
+    /// The host in canonical form: `0x7f.1` is 127.0.0.1.
     pub(in super::super) host: String,
-    /// What is spoken there.
+    /// The protocol.
     pub(in super::super) protocol: Protocol,
 }
 
 /// How a repository is fetched.
 #[derive(Debug, Clone)]
 pub(in super::super) enum Protocol {
-    /// `http` or `https`, by the program itself.
+    /// `http` or `https`, by this program.
     Http {
-        /// The repository, without a login and a slash at its end.
+        /// The repository, without login and trailing slash.
         base: Url,
-        /// The user and the password of the URL.
+        /// User and password of the URL.
         login: Option<(String, Secret<String>)>,
     },
     /// `ssh` or `git`, by the git library.
@@ -29,7 +29,7 @@ pub(in super::super) enum Protocol {
 }
 
 impl Address {
-    /// Takes a location apart; `None` where the git library, or the lookup of credentials, might see a different host in it.
+    /// Parses a location; `None` if the git library or the lookup of credentials could see a different host in it.
     pub(in super::super) fn of(location: &GitLocation) -> Option<Self> {
         let named = location.host();
         let plain = |byte: u8| byte.is_ascii_graphic() && !br#"\%"<>^`{|}"#.contains(&byte);
@@ -55,7 +55,7 @@ impl Address {
     }
 }
 
-/// Whether the library can see but one host in a URL of another scheme.
+/// Reports whether the library can see only one host in a URL of a different scheme.
 fn authority(remote: &str) -> bool {
     let text = remote.split_once("://").map_or(remote, |(_, rest)| rest.split('/').next().unwrap_or_default());
     text.matches('@').count() <= 1 && !text.contains('\\')

@@ -1,4 +1,6 @@
-//! Why a git server did not answer, or not as one.
+//! Errors of the conversation with a git server.
+
+#![expect(missing_docs, reason = "`#[error]` says it")]
 
 use std::time::Duration;
 
@@ -7,116 +9,61 @@ use reqwest::StatusCode;
 use crate::diag::Hint;
 use crate::http::{ForbiddenReference, HostRefused, HttpError};
 
-/// A conversation with a git server that failed. The repository is named by the error around it.
+/// Why a conversation with a git server failed. The error around it names the repository.
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
-    /// The URL means another server to other readers of it, or none.
     #[error("the URL is not one of a git server")]
     Url,
-    /// No connection to the host came about, or it broke.
     #[error("{} {host}", if source.is_connect() { "cannot connect to" } else { "lost the connection to" })]
     Connection {
-        /// `host[:port]`.
         host: String,
-        /// The cause.
         #[source]
         source: HttpError,
     },
-    /// The answer did not come whole.
-    #[error("lost the connection to {host} in the middle of an answer")]
+    #[error("lost the connection to {host} within a response")]
     Truncated {
-        /// `host[:port]`.
         host: String,
-        /// The cause.
         #[source]
         source: HttpError,
     },
-    /// Nothing came for too long.
-    #[error("nothing came from {host} for {} seconds", idle.as_secs())]
-    Stalled {
-        /// `host[:port]`.
-        host: String,
-        /// How long.
-        idle: Duration,
-    },
-    /// So little came that the repository would take for ever.
-    #[error("hardly anything comes from {host}")]
-    Slow {
-        /// `host[:port]`.
-        host: String,
-    },
-    /// The server refused.
+    #[error("{host} sent nothing for {} seconds", idle.as_secs())]
+    Stalled { host: String, idle: Duration },
+    #[error("{host} sends too slowly")]
+    Slow { host: String },
     #[error("invalid response status {status} from {host}")]
-    Status {
-        /// `host[:port]`.
-        host: String,
-        /// The HTTP status.
-        status: StatusCode,
-        /// What `Retry-After` asked for.
-        retry_after: Option<Duration>,
-    },
-    /// The server wants credentials, or other ones.
+    Status { host: String, status: StatusCode, retry_after: Option<Duration> },
     #[error(
         "{host} {} (response status {status})",
         if *authorized { "does not take the credentials it was given" } else { "wants credentials" },
         status = StatusCode::UNAUTHORIZED
     )]
-    Login {
-        /// `host[:port]`.
-        host: String,
-        /// Whether credentials were sent.
-        authorized: bool,
-    },
-    /// A secret cannot be sent as a header.
+    Login { host: String, authorized: bool },
     #[error("the secret with its credentials is not one line of text")]
     Authorization,
-    /// The server redirects to nowhere, without end, or too late.
     #[error("{host} {problem}")]
-    Redirect {
-        /// `host[:port]`.
-        host: String,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// Something else than a git server answered, or one that has nothing but files.
+    Redirect { host: String, problem: String },
     #[error("{host} does not answer as a git server: it sent {found}")]
-    NotSmart {
-        /// `host[:port]`.
-        host: String,
-        /// What the answer says it is, as far as that is known: a server's own words are not shown.
-        found: &'static str,
-    },
-    /// A server or a repository elsewhere leads to this machine.
-    #[error("{host} must not be asked")]
+    NotSmart { host: String, found: &'static str },
+    #[error("{host} is not allowed")]
     Astray {
-        /// `host[:port]`, or the host alone where it is not one of HTTP.
         host: String,
-        /// What is wrong with it.
         #[source]
         source: ForbiddenReference,
     },
-    /// The name of a submodule's host, which the git library connects to, has no address that could be judged.
-    #[error("cannot tell where {host} is")]
+    #[error("failed to resolve {host}")]
     Unknown {
-        /// The name.
         host: String,
-        /// Why.
         #[source]
         source: HostRefused,
     },
-    /// The answer has more than is wanted.
     #[error("more than {limit} bytes")]
-    TooLarge {
-        /// The limit.
-        limit: usize,
-    },
-    /// Who asked waits no longer.
-    #[error("the fetch was given up")]
+    TooLarge { limit: usize },
+    #[error("the fetch was cancelled")]
     GivenUp,
 }
 
 impl TransportError {
-    /// Whether the same request may succeed in a moment, and how long the server asked to wait for it.
+    /// Returns whether the same request may soon succeed, and how long the server asked to wait.
     pub(in super::super) fn transient(&self) -> Option<Option<Duration>> {
         match self {
             Self::Connection { source, .. } => source.is_transient().then_some(None),
@@ -128,12 +75,12 @@ impl TransportError {
         }
     }
 
-    /// Whether the server answered, and another question may have another answer.
+    /// Reports whether the server answered, so that a different request may succeed.
     pub(in super::super) fn is_answer(&self) -> bool {
         matches!(self, Self::Status { .. })
     }
 
-    /// Whether somebody elsewhere led to this machine.
+    /// Reports whether a remote server or repository led to this machine.
     pub(in super::super) fn is_astray(&self) -> bool {
         match self {
             Self::Astray { .. } => true,
@@ -147,7 +94,7 @@ impl Hint for TransportError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             _ if self.is_astray() => {
-                "a server elsewhere must not lead to this machine or its metadata service, nor must a name's address change to one \
+                "a remote server must not refer to this machine or its metadata service, nor must a name's address change to one \
                  of these: if the repository is meant to be there, name that URL in the build"
                     .to_owned()
             }
@@ -164,7 +111,7 @@ impl Hint for TransportError {
             }
             Self::Unknown { host, .. } => format!("the name {host} could not be resolved: check it, and /etc/resolv.conf"),
             Self::NotSmart { .. } => {
-                "git's smart protocol is spoken over http, and no other: repositories that lie as files on a web server cannot be fetched"
+                "git's smart protocol is spoken over http, and no other: repositories that are plain files on a web server cannot be fetched"
                     .to_owned()
             }
             Self::Redirect { .. } => "name the repository by the URL that it has moved to".to_owned(),

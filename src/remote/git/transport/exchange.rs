@@ -1,7 +1,8 @@
-//! What is asked of which server, and what it gets to know.
+//! Sends the requests of a fetch, with credentials, and follows redirects.
 //!
-//! A redirect is followed from the first question only, as git does by itself: the server that answers it gets the other questions. Addresses that a
-//! server leads to are judged as everywhere else; credentials stay with the scheme, host and port they are for.
+//! A redirect is followed for the first request only, as git does by default: the server that answers it gets the other
+//! requests. Addresses that a server leads to are judged as everywhere else. Credentials are only sent to the scheme,
+//! host and port that they are for.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,20 +22,20 @@ use crate::diag::redact::{self, Secret};
 use crate::http::{Flow, HttpClients, HttpError, Lead, Pace, SetupError, TlsSettings, host_of, retry_after};
 use crate::remote::credentials::GitAuthorization;
 
-/// How long a server may take to begin its answer.
+/// The time limit for the start of a response.
 const RESPONSE_LIMIT: Duration = Duration::from_secs(120);
-/// How long a server may be silent between two pieces of an answer.
+/// The time limit for silence within a response.
 const BODY_LIMIT: Duration = Duration::from_secs(60);
 const MAX_REDIRECTS: usize = 10;
-/// Bytes of a list of references, which the library keeps in memory: some millions of them.
+/// The most bytes of a list of references, which the library keeps in memory: a few million references.
 const MAX_REFERENCES: usize = 256 << 20;
-/// Bytes of an answer with a pack. What the pack may have is checked where it is counted; this is for what comes around it.
+/// The most bytes of a response with a pack. The pack itself has a smaller limit; this one includes what surrounds it.
 const MAX_ANSWER: usize = 32 << 30;
-/// Hosts of repositories tell clients of git from browsers by how the name begins, and turn the latter away (GitHub, Bitbucket).
+/// Hosts of repositories recognize git clients by the start of the name, and refuse browsers (GitHub, Bitbucket).
 const AGENT: &str = concat!("git/2.0 (crabwright/", env!("CARGO_PKG_VERSION"), ")");
-/// What is sent by servers of files and sites.
+/// Media types that servers of files and web sites send.
 const KINDS: &[&str] = &["text/plain", "text/html", "application/json", "application/octet-stream"];
-/// What the first question ends in, and where it leads to has to.
+/// The end of the first request's URL, which a redirect must keep.
 const REFERENCES: &str = "/info/refs";
 const SERVICE: &str = "service=git-upload-pack";
 
@@ -42,13 +43,13 @@ const SERVICE: &str = "service=git-upload-pack";
 #[derive(Debug)]
 pub(in super::super) struct Servers {
     clients: HttpClients,
-    /// Clients that take any certificate, and the `host:port` that they are for.
+    /// Clients that accept any certificate, and the `host:port` that they are for.
     unverified: Option<(HttpClients, String)>,
     pace: Pace,
 }
 
 impl Servers {
-    /// Those that a request asks for.
+    /// Returns the clients for a request.
     ///
     /// # Errors
     /// The HTTP library cannot start.
@@ -77,20 +78,20 @@ impl Servers {
     }
 }
 
-/// How to log in to the server of a repository.
+/// The credentials for the server of a repository.
 #[derive(Debug, Default)]
 pub(in super::super) struct Logins {
     /// The value of the header that is sent with every request.
     header: Option<HeaderValue>,
-    /// Those that are tried in order where the server asks for one.
+    /// Values that are tried in order if the server asks for credentials.
     asked: std::vec::IntoIter<HeaderValue>,
 }
 
 impl Logins {
-    /// The login of the URL, and what the build's secrets have for its server.
+    /// Returns the login of the URL, and that of the build's secrets for its server.
     ///
     /// # Errors
-    /// A secret is no text for a header.
+    /// A secret cannot be sent as a header.
     pub(in super::super) fn new(
         url: Option<(String, Secret<String>)>,
         secret: Option<GitAuthorization>,
@@ -112,38 +113,38 @@ fn basic(user: &str, password: &Secret<String>) -> Result<HeaderValue, Transport
     sensitive(&format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.reveal()))))
 }
 
-/// A value that no log shows.
+/// Returns a header value that no log shows.
 fn sensitive(value: &str) -> Result<HeaderValue, TransportError> {
     let mut value = HeaderValue::from_str(value).map_err(|_invalid| TransportError::Authorization)?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-/// Questions to the server of one repository.
+/// The requests to the server of one repository.
 pub(in super::super) struct Exchange {
     servers: Arc<Servers>,
     watch: Watch,
-    /// The repository as it was named: the logins are for its server.
+    /// The repository as it was named: the credentials are for its server.
     home: Url,
     logins: Logins,
-    /// Where it is, behind redirects.
+    /// The current URL, after redirects.
     base: Url,
-    /// Who led there.
+    /// Who led to the current URL.
     lead: Lead,
 }
 
-/// A question.
+/// One request.
 struct Question {
     method: Method,
-    /// Behind the repository's URL.
+    /// The part after the repository's URL.
     path: &'static str,
     query: Option<&'static str>,
     body: Option<Bytes>,
-    /// Content type of the answer.
+    /// The media type of the response.
     wanted: &'static str,
 }
 
-/// An answer on its way.
+/// A response while it is read.
 pub(super) struct Answer {
     response: Response,
     host: String,
@@ -153,18 +154,18 @@ pub(super) struct Answer {
 }
 
 impl Exchange {
-    /// With the server of the repository at `base`, which `lead` led to.
+    /// Starts with the server of the repository at `base`, which `lead` led to.
     pub(in super::super) fn new(servers: &Arc<Servers>, watch: &Watch, base: Url, lead: Lead, logins: Logins) -> Self {
         let (servers, watch) = (Arc::clone(servers), watch.clone());
         Self { servers, watch, home: base.clone(), logins, base, lead }
     }
 
-    /// What the server that is asked now may lead to.
+    /// Returns the hosts that the current server may lead to.
     pub(super) fn onward(&self) -> Lead {
         self.lead.onward(self.base.host_str().unwrap_or_default())
     }
 
-    /// The server's references.
+    /// Requests the server's references.
     pub(super) fn references(&mut self) -> Result<Answer, TransportError> {
         let question = Question {
             method: Method::GET,
@@ -176,7 +177,7 @@ impl Exchange {
         self.answer(&question, MAX_REFERENCES)
     }
 
-    /// What the library wants of the objects; `body` is in its own words.
+    /// Requests objects; `body` is written by the library.
     pub(super) fn pack(&mut self, body: Bytes) -> Result<Answer, TransportError> {
         let question = Question {
             method: Method::POST,
@@ -195,14 +196,14 @@ impl Exchange {
         Ok(Answer { response, host, flow: Flow::new(self.servers.pace), left: limit, limit })
     }
 
-    /// The next piece of an answer; an empty one is its end.
+    /// Returns the next piece of a response; an empty one is the end.
     pub(super) fn piece(&self, answer: &mut Answer) -> Result<Bytes, TransportError> {
         let piece = self.watch.wait(next_piece(answer)).unwrap_or(Err(TransportError::GivenUp))?;
         self.watch.touch();
         Ok(piece)
     }
 
-    /// Asks the server, and those it redirects to.
+    /// Sends a request, and follows redirects.
     async fn ask(&mut self, question: &Question) -> Result<Response, TransportError> {
         let (mut url, mut lead) = (self.base.clone(), self.lead.clone());
         url.set_path(&format!("{}{}", self.base.path(), question.path));
@@ -239,7 +240,7 @@ impl Exchange {
         Err(TransportError::Redirect { host: host_of(&url), problem })
     }
 
-    /// The answer to a question at one place, with as many logins as the server wants to see.
+    /// Sends a request to one URL, with as many of the credentials as the server asks for.
     async fn log_in(&mut self, question: &Question, url: &Url, lead: &Lead) -> Result<Response, TransportError> {
         let ours = url.origin() == self.home.origin();
         loop {
@@ -312,27 +313,29 @@ async fn next_piece(answer: &mut Answer) -> Result<Bytes, TransportError> {
     }
 }
 
-/// Where an answer leads.
+/// Returns the target of a redirect.
 fn target(response: &Response) -> Result<Url, TransportError> {
     let problem = |problem: String| TransportError::Redirect { host: host_of(response.url()), problem };
     let text = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
     let text = text.ok_or_else(|| problem("redirects without a Location".to_owned()))?;
     let shown = || redact::url(text);
     let mut url =
-        response.url().join(text).map_err(|_| problem(format!("redirects to {}, which is no URL", shown())))?;
+        response.url().join(text).map_err(|_| problem(format!("redirects to {}, which is not a URL", shown())))?;
     match (response.url().scheme(), url.scheme()) {
-        ("https", "http") => tracing::warn!("{} leads from https to plain http: {}", host_of(response.url()), shown()),
+        ("https", "http") => {
+            tracing::warn!("{} redirects from https to plain http: {}", host_of(response.url()), shown());
+        }
         (_, "http" | "https") => tracing::debug!(to = %shown(), "redirected"),
         _ => return Err(problem(format!("redirects to {}: refused", shown()))),
     }
-    // A login that a server wrote into its URL is none of ours.
+    // A login that a server put into its URL is not ours.
     let cleared = url.set_username("").and_then(|()| url.set_password(None));
-    cleared.map_err(|()| problem(format!("redirects to {}, which is no URL", shown())))?;
+    cleared.map_err(|()| problem(format!("redirects to {}, which is not a URL", shown())))?;
     url.set_fragment(None);
     Ok(url)
 }
 
-/// The repository whose references a URL asks for.
+/// Returns the repository whose references a URL is for.
 fn base_of(url: &Url) -> Result<Url, TransportError> {
     let path = url.path().strip_suffix(REFERENCES).filter(|_| url.query() == Some(SERVICE));
     let Some(path) = path else {
@@ -355,7 +358,7 @@ fn check_content(response: &Response, wanted: &str) -> Result<(), TransportError
     Err(TransportError::NotSmart { host: host_of(response.url()), found })
 }
 
-/// Whether a server asks for a user and a password.
+/// Reports whether a server asks for user and password.
 fn wants_login(headers: &HeaderMap) -> bool {
     headers.get_all(WWW_AUTHENTICATE).iter().any(|challenge| {
         let schemes = challenge.to_str().unwrap_or_default().split(',');

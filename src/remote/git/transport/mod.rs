@@ -1,11 +1,11 @@
-//! git's smart protocol over HTTP for libgit2, spoken by the program's own HTTP clients.
+//! git's smart protocol over HTTP for libgit2, with this program's own HTTP clients.
 //!
-//! The library has HTTP of its own, with its own idea of names, proxies, certificates, redirects and patience: a server could lead it
-//! to this machine or hold it for ever. Here it only says what it wants to know; what is asked of whom, and who gets credentials,
-//! is decided in [`exchange`] for git as for everything else. Nothing is ever pushed this way.
+//! The library's own HTTP has its own rules for names, proxies, certificates, redirects and time limits: a server could
+//! lead it to this machine or delay it forever. Here it only provides requests; [`exchange`] decides, as for all other
+//! traffic, where they are sent and who gets credentials. Nothing is ever pushed.
 //!
-//! The library makes transports by the scheme of a URL alone. Which conversation one belongs to is therefore kept by thread: a fetch
-//! never leaves the thread that it began on.
+//! The library creates transports only by the scheme of a URL. So the conversation of a fetch is stored per thread: a
+//! fetch never leaves the thread that it started on.
 
 mod address;
 mod error;
@@ -26,14 +26,14 @@ pub(super) use exchange::{Exchange, Logins, Servers};
 
 use crate::http::Lead;
 
-/// What the library is told where the error itself waits in the conversation.
+/// The error text for the library; the real error is stored in the conversation.
 const FAILED: &str = "the transfer failed";
 
 thread_local! {
     static CURRENT: RefCell<Option<Arc<Conversation>>> = const { RefCell::new(None) };
 }
 
-/// One fetch: the references of a repository, and what is wanted of it.
+/// One fetch: the references of a repository, and the requested objects.
 pub(super) struct Conversation {
     exchange: Mutex<Exchange>,
     failure: Mutex<Option<TransportError>>,
@@ -44,12 +44,12 @@ impl Conversation {
         Arc::new(Self { exchange: Mutex::new(exchange), failure: Mutex::default() })
     }
 
-    /// Why the conversation ended early, if it did: the library only learns that it did.
+    /// Returns why the conversation ended early, if it did. The library only sees that it did.
     pub(super) fn failure(&self) -> Option<TransportError> {
         self.failure.lock().take()
     }
 
-    /// What the server that answered, behind all redirects, may lead to.
+    /// Returns the hosts that the server, after all redirects, may lead to.
     pub(super) fn onward(&self) -> Lead {
         self.with(|exchange| exchange.onward())
     }
@@ -63,10 +63,10 @@ impl Conversation {
     }
 }
 
-/// Runs a fetch of the library, which speaks to its server in a conversation where it is one over HTTP.
+/// Runs a fetch of the library. Over HTTP it uses the conversation.
 ///
 /// # Errors
-/// The fetch fails, or the library does not take the transport.
+/// The fetch fails, or the library does not accept the transport.
 pub(super) fn carry<T>(
     conversation: Option<&Arc<Conversation>>,
     fetch: impl FnOnce() -> Result<T, git2::Error>,
@@ -76,7 +76,7 @@ pub(super) fn carry<T>(
     fetch()
 }
 
-/// The conversation that a thread goes back to.
+/// The previous conversation of the thread, which is restored.
 struct Outer(Option<Arc<Conversation>>);
 
 impl Drop for Outer {
@@ -85,13 +85,14 @@ impl Drop for Outer {
     }
 }
 
-/// Puts this transport in the place of the library's own, once.
+/// Registers this transport instead of the library's own, once.
 fn register() -> Result<(), git2::Error> {
     static REGISTERED: OnceLock<Result<(), String>> = OnceLock::new();
     let registered = REGISTERED.get_or_init(|| {
         ["http", "https"].into_iter().try_for_each(|scheme| {
-            // SAFETY: no transport is made while the library's list of them changes. This is the one place that changes it, and every
-            // fetch of the program comes through here first, those over ssh included, and waits until it has been done.
+            // SAFETY: the library's list of transports must not be used while it changes. It is only changed here, and
+            // every fetch of the program, including those over ssh, comes through here first and waits until the change
+            // is done.
             #[expect(
                 unsafe_code,
                 reason = "the library leaves it to its users that nothing else reads the list meanwhile"
@@ -136,17 +137,17 @@ impl SmartSubtransport for Smart {
     }
 }
 
-/// A request and the answer to it: what the library writes is sent when it begins to read.
+/// A request and its response: what the library writes is sent when it starts to read.
 struct Stream {
     conversation: Arc<Conversation>,
     question: Vec<u8>,
     answer: Option<Answer>,
-    /// What has come and is not read yet.
+    /// Bytes that have arrived and are not read yet.
     piece: Bytes,
 }
 
 impl Stream {
-    /// The next piece of the answer; an empty one is its end.
+    /// Returns the next piece of the response; an empty one is the end.
     fn next(&mut self) -> Result<Bytes, TransportError> {
         let (question, answer) = (std::mem::take(&mut self.question), &mut self.answer);
         self.conversation.with(|exchange| {

@@ -106,7 +106,7 @@ async fn warm_image(
     progress.line(format_args!("Retrieving image {reference} from registry {}", reference.registry));
     let image = client.resolve(reference, &requests.platform).await?;
     match directory.warm(client, &image, force).await? {
-        Warmed::UpToDate => progress.line(format_args!("Image already in cache: {reference}")),
+        Warmed::Unchanged => progress.line(format_args!("Image already in cache: {reference}")),
         Warmed::Fetched => progress.line(format_args!("Image written to cache: {reference} as {}", image.digest)),
     }
     Ok(())

@@ -59,7 +59,7 @@ impl Hint for WarmError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Warmed {
     /// The image was complete and recent enough.
-    UpToDate,
+    Unchanged,
     /// The image was fetched.
     Fetched,
 }
@@ -96,7 +96,7 @@ impl WarmImages {
             Err(error) => return Err(failed_to("lock", &locks)(io::Error::other(error)).into()),
         };
         if !again && self.is_complete(image) {
-            return Ok(Warmed::UpToDate);
+            return Ok(Warmed::Unchanged);
         }
         let fetched = tempfile_in(&self.directory, &image.digest)?;
         match self.fetch(client, image, &fetched).await {

@@ -2,8 +2,8 @@
 //!
 //! A step whose definition is cached needs no inputs; it is [cached](super::Disposition::Cached) before anything runs.
 //! Any other step waits for its inputs and is looked up by their content. A cached layer is unpacked only if a later
-//! step needs the files: by [`StageRun::materialize`] while the stage runs, otherwise on first use of the finished
-//! stage's files.
+//! step needs the files: by [`StageRun::materialize`](super::stage::StageRun::materialize) while the stage runs,
+//! otherwise on first use of the finished stage's files.
 
 use std::path::PathBuf;
 

@@ -5,7 +5,6 @@
 //! A descriptor refers to its file whatever happens to the path, so open files are read without a pass. Code that uses
 //! several related paths holds a [`Pass`] itself. clippy.toml forbids `std::fs` and similar functions in the modules
 //! above.
-//! several paths that belong together holds a [`Pass`] itself. clippy.toml keeps `std::fs` and its like out of the modules above.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions, ReadDir};

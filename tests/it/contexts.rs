@@ -298,7 +298,7 @@ fn a_transfer_goes_on_where_it_broke() {
         let layers = std::fs::read_dir(place.path().join("layout/blobs/sha256")).unwrap().count();
         assert_eq!(layers, 3, "{path}");
     }
-    place.refused(&mut place.command(&web.url("/changed.tar.gz")), &["changed while it was fetched"]);
+    place.refused(&mut place.command(&web.url("/changed.tar.gz")), &["changed during the download"]);
     // Nobody knows whether the second half of an unnamed version belongs to the first.
     place.refused(&mut place.command(&web.url("/dead.tar.gz")), &["lost the connection", "starting again"]);
     run(&mut Place::new().command(&web.url("/plain.tar.gz"))).success();

@@ -91,7 +91,7 @@ fn a_bucket_elsewhere_is_told_so() {
     });
     let place = Place::new();
     let mut command = s3(&place, "bucket/x", "secret");
-    place.refused(command.env("S3_ENDPOINT", web.url("")), &["another region", "AWS_REGION", "eu-west-1"]);
+    place.refused(command.env("S3_ENDPOINT", web.url("")), &["different region", "AWS_REGION", "eu-west-1"]);
 }
 
 #[test]

@@ -136,7 +136,7 @@ fn is_in_place(path: &Path) -> bool {
 }
 
 fn lost() -> io::Error {
-    io::Error::other("the container's files could not be given back after a command: paths lead to those of an image")
+    io::Error::other("the container's files could not be restored after a command: paths lead to an image's files")
 }
 
 impl Gate {
@@ -199,7 +199,7 @@ impl Gate {
             }
             if self.changed.wait_for(&mut state, LONG).timed_out() && !state.out.is_empty() {
                 let places: Vec<String> = state.out.iter().map(ToString::to_string).collect();
-                tracing::debug!("a command waits for those who use the container's files: {}", places.join(", "));
+                tracing::debug!("gate: a command waits for passes that were requested at {}", places.join(", "));
             }
         }
     }
@@ -342,7 +342,7 @@ mod tests {
         let (thread, task) = (thread::spawn(|| gate.pass().err()), tokio::spawn(gate.passed(Location::caller())));
         tokio::task::yield_now().await;
         drop(shut);
-        assert!(thread.join().unwrap().unwrap().to_string().contains("given back"));
+        assert!(thread.join().unwrap().unwrap().to_string().contains("restored"));
         assert!(task.await.unwrap().is_err());
         assert!(gate.shut().is_err());
     }

@@ -135,13 +135,13 @@ pub enum DownloadError {
         found: Digest,
     },
     /// The file changed between two requests.
-    #[error("failed to fetch {url}: it changed during the download")]
+    #[error("failed to fetch {url}: the file changed during the download")]
     Changed {
         /// The URL, without credentials.
         url: String,
     },
     /// A secret cannot be sent as a header.
-    #[error("failed to fetch {url}: the secret with its credentials is not one line of text")]
+    #[error("failed to fetch {url}: the secret with the credentials is not a single line of text")]
     Authorization {
         /// The URL, without credentials.
         url: String,
@@ -176,7 +176,7 @@ impl Hint for DownloadError {
             Self::Final(error) => error.hint(),
             Self::Status { status, host, authorized: false, .. } if matches!(status.as_u16(), 401 | 403 | 404) => {
                 Some(format!(
-                    "if it wants credentials, give them as --secret id=HTTP_AUTH_TOKEN_{host} (or HTTP_AUTH_HEADER_{host})"
+                    "if {host} requires credentials, pass them as --secret id=HTTP_AUTH_TOKEN_{host} (or HTTP_AUTH_HEADER_{host})"
                 ))
             }
             Self::File(error) => error.hint(),
@@ -259,7 +259,7 @@ impl Downloader {
         let shown = location.to_string();
         let authorization = authorization.map(|secret| header(secret, &shown)).transpose()?;
         let exchange = Exchange { clients: &self.clients, location, authorization, shown: &shown };
-        let operation = format!("look at {shown}");
+        let operation = format!("get the version of {shown}");
         let once = RetryPolicy { attempts: 1, ..self.policy };
         match http::run(&once, &operation, || exchange.follow(&Method::HEAD, None)).await {
             Ok(response) => match Validator::of(response.headers()) {
@@ -428,7 +428,7 @@ impl Exchange<'_> {
             problem,
         };
         let text = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-        let text = text.ok_or_else(|| problem("redirects without a Location".to_owned()))?;
+        let text = text.ok_or_else(|| problem("redirects without a Location header".to_owned()))?;
         let shown = || redact::url(text);
         let url = response
             .url()
@@ -522,7 +522,7 @@ impl Drop for Spool<'_> {
         if !self.finished
             && let Err(error) = gated::remove_file(self.path)
         {
-            tracing::debug!("left {}: {error}", self.path.display());
+            tracing::debug!("{}: failed to remove the incomplete file: {error}", self.path.display());
         }
     }
 }

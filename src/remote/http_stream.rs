@@ -110,7 +110,7 @@ impl State {
             let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok())?;
             return range.strip_prefix(&format!("bytes {}-", self.received)).map(|_| 0);
         }
-        tracing::debug!(ranges = ?response.headers().get(ACCEPT_RANGES), "the server begins again");
+        tracing::debug!(ranges = ?response.headers().get(ACCEPT_RANGES), "the server sends the whole file again");
         usize::try_from(self.received).ok()
     }
 }

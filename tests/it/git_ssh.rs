@@ -108,7 +108,7 @@ fn who_has_no_key_that_fits_is_told_so() {
     build(&server, home.path(), |command| {
         command.env("SSH_AUTH_SOCK", agent.socket());
     })
-    .refused(1, &["takes no key that it was offered", "--ssh default"]);
+    .refused(1, &["accepts none of the keys", "--ssh default"]);
     build(&server, home.path(), |command| {
         command.arg("--ssh=default=/nonexistent/key");
     })
@@ -127,7 +127,7 @@ fn a_server_that_is_not_known_is_not_trusted() {
         build(&server, home, |command| {
             command.arg(format!("--ssh=default={}", server.user_key().display()));
         })
-        .refused(1, &["app.git", "known_hosts", "not trusted unseen"]);
+        .refused(1, &["app.git", "known_hosts", "unknown key is not trusted"]);
     }
     assert!(!server.log().contains("Accepted"), "{}", server.log());
 }

@@ -130,10 +130,10 @@ impl Hint for BucketError {
         match self {
             Self::Denied { hint, .. } => Some(hint.clone()),
             Self::Missing { .. } => Some(
-                "check the names of the bucket and the object; some services say this also of objects that may not be read"
+                "check the names of the bucket and the object; some services also report this if reading is not permitted"
                     .to_owned(),
             ),
-            Self::Region { .. } => Some("name the bucket's region in AWS_REGION".to_owned()),
+            Self::Region { .. } => Some("set AWS_REGION to the bucket's region".to_owned()),
             Self::Credentials { location, .. } => {
                 let service = BucketLocation::parse(location).ok().flatten().map(|location| location.service);
                 service.map(|service| access_hint(&service, true))
@@ -147,13 +147,13 @@ fn access_hint(service: &BucketService, anonymous: bool) -> String {
     let found = if anonymous { "no credentials were found: " } else { "" };
     let where_from = match service {
         BucketService::S3 => {
-            "give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role with s3:GetObject for the object"
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a profile or a role with s3:GetObject for the object"
         }
         BucketService::Google => {
-            "name a service account's key in GOOGLE_APPLICATION_CREDENTIALS, or let the pod's account read the bucket"
+            "set GOOGLE_APPLICATION_CREDENTIALS to a service account's key, or let the pod's account read the bucket"
         }
         BucketService::Azure { .. } => {
-            "give AZURE_STORAGE_ACCESS_KEY, a URL with a shared access signature, or an identity that may read blobs"
+            "set AZURE_STORAGE_ACCESS_KEY, or use a URL with a shared access signature or an identity that may read blobs"
         }
     };
     format!("{found}{where_from}")

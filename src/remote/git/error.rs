@@ -60,7 +60,7 @@ pub enum GitError {
     },
     #[error("commit {commit} has a submodule at {path:?}: {problem}")]
     SubmoduleUrl { commit: String, path: String, problem: String },
-    #[error("failed to keep the repository in {}", path.display())]
+    #[error("failed to set up the repository in {}", path.display())]
     Keep {
         path: PathBuf,
         #[source]
@@ -68,7 +68,7 @@ pub enum GitError {
     },
     #[error(transparent)]
     File(#[from] fs::Error),
-    #[error("failed to start the checkout of {url}")]
+    #[error("failed to run the checkout of {url}")]
     Thread {
         url: String,
         #[source]
@@ -112,18 +112,18 @@ impl Hint for GitError {
         match self {
             Self::Fetch { source, .. } => match (source.code(), source.class()) {
                 (git2::ErrorCode::Auth, git2::ErrorClass::Ssh) => {
-                    Some("give the build a key for this server: --ssh default=KEYFILE, or --ssh default for the agent at $SSH_AUTH_SOCK".to_owned())
+                    Some("pass a key for this server: --ssh default=KEYFILE, or --ssh default for the agent at $SSH_AUTH_SOCK".to_owned())
                 }
                 (git2::ErrorCode::Certificate, git2::ErrorClass::Ssh) => Some(
-                    "the server's key must be in ~/.ssh/known_hosts of the user who builds (ssh-keyscan HOST); it is not \
-                     trusted unseen"
+                    "add the server's key to ~/.ssh/known_hosts of the user who runs the build (ssh-keyscan HOST); an \
+                     unknown key is not trusted"
                         .to_owned(),
                 ),
                 _ => None,
             },
             Self::Transport { source, .. } => source.hint(),
             Self::LargeEntry { .. } => {
-                Some("let the build fetch a file of that size itself, with ADD and its URL".to_owned())
+                Some("fetch a file of this size with ADD and its URL".to_owned())
             }
             Self::TooManyEntries { .. } => Some("--context-max-entries allows more".to_owned()),
             Self::TooManyBytes { .. } => {

@@ -339,9 +339,9 @@ impl<'a> Fetcher<'a> {
                 return Cred::ssh_key_from_agent(user);
             }
             let said = if ssh.keys.is_empty() && !ssh.agent {
-                format!("the server wants a key of the user {user:?}, and there is none")
+                format!("the server requires a key for the user {user:?}, and the build has none")
             } else {
-                format!("the server takes no key that it was offered for the user {user:?}")
+                format!("the server accepts none of the keys for the user {user:?}")
             };
             Err(git2::Error::new(git2::ErrorCode::Auth, git2::ErrorClass::Ssh, said))
         });

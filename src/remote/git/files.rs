@@ -97,7 +97,7 @@ impl<'a> Writer<'a, '_> {
                 return Err(refused(problem));
             }
             if depth >= MAX_DEPTH {
-                return Err(refused("too many directories in directories"));
+                return Err(refused("directories are nested too deeply"));
             }
             self.checkout.watch().touch();
             match entry.kind() {
@@ -117,7 +117,7 @@ impl<'a> Writer<'a, '_> {
                     let place = self.directory.join(&path);
                     self.checkout.check_out(self.fetched, self.location, &path, entry.id(), &place)?;
                 }
-                _ => return Err(refused("neither file, link, directory nor submodule")),
+                _ => return Err(refused("not a file, link, directory or submodule")),
             }
         }
         Ok(())
@@ -179,7 +179,7 @@ impl<'a> Writer<'a, '_> {
             Errno::EXIST => GitError::Entry {
                 commit: self.fetched.commit.to_string(),
                 path: path.to_string_lossy().into_owned(),
-                problem: "it is there twice",
+                problem: "the directory has two entries of this name",
             },
             errno => fs::Error::new(verb, self.directory.join(path), errno).into(),
         }
@@ -189,10 +189,10 @@ impl<'a> Writer<'a, '_> {
 /// Returns what is wrong with a name in a commit.
 fn problem_of(name: &[u8]) -> Option<&'static str> {
     match name {
-        b"" => Some("it has no name"),
-        b"." | b".." => Some("it is not a name"),
-        name if name.contains(&b'/') || name.contains(&0) => Some("it is not a name"),
-        name if name.eq_ignore_ascii_case(b".git") => Some("the name is git's own"),
+        b"" => Some("the name is empty"),
+        b"." | b".." => Some("the name is . or .."),
+        name if name.contains(&b'/') || name.contains(&0) => Some("the name contains a slash or a zero byte"),
+        name if name.eq_ignore_ascii_case(b".git") => Some("the name is reserved for git"),
         _ => None,
     }
 }

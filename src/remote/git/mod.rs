@@ -58,7 +58,7 @@ pub async fn checkout(request: &GitRequest, directory: &Path) -> Result<Checkout
 /// # Errors
 /// The repository cannot be reached, does not have the reference, or the commit does not match the location's checksum.
 pub async fn resolve(request: &GitRequest, directory: &Path) -> Result<String, GitError> {
-    let operation = format!("ask {} for its references", request.location);
+    let operation = format!("list the references of {}", request.location);
     let commit =
         http::run(&request.retry, &operation, || attempt(request.clone(), directory.to_owned(), work_out)).await;
     if fs::gated::exists(directory) {
@@ -99,7 +99,7 @@ async fn attempt<T: Send + 'static>(
         match tokio::time::timeout(POLL, &mut receiver).await {
             Ok(Ok(result)) => return result,
             Ok(Err(_closed)) => {
-                let source = std::io::Error::other("it ended without a result");
+                let source = std::io::Error::other("the thread ended without a result");
                 return Err(GitError::Thread { url, source });
             }
             Err(_elapsed) if watch.silence() > SILENCE_LIMIT => {

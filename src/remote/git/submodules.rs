@@ -45,7 +45,7 @@ impl<'a> Submodules<'a> {
         };
         let tree = parent.repository.find_commit(parent.commit).and_then(|commit| commit.tree()).map_err(unreadable)?;
         let Some(entry) = tree.get_name(".gitmodules").filter(|entry| entry.kind() == Some(ObjectType::Blob)) else {
-            return Err(refused("there is no .gitmodules that says where it comes from"));
+            return Err(refused("there is no .gitmodules with its URL"));
         };
         const REFUSED: &str = ".gitmodules is too large, or includes other files";
         let header = parent.repository.odb().and_then(|store| store.read_header(entry.id()));
@@ -65,7 +65,7 @@ impl<'a> Submodules<'a> {
         match found? {
             Some(Setting { skipped: true, .. }) => Ok(None),
             Some(Setting { url: Some(url), .. }) => Ok(Some(url)),
-            _ => Err(refused(".gitmodules does not say where it comes from")),
+            _ => Err(refused(".gitmodules does not have its URL")),
         }
     }
 }
@@ -194,7 +194,7 @@ pub(super) fn resolve(parent: &str, url: &str) -> Result<String, String> {
         } else if let Some(after) = rest.strip_prefix("../") {
             let start = base.find("://").map_or(0, |at| at + 3);
             let cut = base.rfind('/').filter(|at| *at >= start).or_else(|| base.rfind(':').filter(|_| start == 0));
-            let Some(cut) = cut else { return Err(format!("{url} leads above the server")) };
+            let Some(cut) = cut else { return Err(format!("its URL {url} leads above the root of the server")) };
             let separator = base.as_bytes().get(cut).copied();
             base.truncate(if separator == Some(b':') { cut + 1 } else { cut });
             rest = after;

@@ -34,17 +34,17 @@ pub enum TransportError {
     Status { host: String, status: StatusCode, retry_after: Option<Duration> },
     #[error(
         "{host} {} (response status {status})",
-        if *authorized { "does not take the credentials it was given" } else { "wants credentials" },
+        if *authorized { "does not accept the credentials" } else { "requires credentials" },
         status = StatusCode::UNAUTHORIZED
     )]
     Login { host: String, authorized: bool },
-    #[error("the secret with its credentials is not one line of text")]
+    #[error("the secret with the credentials is not a single line of text")]
     Authorization,
     #[error("{host} {problem}")]
     Redirect { host: String, problem: String },
-    #[error("{host} does not answer as a git server: it sent {found}")]
+    #[error("{host} does not respond as a git server: it sent {found}")]
     NotSmart { host: String, found: &'static str },
-    #[error("{host} is not allowed")]
+    #[error("refused to connect to {host}")]
     Astray {
         host: String,
         #[source]
@@ -94,27 +94,27 @@ impl Hint for TransportError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             _ if self.is_astray() => {
-                "a remote server must not refer to this machine or its metadata service, nor must a name's address change to one \
-                 of these: if the repository is meant to be there, name that URL in the build"
+                "a remote server must not refer to this machine or its metadata service, and the address of its name must not \
+                 change to one of them: if the repository is meant to be there, use that URL in the build"
                     .to_owned()
             }
             Self::Login { .. } => {
-                "give the credentials as --secret id=GIT_AUTH_TOKEN (or GIT_AUTH_HEADER); GIT_AUTH_TOKEN.HOST for one host, which plain \
-                 http needs; submodules get them over https only, and servers that a redirect leads to get none"
+                "pass the credentials as --secret id=GIT_AUTH_TOKEN (or GIT_AUTH_HEADER), or as GIT_AUTH_TOKEN.HOST for one host, \
+                 which plain http requires; servers of submodules get them only over https, targets of redirects never"
                     .to_owned()
             }
             Self::Connection { source, .. } if source.causes().contains("certificate") => {
-                "name a bundle with the server's certificate authority in SSL_CERT_FILE".to_owned()
+                "set SSL_CERT_FILE to a bundle with the server's certificate authority".to_owned()
             }
             Self::Connection { host, source } if source.causes().contains("dns error") => {
                 format!("the name {host} could not be resolved: check it, and /etc/resolv.conf")
             }
             Self::Unknown { host, .. } => format!("the name {host} could not be resolved: check it, and /etc/resolv.conf"),
             Self::NotSmart { .. } => {
-                "git's smart protocol is spoken over http, and no other: repositories that are plain files on a web server cannot be fetched"
+                "only git's smart protocol is supported over http: a repository that a web server serves as plain files cannot be fetched"
                     .to_owned()
             }
-            Self::Redirect { .. } => "name the repository by the URL that it has moved to".to_owned(),
+            Self::Redirect { .. } => "use the new URL of the repository".to_owned(),
             Self::Url
             | Self::Connection { .. }
             | Self::Truncated { .. }

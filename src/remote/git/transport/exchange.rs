@@ -227,7 +227,8 @@ impl Exchange {
                 }
                 301..=303 | 307 | 308 => {
                     let to = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-                    let problem = format!("redirects to {} too late: refused", redact::url(to.unwrap_or_default()));
+                    let problem =
+                        format!("redirects a later request to {}: refused", redact::url(to.unwrap_or_default()));
                     return Err(TransportError::Redirect { host: host_of(&url), problem });
                 }
                 _ => {
@@ -317,7 +318,7 @@ async fn next_piece(answer: &mut Answer) -> Result<Bytes, TransportError> {
 fn target(response: &Response) -> Result<Url, TransportError> {
     let problem = |problem: String| TransportError::Redirect { host: host_of(response.url()), problem };
     let text = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-    let text = text.ok_or_else(|| problem("redirects without a Location".to_owned()))?;
+    let text = text.ok_or_else(|| problem("redirects without a Location header".to_owned()))?;
     let shown = || redact::url(text);
     let mut url =
         response.url().join(text).map_err(|_| problem(format!("redirects to {}, which is not a URL", shown())))?;
@@ -339,7 +340,8 @@ fn target(response: &Response) -> Result<Url, TransportError> {
 fn base_of(url: &Url) -> Result<Url, TransportError> {
     let path = url.path().strip_suffix(REFERENCES).filter(|_| url.query() == Some(SERVICE));
     let Some(path) = path else {
-        let problem = format!("redirects to {}, which no question for references leads to", redact::url(url.as_str()));
+        let problem =
+            format!("redirects to {}, which is not the list of references of a repository", redact::url(url.as_str()));
         return Err(TransportError::Redirect { host: host_of(url), problem });
     };
     let mut base = url.clone();

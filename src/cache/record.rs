@@ -117,7 +117,7 @@ impl fmt::Display for Changes {
         let own: Vec<&String> = self.own().collect();
         if own.is_empty() {
             return f.write_str(if self.0.is_empty() {
-                "its entry no longer exists"
+                "its entry is missing, expired or unusable"
             } else {
                 "an earlier step changed"
             });
@@ -175,7 +175,7 @@ mod tests {
             changes(&[("same", "1"), ("other", "2"), ("new", "3")], &last),
             "other changed, new is new, old was removed"
         );
-        assert_eq!(changes(&last, &last), "its entry no longer exists");
+        assert_eq!(changes(&last, &last), "its entry is missing, expired or unusable");
         assert_eq!(changes(&[], &[("\u{1b}[2Jfile\n", "1")]), "\u{fffd}[2Jfile\u{fffd} was removed");
         assert_eq!(changes(&[("an earlier step", "1")], &[("an earlier step", "2")]), "an earlier step changed");
         assert_eq!(changes(&[("an earlier step", "1"), ("a", "1")], &[("an earlier step", "2")]), "a is new");

@@ -10,7 +10,7 @@ use crate::executor::{
 };
 use crate::fs::Removals;
 use crate::image::Image;
-use crate::layer::{Compression, LayerOptions};
+use crate::layer::LayerOptions;
 use crate::registry::Traffic;
 use crate::sandbox::{Chosen, InPlace, SandboxError};
 use crate::snapshot::IgnoredPaths;
@@ -250,12 +250,8 @@ fn base_layer_retention(outputs: &OutputsRequest) -> Retention {
 
 /// Every setting that affects layer bytes, in the form that goes into cache keys.
 pub(super) fn layer_format(layers: &LayerOptions, ignored: &IgnoredPaths) -> LayerFormat {
-    let compression = match layers.compression {
-        Compression::Gzip => "gzip",
-        Compression::Zstd => "zstd",
-    };
     LayerFormat {
-        compression: compression.to_owned(),
+        compression: layers.compression.name().to_owned(),
         level: layers.level,
         left_out: ignored.patterns(),
         clamp_mtime: layers.clamp_mtime,

@@ -75,7 +75,7 @@ fn from_archive(path: &Path, directory: &Path) -> Result<Image, PushedImageError
 fn compressed(layer: &ArchivedLayer, diff_id: &Digest, spool: &Path) -> Result<Descriptor, LayerError> {
     let mut start = Vec::new();
     let unreadable = |source| LayerError::Read { media_type: media_type::OCI_LAYER.to_owned(), source };
-    layer.open().take(4).read_to_end(&mut start).map_err(unreadable)?;
+    layer.open().take(layer::START_BYTES as u64).read_to_end(&mut start).map_err(unreadable)?;
     let kind = layer::media_type_of(&start);
     let mut tar = VerifyingReader::new(layer::reader(layer.open(), kind)?, diff_id);
     if kind == media_type::OCI_LAYER {

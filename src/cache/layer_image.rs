@@ -90,7 +90,7 @@ impl StoredLayer {
         let [layer] = manifest.layers.as_slice() else {
             return Err(format!("it has {} layers", manifest.layers.len()));
         };
-        if !matches!(layer.media_type.as_str(), media_type::OCI_LAYER_GZIP | media_type::OCI_LAYER_ZSTD) {
+        if !media_type::WRITTEN_LAYERS.contains(&layer.media_type.as_str()) {
             return Err(format!("its layer has the media type {:?}", layer.media_type));
         }
         let config = embedded_config(&manifest.config)?;

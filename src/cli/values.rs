@@ -70,10 +70,8 @@ pub(crate) fn image_format() -> impl TypedValueParser<Value = ImageFormat> {
 
 /// The words of `--compression`.
 pub(crate) fn compression() -> impl TypedValueParser<Value = Compression> {
-    PossibleValuesParser::new(["gzip", "zstd"]).map(|word| match word.as_str() {
-        "zstd" => Compression::Zstd,
-        _ => Compression::Gzip,
-    })
+    PossibleValuesParser::new(Compression::ALL.map(Compression::name))
+        .map(|word| Compression::ALL.into_iter().find(|known| known.name() == word).unwrap_or_default())
 }
 
 /// The words of `--isolation`.

@@ -20,6 +20,9 @@ pub const OCI_FOREIGN_LAYER_GZIP: &str = "application/vnd.oci.image.layer.nondis
 /// An OCI layer that must not be redistributed: tar, zstd.
 pub const OCI_FOREIGN_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd";
 
+/// The layers that builds write, each with another compression. A cache has no others.
+pub const WRITTEN_LAYERS: &[&str] = &[OCI_LAYER_GZIP, OCI_LAYER_ZSTD];
+
 /// A Docker manifest list.
 pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 /// A Docker manifest, schema 2.

@@ -19,5 +19,5 @@ mod write;
 
 pub use error::{DiffIdMismatch, LayerError};
 pub use options::{Compression, LayerOptions};
-pub use read::{VerifyingReader, media_type_of, read_ahead, reader};
+pub use read::{START_BYTES, VerifyingReader, media_type_of, read_ahead, reader};
 pub use write::{Layer, compress, write, write_growing, write_tar};

@@ -13,6 +13,17 @@ pub enum Compression {
 }
 
 impl Compression {
+    /// Every compression.
+    pub const ALL: [Self; 2] = [Self::Gzip, Self::Zstd];
+
+    /// Returns the word of `--compression`, also in messages and in cache keys: another word makes other keys.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+
     /// Returns the valid levels, fastest first.
     pub fn levels(self) -> std::ops::RangeInclusive<u8> {
         match self {
@@ -30,7 +41,8 @@ impl Compression {
         }
     }
 
-    pub(super) fn media_type(self) -> &'static str {
+    /// Returns the media type of its layers in an OCI image, one of [`media_type::WRITTEN_LAYERS`].
+    pub fn media_type(self) -> &'static str {
         match self {
             Self::Gzip => media_type::OCI_LAYER_GZIP,
             Self::Zstd => media_type::OCI_LAYER_ZSTD,
@@ -52,4 +64,18 @@ pub struct LayerOptions {
     pub exact_times: bool,
     /// The number of compressing threads; 0 for one per core. The output does not depend on it.
     pub threads: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_media_types_of_every_compression_are_known() {
+        assert_eq!(Compression::ALL.map(Compression::media_type).as_slice(), media_type::WRITTEN_LAYERS);
+        for oci in media_type::WRITTEN_LAYERS {
+            let docker = media_type::to_docker(oci);
+            assert!(docker.is_none_or(|docker| media_type::to_oci(docker) == *oci), "{docker:?} is not {oci}");
+        }
+    }
 }

@@ -10,6 +10,9 @@ use super::ahead::ReadAhead;
 use super::error::{DiffIdMismatch, LayerError};
 use super::members::{Members, Tail};
 
+/// The first bytes of a layer that [`media_type_of`] looks at, at most.
+pub const START_BYTES: usize = 4;
+
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Bytes of the compressed stream that are read at a time.
@@ -34,7 +37,7 @@ pub fn media_type_of(start: &[u8]) -> &'static str {
 /// The first bytes cannot be read.
 pub fn reader<'a>(mut input: impl Read + Send + 'a, media_type: &str) -> Result<Box<dyn Read + Send + 'a>, LayerError> {
     let failed = |source| LayerError::Read { media_type: media_type.to_owned(), source };
-    let mut start = [0; 4];
+    let mut start = [0; START_BYTES];
     let mut filled = 0;
     while filled < start.len() {
         match input.read(&mut start[filled..]) {
@@ -45,18 +48,19 @@ pub fn reader<'a>(mut input: impl Read + Send + 'a, media_type: &str) -> Result<
         }
     }
     let start = start[..filled].to_vec();
-    let is_gzip = start.starts_with(&GZIP);
-    let is_zstd = start.starts_with(&ZSTD);
+    let found = media_type_of(&start);
     let all = io::Cursor::new(start).chain(input);
-    if is_gzip {
+    match found {
         // A gzip file may have many members; the plain decoder would stop after the first.
-        Ok(Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(BUFFER, all))))
-    } else if is_zstd {
-        let mut decoder = zstd::Decoder::new(all).map_err(failed)?;
-        decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(failed)?;
-        Ok(Box::new(decoder))
-    } else {
-        Ok(Box::new(all))
+        media_type::OCI_LAYER_GZIP => {
+            Ok(Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(BUFFER, all))))
+        }
+        media_type::OCI_LAYER_ZSTD => {
+            let mut decoder = zstd::Decoder::new(all).map_err(failed)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(failed)?;
+            Ok(Box::new(decoder))
+        }
+        _ => Ok(Box::new(all)),
     }
 }
 

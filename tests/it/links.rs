@@ -131,14 +131,52 @@ fn is_defined(directory: &Path, item: &str) -> bool {
             return path.file_name().is_some_and(|name| name == item) || is_defined(&path, item);
         }
         let text = std::fs::read_to_string(&path).unwrap_or_default();
-        ["struct", "enum", "trait", "type", "fn", "mod"].iter().any(|kind| {
-            let definition = format!("{kind} {item}");
-            text.match_indices(&definition).any(|(start, _)| {
-                let after = text[start + definition.len()..].chars().next();
-                !after.is_some_and(|character| character.is_alphanumeric() || character == '_')
-            })
-        })
+        ["struct", "enum", "trait", "type", "fn", "mod"].iter().any(|kind| defines(&text, kind, item))
     })
+}
+
+fn defines(text: &str, kind: &str, item: &str) -> bool {
+    let definition = format!("{kind} {item}");
+    text.match_indices(&definition).any(|(start, _)| {
+        let after = text[start + definition.len()..].chars().next();
+        !after.is_some_and(|character| character.is_alphanumeric() || character == '_')
+    })
+}
+
+/// An item of "What to touch" names files, and the types and constants that are in them.
+#[test]
+fn names_in_what_to_touch_are_in_the_files_beside_them() {
+    let text = markdown::text(Path::new("CONTRIBUTING.md"));
+    let section = text.split("\n## ").find(|section| section.starts_with("What to touch")).unwrap();
+    let mut items = vec![String::new()];
+    for line in section.lines() {
+        if line.is_empty() || line.starts_with(|first: char| first.is_ascii_digit()) {
+            items.push(String::new());
+        }
+        let item = items.last_mut().unwrap();
+        item.push_str(line);
+        item.push('\n');
+    }
+    let (mut found, mut complaints) = (0, Vec::new());
+    for item in items {
+        let (_, spans) = markdown::without_code_spans(&item);
+        let (files, others): (Vec<&str>, Vec<&str>) = spans.into_iter().partition(|span| span.ends_with(".rs"));
+        let read = |file: &&str| std::fs::read_to_string(source_directory().join(file)).unwrap_or_default();
+        let sources: Vec<String> = files.iter().map(read).collect();
+        let is_name = |span: &&str| {
+            span.starts_with(|first: char| first.is_ascii_uppercase())
+                && span.chars().all(|character| character.is_ascii_alphanumeric() || character == '_')
+        };
+        for name in others.into_iter().filter(is_name) {
+            found += 1;
+            let kinds = ["struct", "enum", "const"];
+            if !sources.iter().any(|source| kinds.iter().any(|kind| defines(source, kind, name))) {
+                complaints.push(format!("CONTRIBUTING.md: there is no {name} in {}", files.join(", ")));
+            }
+        }
+    }
+    assert!(found > 8, "the names of the section are gone");
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
 #[test]

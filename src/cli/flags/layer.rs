@@ -3,7 +3,7 @@
 use clap::{ArgAction, Args};
 
 use crate::cli::values::compression;
-use crate::image::ImageFormat;
+use crate::image::{ImageFormat, media_type};
 use crate::layer::{Compression, LayerOptions};
 use crate::snapshot::{IgnoredPaths, PatternError};
 
@@ -57,15 +57,15 @@ pub struct LayerFlags {
 /// A value of one of these flags that is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LayerFlagError {
-    /// Docker's manifests know gzip only.
-    #[error("--compression zstd needs --image-format oci: Docker's manifests have no layers compressed with zstd")]
-    DockerZstd,
+    /// Docker has no media type for layers of that compression.
+    #[error("--compression {0} needs --image-format oci: Docker's manifests have no layers compressed with {0}")]
+    NotDocker(&'static str),
     /// A level the compression does not have.
     #[error("--compression-level cannot be {level}: {compression} has the levels {first} to {last}")]
     Level {
         /// As given.
         level: i64,
-        /// `gzip` or `zstd`.
+        /// [`Compression::name`].
         compression: &'static str,
         /// The fastest.
         first: u8,
@@ -90,16 +90,13 @@ impl LayerFlags {
     /// The compression does not have that level, or the format does not support the compression.
     pub(crate) fn options(&self, format: ImageFormat) -> Result<LayerOptions, LayerFlagError> {
         let (compression, level) = (self.compression, self.compression_level);
-        if (compression, format) == (Compression::Zstd, ImageFormat::Docker) {
-            return Err(LayerFlagError::DockerZstd);
+        if format == ImageFormat::Docker && media_type::to_docker(compression.media_type()).is_none() {
+            return Err(LayerFlagError::NotDocker(compression.name()));
         }
         let levels = compression.levels();
         let known = u8::try_from(level).ok().filter(|level| levels.contains(level));
         if level > 0 && known.is_none() {
-            let compression = match compression {
-                Compression::Gzip => "gzip",
-                Compression::Zstd => "zstd",
-            };
+            let compression = compression.name();
             let (first, last) = (*levels.start(), *levels.end());
             return Err(LayerFlagError::Level { level, compression, first, last });
         }

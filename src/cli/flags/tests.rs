@@ -244,3 +244,19 @@ fn every_flag_means_what_it_says() {
     let all: BTreeSet<_> = command.get_arguments().map(|argument| argument.get_id().as_str()).collect();
     assert_eq!(tried, all);
 }
+
+#[test]
+fn the_help_names_every_compression_and_its_levels() {
+    let command = command();
+    let help = |id: &str| {
+        let flag = command.get_arguments().find(|flag| flag.get_id() == id).unwrap();
+        flag.get_help().unwrap().to_string()
+    };
+    for compression in Compression::ALL {
+        let (name, levels, default) = (compression.name(), compression.levels(), compression.default_level());
+        assert!(help("compression").contains(name), "{name}");
+        for said in [format!("{} to {} for {name}", levels.start(), levels.end()), format!("{default} for {name}")] {
+            assert!(help("compression_level").contains(&said), "{said}");
+        }
+    }
+}

@@ -62,7 +62,7 @@ pub type Definitions = Vec<Vec<Option<KeyInputs>>>;
 
 /// Returns the inputs of the definition keys of a plan's steps. `inputs` returns the inputs of a step that are not in
 /// the plan, or `None` if they are unknown: then the steps that build on it have no definition key, either.
-pub fn definition_keys(
+pub fn definition_inputs(
     plan: &Plan,
     format: &LayerFormat,
     inputs: &mut dyn FnMut(StepId) -> Option<Inputs>,
@@ -120,7 +120,7 @@ pub fn definition_keys(
 
 /// Returns the inputs of the step's content key. `layers` are the diffIDs below; `sources` has, for each origin that is
 /// a build context or a stage, the files that the step reads.
-pub fn content_key(
+pub fn content_inputs(
     plan: &Plan,
     id: StepId,
     format: &LayerFormat,

@@ -6,7 +6,7 @@ use crate::diag::{Phase, Step as StepLine};
 use crate::fs::Timestamp;
 use crate::image::{BaseImage, Blob, BlobSource, Digest};
 use crate::layer::{self, Layer, VerifyingReader};
-use crate::plan::{Action, Base, Copy, CopyFrom, Run, Step, StepId};
+use crate::plan::{Action, Base, Copy, CopyFrom, Run, Stage, Step, StepId};
 use crate::rootfs::Tree;
 use crate::snapshot;
 
@@ -20,16 +20,16 @@ use super::{BaseLayers, BuiltLayer, Disposition, ExecutorError, LayerObserver, R
 
 /// A stage that is running.
 pub(super) struct StageRun<'p, 'e> {
-    pub(super) execution: &'e Execution<'e>,
-    pub(super) index: usize,
-    pub(super) claims: Claims<'e>,
+    execution: &'e Execution<'e>,
+    index: usize,
+    claims: Claims<'e>,
     /// The right to run; its number selects the sandbox.
     slot: &'p mut Slot,
-    pub(super) layers: Vec<BuiltLayer>,
+    layers: Vec<BuiltLayer>,
     /// `None` until a step needs the files.
-    pub(super) tree: Option<OwnedTree<'e>>,
+    tree: Option<OwnedTree<'e>>,
     /// The number of layers that the tree holds.
-    pub(super) unpacked: usize,
+    unpacked: usize,
     /// The number of layers that the observer knows.
     announced: usize,
 }
@@ -41,8 +41,7 @@ impl<'p, 'e> StageRun<'p, 'e> {
 
     /// Runs the stage to its end, or until the build is cancelled.
     pub(super) fn run(mut self, scheduler: &Scheduler<ExecutorError>) -> Result<(), ExecutorError> {
-        let execution = self.execution;
-        let stage = &execution.plan.stages[self.index];
+        let (execution, stage) = (self.execution, self.stage());
         let resolved = &execution.resolution.stages[self.index];
         if !resolved.needed {
             return Ok(());
@@ -85,7 +84,7 @@ impl<'p, 'e> StageRun<'p, 'e> {
         scheduler: &Scheduler<ExecutorError>,
     ) -> Result<bool, ExecutorError> {
         let execution = self.execution;
-        let step = &execution.plan.stages[self.index].steps[number];
+        let step = &self.stage().steps[number];
         let needs_tree = self.needs_tree(step);
         // The step may still be found by content, and then needs no tree. If it waits for its inputs, making one costs
         // no time.
@@ -125,6 +124,10 @@ impl<'p, 'e> StageRun<'p, 'e> {
         Ok(true)
     }
 
+    fn stage(&self) -> &'e Stage {
+        &self.execution.plan.stages[self.index]
+    }
+
     fn needs_tree(&self, step: &Step) -> bool {
         let resolved = &self.execution.resolution.stages[self.index];
         step.action.makes_layer() && resolved.rootfs > RootfsNeed::None
@@ -132,11 +135,11 @@ impl<'p, 'e> StageRun<'p, 'e> {
 
     /// Returns the progress line of a step. The `FROM` is line 1.
     fn step_line(&self, number: usize) -> StepLine {
-        self.progress_line(number + 2, &self.execution.plan.stages[self.index].steps[number].text)
+        self.progress_line(number + 2, &self.stage().steps[number].text)
     }
 
     fn progress_line(&self, number: usize, text: &str) -> StepLine {
-        let stage = &self.execution.plan.stages[self.index];
+        let stage = self.stage();
         self.execution.resources.progress.step(&stage.name, number, stage.steps.len() + 1, text)
     }
 
@@ -181,9 +184,8 @@ impl<'p, 'e> StageRun<'p, 'e> {
         claims: &[Option<ReadClaim<'e>>],
         line: &StepLine,
     ) -> Result<(), ExecutorError> {
-        let steps = &self.execution.plan.stages[self.index].steps;
-        let last_change = steps.iter().rposition(|step| step.action.makes_layer());
-        let deferred = self.execution.resources.single_snapshot && Some(number) != last_change;
+        let mut later = self.stage().steps.iter().skip(number + 1);
+        let deferred = self.execution.resources.single_snapshot && later.any(|step| step.action.makes_layer());
         let sources = self.sources(claims)?;
         self.execute_action(&step.action, &sources, deferred, line).map_err(|cause| ExecutorError::Step {
             text: step.text.clone(),
@@ -194,7 +196,7 @@ impl<'p, 'e> StageRun<'p, 'e> {
     }
 
     /// Returns the trees that a step reads, one for each of its origins; `None` for a build context.
-    pub(super) fn sources<'c>(
+    fn sources<'c>(
         &self,
         claims: &'c [Option<ReadClaim<'e>>],
     ) -> Result<Vec<Option<&'c FinishedTree<'e>>>, ExecutorError> {
@@ -304,11 +306,9 @@ impl<'p, 'e> StageRun<'p, 'e> {
     fn tree(&mut self) -> Result<&mut Tree, StepError> {
         self.tree.as_deref_mut().ok_or(StepError::NoRoot)
     }
-}
 
-impl<'e> StageRun<'_, 'e> {
     /// Gives the stage a tree that holds all its layers so far.
-    pub(super) fn materialize(&mut self) -> Result<(), ExecutorError> {
+    fn materialize(&mut self) -> Result<(), ExecutorError> {
         let execution = self.execution;
         let mut tree = match self.tree.take() {
             Some(tree) => tree,
@@ -326,7 +326,7 @@ impl<'e> StageRun<'_, 'e> {
     }
 
     /// Records the layer that a step has just made, for later builds.
-    pub(super) fn record(&self, number: usize, step: &Step) {
+    fn record(&self, number: usize, step: &Step) {
         if let (Some(cache), Some(layer), true) = (self.execution.cache, self.layers.last(), step.action.makes_layer())
         {
             cache.record(StepId { stage: self.index, step: number }, layer);
@@ -335,7 +335,7 @@ impl<'e> StageRun<'_, 'e> {
 
     /// Returns the step's layer if an earlier build made it of the same inputs. Returns `None` if its sources cannot be
     /// read: executing the step reports the same error.
-    pub(super) fn lookup_by_content(
+    fn lookup_by_content(
         &self,
         number: usize,
         step: &Step,

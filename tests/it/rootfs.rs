@@ -130,7 +130,9 @@ fn a_hard_link_through_a_link_finds_only_what_is_inside() {
     let archive = Archive::default().directory("d", 0o755).file("d/f", "x").symlink("l", "/d").hard_link("h", "l/f");
     fixture.apply(&archive);
     assert_eq!(fixture.tree.node(Path::new("h")).expect("node").expect("h").link_count, 2);
-    assert!(Fixture::new().refused(&Archive::default().directory("d", 0o755).hard_link("h", "d")).contains("not a file"));
+    assert!(
+        Fixture::new().refused(&Archive::default().directory("d", 0o755).hard_link("h", "d")).contains("not a file")
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::cache::key_inputs::content_key;
+use crate::cache::key_inputs::content_inputs;
 use crate::cache::{CacheEntry, Files, Keys, Lineage};
 use crate::executor::{BuiltLayer, CacheHits, CachedLayerError, ContentCache};
 use crate::image::{Blob, BlobSource, Digest};
@@ -127,7 +127,7 @@ impl ContentCache for Attempt<'_, '_> {
         // Files of build contexts were known before; files of stages are known now.
         let files = sources.into_iter().enumerate();
         let files = files.map(|(origin, read)| read.or_else(|| inputs.files.get(origin).cloned().flatten())).collect();
-        let key_inputs = content_key(cache.env.plan, id, cache.env.format, below, files, &inputs.versions);
+        let key_inputs = content_inputs(cache.env.plan, id, cache.env.format, below, files, &inputs.versions);
         let keys = Keys { definition: cache.definition(id), content: key_inputs.map(|key_inputs| key_inputs.key()) };
         self.state().keys.insert(id, keys.clone());
         let key = keys.content.clone()?;

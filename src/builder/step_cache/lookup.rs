@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::builder::request::CacheRequest;
-use crate::cache::key_inputs::definition_keys;
+use crate::cache::key_inputs::definition_inputs;
 use crate::cache::lineage::consistent_subset;
 use crate::cache::{BaseConfigurations, CacheEntry, Definitions, Inputs, Key, LayerCache, Miss, Record};
 use crate::diag::{interrupt, with_causes};
@@ -65,7 +65,7 @@ impl<'a> StepCache<'a> {
         }
         let mut inputs = HashMap::new();
         let reader = InputReader::new(&env);
-        let definitions = definition_keys(env.plan, env.format, &mut |id| {
+        let definitions = definition_inputs(env.plan, env.format, &mut |id| {
             let read = reader.inputs(id)?;
             inputs.insert(id, read.clone());
             Some(read)

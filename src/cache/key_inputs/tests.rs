@@ -66,7 +66,7 @@ impl Build {
     /// Returns the inputs of all steps that make layers.
     fn key_inputs(&self) -> Vec<KeyInputs> {
         let plan = self.plan();
-        let all = definition_keys(&plan, &self.format, &mut |StepId { stage, step }| {
+        let all = definition_inputs(&plan, &self.format, &mut |StepId { stage, step }| {
             let action = &plan.stages[stage].steps[step].action;
             let files = action.origins().into_iter().map(|from| match from {
                 CopyFrom::Context | CopyFrom::Directory(_) => Some(self.files.clone()),
@@ -355,7 +355,8 @@ fn an_image_that_claims_diff_ids_does_not_get_their_keys() {
         let layers: Vec<Digest> = plan.images[0].layers.iter().map(|layer| layer.diff_id.clone()).collect();
         let files = vec![Some(build.files.clone())];
         let content =
-            content_key(&plan, StepId { stage: 0, step: 0 }, &build.format, &layers, files, &BTreeMap::new()).unwrap();
+            content_inputs(&plan, StepId { stage: 0, step: 0 }, &build.format, &layers, files, &BTreeMap::new())
+                .unwrap();
         (layers, build.key(), content.key())
     };
     let (honest, liar) = (keys("base"), keys("liar"));
@@ -395,7 +396,7 @@ fn steps_that_build_on_unknown_inputs_have_no_key() {
          FROM base\nRUN y\nCOPY --from=one /m /m\nRUN z",
     );
     let plan = build.plan();
-    let all = definition_keys(&plan, &build.format, &mut |StepId { stage, step }| {
+    let all = definition_inputs(&plan, &build.format, &mut |StepId { stage, step }| {
         let is_first = (stage, step) == (0, 0);
         (!is_first).then(|| Inputs { files: vec![Some(build.files.clone())], ..Inputs::default() })
     });
@@ -411,7 +412,7 @@ fn content_keys_depend_on_layers_and_files_alone() {
     let of = |text: &str, step: usize, layers: &[Digest], sources: Vec<Option<Files>>| {
         let build = build(text);
         let plan = build.plan();
-        content_key(&plan, StepId { stage: 1, step }, &build.format, layers, sources, &BTreeMap::new())
+        content_inputs(&plan, StepId { stage: 1, step }, &build.format, layers, sources, &BTreeMap::new())
             .map(|key_inputs| key_inputs.key())
     };
     let copy = |text: &str, layers: &[Digest], source: &[u8]| of(text, 1, layers, files(source));
